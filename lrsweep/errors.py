@@ -1,0 +1,60 @@
+"""Errors a user can cause or meet. Each knows the exit code of the command line (contract: Commands)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class LrsweepError(Exception):
+    """Base of every error that is told to the user without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(LrsweepError):
+    """The command, the spec or the user's own task is wrong; the text says how to mend it."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing wrong with a spec: where it stands, which key, what is allowed."""
+
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.path}: {self.message}"
+
+
+class SpecError(UsageError):
+    """Everything wrong with a spec, found before anything is trained."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class StorageError(LrsweepError):
+    """The results folder cannot be read or written (disk full, permissions, a newer format)."""
+
+    exit_code = 4
+
+
+class BusyError(LrsweepError):
+    """Another process runs this sweep."""
+
+    exit_code = 5
+
+
+class StoppedError(LrsweepError):
+    """The sweep was asked to stop; 130 after SIGINT, 143 after SIGTERM."""
+
+    def __init__(self, message: str = "stopped", exit_code: int = 130) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
