@@ -1,0 +1,56 @@
+"""What `lrsweep list` says: the names a spec may use, their arguments, and what to know about them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from lrsweep import optimizers
+from lrsweep.errors import UsageError
+from lrsweep.known import known
+
+GIVEN_BY_US = {"in_shape", "num_outputs", "step", "total_steps"}
+
+
+def _signature(function: Callable[..., Any]) -> str:
+    """The arguments a spec may give, as `name=default` or, where there is no default, `name`."""
+    parameters = inspect.signature(function).parameters.values()
+    wanted = [p for p in parameters if p.name not in GIVEN_BY_US and p.kind is not p.VAR_KEYWORD]
+    return ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in wanted)
+
+
+def _first_line(function: Callable[..., Any]) -> str:
+    return (inspect.getdoc(function) or "").split("\n", 1)[0]
+
+
+def _functions(table: dict[str, Callable[..., Any]]) -> Iterable[str]:
+    for name, function in table.items():
+        yield f"  {name}({_signature(function)})"
+        if line := _first_line(function):
+            yield f"      {line}"
+
+
+def _optimizers() -> Iterable[str]:
+    for name in optimizers.OPTIMIZERS:
+        arguments = ", ".join(f"{key}={value!r}" for key, value in optimizers.defaults(name).items())
+        yield f"  {name}({arguments})"
+        yield f"      default lr {optimizers.default_lr(name)!r}; {optimizers.decay_note(name)}"
+        for note in optimizers.notes(name):
+            yield f"      {note}"
+    yield "  any other class by import path: my_opts.py:Lion, package.module:Class"
+
+
+def text(kind: str | None = None) -> str:
+    """One section per kind of name. Raises UsageError for a kind that there is none of."""
+    names = known()
+    sections: dict[str, Callable[[], Iterable[str]]] = {
+        "tasks": lambda: _functions(dict(names.tasks)),
+        "models": lambda: _functions(dict(names.models)),
+        "optimizers": _optimizers,
+        "schedules": lambda: _functions(dict(names.schedules)),
+    }
+    if kind is not None and kind not in sections:
+        raise UsageError(f"list {kind}: there is no such kind (one of: {', '.join(sections)})")
+    chosen = [kind] if kind else list(sections)
+    return "\n\n".join("\n".join([f"{name}:", *sections[name]()]) for name in chosen)
