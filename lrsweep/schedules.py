@@ -1,0 +1,278 @@
+"""Schedules: pure functions from the update index to a factor on the run's learning rate.
+
+Steps are updates, counted from 0; `total_steps` is the number of updates of the whole run. `step` may be an array.
+Only `plateau` has state, because it watches the run: see `Plateau`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from annotated_types import Ge, Gt, Interval
+
+from lrsweep.errors import UsageError
+from lrsweep.loading import resolve
+from lrsweep.objective import default_mode
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Rule: TypeAlias = Callable[[Floats, float], Floats]
+# An integer is updates; a float in (0, 1) is a share of the run, rounded to whole updates.
+Warmup: TypeAlias = Annotated[int, Ge(0)] | Annotated[float, Interval(gt=0, lt=1)]
+Steps: TypeAlias = int | npt.NDArray[Any]
+
+
+def warmup_steps(warmup: float, total_steps: int) -> int:
+    """The length of the warmup in updates."""
+    return round(warmup * total_steps) if isinstance(warmup, float) else warmup
+
+
+def _after_warmup(step: Steps, total_steps: int, warmup: float, rule: Rule) -> Floats:
+    """(t + 1) / warmup first, then `rule` on t - warmup and T - warmup (contract, Built-ins)."""
+    t = np.atleast_1d(np.asarray(step, dtype=np.float64))
+    length = warmup_steps(warmup, total_steps)
+    past = t >= length
+    factor = np.empty_like(t)
+    factor[~past] = (t[~past] + 1) / max(length, 1)
+    with np.errstate(over="ignore"):
+        factor[past] = rule(t[past] - length, float(total_steps - length))
+    return factor.reshape(np.shape(step))
+
+
+def constant(step: Steps, total_steps: int, *, warmup: Warmup = 0) -> Floats:
+    """1 throughout."""
+    return _after_warmup(step, total_steps, warmup, lambda t, total: np.ones_like(t))
+
+
+def linear(
+    step: Steps,
+    total_steps: int,
+    *,
+    end: Annotated[float, Ge(0)] = 0.0,
+    until: Annotated[float, Interval(gt=0, le=1)] = 1.0,
+    warmup: Warmup = 0,
+) -> Floats:
+    """1 + (end - 1) min(1, t / (until T)): a straight line, then flat.
+
+    Goodfellow et al. 2016, section 8.3.1, with e_tau = end e_0 and tau = until T.
+    """
+    return _after_warmup(
+        step, total_steps, warmup, lambda t, total: 1 + (end - 1) * np.minimum(1.0, t / (until * total))
+    )
+
+
+def exponential(step: Steps, total_steps: int, *, gamma: Annotated[float, Gt(0)], warmup: Warmup = 0) -> Floats:
+    """gamma^t, per update."""
+    return _after_warmup(step, total_steps, warmup, lambda t, total: np.power(gamma, t))
+
+
+def inverse_time(step: Steps, total_steps: int, *, decay: Annotated[float, Ge(0)], warmup: Warmup = 0) -> Floats:
+    """1 / (1 + decay t), per update (the rule of older Keras versions)."""
+    return _after_warmup(step, total_steps, warmup, lambda t, total: 1 / (1 + decay * t))
+
+
+def stepwise(
+    step: Steps,
+    total_steps: int,
+    *,
+    every: Annotated[int, Ge(1)],
+    gamma: Annotated[float, Gt(0)],
+    warmup: Warmup = 0,
+) -> Floats:
+    """gamma^floor(t / every), `every` in updates."""
+    return _after_warmup(step, total_steps, warmup, lambda t, total: np.power(gamma, np.floor(t / every)))
+
+
+def cosine(step: Steps, total_steps: int, *, end: Annotated[float, Ge(0)] = 0.0, warmup: Warmup = 0) -> Floats:
+    """end + (1 - end) (1 + cos(pi t / T)) / 2 (Loshchilov & Hutter 2017, arXiv:1608.03983, without restarts)."""
+    return _after_warmup(
+        step, total_steps, warmup, lambda t, total: end + (1 - end) * (1 + np.cos(np.pi * t / total)) / 2
+    )
+
+
+def onecycle(
+    step: Steps,
+    total_steps: int,
+    *,
+    pct: Annotated[float, Interval(ge=0, le=1)] = 0.3,
+    start: Annotated[float, Ge(0)] = 0.04,
+    end: Annotated[float, Ge(0)] = 4e-6,
+    warmup: Warmup = 0,
+) -> Floats:
+    """Half a cosine from `start` up to 1 at update pct T - 1, half a cosine down to `end` at the last update.
+
+    The learning rate of torch's OneCycleLR (Smith & Topin 2018, arXiv:1708.07120); momentum stays as it is.
+    """
+
+    def rule(t: Floats, total: float) -> Floats:
+        peak, last = pct * total - 1, total - 1
+        rising = (t <= peak) & (peak > 0)
+        up = np.where(rising, t, 0.0) / max(peak, 1e-9)
+        down = np.ones_like(t) if last <= peak else np.where(rising, 0.0, t - peak) / (last - peak)
+        return np.where(rising, _half_cosine(start, 1.0, up), _half_cosine(1.0, end, down))
+
+    return _after_warmup(step, total_steps, warmup, rule)
+
+
+def _half_cosine(first: float, last: float, share: Floats) -> Floats:
+    return last + (first - last) / 2 * (1 + np.cos(np.pi * share))
+
+
+def plateau(
+    step: Steps,
+    total_steps: int,
+    *,
+    factor: Annotated[float, Interval(gt=0, lt=1)],
+    patience: Annotated[int, Ge(1)],
+    metric: str = "train_loss",
+    threshold: Annotated[float, Ge(0)] = 0.0,
+    cooldown: Annotated[int, Ge(0)] = 0,
+    min_factor: Annotated[float, Interval(ge=0, le=1)] = 0.0,
+    raise_factor: Annotated[float, Gt(1)] | None = None,
+    raise_patience: Annotated[int, Ge(1)] | None = None,
+    raise_cap: Annotated[float, Gt(0)] = 1.0,
+    warmup: Warmup = 0,
+) -> Floats:
+    """Cut the rate by `factor` on bad evaluation number `patience` of `metric`; may raise it again.
+
+    What is returned here is the warmup alone; the cuts come from `Plateau`, which states the counting rule.
+    """
+    return _after_warmup(step, total_steps, warmup, lambda t, total: np.ones_like(t))
+
+
+class Plateau:
+    """The state of the `plateau` schedule of one run.
+
+    The counting rule, which is Keras' and cuts one evaluation earlier than torch's ReduceLROnPlateau:
+
+    - Row 0 and the rows up to the end of the warmup do not count. The first evaluation after them sets the reference.
+    - An evaluation is good if it beats the best one so far by more than `threshold`, an absolute difference; it becomes
+      the reference. Anything else is bad, nan and an unchanged value too. Losses and errors should fall (names as in
+      `objective.default_mode`), any other metric should rise.
+    - On bad evaluation number `patience` since the last good one or the last cut, the factor is multiplied by
+      `factor` (never below `min_factor`), seen from the next update on. In the `cooldown` evaluations after a cut no
+      bad evaluation is counted.
+    - With `raise_factor` and `raise_patience`: on bad evaluation number `raise_patience` since the last good one or
+      the last raise, cuts and cooldown in between aside, the factor is multiplied by `raise_factor` instead of being
+      cut, but not above `raise_cap` (a factor already above it stays); counting starts again.
+    """
+
+    def __init__(
+        self,
+        *,
+        factor: float,
+        patience: int,
+        metric: str = "train_loss",
+        threshold: float = 0.0,
+        cooldown: int = 0,
+        min_factor: float = 0.0,
+        raise_factor: float | None = None,
+        raise_patience: int | None = None,
+        raise_cap: float = 1.0,
+        first_step: int = 0,
+    ) -> None:
+        """`first_step`: evaluations at this step or before it are not counted (the end of the warmup)."""
+        if (raise_factor is None) != (raise_patience is None):
+            raise UsageError("plateau: raise_factor and raise_patience must be given together")
+        self.metric = metric
+        self._sign = 1.0 if default_mode(metric) == "min" else -1.0
+        self._cut, self._patience, self._threshold = factor, patience, threshold
+        self._cooldown, self._min_factor, self._first_step = cooldown, min_factor, first_step
+        self._raise, self._raise_patience, self._raise_cap = raise_factor, raise_patience, raise_cap
+        self.factor = 1.0
+        self._best = math.inf
+        self._bad = self._bad_since_raise = self._cooling = 0
+
+    def observe(self, value: float, step: int) -> None:
+        """Take the evaluation of `metric` made after `step` updates. `factor` then holds from the next update on."""
+        if step <= self._first_step:
+            return
+        cost = self._sign * value
+        good = cost < self._best - self._threshold
+        if good:
+            self._best = cost
+        self._bad = 0 if good else self._bad + 1
+        self._bad_since_raise = 0 if good else self._bad_since_raise + 1
+        if self._cooling > 0:
+            self._cooling -= 1
+            self._bad = 0
+        if self._raise is not None and self._bad_since_raise >= (self._raise_patience or 0):
+            self.factor = max(self.factor, min(self.factor * self._raise, self._raise_cap))
+            self._bad = self._bad_since_raise = 0
+        elif self._bad >= self._patience:
+            self.factor = max(self.factor * self._cut, self._min_factor)
+            self._bad, self._cooling = 0, self._cooldown
+
+    def state(self) -> dict[str, float]:
+        """What `restore` needs: numbers only."""
+        return {
+            "factor": self.factor,
+            "best": self._best,
+            "bad": self._bad,
+            "bad_since_raise": self._bad_since_raise,
+            "cooling": self._cooling,
+        }
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Go on from a `state()`."""
+        self.factor, self._best = float(state["factor"]), float(state["best"])
+        self._bad, self._bad_since_raise = int(state["bad"]), int(state["bad_since_raise"])
+        self._cooling = int(state["cooling"])
+
+
+def plateau_of(schedule: Mapping[str, Any], total_steps: int) -> Plateau | None:
+    """A fresh `Plateau` if `schedule` ({"name": ..., **arguments}) is one, else None."""
+    if schedule["name"] != "plateau":
+        return None
+    arguments = {key: value for key, value in schedule.items() if key not in ("name", "warmup")}
+    return Plateau(**arguments, first_step=warmup_steps(schedule.get("warmup", 0), total_steps))
+
+
+def factors(schedule: Mapping[str, Any], total_steps: int, base_dir: Path | str) -> Floats:
+    """The factor of every update, shape [total_steps]; for `plateau` that of its warmup, then ones.
+
+    `schedule` is {"name": ..., **arguments}. A name with a colon is the user's own `f(step, total_steps, **arguments)`,
+    looked up relative to `base_dir` and called once per update with integers.
+
+    Raises UsageError if the function is not found, or if a factor is negative or not finite.
+    """
+    name = schedule["name"]
+    arguments = {key: value for key, value in schedule.items() if key != "name"}
+    if ":" in name:
+        function = resolve(name, base_dir)
+        result = np.array([float(function(step, total_steps, **arguments)) for step in range(total_steps)])
+    else:
+        result = np.asarray(SCHEDULES[name](np.arange(total_steps), total_steps, **arguments), dtype=np.float64)
+    wrong = ~np.isfinite(result) | (result < 0)
+    if wrong.any():
+        step = int(np.argmax(wrong))
+        raise UsageError(
+            f"schedule {name}: the factor of update {step} of {total_steps} is {result[step]!r}; "
+            "it must be finite and not negative"
+        )
+    return result
+
+
+def check(name: str, arguments: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What single annotations cannot say about the arguments of a built-in: (argument, what is wrong)."""
+    problems = []
+    for given, missing in (("raise_factor", "raise_patience"), ("raise_patience", "raise_factor")):
+        if arguments.get(given) is not None and arguments.get(missing) is None and name == "plateau":
+            problems.append((given, f"needs {missing} too"))
+    return problems
+
+
+SCHEDULES: dict[str, Callable[..., Floats]] = {
+    "constant": constant,
+    "linear": linear,
+    "exponential": exponential,
+    "inverse_time": inverse_time,
+    "step": stepwise,
+    "cosine": cosine,
+    "onecycle": onecycle,
+    "plateau": plateau,
+}
