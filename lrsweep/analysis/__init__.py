@@ -1,0 +1,1 @@
+"""Statistics of a sweep: pure functions from the tables to frozen facts."""

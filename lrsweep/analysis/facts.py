@@ -1,0 +1,291 @@
+"""What a sweep shows, as frozen facts: computed once from the tables, then drawn, printed, compared and checked.
+
+Conventions of every field:
+
+- a learning rate is the run's own `lr` (before any schedule factor); widths and margins are in decades (log10);
+- an *objective* stands in the metric's own sign and units; the median over seeds of a rate where half or more of the
+  seeds diverged is +inf for a minimised metric and -inf for a maximised one;
+- *differences* (sensitivity, regret, gains) are costs, smaller is better, in the units of the objective;
+- nan means "not defined here" (nothing trained, one seed, outside the grid), never zero;
+- failed runs are counted in `n_failed` and left out of everything else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lrsweep.objective import Mode
+
+EdgeSide = Literal["", "low", "high", "both"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A number with its 95 % interval over `n` seeds; `low` and `high` are nan where there is none (one seed)."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPoint:
+    """One run: a dot of the U-curve. `objective` is as found, `nan` and `inf` included."""
+
+    run_id: str
+    lr: float
+    seed: int
+    status: str
+    diagnosis: str
+    objective: float
+    diverged_step: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RatePoint:
+    """One rate of one optimizer over its seeds.
+
+    `objective` is the median over seeds, `best` and `worst` the extremes of the finite ones (nan if none). `time` is the
+    median number of updates to the sweep's target (+inf: not reached by half of the seeds; nan: no target),
+    `arrived` the share of seeds that reached it.
+    """
+
+    lr: float
+    objective: float
+    best: float
+    worst: float
+    n_runs: int
+    n_ok: int
+    n_diverged: int
+    n_failed: int
+    in_basin: bool
+    tied: bool
+    time: float
+    arrived: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sensitivity:
+    """Learning-rate sensitivity S of Wortsman et al. 2023 (arXiv:2309.14322), section 2.2.
+
+    `whole` is S over the whole grid `range_low`..`range_high`; `norm` the same over l0 - l*, in [0, 1]. `window` is
+    the least S over windows of exactly three decades that contain the best rate, and where that window lies.
+    """
+
+    whole: Estimate
+    norm: Estimate
+    range_low: float
+    range_high: float
+    window: float
+    window_low: float
+    window_high: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Basin:
+    """The rates around the best one that keep all but `share` of the gain over the untrained model.
+
+    `threshold` is an objective. A censored side ends with the grid, not with the basin: read `decades` as "at least".
+    """
+
+    share: float
+    threshold: float
+    low: float
+    high: float
+    decades: float
+    censored_low: bool
+    censored_high: bool
+    rates: tuple[float, ...]
+
+    @property
+    def censored(self) -> bool:
+        return self.censored_low or self.censored_high
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Margins:
+    """How far the best rate is from divergence.
+
+    `diverges_from`: smallest rate above the best where at least half of the seeds diverged, nan if none.
+    `margin`: decades from the best rate to it; if `censored`, to the top of the grid and to be read as "at least".
+    `largest_safe_lr`: largest rate below it with no diverged seed and better than untrained.
+    `bengio_factor`: largest rate that does not diverge over the best one (Bengio 2012: often within 2).
+    """
+
+    diverges_from: float
+    margin: float
+    censored: bool
+    largest_safe_lr: float
+    bengio_factor: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AtDefault:
+    """The optimizer at torch's own default rate. `interpolated`: that rate is not on the grid, the value is read
+    between its neighbours. `regret` is +inf if it diverges there."""
+
+    lr: float
+    objective: float
+    regret: float
+    interpolated: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Targets:
+    """Time to the sweep's target (an objective), in updates.
+
+    `finite` are the rates where the median run arrives, `within_2x` those that need at most twice the least time.
+    `profile` holds the steps (tau, share of the grid that needs at most tau times the least time), tau rising from 1.
+    """
+
+    target: float
+    least_time: float
+    fastest_lr: float
+    finite: tuple[float, ...]
+    within_2x: tuple[float, ...]
+    profile: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Warned:
+    """One thing to know before believing a row. `kind` is a fixed word, `text` a sentence for people."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerFacts:
+    """Everything about one optimizer at one set of axis values: a row of summary.csv, a U-curve.
+
+    `axes` maps each axis to its text as in the tables. `title` names the row for people. `best_lr` carries an interval
+    over seeds (see `tied.best_rate`). `expected_best[k - 1]` is the objective expected from the best of k rates drawn at
+    random from the grid. `median_objective` and `worst_objective` are over the grid's rates. `diagnoses` counts the
+    labels of the runs, most frequent first. `lr_line` is a line for the spec that widens or refines the grid, or "".
+    """
+
+    optimizer: str
+    name: str
+    axes: dict[str, str]
+    title: str
+    n_rates: int
+    n_seeds: int
+    n_runs: int
+    n_ok: int
+    n_diverged: int
+    n_failed: int
+    rates: tuple[RatePoint, ...]
+    runs: tuple[RunPoint, ...]
+    initial_objective: float
+    trained: bool
+    best_lr: Estimate
+    best_objective: float
+    at_edge: bool
+    edge_side: EdgeSide
+    recommended_lr: float
+    recommended_reason: str
+    sensitivity: Sensitivity
+    basin: Basin
+    basin_1pct: Basin
+    margins: Margins
+    default: AtDefault
+    tied_lrs: tuple[float, ...]
+    targets: Targets
+    expected_best: tuple[float, ...]
+    median_objective: float
+    worst_objective: float
+    diagnoses: tuple[tuple[str, int], ...]
+    even_grid: bool
+    sentence: str
+    warnings: tuple[Warned, ...]
+    lr_line: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drift:
+    """How the best rate of an optimizer moves with `against` (`budget`, or an axis), in decades per decade.
+
+    `values` are updates or axis values, `best_lrs` the grid's best rates there, `refined_lrs` the same read off a
+    parabola through the best rate and its neighbours where all three are finite; `slope` is fitted to the latter.
+    `fixed` holds the other axes. `from_rows`: the shorter budgets are earlier rows of the same runs.
+    """
+
+    optimizer: str
+    against: str
+    fixed: dict[str, str]
+    values: tuple[float, ...]
+    best_lrs: tuple[float, ...]
+    refined_lrs: tuple[float, ...]
+    slope: Estimate
+    from_rows: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgainstAdam:
+    """The best of one optimizer against Adam at its default rate, seed by seed, on the same axis values.
+
+    `gain` is Adam's cost less this optimizer's (positive: better than Adam at its default), mean over paired seeds
+    with a t interval. `verdict` is `better`, `worse` or `tied`.
+    """
+
+    optimizer: str
+    axes: dict[str, str]
+    best_lr: float
+    best_objective: float
+    adam_lr: float
+    adam_objective: float
+    gain: Estimate
+    verdict: Literal["better", "worse", "tied", "unknown"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RateRatio:
+    """Best rate of `optimizer` over the best rate of `reference` (the first optimizer of the spec)."""
+
+    optimizer: str
+    reference: str
+    axes: dict[str, str]
+    ratio: Estimate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepFacts:
+    """The whole sweep. `rows` follow the spec's order of optimizers, then axis values.
+
+    `adam` names the optimizer of `against_adam` ("" if Adam is not in the sweep). `headline` opens the report, `notes`
+    are the sentences that belong under every reading of it. `target` is the objective that `time` counts to.
+    """
+
+    name: str
+    metric: str
+    at: str
+    mode: Mode
+    budget: str
+    axes: tuple[str, ...]
+    n_runs: int
+    n_diverged: int
+    n_failed: int
+    seeds: tuple[int, ...]
+    target: float
+    rows: tuple[OptimizerFacts, ...]
+    drifts: tuple[Drift, ...]
+    adam: str
+    against_adam: tuple[AgainstAdam, ...]
+    ratios: tuple[RateRatio, ...]
+    headline: str
+    notes: tuple[str, ...]
+    warnings: tuple[Warned, ...]
+
+    @property
+    def trained(self) -> bool:
+        """True if any optimizer got below the cost of the untrained model."""
+        return any(row.trained for row in self.rows)
+
+    def row(self, optimizer: str, axes: dict[str, Any] | None = None) -> OptimizerFacts:
+        """The row of an optimizer (and axis values, as text); KeyError if there is none."""
+        for row in self.rows:
+            if row.optimizer == optimizer and (axes is None or row.axes == axes):
+                return row
+        raise KeyError(f"no row for {optimizer} {axes or ''}; there are: {', '.join(r.title for r in self.rows)}")
