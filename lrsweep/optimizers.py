@@ -1,0 +1,305 @@
+"""Optimizers of single runs: torch's own and the user's, their arguments, and what to know about them.
+
+The rules for stacks of runs are in `rules`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lrsweep.errors import UsageError
+from lrsweep.loading import resolve
+
+# Optimizers of torch.optim that lrsweep does not offer, and why.
+NOT_OFFERED = {
+    "lbfgs": "it evaluates the loss several times per update and needs a closure",
+    "sparseadam": "it takes sparse gradients only",
+}
+# Arguments that are not the spec's to set: the first two are lrsweep's, the others choose an implementation.
+IMPLEMENTATION = ("foreach", "capturable", "differentiable", "fused")
+RESERVED = ("params", "lr", *IMPLEMENTATION)
+
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def _between(low: float, high: float, *, closed: bool = False) -> Rule:
+    if closed:
+        return (lambda x: low <= x <= high), f"must be from {low:g} to {high:g}"
+    return (lambda x: low <= x < high), f"must be at least {low:g} and below {high:g}"
+
+
+_NOT_NEGATIVE: Rule = (lambda x: x >= 0), "must not be negative"
+_BETAS: Rule = (lambda x: all(0 <= b < 1 for b in x)), "must each be at least 0 and below 1"
+
+# What an argument may be, under whichever optimizer has it; `name.argument` where optimizers differ.
+RANGES: dict[str, Rule] = {
+    "momentum": _between(0, 1),
+    "betas": _BETAS,
+    "eps": _NOT_NEGATIVE,
+    "weight_decay": _NOT_NEGATIVE,
+    "momentum_decay": _NOT_NEGATIVE,
+    "lr_decay": _NOT_NEGATIVE,
+    "initial_accumulator_value": _NOT_NEGATIVE,
+    "rho": _between(0, 1, closed=True),
+    "rmsprop.alpha": _between(0, 1, closed=True),
+    "asgd.alpha": _NOT_NEGATIVE,
+    "lambd": _NOT_NEGATIVE,
+    "t0": _NOT_NEGATIVE,
+    "etas": ((lambda x: 0 < x[0] < 1 < x[1]), "must be one number in (0, 1) and one above 1"),
+    "step_sizes": ((lambda x: 0 < x[0] <= x[1]), "must be the least and the largest step, both above 0"),
+    "beta2_decay": ((lambda x: x <= 0), "must not be above 0"),
+    "d": ((lambda x: x >= 1), "must be at least 1"),
+    "adafactor.eps": ((lambda x: (x[0] is None or x[0] >= 0) and x[1] >= 0), "must not be negative"),
+    "ns_steps": ((lambda x: isinstance(x, int) and 1 <= x < 100), "must be an integer from 1 to 99"),
+    "adjust_lr_fn": ((lambda x: x in (None, "original", "match_rms_adamw")), "must be original or match_rms_adamw"),
+}
+
+
+class MuonWithAux:
+    """`torch.optim.Muon` for the 2-D weights and `torch.optim.AdamW` for all the rest, at one rate.
+
+    Not every update of a model can be orthogonalised (Jordan et al. 2024, github.com/KellerJordan/Muon): biases, gains
+    and convolutions go to AdamW, whose arguments are `aux`. It has the part of an optimizer's interface that training
+    uses; `param_groups` holds the groups of both.
+    """
+
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float, aux: Mapping[str, Any] | None = None, **args: Any
+    ) -> None:
+        params = list(params)
+        matrices = [p for p in params if p.ndim == 2]
+        rest = [p for p in params if p.ndim != 2]
+        self.parts: list[torch.optim.Optimizer] = []
+        if matrices:
+            self.parts.append(torch.optim.Muon(matrices, lr=lr, **args))
+        if rest:
+            self.parts.append(torch.optim.AdamW(rest, lr=lr, **_as_torch(torch.optim.AdamW, aux or {})))
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return [group for part in self.parts for group in part.param_groups]
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for part in self.parts:
+            part.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for part, saved in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(saved)
+
+
+Optimizer = torch.optim.Optimizer | MuonWithAux
+
+
+def lookup(name: str, base_dir: Path | str) -> type[Any]:
+    """The class of a built-in name or of an import path (one with a colon).
+
+    Raises UsageError if an import path leads to something other than a class.
+    """
+    if ":" not in name:
+        return OPTIMIZERS[name]
+    found = resolve(name, base_dir)
+    if not isinstance(found, type):
+        raise UsageError(f"optimizer {name}: {found!r} is not a class; give a subclass of torch.optim.Optimizer")
+    return found
+
+
+def defaults(name: str | type[Any]) -> dict[str, Any]:
+    """The arguments a spec may set, with torch's own defaults; tuples are written as lists. `name` may be a class.
+
+    An argument of the user's class that has no default is left out (see `required`).
+    """
+    parameters = _parameters(name)
+    found = {key: p.default for key, p in parameters.items() if p.default is not p.empty and key not in RESERVED}
+    found = {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
+    return found | {"aux": defaults("adamw")} if name == "muon" else found
+
+
+def required(name: str | type[Any]) -> list[str]:
+    """The arguments that must be given because the class has no default for them."""
+    return [key for key, p in _parameters(name).items() if p.default is p.empty and key not in RESERVED]
+
+
+def _parameters(name: str | type[Any]) -> dict[str, inspect.Parameter]:
+    cls = OPTIMIZERS[name] if isinstance(name, str) else name
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {key: p for key, p in inspect.signature(cls).parameters.items() if p.kind in named}
+
+
+def default_lr(name: str | type[Any]) -> float:
+    """The learning rate torch (or the user's class) takes when none is given; nan if it has none."""
+    parameter = _parameters(name).get("lr")
+    value = None if parameter is None else parameter.default
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def resolved(name: str, args: Mapping[str, Any], *, independent: bool = False) -> dict[str, Any]:
+    """Every argument of a built-in optimizer, written out; with `independent` weight decay the default decay is 0."""
+    full = defaults(name)
+    if name == "muon":
+        full["aux"] |= ({"weight_decay": 0.0} if independent else {}) | dict(args.get("aux") or {})
+        args = {key: value for key, value in args.items() if key != "aux"}
+    if independent and "weight_decay" in full:
+        full["weight_decay"] = 0.0
+    return full | dict(args)
+
+
+def check(name: str, args: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is wrong with the arguments of a built-in optimizer: pairs (argument, what is wrong). Empty if nothing is.
+
+    Arguments the optimizer does not have are the caller's to find; here they are passed over.
+    """
+    known = defaults(name)
+    problems = []
+    for key, value in args.items():
+        if key not in known:
+            continue
+        if key == "aux":
+            problems += _check_aux(value)
+        elif wrong := _wrong(name, key, value, known[key]):
+            problems.append((key, wrong))
+    if not problems:
+        full = known | {key: value for key, value in args.items() if key in known}
+        if full.get("nesterov") and name == "sgd" and (full["momentum"] <= 0 or full["dampening"] != 0):
+            return [("nesterov", "needs momentum above 0 and dampening 0")]
+        try:
+            build(name, full, [nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2))], 1e-3, ".")
+        except (TypeError, ValueError, RuntimeError) as error:
+            return [(next((key for key in args if key in str(error)), name), str(error))]
+    return problems
+
+
+def _check_aux(value: object) -> list[tuple[str, str]]:
+    if not isinstance(value, Mapping):
+        return [("aux", "must be a mapping of arguments of adamw")]
+    unknown = [(f"aux.{key}", "adamw has no such argument") for key in value if key not in defaults("adamw")]
+    return unknown + [(f"aux.{key}", wrong) for key, wrong in check("adamw", value)]
+
+
+def _wrong(name: str, key: str, value: object, default: object) -> str | None:
+    """Why `value` cannot be argument `key`, or None."""
+    if (wrong := _wrong_type(value, default)) is not None:
+        return wrong
+    rule = RANGES.get(f"{name}.{key}", RANGES.get(key))
+    if rule is not None and not rule[0](value):
+        return f"{rule[1]}, not {value!r}"
+    return None
+
+
+def _wrong_type(value: object, default: object) -> str | None:
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else f"must be true or false, not {value!r}"
+    if isinstance(default, list):
+        if not isinstance(value, list | tuple) or len(value) != len(default):
+            return f"must be a list of {len(default)} numbers, not {value!r}"
+        wrongs = (_wrong_type(v, d) for v, d in zip(value, default, strict=True) if not (v is None and d is None))
+        return next((wrong for wrong in wrongs if wrong is not None), None)
+    if default is None and (value is None or isinstance(value, str | int | float)) and not isinstance(value, bool):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"must be a number, not {value!r}"
+    return None if math.isfinite(value) else f"must be finite, not {value!r}"
+
+
+def build(
+    name: str, args: Mapping[str, Any], params: Iterable[nn.Parameter], lr: float, base_dir: Path | str
+) -> Optimizer:
+    """The optimizer of one run. `args` are keyword arguments; lists become tuples where the default is one.
+
+    An import path is looked up relative to `base_dir`. Whatever the class raises comes through.
+    """
+    cls = lookup(name, base_dir)
+    params = list(params)
+    if name == "muon":
+        return MuonWithAux(params, lr, **_as_torch(cls, args))
+    return cls(params, lr=lr, **_as_torch(cls, args))
+
+
+def _as_torch(cls: type[Any], args: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists become tuples, and their integers floats, where the default is such a tuple (`betas: [0, 0.99]`)."""
+    tuples = {key: p.default for key, p in _parameters(cls).items() if isinstance(p.default, tuple)}
+    return {key: _like(value, tuples[key]) if key in tuples else value for key, value in args.items()}
+
+
+def _like(value: object, default: tuple[Any, ...]) -> object:
+    if not isinstance(value, list | tuple) or len(value) != len(default):
+        return value
+    return tuple(float(v) if type(v) is int and type(d) is float else v for v, d in zip(value, default, strict=True))
+
+
+def set_lr(optimizer: Optimizer, lr: float) -> None:
+    """Give every parameter group the rate of the next update."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def set_mode(optimizer: object, training: bool) -> None:
+    """Call `optimizer.train()` or `.eval()` where the class has them (Schedule-Free keeps two sets of weights)."""
+    switch = getattr(optimizer, "train" if training else "eval", None)
+    if callable(switch):
+        switch()
+
+
+@torch.no_grad()
+def decay_independently(params: Sequence[torch.Tensor], rate: float) -> None:
+    """w <- w (1 - rate) before an update; `rate` is `independent_weight_decay` times the schedule's factor."""
+    for param in params:
+        param.mul_(1 - rate)
+
+
+_COUPLED = "weight decay is coupled: added to the gradient, so it passes through the rule and is multiplied by lr"
+_DECOUPLED = "weight decay is decoupled and multiplied by lr, w <- w (1 - lr decay): an lr sweep sweeps the decay too"
+
+
+def decay_note(name: str) -> str:
+    """How the optimizer applies `weight_decay`, and whether an lr sweep changes it (one plain sentence)."""
+    known = defaults(name)
+    if "weight_decay" not in known:
+        return "has no weight decay"
+    if name in ("adamw", "muon", "adafactor"):
+        return _DECOUPLED
+    if "decoupled_weight_decay" in known:
+        return f"{_COUPLED}; decoupled_weight_decay: true makes it w <- w (1 - lr decay)"
+    return _COUPLED
+
+
+# What a user should know before sweeping the rate of an optimizer.
+NOTES: dict[str, tuple[str, ...]] = {
+    "adadelta": ("its lr is on another scale than the others': torch's default is 1.0",),
+    "adafactor": ("its lr bounds a step that is relative to the weights' size, and is itself bounded by 1/sqrt(step)",),
+    "asgd": ("torch keeps the averaged weights aside and trains with the others; lr also enters its own decay",),
+    "muon": (
+        "takes the 2-D weights and leaves the rest to adamw at the same rate; aux: {...} sets the arguments of adamw",
+    ),
+    "rprop": ("lr is only the first step size, each weight then has its own; meant for batch_size: full",),
+    "sgd": ("without momentum unless asked for; with it the effective rate is lr / (1 - momentum)",),
+}
+
+
+def notes(name: str) -> tuple[str, ...]:
+    """What a user should know before sweeping the rate of this optimizer."""
+    return NOTES.get(name, ())
+
+
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    cls.__name__.lower(): cls
+    for cls in vars(torch.optim).values()
+    if isinstance(cls, type)
+    and issubclass(cls, torch.optim.Optimizer)
+    and cls is not torch.optim.Optimizer
+    and cls.__name__.lower() not in NOT_OFFERED
+}
