@@ -47,8 +47,8 @@ class RunPoint:
 class RatePoint:
     """One rate of one optimizer over its seeds.
 
-    `objective` is the median over seeds, `best` and `worst` the extremes of the finite ones (nan if none). `time` is the
-    median number of updates to the sweep's target (+inf: not reached by half of the seeds; nan: no target),
+    `objective` is the median over seeds, `best` and `worst` the extremes of the finite ones (nan if none). `time` is
+    the median number of updates to the sweep's target (+inf: not reached by half of the seeds; nan: no target),
     `arrived` the share of seeds that reached it.
     """
 
@@ -161,8 +161,8 @@ class OptimizerFacts:
     """Everything about one optimizer at one set of axis values: a row of summary.csv, a U-curve.
 
     `axes` maps each axis to its text as in the tables. `title` names the row for people. `best_lr` carries an interval
-    over seeds (see `tied.best_rate`). `expected_best[k - 1]` is the objective expected from the best of k rates drawn at
-    random from the grid. `median_objective` and `worst_objective` are over the grid's rates. `diagnoses` counts the
+    over seeds (see `tied.best_rate`). `expected_best[k - 1]` is the objective expected from the best of k rates drawn
+    at random from the grid. `median_objective` and `worst_objective` are over the grid's rates. `diagnoses` counts the
     labels of the runs, most frequent first. `lr_line` is a line for the spec that widens or refines the grid, or "".
     """
 
