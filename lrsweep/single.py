@@ -1,0 +1,260 @@
+"""One run after another, each through torch.optim as it is: the reference for stacked training, and its fallback."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from lrsweep import optimizers, schedules, usercode
+from lrsweep.diagnosis import finite_divergence
+from lrsweep.errors import LrsweepError, StoppedError, UsageError
+from lrsweep.outcome import Hooks, Outcome
+from lrsweep.problem import Problem, weights_hash
+from lrsweep.recorder import Means, Recorder
+
+if TYPE_CHECKING:
+    from lrsweep.plan import Run
+
+TICK_EVERY = 8  # updates between two calls of Hooks.tick
+
+
+def train(runs: Sequence[Run], problem: Problem, hooks: Hooks) -> Iterator[Outcome]:
+    """Train each of `runs`, which share the recipe of `problem`; yield its outcome when it is done.
+
+    What the user's code raises makes a `failed` outcome. Raises StoppedError, after `hooks.save`, when the sweep is
+    stopping. `hooks.resume` continues the run it was saved for.
+    """
+    for run in runs:
+        try:
+            with problem.user_code():
+                outcome = _train(run, problem, hooks)
+        finally:
+            problem.release()
+        yield outcome
+
+
+def _train(run: Run, problem: Problem, hooks: Hooks) -> Outcome:
+    training = None
+    try:
+        training = Training(run, problem)
+        if hooks.resume is not None and hooks.resume["run_id"] == run.run_id:
+            training.restore(hooks.resume)
+        else:
+            training.start()
+        _loop(training, hooks)
+        return training.outcome()
+    except (Exception, SystemExit) as error:
+        # Ours (a stop, a full disk) pass; a UsageError in here is about this run's own optimizer or schedule.
+        if isinstance(error, LrsweepError) and not isinstance(error, UsageError):
+            raise
+        rows = {} if training is None else training.recorder.rows()
+        steps = 0 if training is None else training.step
+        return Outcome(run_id=run.run_id, status="failed", steps=steps, error=usercode.describe(error), rows=rows)
+
+
+def _loop(training: Training, hooks: Hooks) -> None:
+    waiting = 0
+    try:
+        while not training.done:
+            if hooks.stopping:
+                hooks.tick(waiting)
+                raise StoppedError
+            if hooks.checkpoint_due():
+                _save(training, hooks)
+            training.update()
+            waiting += 1
+            if waiting == TICK_EVERY or training.done:
+                hooks.tick(waiting)
+                waiting = 0
+    except StoppedError:
+        _save(training, hooks)
+        raise
+
+
+def _save(training: Training, hooks: Hooks) -> None:
+    """Checkpoint, unless the user's optimizer or model keeps something that a checkpoint cannot hold."""
+    state = training.state()
+    if _is_plain(state):
+        hooks.save(state)
+
+
+class Training:
+    """One run on its way: its model, optimizer, schedule and rows."""
+
+    def __init__(self, run: Run, problem: Problem) -> None:
+        self._run, self._problem = run, problem
+        self.model = problem.build_model(run.seed)
+        self.weights = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        setting, recipe = run.setting, run.recipe
+        parameters = list(self.model.model.parameters())
+        self.optimizer = optimizers.build(setting.name, setting.args, parameters, run.lr, recipe.base_dir)
+        # A user's optimizer may give its groups rates of their own: the schedule scales each.
+        self._group_lr = [group.get("lr") for group in self.optimizer.param_groups]
+        self._factors = schedules.factors(setting.schedule, problem.total_steps, recipe.base_dir)
+        self._plateau = schedules.plateau_of(setting.schedule, problem.total_steps)
+        self._clip_norm = recipe.train["clip_norm"]
+        self._decay = setting.independent_weight_decay
+        self.recorder = Recorder(
+            problem.metric_names,
+            train_metrics=problem.train_metrics,
+            finish=problem.finish,
+            steps_per_epoch=problem.steps_per_epoch,
+            device=problem.device,
+        )
+        self.step = 0  # updates applied
+        self.diverged_step: int | None = None
+        self._lr_now = run.lr * float(self._factors[0])
+        self._hashes = (weights_hash(self.model.model), problem.order_hash(run.seed))
+
+    @property
+    def done(self) -> bool:
+        return self.diverged_step is not None or self.step == self._problem.total_steps
+
+    def start(self) -> None:
+        """Row 0: the untrained model on the whole of both splits."""
+        self._row(0, train=self._evaluate("train"))
+
+    def update(self) -> None:
+        """Make one update, or find that the run has diverged. Evaluates where a row is due."""
+        factor = float(self._factors[self.step]) * (1.0 if self._plateau is None else self._plateau.factor)
+        loss = self._backward()
+        if loss is None:
+            self.diverged_step = self.step + 1
+            self._row(self.diverged_step)
+            return
+        self._apply(factor)
+        self.step += 1
+        if not _all_finite(self.weights):
+            self.diverged_step = self.step
+        if self.diverged_step is not None or self._problem.is_row(self.step):
+            self._row(self.step)
+
+    def _backward(self) -> torch.Tensor | None:
+        """Gradients of the next batch; None, and no gradients, if its loss is not finite."""
+        batch = self._problem.batch(self._run.seed, self.step)
+        self._problem.seed_step(self._run.seed, self.step)
+        self.model.zero_grad()  # all parameters, also those that the optimizer was not given
+        loss, metrics = self.model(*batch)
+        self.recorder.add(loss, metrics)
+        if not math.isfinite(loss.item()):
+            return None
+        loss.backward()
+        return loss
+
+    def _apply(self, factor: float) -> None:
+        if self._clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.model.parameters(), self._clip_norm)
+        if self._decay is not None:
+            optimizers.decay_independently(self.weights, self._decay * factor)
+        for group, lr in zip(self.optimizer.param_groups, self._group_lr, strict=True):
+            if lr is not None:
+                group["lr"] = lr * factor
+        self.optimizer.step()
+        self._lr_now = self._run.lr * factor
+
+    def _row(self, step: int, train: Mapping[str, Sequence[float]] | None = None) -> None:
+        self.recorder.row(step, [self._lr_now], self._evaluate("val"), train=train)
+        self.recorder.restart()
+        losses = (self.recorder.last("train_loss"), self.recorder.last("val_loss"))
+        if self.diverged_step is None and not all(math.isfinite(loss) for loss in losses):
+            self.diverged_step = step
+        if self._plateau is not None and self.diverged_step is None and step > 0:
+            self._plateau.observe(self.recorder.last(self._plateau.metric), step)
+
+    @torch.no_grad()
+    def _evaluate(self, split: str) -> dict[str, list[float]]:
+        """Per-example means over a whole split, model and optimizer in evaluation mode."""
+        optimizers.set_mode(self.optimizer, training=False)
+        self.model.eval()
+        problem, seed = self._problem, self._run.seed
+        means = Means(("loss", *problem.metric_names), 1, problem.device)
+        problem.seed_step(seed, self.step)
+        for batch, size in problem.eval_batches(split, seed, self.step):
+            loss, metrics = self.model(*batch)
+            means.add({"loss": loss, **metrics}, weight=size)
+        self.model.train()
+        optimizers.set_mode(self.optimizer, training=True)
+        return means.values(problem.finish)
+
+    def outcome(self) -> Outcome:
+        """What the finished run leaves; the test split, where there is one, is evaluated here and only here."""
+        rows = self.recorder.rows()
+        if self.diverged_step is None:
+            self.diverged_step = finite_divergence(rows["step"], rows["train_loss"])
+        test = self._evaluate("test") if "test" in self._problem.splits else {}
+        return Outcome(
+            run_id=self._run.run_id,
+            status="ok" if self.diverged_step is None else "diverged",
+            diverged_step=self.diverged_step,
+            steps=self.step,
+            rows=rows,
+            test={f"test_{name}": value for name, (value,) in test.items()},
+            weights_hash=self._hashes[0],
+            batches_hash=self._hashes[1],
+        )
+
+    def state(self) -> dict[str, Any]:
+        """A copy of all that the next update depends on (random numbers follow from the seed and the step)."""
+        tensors = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        return {
+            "run_id": self._run.run_id,
+            "step": self.step,
+            "lr_now": self._lr_now,
+            "tensors": {name: tensor.detach().clone() for name, tensor in tensors.items()},
+            "modules": {name: _numbers(module) for name, module in self.model.named_modules()},
+            "optimizer": _copied(self.optimizer.state_dict()),
+            "optimizer_numbers": _numbers(self.optimizer),
+            "recorder": self.recorder.state(),
+            "plateau": None if self._plateau is None else self._plateau.state(),
+            "hashes": list(self._hashes),
+        }
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a `state()` to the bit."""
+        tensors = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        for name, saved in state["tensors"].items():
+            tensors[name].copy_(saved)
+        for name, module in self.model.named_modules():
+            vars(module).update(state["modules"][name])
+        self.optimizer.load_state_dict(_copied(state["optimizer"]))
+        vars(self.optimizer).update(state["optimizer_numbers"])
+        self.recorder.restore(state["recorder"])
+        if self._plateau is not None:
+            self._plateau.restore(state["plateau"])
+        self.step, self._lr_now = int(state["step"]), float(state["lr_now"])
+        self._hashes = (state["hashes"][0], state["hashes"][1])
+
+
+def _all_finite(weights: Sequence[torch.Tensor]) -> bool:
+    """One look at the device for all weights: the largest magnitude, which is nan where any weight is."""
+    if not weights:
+        return True
+    return math.isfinite(nn.utils.get_total_norm(weights, norm_type=math.inf).item())
+
+
+def _numbers(thing: object) -> dict[str, Any]:
+    """The attributes of a module or an optimizer that are plain numbers or text: a user's own counters."""
+    return {name: value for name, value in vars(thing).items() if type(value) in (bool, int, float, str)}
+
+
+def _copied(state: Any) -> Any:
+    """A state dict that later updates do not write into."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().clone()
+    if isinstance(state, Mapping):
+        return {key: _copied(value) for key, value in state.items()}
+    return type(state)(_copied(value) for value in state) if type(state) in (list, tuple) else state
+
+
+def _is_plain(state: Any) -> bool:
+    """True for what `torch.load(weights_only=True)` reads back."""
+    if isinstance(state, Mapping):
+        return all(_is_plain(key) and _is_plain(value) for key, value in state.items())
+    if type(state) in (list, tuple):
+        return all(_is_plain(value) for value in state)
+    return state is None or isinstance(state, torch.Tensor) or type(state) in (bool, int, float, str)
