@@ -1,0 +1,194 @@
+"""What a task is: the data of its splits, the loss, the metrics. Built-in tasks and users' own are the same thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
+
+from lrsweep.errors import UsageError
+
+Split = tuple[torch.Tensor, ...] | Dataset
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """Data, loss and metrics of what is trained.
+
+    `train`, `val`, `test`: tensors with one row per example, the last being the target (a `train` of one tensor means
+    a model without inputs), or any map-style `Dataset`, with `collate_fn` where needed. `model`: () -> nn.Module, called
+    with torch's generator seeded from the run's seed; None leaves the model to the spec. `loss`: (output, target) ->
+    scalar, the mean over the batch. `metrics`: name -> (output, target) -> scalar; a metric may carry `.finish`, applied
+    to its mean over a split. `step`: (model, batch) -> loss or {"loss": ..., metric: ...}, in place of loss and metrics.
+
+    `notes` are facts for messages and for building models: the split sizes (always there), and what a built-in task
+    knows about itself: kind, in_shape, num_outputs, scale, warnings, baselines. Raises UsageError for what cannot be
+    trained.
+    """
+
+    train: Any
+    val: Any
+    test: Any = None
+    model: Callable[[], torch.nn.Module] | None = None
+    loss: Callable[[Any, Any], torch.Tensor] | None = None
+    metrics: Mapping[str, Callable[[Any, Any], torch.Tensor]] = field(default_factory=dict)
+    step: Callable[[Any, Any], Any] | None = None
+    collate_fn: Callable[[list[Any]], Any] | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        for name, split in splits.items():
+            if split is None and name != "test":
+                raise UsageError(f"Task: {name} is missing (give tensors, the last being the target, or a Dataset)")
+            checked = None if split is None else _checked_split(name, split, keep_dataset=self.collate_fn is not None)
+            object.__setattr__(self, name, checked)
+            self.notes.setdefault(name, 0 if checked is None else rows(checked))
+        _check_widths(self)
+        _check_functions(self)
+
+
+def rows(split: Split) -> int:
+    """The number of examples of a split."""
+    return split[0].shape[0] if isinstance(split, tuple) else len(split)  # type: ignore[arg-type]
+
+
+def _checked_split(name: str, split: Any, *, keep_dataset: bool) -> Split:
+    """`split` as a tuple of tensors or as a Dataset with at least one example."""
+    if type(split) is TensorDataset and not keep_dataset:
+        split = split.tensors
+    if isinstance(split, torch.Tensor):
+        split = (split,)
+    if isinstance(split, (tuple, list)):
+        return _checked_tensors(name, tuple(split))
+    if isinstance(split, IterableDataset):
+        raise UsageError(f"Task: {name} is an IterableDataset; batches are drawn by index, so it must be map-style")
+    if not (hasattr(split, "__getitem__") and hasattr(split, "__len__")) or isinstance(split, (str, dict)):
+        raise UsageError(f"Task: {name} is a {type(split).__name__}; give a tuple of tensors or a map-style Dataset")
+    if len(split) == 0:
+        raise UsageError(f"Task: {name} has no examples")
+    return split
+
+
+def _checked_tensors(name: str, tensors: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
+    if not tensors:
+        raise UsageError(f"Task: {name} is empty; give tensors with one row per example, the last being the target")
+    for position, tensor in enumerate(tensors):
+        if not isinstance(tensor, torch.Tensor):
+            hint = "; use torch.from_numpy" if type(tensor).__module__ == "numpy" else ""
+            raise UsageError(f"Task: {name}[{position}] is a {type(tensor).__name__}, not a tensor{hint}")
+        if tensor.dim() == 0:
+            raise UsageError(f"Task: {name}[{position}] is a single number; it needs one row per example")
+    sizes = [tensor.shape[0] for tensor in tensors]
+    if len(set(sizes)) > 1:
+        raise UsageError(f"Task: the tensors of {name} have different numbers of rows: {', '.join(map(str, sizes))}")
+    if sizes[0] == 0:
+        raise UsageError(f"Task: {name} has no examples")
+    return tuple(tensor.detach() for tensor in tensors)
+
+
+def _check_widths(task: Task) -> None:
+    """Every split of tensors must hold the same kinds of things."""
+    widths = {
+        name: len(split)
+        for name, split in (("train", task.train), ("val", task.val), ("test", task.test))
+        if isinstance(split, tuple)
+    }
+    if len(set(widths.values())) > 1:
+        told = ", ".join(f"{name} {width}" for name, width in widths.items())
+        raise UsageError(f"Task: every split needs as many tensors as train: {told}")
+    if task.collate_fn is not None and len(widths) == 2 + (task.test is not None):
+        raise UsageError("Task: collate_fn is for Datasets, but all splits are tensors; leave it out")
+
+
+def _check_functions(task: Task) -> None:
+    if task.loss is None and task.step is None:
+        raise UsageError("Task: give loss=(output, target) -> scalar, or step=(model, batch) -> loss")
+    if task.loss is not None and task.step is not None:
+        raise UsageError("Task: give loss or step, not both (step computes the loss itself)")
+    if task.step is not None and task.metrics:
+        raise UsageError('Task: with step=, leave metrics out and return them: {"loss": ..., "accuracy": ...}')
+    if isinstance(task.model, torch.nn.Module):
+        raise UsageError("Task: model is a module; give the function that builds it, so that every run has its own")
+    for name in ("model", "loss", "step", "collate_fn"):
+        value = getattr(task, name)
+        if value is not None and not callable(value):
+            raise UsageError(f"Task: {name} is a {type(value).__name__}, not a function")
+    if not isinstance(task.metrics, Mapping):
+        raise UsageError(f"Task: metrics is a {type(task.metrics).__name__}; give a dict of name: function")
+    for name, metric in task.metrics.items():
+        if not isinstance(name, str) or not name or name == "loss" or any(sign in name for sign in ',"\r\n'):
+            raise UsageError(f"Task: {name!r} cannot name a metric (a column of the tables; `loss` is taken)")
+        if not callable(metric):
+            raise UsageError(f"Task: metric {name!r} is a {type(metric).__name__}, not a function")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shapes:
+    """What a model builder needs to know: the shape of one example, how many outputs, and whether inputs are tokens."""
+
+    in_shape: tuple[int, ...] | None
+    num_outputs: int | None
+    tokens: bool
+
+
+def shapes_of(task: Task) -> Shapes:
+    """Read off the task's notes (`in_shape`, `num_outputs`) where they say so, else off its train split.
+
+    A whole-number target counts classes (highest label + 1, over train and val), a real one its last dimension.
+    None where it cannot be known: a model without inputs, a Dataset of something else than tensors or class labels.
+    """
+    first, targets = _example(task)
+    in_shape = task.notes.get("in_shape", None if first is None else tuple(first.shape))
+    outputs = task.notes.get("num_outputs", _outputs(targets))
+    tokens = first is not None and not first.is_floating_point() and not first.is_complex()
+    return Shapes(in_shape=None if in_shape is None else tuple(in_shape), num_outputs=outputs, tokens=tokens)
+
+
+def _example(task: Task) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+    """The first input of one training example, and the targets there are."""
+    if isinstance(task.train, tuple):
+        first = task.train[0][0] if len(task.train) > 1 else None
+        return first, [split[-1] for split in (task.train, task.val) if isinstance(split, tuple)]
+    item = task.train[0]
+    if not isinstance(item, (tuple, list)) or len(item) < 2 or not isinstance(item[0], torch.Tensor):
+        return None, []
+    target = torch.as_tensor(item[-1]) if isinstance(item[-1], (torch.Tensor, float)) else None
+    real = target is not None and target.is_floating_point()
+    return item[0], [target.unsqueeze(0)] if real and target is not None else []
+
+
+def _outputs(targets: list[torch.Tensor]) -> int | None:
+    if not targets:
+        return None
+    if targets[0].is_floating_point():
+        return targets[0].shape[-1] if targets[0].dim() > 1 else 1
+    return int(max(target.max() for target in targets)) + 1
+
+
+def cross_entropy(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy in nats; output (..., classes), target (...) of class numbers."""
+    return F.cross_entropy(output.flatten(0, -2), target.flatten())
+
+
+def accuracy(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Share of examples whose largest output is the target; a row with a NaN counts by torch's argmax."""
+    return (output.argmax(-1) == target).to(output.dtype).mean()
+
+
+def mse(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean squared error over examples and outputs; output and target (batch, outputs)."""
+    return F.mse_loss(output, target)
+
+
+class Perplexity:
+    """exp of the mean cross-entropy; `finish` is applied after averaging, since perplexities do not average."""
+
+    finish = staticmethod(torch.exp)
+
+    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(output, target)
