@@ -1,4 +1,4 @@
-"""A recipe made ready to train: its data on the device, its model builder, its losses and its batches, for both engines.
+"""A recipe made ready to train: data on the device, model builder, losses and batches. Both engines use it.
 
 What a run sees follows from its seed and the step alone: the initial weights, the order of the batches, and the numbers
 that random layers and Datasets draw (contract, What a run means).

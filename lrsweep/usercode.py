@@ -40,10 +40,9 @@ def isolated(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
     numpy_state, python_state, default = np.random.get_state(), random.getstate(), torch.get_default_dtype()
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda, device_type="cuda"), warnings.catch_warnings():
-        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
-            warnings.simplefilter("ignore", category)
-        for category in (UserWarning, RuntimeWarning, FutureWarning):
-            warnings.simplefilter("default", category)
+        warnings.simplefilter("default")
+        for quiet in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", quiet)
         torch.set_default_dtype(dtype)
         try:
             yield
