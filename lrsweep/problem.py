@@ -23,7 +23,7 @@ from lrsweep import usercode
 from lrsweep.batches import DatasetSplit, TensorSplit, map_tensors, split_of
 from lrsweep.errors import LrsweepError, UsageError
 from lrsweep.loading import resolve
-from lrsweep.models import MODELS
+from lrsweep.models import MODELS, misfit
 from lrsweep.task import Task, shapes_of
 from lrsweep.tasks import TASKS
 
@@ -354,24 +354,25 @@ def _task(recipe: Recipe) -> Task:
 
 def _builder(recipe: Recipe, task: Task) -> Callable[[], nn.Module]:
     """The model builder without arguments: the spec's model where it names one, else the task's own."""
-    if recipe.model is None:
-        if task.model is None:
-            raise UsageError(f"task {recipe.task['name']}: it brings no model; name one with `model:`")
-        function, arguments, name = task.model, {}, "of the task"
-    else:
+    if recipe.model is None and task.model is None:
+        raise UsageError(f"task {recipe.task['name']}: it brings no model; name one with `model:`")
+    name = "of the task" if recipe.model is None else recipe.model["name"]
+    function, arguments = task.model, {}
+    if recipe.model is not None:
         function, arguments = _named("model", recipe.model, MODELS, recipe.base_dir)
-        name = recipe.model["name"]
     signature = _signature(function)
-    wanted = {} if signature is None else signature.parameters
-    if {"in_shape", "num_outputs"} & wanted.keys() - arguments.keys():
-        shapes = shapes_of(task)
-        for key in ("in_shape", "num_outputs"):
-            value = getattr(shapes, key)
-            if key in wanted and key not in arguments and value is not None:
-                arguments[key] = value
+    wanted = {"in_shape", "num_outputs"} & (signature.parameters.keys() if signature else set()) - arguments.keys()
+    shapes = shapes_of(task) if wanted else None
+    if shapes is not None and function in MODELS.values() and (wrong := misfit(name, shapes)):
+        raise UsageError(f"model {name}: {wrong}")
+    given = {key: getattr(shapes, key) for key in sorted(wanted) if getattr(shapes, key) is not None}
+    arguments = given | arguments
     try:
         if signature is not None:
             signature.bind(**arguments)
     except TypeError as error:
         raise UsageError(f"model {name}: {error} (its arguments are {signature})") from error
+    if function in MODELS.values():
+        with torch.device("meta"):  # what a built-in refuses is found here; a user's builder is called by runs alone
+            function(**arguments)
     return lambda: function(**arguments)

@@ -232,7 +232,7 @@ class Training:
 
 @torch.no_grad()
 def _all_finite(weights: Sequence[torch.Tensor]) -> bool:
-    """A finite sum has only finite terms: one look at the device. A sum that overflowed says nothing, so look closer."""
+    """A finite sum has only finite terms: one look at the device. Only a sum that overflowed needs a closer one."""
     if not weights or math.isfinite(torch.stack([weight.sum() for weight in weights]).sum().item()):
         return True
     return all(bool(torch.isfinite(weight).all()) for weight in weights)
