@@ -1,0 +1,186 @@
+"""One training step, or one evaluation, of M stacked runs: losses and gradients from stacked weights and a batch.
+
+A step is a `vmap` of the module over the runs, and one ordinary backward pass of the summed losses: the runs' graphs do
+not touch, so a NaN in one leaves the others exact. It is recorded once per shape of batch (tracing.py), rewritten
+(graphs.py), and then replayed.
+"""
+
+# M runs, B batch
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from lrsweep import graphs, tracing
+
+MANY_SHAPES = 12  # batches of more shapes than this are computed without a recording
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`losses` and each of `metrics` are [M]; `grads` are [M, ...], one per trainable parameter."""
+
+    losses: Tensor
+    metrics: dict[str, Tensor]
+    grads: list[Tensor]
+
+
+class Stepper:
+    """Computes with one module and any number of stacked weights for it.
+
+    `trainable` names the parameters that get a gradient; `fixed` the frozen ones, those the loss does not depend on,
+    and the buffers. `shared`: all runs see the same batch; otherwise every tensor of a batch has a leading M.
+    """
+
+    def __init__(self, module: nn.Module, *, shared: bool, wants_metrics: bool, compile: bool = False) -> None:
+        self.module = module
+        self.shared = shared
+        self._wants_metrics = wants_metrics
+        self._compile = compile
+        self.trainable = [name for name, value in module.named_parameters() if value.requires_grad]
+        self.fixed = [name for name, value in module.named_parameters() if not value.requires_grad]
+        self.fixed += [name for name, _ in module.named_buffers()]
+        self._programs: dict[Any, _Program] = {}
+        self.random = False
+
+    def drop_unused(self, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> None:
+        """Count parameters without a gradient among the fixed ones, as torch.optim does; weights are left as they are."""
+        leaves, spec = tree_flatten(batch)
+        names: list[str] = []
+        step = self._train_step(leaves, spec, names)
+        clones = [value.clone() for value in (*params, *fixed)]
+        with _quiet():
+            out = step(*clones, *(leaf.clone() for leaf in leaves if isinstance(leaf, Tensor)))
+        unused = {name for name, grad in zip(self.trainable, out[-len(self.trainable) :], strict=True) if grad is None}
+        self.trainable = [name for name in self.trainable if name not in unused]
+        frozen = [name for name, _ in self.module.named_parameters() if name not in self.trainable]
+        self.fixed = frozen + [name for name, _ in self.module.named_buffers()]
+
+    def train(self, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> Result:
+        """Losses and gradients of one batch; buffers among `fixed` are updated in place."""
+        return self._run(True, params, fixed, batch)
+
+    def evaluate(self, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> Result:
+        """Losses and metrics of one batch, the same for all runs, in evaluation mode."""
+        return self._run(False, params, fixed, batch)
+
+    def _run(self, training: bool, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> Result:
+        leaves, spec = tree_flatten(batch)
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        others = tuple(leaf for leaf in leaves if not isinstance(leaf, Tensor))
+        key = (training, params[0].shape[0] if params else 0, str(spec), others, *((t.shape, t.dtype) for t in tensors))
+        program = self._programs.get(key)
+        if program is None:
+            program = self._programs[key] = self._program(training, params, fixed, leaves, spec, tensors)
+        count = len(self.trainable) if training else 0
+        with torch.no_grad() if program.recorded else contextlib.nullcontext():
+            out = program.call(*params, *fixed, *tensors)
+        losses, *rest = out
+        values = rest[: len(program.names)]
+        return Result(losses, dict(zip(program.names, values, strict=True)), rest[len(rest) - count :])
+
+    def _program(
+        self,
+        training: bool,
+        params: Sequence[Tensor],
+        fixed: Sequence[Tensor],
+        leaves: list[Any],
+        spec: Any,
+        tensors: list[Tensor],
+    ) -> _Program:
+        names: list[str] = []
+        build = self._train_step if training else self._eval_step
+        step = build(leaves, spec, names)
+        inputs = [value.clone() for value in (*params, *fixed, *tensors)]
+        if len(self._programs) >= MANY_SHAPES:
+            return _Program(_eager(step), names, recorded=False)
+        with _quiet(), _modes(self.module, training):
+            graph = tracing.record(step, *inputs)
+        self.random = self.random or (training and graph.random)
+        return _Program(graphs.program(graph, compile=self._compile), names, recorded=True)
+
+    def _train_step(self, leaves: list[Any], spec: Any, names: list[str]) -> Callable[..., list[Tensor | None]]:
+        count = len(self.trainable)
+        stacked = None if self.shared else 0
+
+        def step(*inputs: Tensor) -> list[Tensor | None]:
+            params = [value.detach().requires_grad_() for value in inputs[:count]]
+            losses, metrics = self._forward(params, inputs[count:], leaves, spec, stacked)
+            names[:] = metrics if self._wants_metrics else []
+            grads = torch.autograd.grad(losses.sum(), params, allow_unused=True)
+            return [losses.detach(), *(metrics[name].detach() for name in names), *grads]
+
+        return step
+
+    def _eval_step(self, leaves: list[Any], spec: Any, names: list[str]) -> Callable[..., list[Tensor | None]]:
+        count = len(self.trainable)
+
+        @torch.no_grad()
+        def step(*inputs: Tensor) -> list[Tensor | None]:
+            losses, metrics = self._forward(inputs[:count], inputs[count:], leaves, spec, None)
+            names[:] = metrics
+            return [losses, *metrics.values()]
+
+        return step
+
+    def _forward(
+        self, params: Sequence[Tensor], rest: Sequence[Tensor], leaves: list[Any], spec: Any, stacked: int | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The vmapped module: `rest` are the fixed values, then the tensors of the batch."""
+        fixed, tensors = rest[: len(self.fixed)], rest[len(self.fixed) :]
+        weights = dict(zip((*self.trainable, *self.fixed), (*params, *fixed), strict=True))
+
+        def one(weights: Mapping[str, Tensor], tensors: Sequence[Tensor]) -> Any:
+            iterator = iter(tensors)
+            filled = [next(iterator) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+            return functional_call(self.module, dict(weights), tuple(tree_unflatten(filled, spec)))
+
+        return vmap(one, in_dims=(0, stacked), randomness="same")(weights, list(tensors))
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    call: Callable[..., Sequence[Any]]
+    names: list[str]
+    recorded: bool
+
+
+def _eager(step: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*inputs: Tensor) -> Any:
+        with _quiet():
+            return step(*inputs)
+
+    return call
+
+
+@contextlib.contextmanager
+def _modes(module: nn.Module, training: bool) -> Iterator[None]:
+    before = module.training
+    module.train(training)
+    try:
+        yield
+    finally:
+        module.train(before)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Attention in plain operations, which have batching rules, and no slow path per run in the dark."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*batching rule.*")
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)

@@ -1,0 +1,212 @@
+"""Record what a training step does as a flat list of tensor operations, and replay that list without autograd or vmap.
+
+A step is run once, on real tensors, below autograd and vmap: what arrives there are plain operations on plain tensors.
+Replaying them gives the same bits for a fraction of the dispatch cost. torch has such a tracer (`make_fx`), which this
+one follows; using it costs a second of imports in every process and says less about constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+
+class TraceError(Exception):
+    """The step does something that a recording cannot repeat; the text says what, as the end of a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A value of the graph by number."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Like:
+    """What is known about a value without its data."""
+
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def contiguous(self) -> bool:
+        size = 1
+        for extent, step in zip(reversed(self.shape), reversed(self.stride), strict=True):
+            if extent != 1 and step != size:
+                return False
+            size *= extent
+        return True
+
+
+@dataclass(slots=True)
+class Node:
+    """One operation: `args` and `kwargs` hold `Ref`s where tensors go; `outs` are the values it defines, in order.
+
+    An in-place operation defines the value it overwrites (again). None stands for a result that is no tensor.
+    """
+
+    op: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outs: tuple[Ref | None, ...]
+    single: bool = True
+
+    def inputs(self) -> list[Ref]:
+        leaves, _ = tree_flatten((self.args, self.kwargs))
+        return [leaf for leaf in leaves if isinstance(leaf, Ref)]
+
+    @property
+    def mutates(self) -> bool:
+        schema = getattr(self.op, "_schema", None)
+        return bool(schema is not None and schema.is_mutable)
+
+    @property
+    def random(self) -> bool:
+        return torch.Tag.nondeterministic_seeded in getattr(self.op, "tags", ())
+
+
+@dataclass(slots=True)
+class Graph:
+    """A recorded step. `like` describes every value; `constants` are tensors that the step found, not made."""
+
+    inputs: list[Ref]
+    nodes: list[Node]
+    outputs: list[Ref | None]
+    constants: dict[Ref, Tensor]
+    like: dict[Ref, Like]
+    counter: int = 0
+
+    def new(self, like: Like) -> Ref:
+        ref = Ref(self.counter)
+        self.counter += 1
+        self.like[ref] = like
+        return ref
+
+    @property
+    def random(self) -> bool:
+        """Does replaying draw from torch's global generator?"""
+        return any(node.random for node in self.nodes)
+
+
+@dataclass
+class _Recorder(TorchDispatchMode):
+    """Notes every operation that runs below it. Tensors are kept alive, so that their identity names them."""
+
+    graph: Graph
+    known: dict[int, Ref] = field(default_factory=dict)
+    alive: list[Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # True, torch's answer, would import its compiler (a second) to keep it away from a mode that it never sees.
+        return False
+
+    def name(self, tensor: Tensor) -> Ref:
+        ref = self.known.get(id(tensor))
+        if ref is None:
+            like = Like(tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype, tensor.device)
+            ref = self.known[id(tensor)] = self.graph.new(like)
+            self.alive.append(tensor)
+        return ref
+
+    def argument(self, leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        if id(leaf) not in self.known:
+            self.graph.constants[self.name(leaf)] = leaf
+        return self.name(leaf)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        _refuse(func)
+        kwargs = kwargs or {}
+        noted = tree_map(self.argument, (tuple(args), kwargs))
+        out = func(*args, **kwargs)
+        single = not isinstance(out, tuple | list)
+        outs = tuple(self.name(one) if isinstance(one, Tensor) else None for one in ((out,) if single else out))
+        node = Node(func, noted[0], noted[1], outs, single)
+        self.graph.nodes.append(node)
+        if node.mutates and any(ref in self.graph.constants for ref in outs):
+            raise TraceError("changes in each step a tensor that is neither a parameter nor a buffer")
+        return out
+
+
+def _refuse(func: Any) -> None:
+    name = str(func)
+    if "_local_scalar_dense" in name:
+        raise TraceError("turns a tensor into a Python number (.item(), float(), if), which differs between runs")
+    if torch.Tag.dynamic_output_shape in func.tags or torch.Tag.data_dependent_output in func.tags:
+        raise TraceError(f"has tensors whose shapes depend on their values ({name.removeprefix('aten.')})")
+
+
+def record(step: Callable[..., Sequence[Tensor | None]], *inputs: Tensor) -> Graph:
+    """Run `step(*inputs)` once and return its graph; raises `TraceError` for what cannot be repeated.
+
+    `step` may use autograd and vmap inside. Its in-place writes to `inputs` are part of the recording.
+    """
+    graph = Graph([], [], [], {}, {})
+    recorder = _Recorder(graph)
+    graph.inputs = [recorder.name(tensor) for tensor in inputs]
+    with recorder:
+        outputs = step(*inputs)
+    graph.outputs = [None if out is None else recorder.argument(out) for out in outputs]
+    return graph
+
+
+def source(graph: Graph) -> tuple[str, dict[str, Any]]:
+    """Python text of a function that replays the graph, and the names it uses. Values are freed after their last use."""
+    names: dict[str, Any] = {f"c{ref.index}": tensor for ref, tensor in graph.constants.items()}
+    text = {ref: f"c{ref.index}" for ref in graph.constants}
+    text.update({ref: f"v{ref.index}" for ref in graph.like if ref not in graph.constants})
+    lines = [f"def replay({', '.join(text[ref] for ref in graph.inputs)}):"]
+    keep = {ref for ref in graph.outputs if ref is not None} | set(graph.constants)
+    last = {ref: number for number, node in enumerate(graph.nodes) for ref in (*node.inputs(), *_defined(node))}
+    ops: dict[Any, str] = {}
+    for number, node in enumerate(graph.nodes):
+        if node.op not in ops:
+            ops[node.op] = f"f{len(ops)}"
+            names[ops[node.op]] = getattr(node.op, "_op", node.op)
+        parts = [_literal(argument, text, names) for argument in node.args]
+        parts += [f"{key}={_literal(value, text, names)}" for key, value in node.kwargs.items()]
+        call = f"{ops[node.op]}({', '.join(parts)})"
+        left = ", ".join("_" if ref is None else text[ref] for ref in node.outs)
+        lines.append(f"    {left} = {call}" if node.single else f"    {left}, = {call}" if left else f"    {call}")
+        done = {ref for ref in (*node.inputs(), *_defined(node)) if last[ref] == number and ref not in keep}
+        if done:
+            lines.append(f"    {' = '.join(sorted(text[ref] for ref in done))} = None")
+    lines.append(f"    return [{', '.join('None' if ref is None else text[ref] for ref in graph.outputs)}]")
+    return "\n".join(lines), names
+
+
+def _defined(node: Node) -> list[Ref]:
+    return [ref for ref in node.outs if ref is not None]
+
+
+def _literal(value: Any, text: dict[Ref, str], names: dict[str, Any]) -> str:
+    if isinstance(value, Ref):
+        return text[value]
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_literal(one, text, names) for one in value) + "]"
+    if value is None or isinstance(value, bool | int | str):
+        return repr(value)
+    name = f"k{len(names)}"
+    names[name] = value
+    return name
+
+
+def compiled(graph: Graph) -> Callable[..., list[Tensor | None]]:
+    """The graph as a Python function of its inputs. Call it with gradients off."""
+    text, names = source(graph)
+    exec(compile(text, "<lrsweep graph>", "exec"), names)
+    return names["replay"]
