@@ -37,16 +37,17 @@ def uncost(value: float, mode: Mode) -> float:
     return value if mode == "min" else 0.0 - value
 
 
-def best_row(values: Sequence[float], mode: Mode) -> int | None:
+def best_row(values: Sequence[float] | Floats, mode: Mode) -> int | None:
     """Index of the best finite row after row 0, the first of equals; None if there is none."""
-    best: int | None = None
-    for index in range(1, len(values)):
-        if math.isfinite(values[index]) and (best is None or cost(values[index], mode) < cost(values[best], mode)):
-            best = index
-    return best
+    later = np.asarray(values[1:], dtype=np.float64)
+    finite = np.flatnonzero(np.isfinite(later))
+    if not len(finite):
+        return None
+    costs = later[finite] if mode == "min" else -later[finite]
+    return int(finite[np.argmin(costs)]) + 1
 
 
-def objective_of(rows: Mapping[str, Sequence[float]], metric: str, at: str, mode: Mode) -> float:
+def objective_of(rows: Mapping[str, Sequence[float] | Floats], metric: str, at: str, mode: Mode) -> float:
     """The objective of one run from the rows of its curve.
 
     `at` is `final` (the last row), `best`, `mean` or `last_K` (mean of the last K rows); all but `final` run over the

@@ -1,0 +1,76 @@
+"""Adam at its default rate as the line to beat: the best of every other optimizer against it, seed by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from lrsweep.analysis.basin import best_rate
+from lrsweep.analysis.cells import Cell, Setup
+from lrsweep.analysis.facts import AgainstAdam, Estimate
+from lrsweep.analysis.margins import read_at
+from lrsweep.analysis.stats import Floats, medians, paired
+from lrsweep.objective import uncost
+
+Verdict = Literal["better", "worse", "tied", "unknown"]
+
+
+def adam_label(setup: Setup) -> str:
+    """Label of the first `adam` of the spec, "" if there is none."""
+    return next((label for label in setup.labels if setup.names[label] == "adam"), "")
+
+
+def against_adam(cells: Sequence[Cell], setup: Setup) -> tuple[AgainstAdam, ...]:
+    """One entry per other optimizer and axis values; Adam off the grid is interpolated for every seed alone."""
+    label = adam_label(setup)
+    adams = {tuple(cell.axes.values()): cell for cell in cells if cell.optimizer == label}
+    pairs = [(adams.get(tuple(cell.axes.values())), cell) for cell in cells if cell.optimizer != label]
+    return tuple(_against(adam, cell, setup) for adam, cell in pairs if adam is not None)
+
+
+def _against(adam: Cell, other: Cell, setup: Setup) -> AgainstAdam:
+    adam_lr = setup.default_lrs[adam.optimizer]
+    m = medians(other.cost)
+    best = best_rate(m)
+    seeds = [seed for seed in adam.seeds if seed in other.seeds]
+    theirs = np.array([read_at(adam.lrs, adam.cost[:, adam.seeds.index(seed)], adam_lr)[0] for seed in seeds])
+    ours = np.array([other.cost[best, other.seeds.index(seed)] if best is not None else math.nan for seed in seeds])
+    gain = paired_gain(theirs, ours)
+    return AgainstAdam(
+        optimizer=other.optimizer,
+        axes=dict(other.axes),
+        best_lr=float(other.lrs[best]) if best is not None else math.nan,
+        best_objective=uncost(float(m[best]), setup.mode) if best is not None else math.nan,
+        adam_lr=adam_lr,
+        adam_objective=uncost(read_at(adam.lrs, medians(adam.cost), adam_lr)[0], setup.mode),
+        gain=gain,
+        verdict=verdict(gain),
+    )
+
+
+def paired_gain(before: Floats, after: Floats) -> Estimate:
+    """before - after over the seeds that have both, with a t interval; positive is an improvement.
+
+    Where a seed diverged on one side only no mean exists: the difference of the medians is given, without an interval.
+    """
+    known = ~np.isnan(before) & ~np.isnan(after)
+    before, after = before[known], after[known]
+    if np.isfinite(before).all() and np.isfinite(after).all():
+        return paired(before - after)
+    low, high = float(medians(before)), float(medians(after))
+    value = math.nan if low == high else low - high
+    return Estimate(value=value, low=math.nan, high=math.nan, n=len(before))
+
+
+def verdict(gain: Estimate) -> Verdict:
+    """`tied` if the interval holds 0; an infinite gain needs no interval; `unknown` without one."""
+    if math.isinf(gain.value):
+        return "better" if gain.value > 0 else "worse"
+    if math.isnan(gain.low):
+        return "unknown"
+    if gain.low <= 0 <= gain.high:
+        return "tied"
+    return "better" if gain.low > 0 else "worse"

@@ -1,0 +1,79 @@
+"""The basin: the rates around the best one that are as good for all practical purposes, and the rate to recommend."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from lrsweep.analysis.facts import Basin
+from lrsweep.analysis.stats import Bools, Floats
+from lrsweep.objective import Mode, uncost
+
+SHARE = 0.05
+"""A fixed share of the gain, not seed noise: with a noise-based band, noisier runs would look more robust."""
+
+
+def best_rate(m: Floats) -> int | None:
+    """Number of the smallest rate with the least finite median cost; None if there is none."""
+    finite = np.flatnonzero(np.isfinite(m))
+    return int(finite[np.argmin(m[finite])]) if len(finite) else None
+
+
+def basin(lrs: Floats, m: Floats, l0: float, mode: Mode = "min", share: float = SHARE) -> Basin:
+    """Walk from the best rate to each side while m <= theta = l* + share (l0 - l*).
+
+    Between the last rate inside and the first one outside the edge is interpolated linearly in log lr; against a
+    diverged rate the edge is the last rate inside; where the grid ends that side is censored. nan if nothing trained.
+    """
+    kept = np.flatnonzero(~np.isnan(m))
+    best = best_rate(m[kept])
+    if best is None or not m[kept][best] < l0:
+        return Basin(
+            share=share, threshold=math.nan, low=math.nan, high=math.nan, decades=math.nan,
+            censored_low=False, censored_high=False, rates=(),
+        )  # fmt: skip
+    rates, costs = lrs[kept], m[kept]
+    least = float(costs[best])
+    theta = least + share * (l0 - least)
+    low, first = _edge(rates[best::-1], costs[best::-1], theta)
+    high, last = _edge(rates[best:], costs[best:], theta)
+    return Basin(
+        share=share,
+        threshold=uncost(theta, mode),
+        low=low,
+        high=high,
+        decades=math.log10(high / low),
+        censored_low=best - first == 0,
+        censored_high=best + last == len(rates) - 1,
+        rates=tuple(float(rate) for rate in rates[best - first : best + last + 1]),
+    )
+
+
+def _edge(rates: Floats, costs: Floats, theta: float) -> tuple[float, int]:
+    """Where a walk from the best rate (entry 0) outwards leaves the basin, and how many rates it passed inside."""
+    outside = np.flatnonzero(~(costs <= theta))
+    if not len(outside):
+        return float(rates[-1]), len(rates) - 1
+    j = int(outside[0])
+    i = j - 1
+    if not math.isfinite(costs[j]):
+        return float(rates[i]), i
+    share = (theta - float(costs[i])) / (float(costs[j]) - float(costs[i]))
+    log = np.log10(rates)
+    return float(10 ** (log[i] + share * (log[j] - log[i]))), i
+
+
+def recommended(found: Basin, lrs: Floats, clean: Bools, best_lr: float) -> tuple[float, str]:
+    """A robust rate and why. `clean` (R,) marks the rates where no seed diverged."""
+    if not found.rates:
+        return math.nan, "nothing trained, so there is nothing to recommend"
+    if found.censored:
+        side = "both ends" if found.censored_low and found.censored_high else "one end"
+        return best_lr, f"the best of the rates tried; the good range runs out of the grid at {side}, so widen it first"
+    inside = [rate for rate, good in zip(lrs.tolist(), clean, strict=True) if good and rate in found.rates]
+    if not inside:
+        return best_lr, "the best of the rates tried; at every rate of the good range some seed diverged"
+    centre = (math.log10(found.low) + math.log10(found.high)) / 2
+    nearest = min(inside, key=lambda rate: (round(abs(math.log10(rate) - centre), 9), rate))
+    return nearest, "the tried rate nearest to the middle of the good range, with no diverged seed"

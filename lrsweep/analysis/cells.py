@@ -1,0 +1,214 @@
+"""From the tables to arrays: a cell holds all runs of one optimizer at one set of axis values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from lrsweep.analysis.facts import RunPoint
+from lrsweep.analysis.stats import Bools, Floats, Ints, medians
+from lrsweep.objective import Mode, cost, default_mode, objective_of
+
+Frames: TypeAlias = pd.DataFrame | Iterable[pd.DataFrame] | None
+INITIAL_COLUMNS = {"train_loss": "initial_train_loss", "val_loss": "initial_val_loss"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """What the analysis has to know of a spec. `names`, `from_rows` and `default_lrs` are keyed by label.
+
+    `from_rows` says of an optimizer that earlier rows of its runs are what shorter runs would have given.
+    """
+
+    name: str
+    metric: str
+    at: str
+    mode: Mode
+    axes: tuple[str, ...]
+    labels: tuple[str, ...]
+    names: Mapping[str, str]
+    from_rows: Mapping[str, bool]
+    default_lrs: Mapping[str, float]
+    budget: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """R rates (rising) and S seeds. `cost` (R, S): nan without a result, +inf where diverged or not finite.
+
+    `diverged` (R, S) marks the status. `initial` (S,) is the cost of row 0 per seed, nan where unknown. `seeds` are
+    those with any result. `runs` holds every run, failed ones too; `points` (R, S) indexes it, -1 where there is none.
+    """
+
+    optimizer: str
+    name: str
+    axes: dict[str, str]
+    lrs: Floats
+    seeds: tuple[int, ...]
+    cost: Floats
+    diverged: Bools
+    initial: Floats
+    runs: tuple[RunPoint, ...]
+    points: Ints
+
+    @property
+    def start(self) -> float:
+        """l0: median over seeds of the cost of the untrained model; nan if it is not known or not finite."""
+        value = float(medians(self.initial))
+        return value if math.isfinite(value) else math.nan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Track:
+    """The objective's metric along one run: `steps` and raw `values`, one entry per row."""
+
+    steps: Ints
+    values: Floats
+
+
+def setup_of(spec: Any, default_lrs: Mapping[str, float], metric: str | None = None, at: str | None = None) -> Setup:
+    """Read a `Spec` (its attributes only). `default_lrs` goes by label, or by optimizer name.
+
+    `metric` and `at` replace the spec's objective; its mode then follows the metric's name.
+    """
+    labels = tuple(entry.label for entry in spec.optimizers)
+    names = {entry.label: entry.name for entry in spec.optimizers}
+    defaults = {label: default_lrs.get(label, default_lrs.get(names[label], math.nan)) for label in labels}
+    chosen = metric or spec.objective.metric
+    same = chosen == spec.objective.metric
+    return Setup(
+        name=spec.name,
+        metric=chosen,
+        at=at or spec.objective.at,
+        mode=spec.objective.mode if same else default_mode(chosen),
+        axes=tuple(spec.axes),
+        labels=labels,
+        names=names,
+        from_rows={entry.label: _from_rows(entry.schedule or spec.schedule) for entry in spec.optimizers},
+        default_lrs=defaults,
+        budget=f"{spec.train.epochs} epochs" if spec.train.epochs is not None else f"{spec.train.steps} updates",
+    )
+
+
+def _from_rows(schedule: Any) -> bool:
+    """A constant rate (after a warmup of so many updates) does not know how long the run will be."""
+    return schedule.name == "constant" and not isinstance(schedule.args.get("warmup", 0), float)
+
+
+def tracks_of(curves: Frames, metric: str) -> dict[str, Track]:
+    """The metric's rows of every run in `curves` (a frame, or frames that each hold whole or partial runs)."""
+    parts: dict[str, list[tuple[Ints, Floats]]] = {}
+    if curves is None:
+        return {}
+    for frame in [curves] if isinstance(curves, pd.DataFrame) else curves:
+        if metric not in frame.columns or not len(frame):
+            continue
+        codes, ids = pd.factorize(frame["run_id"])
+        order = np.argsort(codes, kind="stable")
+        cuts = np.flatnonzero(np.diff(codes[order])) + 1
+        steps = np.split(frame["step"].to_numpy(dtype=np.intp)[order], cuts)
+        values = np.split(frame[metric].to_numpy(dtype=np.float64)[order], cuts)
+        for run_id, at, value in zip(ids, steps, values, strict=True):
+            parts.setdefault(str(run_id), []).append((at, value))
+    return {run_id: _joined(pieces) for run_id, pieces in parts.items()}
+
+
+def _joined(pieces: Sequence[tuple[Ints, Floats]]) -> Track:
+    steps = np.concatenate([steps for steps, _ in pieces])
+    values = np.concatenate([values for _, values in pieces])
+    order = np.argsort(steps, kind="stable")
+    return Track(steps=steps[order], values=values[order])
+
+
+def cells_of(runs: pd.DataFrame, tracks: Mapping[str, Track], setup: Setup) -> list[Cell]:
+    """Cells in the order of the spec's optimizers, then of the axis values as they first appear."""
+    keys = ["optimizer", *setup.axes]
+    cells = []
+    for values, frame in runs.groupby(keys, sort=False, dropna=False):
+        label, *axes = values if isinstance(values, tuple) else (values,)
+        axis_texts = {axis: str(value) for axis, value in zip(setup.axes, axes, strict=True)}
+        cells.append(_cell(frame, str(label), axis_texts, tracks, setup))
+    order = {label: rank for rank, label in enumerate(setup.labels)}
+    return sorted(cells, key=lambda cell: order.get(cell.optimizer, len(order)))
+
+
+def _cell(frame: pd.DataFrame, label: str, axes: dict[str, str], tracks: Mapping[str, Track], setup: Setup) -> Cell:
+    frame = frame.sort_values(["lr", "seed"], kind="stable")
+    status = frame["status"].astype(str).to_numpy()
+    lrs, row = np.unique(frame["lr"].to_numpy(dtype=np.float64), return_inverse=True)
+    objectives = _objectives(frame, tracks, setup)
+    alive = status != "failed"
+    seeds, column = np.unique(frame["seed"].to_numpy()[alive], return_inverse=True)
+    shape = (len(lrs), len(seeds))
+    costs, starts = np.full(shape, np.nan), np.full(shape, np.nan)
+    diverged, points = np.zeros(shape, dtype=bool), np.full(shape, -1, dtype=np.intp)
+    at = (row[alive], column)
+    gone = status[alive] == "diverged"
+    costs[at] = [math.inf if d else cost(v, setup.mode) for d, v in zip(gone, objectives[alive], strict=True)]
+    starts[at] = _initial(frame, tracks, setup)[alive]
+    diverged[at] = gone
+    points[at] = np.flatnonzero(alive)
+    return Cell(
+        optimizer=label,
+        name=setup.names.get(label, label),
+        axes=axes,
+        lrs=lrs,
+        seeds=tuple(int(seed) for seed in seeds),
+        cost=costs,
+        diverged=diverged,
+        initial=medians(starts.T),
+        runs=_points(frame, status, objectives),
+        points=points,
+    )
+
+
+def _objectives(frame: pd.DataFrame, tracks: Mapping[str, Track], setup: Setup) -> Floats:
+    """The objective of every run: the column, or read off the curves where another one is asked for."""
+    if "objective" in frame.columns:
+        return frame["objective"].to_numpy(dtype=np.float64)
+    ids = frame["run_id"].astype(str)
+    return np.array([value_at(tracks.get(i), setup.metric, setup.at, setup.mode) for i in ids], dtype=np.float64)
+
+
+def value_at(track: Track | None, metric: str, at: str, mode: Mode, budget: float = math.inf) -> float:
+    """The objective of a run from its rows up to `budget` updates; nan without a row."""
+    if track is None:
+        return math.nan
+    end = int(np.searchsorted(track.steps, budget, side="right"))
+    return objective_of({metric: track.values[:end]}, metric, at, mode) if end else math.nan
+
+
+def _initial(frame: pd.DataFrame, tracks: Mapping[str, Track], setup: Setup) -> Floats:
+    """Cost of row 0 of every run: from runs.csv for the two losses, from the curves for anything else."""
+    column = INITIAL_COLUMNS.get(setup.metric, "")
+    if column in frame.columns:
+        values = frame[column].to_numpy(dtype=np.float64)
+    else:
+        values = np.array([_first(tracks.get(str(run_id))) for run_id in frame["run_id"]], dtype=np.float64)
+    return np.array([math.nan if math.isnan(v) else cost(v, setup.mode) for v in values], dtype=np.float64)
+
+
+def _first(track: Track | None) -> float:
+    return float(track.values[0]) if track is not None and track.steps[0] == 0 else math.nan
+
+
+def _points(frame: pd.DataFrame, status: Any, objectives: Floats) -> tuple[RunPoint, ...]:
+    columns = (
+        frame["run_id"].astype(str).tolist(),
+        frame["lr"].astype(float).tolist(),
+        frame["seed"].astype(int).tolist(),
+        status.tolist(),
+        frame["diagnosis"].fillna("").astype(str).tolist() if "diagnosis" in frame else [""] * len(frame),
+        objectives.tolist(),
+        pd.to_numeric(frame["diverged_step"]).astype(float).tolist() if "diverged_step" in frame else
+        [math.nan] * len(frame),
+    )  # fmt: skip
+    return tuple(
+        RunPoint(run_id=i, lr=lr, seed=seed, status=state, diagnosis=label, objective=value, diverged_step=step)
+        for i, lr, seed, state, label, value, step in zip(*columns, strict=True)
+    )

@@ -1,0 +1,166 @@
+"""How the best rate moves: with the budget, with a numeric axis, and from one optimizer to the next."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from lrsweep.analysis.cells import Cell, Setup, Track, value_at
+from lrsweep.analysis.facts import Drift, Estimate, RateRatio
+from lrsweep.analysis.stats import Floats, bootstrapped, medians, resampled_medians
+from lrsweep.objective import cost
+
+HALVINGS = 4
+"""Shorter budgets looked at: 1/2, 1/4, 1/8 and 1/16 of the run, each at the last row within it."""
+
+
+def slope(x: Floats, y: Floats) -> Floats:
+    """Least-squares slope of log10 y (..., K) on log10 x (K,): decades per decade. nan where any y is missing."""
+    log = np.log10(x) - np.log10(x).mean()
+    spread = float(log @ log)
+    return np.log10(y) @ log / spread if spread > 0 else np.full(y.shape[:-1], np.nan)
+
+
+def best_lrs(lrs: Floats, m: Floats) -> Floats:
+    """Best grid rate of every draw in `m` (..., R); nan where none is finite."""
+    finite = np.where(np.isfinite(m), m, np.inf)
+    at = finite.argmin(axis=-1)
+    return np.where(np.isfinite(m).any(axis=-1), lrs[at], np.nan)
+
+
+def refined(lrs: Floats, m: Floats) -> Floats:
+    """Where a parabola through the best rate and its two neighbours in log lr is least, for every draw in `m` (..., R).
+
+    The grid's best rate itself where a neighbour is missing or not finite; nan if there is no best rate.
+    """
+    grid = best_lrs(lrs, m)
+    if len(lrs) < 3:
+        return grid
+    finite = np.where(np.isfinite(m), m, np.inf)
+    best = np.clip(finite.argmin(axis=-1), 1, len(lrs) - 2)
+    log = np.log10(lrs)
+    a, b, c = log[best - 1], log[best], log[best + 1]
+    low, mid, high = (np.take_along_axis(finite, (best + k)[..., None], axis=-1)[..., 0] for k in (-1, 0, 1))
+    sound = np.isfinite(low) & np.isfinite(mid) & np.isfinite(high) & (lrs[best] == grid)
+    left = np.where(sound, (b - a) * (np.where(sound, high, 0) - np.where(sound, mid, 0)), 0)
+    right = np.where(sound, (c - b) * (np.where(sound, low, 0) - np.where(sound, mid, 0)), 0)
+    bottom = left + right
+    sound = sound & np.isfinite(bottom) & (bottom > 0)
+    shift = 0.5 * ((c - b) * right - (b - a) * left) / np.where(sound, bottom, 1)
+    return np.where(sound, 10 ** (b + np.where(sound, shift, 0)), grid)
+
+
+def budget_costs(cell: Cell, tracks: Mapping[str, Track], setup: Setup, budget: float) -> Floats:
+    """(R, S): what the runs would have cost after `budget` updates, by their earlier rows."""
+    out = np.full(cell.cost.shape, np.nan)
+    for at in zip(*np.nonzero(cell.points >= 0), strict=True):
+        run = cell.runs[cell.points[at]]
+        if run.status == "diverged" and run.diverged_step <= budget:
+            out[at] = math.inf
+        elif run.run_id in tracks:
+            out[at] = cost(value_at(tracks[run.run_id], setup.metric, setup.at, setup.mode, budget), setup.mode)
+    return out
+
+
+def budgets_of(cell: Cell, tracks: Mapping[str, Track]) -> list[float]:
+    """Whole budget and its halvings, rising, each at a row of the longest run."""
+    known = [tracks[run.run_id].steps for run in cell.runs if run.status != "failed" and run.run_id in tracks]
+    steps = max(known, key=lambda rows: int(rows[-1]), default=np.zeros(0, dtype=np.intp))
+    later = steps[steps > 0]
+    if not len(later):
+        return []
+    wanted = [float(later[-1]) / 2**k for k in range(HALVINGS + 1)]
+    rows = {float(later[later <= want][-1]) for want in wanted if (later <= want).any()}
+    return sorted(rows)
+
+
+def budget_drift(cell: Cell, tracks: Mapping[str, Track], setup: Setup) -> Drift | None:
+    """Drift with the budget from earlier rows, for optimizers whose rate is constant; None if there are no rows."""
+    budgets = budgets_of(cell, tracks) if setup.from_rows.get(cell.optimizer, False) else []
+    if len(budgets) < 2:
+        return None
+    costs = [budget_costs(cell, tracks, setup, budget) for budget in budgets]
+    return _drift(cell, "budget", dict(cell.axes), budgets, [(cell.lrs, table) for table in costs], from_rows=True)
+
+
+def axis_drifts(cells: Sequence[Cell], axes: Sequence[str]) -> list[Drift]:
+    """Drift along every axis with at least two positive numbers, at each setting of the other axes."""
+    out = []
+    for axis in axes:
+        key = {id(cell): (cell.optimizer, tuple((a, v) for a, v in cell.axes.items() if a != axis)) for cell in cells}
+        groups: dict[object, list[Cell]] = {}
+        for cell in cells:
+            groups.setdefault(key[id(cell)], []).append(cell)
+        out += [drift for group in groups.values() if (drift := _along(group, axis)) is not None]
+    return out
+
+
+def _along(cells: Sequence[Cell], axis: str) -> Drift | None:
+    numbers = [number(cell.axes[axis]) for cell in cells]
+    ranked = sorted((value, i) for i, value in enumerate(numbers) if value > 0 and math.isfinite(value))
+    if len(ranked) < 2 or len(ranked) < len(cells):
+        return None
+    seeds = [seed for seed in cells[0].seeds if all(seed in cell.seeds for cell in cells)]
+    tables = []
+    for _, i in ranked:
+        columns = [cells[i].seeds.index(seed) for seed in seeds]
+        tables.append((cells[i].lrs, cells[i].cost[:, columns]))
+    fixed = {name: value for name, value in cells[0].axes.items() if name != axis}
+    return _drift(cells[0], axis, fixed, [value for value, _ in ranked], tables, from_rows=False)
+
+
+def number(text: str) -> float:
+    """An axis value as a number; nan if it is none."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return math.nan
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
+def _drift(
+    cell: Cell, against: str, fixed: dict[str, str], values: Sequence[float],
+    tables: Sequence[tuple[Floats, Floats]], *, from_rows: bool,
+) -> Drift:  # fmt: skip
+    """`tables` holds (rates, costs (R, S)) for each of `values`, with the same seeds throughout."""
+    middles = [medians(costs) for _, costs in tables]
+    fine = np.array([float(refined(lrs, m)) for (lrs, _), m in zip(tables, middles, strict=True)])
+    x = np.array(values)
+    seeds = tables[0][1].shape[1]
+    spread = np.empty(0)
+    if seeds > 1:
+        drawn = [refined(lrs, resampled_medians(costs)) for lrs, costs in tables]
+        spread = slope(x, np.stack(drawn, axis=1))
+    return Drift(
+        optimizer=cell.optimizer,
+        against=against,
+        fixed=fixed,
+        values=tuple(float(value) for value in values),
+        best_lrs=tuple(float(best_lrs(lrs, m)) for (lrs, _), m in zip(tables, middles, strict=True)),
+        refined_lrs=tuple(fine.tolist()),
+        slope=bootstrapped(float(slope(x, fine)), spread, seeds),
+        from_rows=from_rows,
+    )
+
+
+def rate_ratios(cells: Sequence[Cell]) -> list[RateRatio]:
+    """Best rate of every optimizer over that of the first one, on the same axis values and seeds."""
+    groups: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(tuple(cell.axes.values()), []).append(cell)
+    return [_ratio(first, other) for first, *others in groups.values() for other in others]
+
+
+def _ratio(first: Cell, other: Cell) -> RateRatio:
+    seeds = [seed for seed in first.seeds if seed in other.seeds]
+    pair = [(cell.lrs, cell.cost[:, [cell.seeds.index(seed) for seed in seeds]]) for cell in (other, first)]
+    top, bottom = (float(best_lrs(cell.lrs, medians(cell.cost))) for cell in (other, first))
+    spread = np.empty(0)
+    if len(seeds) > 1:
+        above, below = (best_lrs(lrs, resampled_medians(costs)) for lrs, costs in pair)
+        spread = above / below
+    ratio: Estimate = bootstrapped(top / bottom, spread, len(seeds))
+    return RateRatio(optimizer=other.optimizer, reference=first.optimizer, axes=dict(other.axes), ratio=ratio)

@@ -1,0 +1,90 @@
+"""Learning-rate sensitivity S (Wortsman et al. 2023, arXiv:2309.14322, section 2.2 and appendix B).
+
+S = mean over the grid's rates of min(m, l0) - l*, with m the median cost of a rate, l0 the cost of the untrained model
+and l* the least m: a plain mean over log-spaced rates. A diverged rate counts as l0 through the clamp.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from lrsweep.analysis.facts import Sensitivity
+from lrsweep.analysis.stats import Floats, bootstrapped
+
+DECADES = 3.0
+SLACK = 1e-3
+"""Decades by which two listed rates may miss a distance of three (3.16e-4 and 0.316228)."""
+UNEVEN = 1.2
+
+
+def sensitivity(m: Floats, l0: Floats | float) -> Floats:
+    """S along the last axis of `m` (..., R) with `l0` (...); nan entries of m are left out.
+
+    Where nothing got below l0 the clamp leaves 0. nan where l0 is not finite or no rate is left.
+    """
+    start = np.asarray(l0, dtype=np.float64)[..., None]
+    clamped = np.where(np.isnan(m), np.nan, np.minimum(m, start))
+    count = (~np.isnan(clamped)).sum(axis=-1)
+    least = np.min(np.where(np.isnan(clamped), np.inf, clamped), axis=-1, initial=np.inf)
+    sound = (count > 0) & np.isfinite(start[..., 0])
+    least = np.where(sound, least, 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        excess = np.where(np.isnan(clamped), 0.0, clamped - least[..., None])
+        return np.where(sound, excess.sum(axis=-1) / np.maximum(count, 1), np.nan)
+
+
+def normed(s: Floats, m: Floats, l0: Floats | float) -> Floats:
+    """S over l0 - l*, in [0, 1] and free of units; nan where nothing got below l0."""
+    gain = np.asarray(l0, dtype=np.float64) - np.min(np.where(np.isnan(m), np.inf, m), axis=-1, initial=np.inf)
+    trained = np.isfinite(gain) & (gain > 0)
+    return np.where(trained, s / np.where(trained, gain, 1.0), np.nan)
+
+
+def window(lrs: Floats, m: Floats, l0: float, best: int) -> tuple[float, float, float]:
+    """Least S over windows of exactly three decades of grid rates that contain rate number `best`, and its ends.
+
+    A window without the best rate could lie on the flat, untrained part and give 0. Where the optimum sits depends on
+    the range; appendix B of the paper re-centres for the same reason. nan if the grid has no such window.
+    """
+    log = np.log10(lrs)
+    found = (math.nan, math.nan, math.nan)
+    for first in range(best + 1):
+        for last in range(best, len(lrs)):
+            if abs(log[last] - log[first] - DECADES) <= SLACK:
+                value = float(sensitivity(m[first : last + 1], l0))
+                if not found[0] <= value:
+                    found = (value, float(lrs[first]), float(lrs[last]))
+    return found
+
+
+def is_even(lrs: Floats) -> bool:
+    """True if no log spacing of the grid is over 20 % wider than another."""
+    spacing = np.diff(np.log10(lrs))
+    return len(spacing) < 2 or bool(spacing.max() <= UNEVEN * spacing.min())
+
+
+def sensitivity_facts(
+    lrs: Floats, m: Floats, l0: float, best: int | None, draws: tuple[Floats, Floats], seeds: int
+) -> Sensitivity:
+    """`draws` are the bootstrap medians (B, R) and their l0 (B,). All nan if every rate diverged (`best` is None)."""
+    ends = (float(lrs[0]), float(lrs[-1])) if len(lrs) else (math.nan, math.nan)
+    if best is None:
+        none = bootstrapped(math.nan, np.empty(0), 0)
+        return Sensitivity(
+            whole=none, norm=none, range_low=ends[0], range_high=ends[1],
+            window=math.nan, window_low=math.nan, window_high=math.nan,
+        )  # fmt: skip
+    whole = sensitivity(m, l0)
+    resampled = sensitivity(*draws)
+    least, low, high = window(lrs, m, l0, best)
+    return Sensitivity(
+        whole=bootstrapped(float(whole), resampled, seeds),
+        norm=bootstrapped(float(normed(whole, m, l0)), normed(resampled, *draws), seeds),
+        range_low=ends[0],
+        range_high=ends[1],
+        window=least,
+        window_low=low,
+        window_high=high,
+    )

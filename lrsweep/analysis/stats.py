@@ -1,0 +1,150 @@
+"""Medians, bootstrap over seeds, percentiles and paired intervals that are safe with +inf and missing values.
+
+In every array of costs nan means "no result" (a failed run) and is left out; +inf means "diverged" and counts.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections import Counter
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lrsweep.analysis.facts import Estimate
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Ints: TypeAlias = npt.NDArray[np.intp]
+
+ENUMERATED = 6
+"""Up to this many seeds all n^n bootstrap draws are taken, beyond it `DRAWS` of a generator with a fixed seed."""
+DRAWS = 10_000
+LEVELS = (2.5, 97.5)
+
+
+def medians(values: Floats) -> Floats:
+    """Median over the last axis, nan left out; nan where nothing is left. Half or more at +inf give +inf."""
+    width = values.shape[-1]
+    if not width:
+        return np.full(values.shape[:-1], np.nan)
+    missing = np.isnan(values)
+    if not missing.any():
+        middle = ((width - 1) // 2, width // 2)
+        ordered = np.partition(values, sorted(set(middle)), axis=-1)
+        return halfway(ordered[..., middle[0]], ordered[..., middle[1]])
+    ordered = np.sort(values, axis=-1)
+    count = (~missing).sum(axis=-1)
+    low = np.take_along_axis(ordered, np.maximum(count - 1, 0)[..., None] // 2, axis=-1)[..., 0]
+    high = np.take_along_axis(ordered, np.minimum(count // 2, width - 1)[..., None], axis=-1)[..., 0]
+    return np.where(count > 0, halfway(low, high), np.nan)
+
+
+def halfway(low: Floats, high: Floats) -> Floats:
+    """(low + high) / 2 without overflow; an infinite side wins."""
+    return np.where(low == high, low, low * 0.5 + high * 0.5)
+
+
+@functools.cache
+def resamples(n: int) -> tuple[npt.NDArray[np.int32], Ints]:
+    """Bootstrap draws of n seeds: (how often each seed is in each draw (n, B), how often each draw counts (B,)).
+
+    For n <= 6 the draws are the distinct multisets, with their multiplicity among the n^n ordered draws.
+    """
+    if n > ENUMERATED:
+        index = np.random.Generator(np.random.PCG64(20230925)).integers(n, size=(DRAWS, n))
+        return _counts(index, n), np.ones(DRAWS, dtype=np.intp)
+    draws = list(itertools.combinations_with_replacement(range(n), n))
+    orders = [math.factorial(n) // math.prod(math.factorial(k) for k in Counter(draw).values()) for draw in draws]
+    return _counts(np.array(draws, dtype=np.intp).reshape(len(draws), n), n), np.array(orders, dtype=np.intp)
+
+
+def _counts(index: Ints, n: int) -> npt.NDArray[np.int32]:
+    counts = np.zeros((n, len(index)), dtype=np.int32)
+    for seed in range(n):
+        counts[seed] = (index == seed).sum(axis=1)
+    return counts
+
+
+def resampled_medians(values: Floats) -> Floats:
+    """Median of every row in every draw of seeds, the same draw for all rows: (R, S) -> (B, R)."""
+    counts, weight = resamples(values.shape[1])
+    return np.stack([_resampled(row, counts) for row in values], axis=1) if len(values) else np.empty((len(weight), 0))
+
+
+def _resampled(row: Floats, counts: npt.NDArray[np.int32]) -> Floats:
+    """Medians (B,) of one row (S,): ranked once, then found by counting up to the middle of each draw."""
+    row, counts = row[~np.isnan(row)], counts[~np.isnan(row)]
+    if not len(row):
+        return np.full(counts.shape[1], np.nan)
+    order = np.argsort(row)
+    ranked, upto = row[order], np.cumsum(counts[order], axis=0)
+    drawn = upto[-1]
+    low = (upto <= np.maximum(drawn - 1, 0) // 2).sum(axis=0)
+    high = (upto <= drawn // 2).sum(axis=0)
+    last = len(ranked) - 1
+    return np.where(drawn > 0, halfway(ranked[np.minimum(low, last)], ranked[np.minimum(high, last)]), np.nan)
+
+
+def interval(values: Floats, counts: Ints) -> tuple[float, float]:
+    """2.5 and 97.5 percentiles of `values`, each taken `counts` times; nan values are left out, (nan, nan) if all."""
+    known = ~np.isnan(values)
+    spread = np.sort(np.repeat(values[known], counts[known]))
+    return percentile(spread, LEVELS[0]), percentile(spread, LEVELS[1])
+
+
+def percentile(ordered: Floats, q: float) -> float:
+    """Percentile of sorted values by linear interpolation; nan if empty, infinite as soon as it touches infinity."""
+    if not len(ordered):
+        return math.nan
+    at = q / 100 * (len(ordered) - 1)
+    low, high = float(ordered[math.floor(at)]), float(ordered[math.ceil(at)])
+    share = at - math.floor(at)
+    if low == high or share == 0:
+        return low
+    if not math.isfinite(low) or not math.isfinite(high):
+        return high if math.isfinite(low) else low
+    return low + share * (high - low)
+
+
+def bootstrapped(value: float, values: Floats, seeds: int) -> Estimate:
+    """`value` with the percentile interval of its bootstrap `values` (one per draw of `resamples(seeds)`)."""
+    low, high = interval(values, resamples(seeds)[1]) if seeds > 1 else (math.nan, math.nan)
+    return Estimate(value=value, low=low, high=high, n=seeds)
+
+
+@functools.cache
+def t_quantile(df: int) -> float:
+    """0.975 quantile of Student's t for whole `df` >= 1 (closed-form distribution, Abramowitz and Stegun 26.7.3-4)."""
+    low, high = 0.0, math.pi / 2
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_two_sided(middle, df) < 0.95 else (low, middle)
+    return math.tan((low + high) / 2) * math.sqrt(df)
+
+
+def _t_two_sided(angle: float, df: int) -> float:
+    """P(|t| < tan(angle) sqrt(df))."""
+    cosine = math.cos(angle)
+    odd = df % 2
+    term, total = (cosine if odd else 1.0), 0.0
+    for k in range(1 + odd, df, 2):
+        total += term
+        term *= cosine * cosine * k / (k + 1)
+    shape = math.sin(angle) * total
+    return 2 / math.pi * (angle + shape) if odd else shape
+
+
+def paired(differences: Floats) -> Estimate:
+    """Mean of paired differences with its 95 % t interval; nan interval for fewer than two, nan for none."""
+    n = len(differences)
+    if not n:
+        return Estimate(value=math.nan, low=math.nan, high=math.nan, n=0)
+    mean = float(differences.mean())
+    if n == 1:
+        return Estimate(value=mean, low=math.nan, high=math.nan, n=1)
+    half = t_quantile(n - 1) * float(differences.std(ddof=1)) / math.sqrt(n)
+    return Estimate(value=mean, low=mean - half, high=mean + half, n=n)
