@@ -357,7 +357,8 @@ def _builder(recipe: Recipe, task: Task) -> Callable[[], nn.Module]:
     if recipe.model is None and task.model is None:
         raise UsageError(f"task {recipe.task['name']}: it brings no model; name one with `model:`")
     name = "of the task" if recipe.model is None else recipe.model["name"]
-    function, arguments = task.model, {}
+    function: Any = task.model
+    arguments: dict[str, Any] = {}
     if recipe.model is not None:
         function, arguments = _named("model", recipe.model, MODELS, recipe.base_dir)
     signature = _signature(function)

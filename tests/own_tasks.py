@@ -1,0 +1,251 @@
+"""Tasks, models and optimizers as a user would write them; tests name them by import path."""
+
+from __future__ import annotations
+
+import random
+import warnings
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import Dataset
+
+from lrsweep import Task
+
+
+def points(n=90, seed=3, classes=3):
+    """n points in the plane around `classes` centres; 90 is no multiple of common batch sizes: the last one is short."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(n) % classes
+    x = torch.randn(n, 2, generator=generator, dtype=torch.float64) + 2.0 * torch.stack([y == 1, y == 2], 1)
+    return x, y
+
+
+def small_net():
+    return nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 3))
+
+
+def accuracy(output, target):
+    return (output.argmax(-1) == target).double().mean()
+
+
+def classify(n=90, model="small_net", test=False, shift=0.0):
+    x, y = points(n)
+    xv, yv = points(50, seed=4)
+    return Task(
+        train=(x + shift, y),
+        val=(xv, yv),
+        test=points(40, seed=5) if test else None,
+        model=globals()[model],
+        loss=F.cross_entropy,
+        metrics={"accuracy": accuracy},
+    )
+
+
+def dropout_net():
+    return nn.Sequential(nn.Linear(2, 16), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(16, 3))
+
+
+def batchnorm_net():
+    return nn.Sequential(nn.Linear(2, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+
+
+def inplace_net():
+    """Writes into its input, as nn.ReLU(inplace=True) in front does."""
+    return nn.Sequential(nn.ReLU(inplace=True), nn.Linear(2, 3))
+
+
+class Counting(nn.Module):
+    """Keeps Python numbers and a buffer that is not in the state dict, and lets both change its output."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 3)
+        self.calls = 0
+        self.register_buffer("trace", torch.zeros(3), persistent=False)
+
+    def forward(self, x):
+        out = self.layer(x) + 0.01 * self.calls + self.trace
+        if self.training:
+            self.calls += 1
+            self.trace = 0.9 * self.trace + 0.1 * out.detach().mean(0)
+        return out
+
+
+def counting_net():
+    return Counting()
+
+
+def failing_net():
+    raise RuntimeError("no such layer")
+
+
+def no_net():
+    return "a model"
+
+
+_SHARED = nn.Linear(2, 3)
+
+
+def shared_net():
+    return _SHARED
+
+
+def warning_net():
+    warnings.warn("this net warns", UserWarning, stacklevel=1)
+    return small_net()
+
+
+class Noisy(Dataset):
+    """Points with noise from all three global generators, one example at a time, as dicts or pairs."""
+
+    def __init__(self, n, seed, as_dict=False, noise=0.1):
+        self.x, self.y = points(n, seed)
+        self.as_dict, self.noise = as_dict, noise
+
+    def __len__(self):
+        return len(self.y)
+
+    def __getitem__(self, index):
+        noise = torch.randn(2, dtype=torch.float64) + random.gauss(0, 1) + np.random.randn()
+        x = self.x[index] + self.noise * noise
+        return {"x": x, "y": self.y[index]} if self.as_dict else (x, self.y[index])
+
+
+def dataset(noise=0.1):
+    return Task(
+        train=Noisy(90, 3, noise=noise),
+        val=Noisy(50, 4, noise=noise),
+        model=small_net,
+        loss=F.cross_entropy,
+        metrics={"accuracy": accuracy},
+    )
+
+
+def dict_step(model, batch):
+    output = model(batch["x"])
+    return {"loss": F.cross_entropy(output, batch["y"]), "accuracy": accuracy(output, batch["y"])}
+
+
+def dict_dataset(noise=0.0):
+    return Task(train=Noisy(90, 3, True, noise), val=Noisy(50, 4, True, noise), model=small_net, step=dict_step)
+
+
+def pair_step(model, batch):
+    x, y = batch
+    return F.cross_entropy(model(x), y)
+
+
+def stepped():
+    return Task(train=points(90), val=points(50, seed=4), model=small_net, step=pair_step)
+
+
+def failing_step(model, batch):
+    raise ZeroDivisionError("the batch is wrong")
+
+
+def failing():
+    return Task(train=points(90), val=points(50, seed=4), model=small_net, step=failing_step)
+
+
+class Vector(nn.Module):
+    def __init__(self, start):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(start))
+
+    def forward(self):
+        return self.w
+
+
+def slope(gradient=(1.0, -2.0, 0.5), start=(0.0, 0.0, 0.0), scale=1.0):
+    """A loss with the constant gradient `scale * gradient`."""
+    row = torch.tensor([gradient], dtype=torch.float64)
+    return Task(train=(row,), val=(row,), model=lambda: Vector(start), loss=lambda w, g: scale * (w * g).sum(-1).mean())
+
+
+def cliff(at=0.5, value=float("nan"), where="batch"):
+    """One weight that falls by lr a step from 0. Below -`at` the training loss or only the evaluation is `value`,
+    or (where=weight) the gradient is."""
+    row = torch.ones(1, 1, dtype=torch.float64)
+
+    def step(model, batch):
+        w = model()
+        over = bool(w.detach().min() < -at)
+        loss = w.sum()
+        if where == "weight" and over:
+            return {"loss": w.sum() + (w * 0).sum() + Blowing.apply(w).sum() * 0.0}
+        if over and (where == "batch" or not model.training):
+            loss = loss * value
+        return {"loss": loss}
+
+    return Task(train=(row,), val=(row,), model=lambda: Vector((0.0,)), step=step)
+
+
+class Blowing(torch.autograd.Function):
+    """The identity with an infinite gradient."""
+
+    @staticmethod
+    def forward(ctx, w):
+        return w.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return torch.full_like(grad, float("inf"))
+
+
+class TwoModes(torch.optim.Optimizer):
+    """Trains weights y but evaluates at x = y + 1, as optimizers with train() and eval() do."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, {"lr": lr})
+        self.training = True
+
+    def _shift(self, amount):
+        with torch.no_grad():
+            for group in self.param_groups:
+                for p in group["params"]:
+                    p.add_(amount)
+
+    def train(self):
+        if not self.training:
+            self._shift(-1.0)
+        self.training = True
+
+    def eval(self):
+        if self.training:
+            self._shift(1.0)
+        self.training = False
+
+    @torch.no_grad()
+    def step(self):
+        assert self.training
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.sub_(group["lr"] * p.grad)
+
+
+class Layerwise(torch.optim.SGD):
+    """SGD whose biases have a tenth of the rate."""
+
+    def __init__(self, params, lr=0.1):
+        params = list(params)
+        matrices = [p for p in params if p.ndim > 1]
+        super().__init__([{"params": matrices}, {"params": [p for p in params if p.ndim < 2], "lr": lr / 10}], lr=lr)
+
+
+class Remembering(torch.optim.Optimizer):
+    """Plain SGD that keeps something no checkpoint can hold."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, {"lr": lr})
+        self.param_groups[0]["memory"] = {1, 2}
+
+    @torch.no_grad()
+    def step(self):
+        for p in self.param_groups[0]["params"]:
+            p.sub_(self.param_groups[0]["lr"] * p.grad)
+
+
+def broken_schedule(step, total_steps):
+    raise KeyError("no factor")
