@@ -103,7 +103,7 @@ class StackedRule:
         self._allocate()
         if not own:
             fused = self._device.type in FUSED.get(name, ())
-            args |= {"weight_decay": 0.0} | ({"fused": True} if fused else {})
+            args |= {"fused": True} if fused else {}
         self._optimizer: Any = optimizers.build(name, args, self._u, 1.0, base_dir)
         self._step = self._optimizer.step
         if not own:

@@ -1,0 +1,416 @@
+"""Stacked rules against separate runs of plain torch.optim, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lrsweep.rules import ALONE, Decay, StackedRule, split, stack_reason
+
+# M runs, B batch, D features, H hidden, C outputs
+M, B, D, H, C = 8, 16, 4, 6, 2
+SHAPES = [(D, H), (H,), (H, C), (C,)]
+RATES = torch.logspace(-4, 0, M, dtype=torch.float64)
+STEPS = 200
+
+# name, arguments, and a factor on the rates so that the largest of them still trains this problem stably.
+RULES: list[tuple[str, dict[str, Any], float]] = [
+    ("sgd", {}, 0.3),
+    ("sgd", {"momentum": 0.9}, 0.03),
+    ("sgd", {"momentum": 0.9, "dampening": 0.5}, 0.03),
+    ("sgd", {"momentum": 0.9, "nesterov": True}, 0.03),
+    ("sgd", {"maximize": True}, 0.01),
+    ("sgd", {"momentum": 0.5, "maximize": True}, 0.01),
+    ("adam", {}, 0.1),
+    ("adam", {"betas": [0.8, 0.95], "eps": 1e-6}, 0.1),
+    ("adam", {"amsgrad": True}, 0.1),
+    ("adam", {"maximize": True}, 0.01),
+    ("adamw", {"weight_decay": 0.0}, 0.1),
+    ("adamw", {"amsgrad": True}, 0.1),
+    ("nadam", {}, 0.1),
+    ("nadam", {"momentum_decay": 0.01}, 0.1),
+    ("radam", {}, 0.1),
+    ("adamax", {}, 0.1),
+    ("adagrad", {}, 0.1),
+    ("adagrad", {"lr_decay": 0.01, "initial_accumulator_value": 0.1}, 0.1),
+    ("adadelta", {}, 1.0),
+    ("rmsprop", {}, 0.01),
+    ("rmsprop", {"momentum": 0.9}, 0.003),
+    ("rmsprop", {"centered": True}, 0.01),
+    ("rmsprop", {"centered": True, "momentum": 0.9, "alpha": 0.9}, 0.001),
+]
+DECAYS: list[tuple[str, dict[str, Any]]] = [
+    ("sgd", {"weight_decay": 0.1}),
+    ("sgd", {"weight_decay": 0.1, "momentum": 0.9}),
+    ("sgd", {"weight_decay": 0.1, "momentum": 0.9, "maximize": True}),
+    ("sgd", {"weight_decay": 0.1, "maximize": True}),
+    ("adam", {"weight_decay": 0.1}),
+    ("adam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("adam", {"weight_decay": 0.1, "maximize": True}),
+    ("adamw", {}),
+    ("adamw", {"weight_decay": 0.3}),
+    ("nadam", {"weight_decay": 0.1}),
+    ("nadam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("radam", {"weight_decay": 0.1}),
+    ("radam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("adamax", {"weight_decay": 0.1}),
+    ("adagrad", {"weight_decay": 0.1}),
+    ("adadelta", {"weight_decay": 0.1}),
+    ("rmsprop", {"weight_decay": 0.1}),
+]
+SCALES = {name: scale for name, args, scale in reversed(RULES)}
+
+
+@pytest.fixture(autouse=True)
+def _float64() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def torch_class(name: str) -> type[torch.optim.Optimizer]:
+    return next(cls for key, cls in vars(torch.optim).items() if key.lower() == name)
+
+
+def batch(step: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    x_BD = torch.randn(B, D, generator=generator)
+    return x_BD, torch.stack([x_BD.sin().sum(1), x_BD[:, 0] * x_BD[:, 1]], 1)
+
+
+def loss(params: list[Tensor], step: int) -> Tensor:
+    x_BD, y_BC = batch(step)
+    w1, b1, w2, b2 = params
+    return ((torch.tanh(x_BD @ w1 + b1) @ w2 + b2 - y_BC) ** 2).mean()
+
+
+def gradients(params: list[Tensor], step: int) -> list[Tensor]:
+    leaves = [p.detach().requires_grad_() for p in params]
+    return list(torch.autograd.grad(loss(leaves, step), leaves))
+
+
+def factor(step: int) -> float:
+    """A schedule that moves at every update: warmup, then a line."""
+    return min((step + 1) / 10, 1 - step / (2 * STEPS))
+
+
+def start() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=generator) * 0.5 for shape in SHAPES]
+
+
+def alone(
+    name: str, args: dict[str, Any], rate: float, independent: float | None = None, steps: int = STEPS
+) -> list[Tensor]:
+    """One run through plain torch.optim, single-tensor implementation."""
+    args = {key: tuple(value) if isinstance(value, list) else value for key, value in args.items()}
+    params = [torch.nn.Parameter(p) for p in start()]
+    optimizer = torch_class(name)(params, lr=rate, **args)
+    for step in range(steps):
+        optimizer.zero_grad()
+        loss(params, step).backward()
+        for group in optimizer.param_groups:
+            group["lr"] = rate * factor(step)
+        with torch.no_grad():
+            for p in params:
+                p *= 1 - (independent or 0.0) * factor(step)
+        optimizer.step()
+    return [p.detach() for p in params]
+
+
+class Stack:
+    """M runs of one rule; gradients come from each run alone and are handed over as transposed views."""
+
+    def __init__(self, name: str, args: dict[str, Any], rates: Tensor, independent: float | None = None) -> None:
+        rule, decay = split(name, args, independent)
+        self.rates = rates
+        self.rule = StackedRule(rule, [decay] * len(rates), SHAPES, dtype=torch.float64, device="cpu")
+        self.params = [p.expand(len(rates), *p.shape).clone() for p in start()]
+
+    def step(self, step: int, frozen: Tensor | None = None) -> None:
+        members = [gradients([p[run] for p in self.params], step) for run in range(len(self.rates))]
+        grads = [torch.stack(parts, -1).movedim(-1, 0) for parts in zip(*members, strict=True)]
+        factors = torch.full_like(self.rates, factor(step))
+        self.rule.step(self.params, grads, self.rates * factor(step), factors, frozen)
+
+    def run(self, first: int = 0, last: int = STEPS) -> list[Tensor]:
+        for step in range(first, last):
+            self.step(step)
+        return self.params
+
+
+def relative_error(stacked: list[Tensor], single: list[Tensor]) -> float:
+    """The difference over all parameters as a share of the displacement from the start."""
+    difference = torch.cat([(p - q).flatten() for p, q in zip(stacked, single, strict=True)]).norm()
+    displacement = torch.cat([(q - p).flatten() for p, q in zip(start(), single, strict=True)]).norm()
+    assert torch.isfinite(displacement)
+    assert displacement > 0
+    return float(difference / displacement)
+
+
+def label(value: object) -> str:
+    return "-".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize(("name", "args", "scale"), RULES, ids=label)
+def test_a_stack_equals_separate_runs(
+    name: str, args: dict[str, Any], scale: float, flat: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lrsweep.rules.FLAT_UP_TO", 2048 if flat else 0)
+    rates = RATES * scale
+    stacked = Stack(name, args, rates).run()
+    for run in range(M) if flat else [M - 1]:
+        single = alone(name, args, float(rates[run]))
+        assert relative_error([p[run] for p in stacked], single) <= 1e-8
+
+
+@pytest.mark.parametrize(("name", "args"), DECAYS, ids=label)
+def test_weight_decay_of_every_kind(name: str, args: dict[str, Any]) -> None:
+    scale = 0.01 if args.get("maximize") else SCALES[name] / 10
+    rates = RATES * scale
+    stacked = Stack(name, args, rates).run()
+    for run in (0, 4, M - 1):
+        assert relative_error([p[run] for p in stacked], alone(name, args, float(rates[run]))) <= 1e-8
+
+
+@pytest.mark.parametrize(("name", "args"), [("sgd", {}), ("sgd", {"momentum": 0.9}), ("adamw", {}), ("rmsprop", {})])
+def test_independent_weight_decay(name: str, args: dict[str, Any]) -> None:
+    rates = RATES * SCALES[name] / 10
+    stacked = Stack(name, args, rates, independent=0.02).run()
+    plain = args | ({"weight_decay": 0.0} if name == "adamw" else {})
+    for run in (0, 4, M - 1):
+        single = alone(name, plain, float(rates[run]), independent=0.02)
+        assert relative_error([p[run] for p in stacked], single) <= 1e-8
+
+
+def test_runs_of_one_rule_may_differ_in_their_decay() -> None:
+    settings: list[tuple[str, dict[str, Any], float | None]] = [
+        ("adam", {}, None),
+        ("adam", {"weight_decay": 0.2}, None),
+        ("adamw", {"weight_decay": 0.2}, None),
+        ("adamw", {}, 0.01),
+    ]
+    rules, decays = zip(*(split(*setting) for setting in settings), strict=True)
+    assert len(set(rules)) == 1
+    assert split("adam", {"amsgrad": True})[0] != rules[0]
+    rates = torch.full((4,), 0.01)
+    stack = Stack("adam", {}, rates)
+    stack.rule = StackedRule(rules[0], decays, SHAPES, dtype=torch.float64, device="cpu")
+    stack.run()
+    for run, (name, args, independent) in enumerate(settings):
+        plain = args | ({"weight_decay": 0.0} if independent else {})
+        assert relative_error([p[run] for p in stack.params], alone(name, plain, 0.01, independent or 0.0)) <= 1e-8
+
+
+@pytest.mark.parametrize(("name", "args"), [("sgd", {"weight_decay": 0.1}), ("adam", {"weight_decay": 0.1})])
+def test_gradients_are_left_as_they_are(name: str, args: dict[str, Any]) -> None:
+    rule, decay = split(name, args)
+    stacked = StackedRule(rule, [decay] * 2, [(3,)], dtype=torch.float64, device="cpu")
+    grad = torch.arange(6.0).view(2, 3)
+    for _ in range(3):
+        stacked.step([torch.ones(2, 3)], [grad], torch.ones(2))
+    assert torch.equal(grad, torch.arange(6.0).view(2, 3))
+
+
+# Members must not touch each other: compared to the bit with the same stack without the accident.
+RULES_WITH_STATE = [
+    ("sgd", {}),
+    ("sgd", {"momentum": 0.9, "weight_decay": 0.1}),
+    ("adamw", {}),
+    ("adagrad", {"weight_decay": 0.1}),
+    ("nadam", {}),
+    ("rmsprop", {"centered": True}),
+]
+
+
+@pytest.mark.parametrize(("name", "args"), RULES_WITH_STATE, ids=label)
+def test_frozen_runs_stay_and_the_others_never_notice(name: str, args: dict[str, Any]) -> None:
+    rates = RATES * SCALES[name]
+    quiet, hurt = Stack(name, args, rates), Stack(name, args, rates)
+    quiet.run(0, 5)
+    hurt.run(0, 5)
+    before = [p[2].clone() for p in hurt.params]
+    frozen = torch.arange(M) == 2
+    for step in range(5, 12):
+        quiet.step(step)
+        members = [gradients([p[run] for p in hurt.params], step) for run in range(M)]
+        members[2] = [torch.full_like(g, torch.inf) for g in members[2]]
+        grads = [torch.stack(parts) for parts in zip(*members, strict=True)]
+        hurt.rule.step(hurt.params, grads, rates * factor(step), None, frozen)
+    for p, q, old in zip(hurt.params, quiet.params, before, strict=True):
+        assert torch.equal(p[2], old)
+        assert torch.equal(p[~frozen], q[~frozen])
+
+
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize(("name", "args"), RULES_WITH_STATE, ids=label)
+def test_runs_that_leave_take_only_their_own_state(
+    name: str, args: dict[str, Any], flat: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lrsweep.rules.FLAT_UP_TO", 2048 if flat else 0)
+    rates, index = RATES * SCALES[name], torch.tensor([0, 3, 6])
+    whole, part = Stack(name, args, rates), Stack(name, args, rates)
+    whole.run(0, 40)
+    part.run(0, 20)
+    part.rule.keep(index)
+    part.rates, part.params = rates[index], [p[index] for p in part.params]
+    part.run(20, 40)
+    for p, q in zip(part.params, whole.params, strict=True):
+        torch.testing.assert_close(p, q[index], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("name", "args"), [*RULES_WITH_STATE, ("radam", {}), ("adadelta", {})], ids=label)
+def test_a_restored_rule_continues_to_the_bit(name: str, args: dict[str, Any], tmp_path: Path) -> None:
+    rates = RATES * SCALES[name]
+    straight = Stack(name, args, rates)
+    straight.run(0, 10)
+    torch.save({"rule": straight.rule.state(), "params": straight.params}, tmp_path / "state.pt")
+    straight.run(10, 20)
+    resumed = Stack(name, args, rates)
+    saved = torch.load(tmp_path / "state.pt", weights_only=True)
+    resumed.rule.restore(saved["rule"])
+    resumed.params = saved["params"]
+    resumed.run(10, 20)
+    assert all(torch.equal(p, q) for p, q in zip(resumed.params, straight.params, strict=True))
+
+
+def test_a_state_does_not_change_afterwards() -> None:
+    stack = Stack("adam", {}, RATES)
+    stack.run(0, 3)
+    state = stack.rule.state()
+    before = state["tensors"][0]["exp_avg"].clone()
+    stack.run(3, 6)
+    assert torch.equal(state["tensors"][0]["exp_avg"], before)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_steps_by_lr_under_a_constant_gradient(name: str) -> None:
+    """Up to eps / g = 4e-9."""
+    for moved in constant_gradient(name, {"weight_decay": 0.0}):
+        torch.testing.assert_close(moved, RATES, rtol=4.1e-9, atol=0)
+
+
+def constant_gradient(name: str, args: dict[str, Any], g: float = 2.5) -> Iterator[Tensor]:
+    """The size of every step of M runs at RATES whose gradient never changes."""
+    rule, decay = split(name, args)
+    stacked = StackedRule(rule, [decay] * M, [(1,)], dtype=torch.float64, device="cpu")
+    params = [torch.zeros(M, 1)]
+    for _ in range(20):
+        before = params[0].clone()
+        stacked.step(params, [torch.full((M, 1), g)], RATES)
+        yield (before - params[0]).flatten()
+
+
+def test_closed_forms_under_a_constant_gradient() -> None:
+    """Adagrad lr / sqrt(t), RMSprop lr / sqrt(1 - alpha^t), SGD with momentum a geometric sum."""
+    for t, moved in enumerate(constant_gradient("adagrad", {}), 1):
+        torch.testing.assert_close(moved, RATES / t**0.5, rtol=1e-9, atol=0)
+    for t, moved in enumerate(constant_gradient("rmsprop", {"alpha": 0.99}), 1):
+        torch.testing.assert_close(moved, RATES / (1 - 0.99**t) ** 0.5, rtol=1e-7, atol=0)
+    for t, moved in enumerate(constant_gradient("sgd", {"momentum": 0.9}), 1):
+        torch.testing.assert_close(moved, RATES * 2.5 * (1 - 0.9**t) / (1 - 0.9), rtol=1e-12, atol=0)
+
+
+OWN = """
+import torch
+from torch.optim import Optimizer, SGD
+
+class Lion(Optimizer):
+    def __init__(self, params, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
+        super().__init__(params, dict(lr=lr, betas=betas, weight_decay=weight_decay))
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                m = self.state[p].setdefault("m", torch.zeros_like(p))
+                b1, b2 = group["betas"]
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.add_(torch.sign(b1 * m + (1 - b1) * p.grad), alpha=-group["lr"])
+                m.mul_(b2).add_(p.grad, alpha=1 - b2)
+
+class Norm(Optimizer):
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, dict(lr=lr))
+    @torch.no_grad()
+    def step(self):
+        for p in self.param_groups[0]["params"]:
+            p.sub_(p.grad / p.grad.norm(), alpha=self.param_groups[0]["lr"])
+
+class Squared(Norm):
+    @torch.no_grad()
+    def step(self):
+        for p in self.param_groups[0]["params"]:
+            p.sub_(p.grad, alpha=self.param_groups[0]["lr"] ** 2)
+
+class Noisy(Norm):
+    @torch.no_grad()
+    def step(self):
+        for p in self.param_groups[0]["params"]:
+            p.sub_(torch.randn_like(p), alpha=self.param_groups[0]["lr"])
+
+class Late(Norm):
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, lr)
+        self.count = 0
+    @torch.no_grad()
+    def step(self):
+        self.count += 1
+        for p in self.param_groups[0]["params"]:
+            p.sub_(p if self.count == 20 else p.grad, alpha=self.param_groups[0]["lr"])
+
+class Averaged(SGD):
+    def train(self): ...
+    def eval(self): ...
+
+class Broken(SGD):
+    def step(self):
+        raise ZeroDivisionError("no luck")
+
+class Picky(SGD):
+    def __init__(self, params, lr):
+        raise ValueError("not today")
+"""
+
+
+@pytest.mark.parametrize(
+    ("cls", "args", "words"),
+    [
+        ("Lion", {}, None),
+        ("Lion", {"betas": [0.5, 0.9], "weight_decay": 0.0}, None),
+        ("Lion", {"weight_decay": 0.1}, "independent_weight_decay"),
+        ("Norm", {}, "not elementwise"),
+        ("Squared", {}, "not linear in lr"),
+        ("Noisy", {}, "not elementwise"),
+        ("Late", {}, "not elementwise"),
+        ("Averaged", {}, "train() and eval()"),
+        ("Broken", {}, "ZeroDivisionError: no luck"),
+        ("Picky", {}, "ValueError: not today"),
+    ],
+)
+def test_the_probe_stacks_only_what_equals_separate_runs(
+    cls: str, args: dict[str, Any], words: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    before = torch.get_rng_state()
+    reason = stack_reason(f"own.py:{cls}", args, tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+    if words is None:
+        assert reason is None
+    else:
+        assert reason is not None
+        assert words in reason
+
+
+def test_rules_that_train_alone_would_come_out_wrong_in_a_stack() -> None:
+    for name in ("asgd", "rprop", "adafactor"):
+        assert stack_reason(name, {}, ".") == ALONE[name]
+        stacked = Stack(name, {}, RATES).run(0, 50)
+        assert relative_error([p[0] for p in stacked], alone(name, {}, float(RATES[0]), steps=50)) > 1e-6
+    assert stack_reason("adam", {}, ".") is None
+    assert Decay() == Decay(coupled=0.0, decoupled=0.0, independent=0.0)
