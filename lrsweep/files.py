@@ -36,8 +36,8 @@ def csv(
 ) -> Task:
     """A text table with a header row: `target` names one column, all others are inputs (numbers, or true and false).
 
-    `kind` is classification for text, boolean and integer targets and regression for others, unless it is given. Classes
-    are numbered in sorted order. A real target is standardised unless `target_scale: none`.
+    `kind` is classification for text, boolean and integer targets and regression for others, unless it is given.
+    Classes are numbered in sorted order. A real target is standardised unless `target_scale: none`.
     """
     header, rows, lines = _read_table(Path(path), delimiter)
     if target not in header:
@@ -89,7 +89,7 @@ def _table_task(
         kind = "regression" if values.dtype.kind == "f" else "classification"
     if kind == "regression":
         if values.dtype.kind == "U":
-            raise UsageError(f"{path}: the target is text ({values[0]!r}), which `kind: regression` cannot use")
+            raise UsageError(f"{path}: the target is text ({str(values[0])!r}), which `kind: regression` cannot use")
         real = values.astype(np.float64).reshape(len(values), -1)
         return tensor_task(inputs, real, kind=kind, cut=cut, scale=scale, target_scale=target_scale, notes=notes)
     if values.ndim > 1:
@@ -133,7 +133,8 @@ def _read_table(path: Path, delimiter: str) -> tuple[list[str], list[list[str]],
     header = rows[0]
     for name in header:
         if not name or header.count(name) > 1:
-            raise UsageError(f"{path}:{lines[0]}: column {name!r} of the header is {'named twice' if name else 'empty'}")
+            wrong = "named twice" if name else "without a name"
+            raise UsageError(f"{path}:{lines[0]}: column {header.index(name) + 1} ({name!r}) of the header is {wrong}")
     for row, line in zip(rows[1:], lines[1:], strict=True):
         if len(row) != len(header):
             raise UsageError(f"{path}:{line}: {len(row)} cells, but the header has {len(header)}")
@@ -174,7 +175,8 @@ def _target_cells(path: str, name: str, cells: list[str], lines: list[int]) -> A
     missing = MISSING if all(numeric) else {""}
     for cell, line in zip(cells, lines, strict=True):
         if cell.lower() in missing:
-            raise UsageError(f"{path}:{line}: the target {name!r} is missing ({cell!r}); fill it in or leave the row out")
+            place = f"{path}:{line}: column {name!r}"
+            raise UsageError(f"{place}: the target is missing ({cell!r}); fill it in or leave the row out")
     if all(cell.lower() in ("true", "false") for cell in cells):
         return np.array([cell.lower() == "true" for cell in cells])
     if all(map(_is_integer, cells)):
@@ -185,9 +187,10 @@ def _target_cells(path: str, name: str, cells: list[str], lines: list[int]) -> A
 def _read_archive(path: Path, target: str) -> tuple[Array, Array]:
     """Inputs as finite float64 (rows, ...) and the target, one row each."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise UsageError(f"{path}: is a single array; save an archive with numpy.savez(path, X=..., {target}=...)")
+                raise UsageError(f"{path}: is a single array; save one with numpy.savez(path, X=..., {target}=...)")
             for key in ("X", target):
                 if key not in archive.files:
                     raise UsageError(f"{path}: there is no array {key!r}{_suggest(key, archive.files)}")
@@ -199,7 +202,7 @@ def _read_archive(path: Path, target: str) -> tuple[Array, Array]:
     if inputs.ndim == 0 or values.ndim == 0 or len(inputs) != len(values) or len(inputs) == 0:
         raise UsageError(f"{path}: X has shape {inputs.shape} and {target} {values.shape}; both need the same rows")
     if inputs.dtype.kind not in "fiub" or values.dtype.kind not in "fiubU":
-        raise UsageError(f"{path}: X is {inputs.dtype} and {target} {values.dtype}; numbers (or a text target) are needed")
+        raise UsageError(f"{path}: X is {inputs.dtype}, {target} {values.dtype}; numbers (or a text target) are needed")
     inputs = inputs.astype(np.float64)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]

@@ -100,5 +100,11 @@ def char_lm(
         "baselines": count_baselines(windows[parts["train"]], windows[parts["val"]], len(alphabet)),
         "warnings": [],
     }
-    metrics = {"perplexity": Perplexity()}
-    return Task(train=pick("train"), val=pick("val"), test=pick("test"), loss=cross_entropy, metrics=metrics, notes=notes)
+    return Task(
+        train=pick("train"),
+        val=pick("val"),
+        test=pick("test"),
+        loss=cross_entropy,
+        metrics={"perplexity": Perplexity()},
+        notes=notes,
+    )

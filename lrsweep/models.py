@@ -46,7 +46,7 @@ WEIGHTS: dict[str, Callable[[torch.Tensor], object]] = {
 def initialise(model: nn.Module, readout: nn.Linear, init: str) -> None:
     """Redraw all linear and convolution weights by `init` with zero biases, the readout too.
 
-    `default` leaves torch's own (U(+-1/sqrt(fan_in)) for weights and biases); `zeros_readout` sets only the readout to 0.
+    `default` leaves torch's own (U(+-1/sqrt(fan_in)) for weights and biases); `zeros_readout` sets the readout to 0.
     """
     if init == "zeros_readout":
         nn.init.zeros_(readout.weight)
@@ -76,7 +76,7 @@ def linear(*, in_shape: Sequence[int], num_outputs: int, bias: bool = True, init
 
 
 def logistic(*, in_shape: Sequence[int], num_outputs: int, init: Init = "zeros_readout") -> nn.Module:
-    """Softmax regression: one linear layer that starts from zero, as is usual for a convex loss; one logit per class."""
+    """Softmax regression: one linear layer that starts from zero, as is usual for a convex loss; a logit per class."""
     return linear(in_shape=in_shape, num_outputs=num_outputs, init=init)
 
 
@@ -134,21 +134,21 @@ def cnn(
 class Attention(nn.Module):
     """Multi-head self-attention in matrix products: torch's fused kernel has no batching rule for stacks on a CPU."""
 
-    def __init__(self, dim: int, heads: int, positions: int, causal: bool) -> None:
+    def __init__(self, dim: int, heads: int, causal: bool) -> None:
         super().__init__()
         self.heads = heads
         self.query_key_value = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
-        later = torch.ones(positions, positions, dtype=torch.bool).triu(1) if causal else None
-        self.register_buffer("later", later, persistent=False)
+        self.causal = causal
 
     def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
         size, length, dim = x_BTD.shape
         parts = self.query_key_value(x_BTD).reshape(size, length, 3, self.heads, dim // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
         scores_BHTT = query @ key.transpose(-1, -2) / math.sqrt(dim // self.heads)
-        if self.later is not None:
-            scores_BHTT = scores_BHTT.masked_fill(self.later[:length, :length], -math.inf)
+        if self.causal:
+            later_TT = torch.ones(length, length, dtype=torch.bool, device=x_BTD.device).triu(1)
+            scores_BHTT = scores_BHTT.masked_fill(later_TT, -math.inf)
         mixed = (scores_BHTT.softmax(-1) @ value).transpose(1, 2).reshape(size, length, dim)
         return self.out(mixed)
 
@@ -156,10 +156,10 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + feed-forward(norm(x)), hidden width 4 D."""
 
-    def __init__(self, dim: int, heads: int, positions: int, causal: bool, dropout: float) -> None:
+    def __init__(self, dim: int, heads: int, causal: bool, dropout: float) -> None:
         super().__init__()
         self.norm_attention = nn.LayerNorm(dim)
-        self.attention = Attention(dim, heads, positions, causal)
+        self.attention = Attention(dim, heads, causal)
         self.norm_forward = nn.LayerNorm(dim)
         self.forward_in = nn.Linear(dim, 4 * dim)
         self.forward_out = nn.Linear(4 * dim, dim)
@@ -175,12 +175,21 @@ class Transformer(nn.Module):
     """Tokens (B, T) of whole numbers -> outputs (B, T, V)."""
 
     def __init__(
-        self, *, vocab: int, positions: int, num_outputs: int, dim: int, layers: int, heads: int, causal: bool, dropout: float
+        self,
+        *,
+        vocab: int,
+        positions: int,
+        num_outputs: int,
+        dim: int,
+        layers: int,
+        heads: int,
+        causal: bool,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.token = nn.Embedding(vocab, dim)
         self.position = nn.Parameter(torch.empty(positions, dim))
-        self.blocks = nn.Sequential(*(Block(dim, heads, positions, causal, dropout) for _ in range(layers)))
+        self.blocks = nn.Sequential(*(Block(dim, heads, causal, dropout) for _ in range(layers)))
         self.norm = nn.LayerNorm(dim)
         self.readout = nn.Linear(dim, num_outputs)
         nn.init.normal_(self.token.weight, std=0.02)
@@ -236,7 +245,7 @@ def misfit(name: str, shapes: Shapes) -> str | None:
     if shapes.in_shape is None:
         return "the task has no inputs, or they are no tensors; such a task brings its own model"
     if shapes.num_outputs is None:
-        return "the number of outputs cannot be read off the task's targets; state it in Task(notes={'num_outputs': ...})"
+        return "the number of outputs cannot be read off the targets; state it: Task(notes={'num_outputs': ...})"
     if name == "transformer":
         return None if shapes.tokens else "it reads tokens (whole numbers), but the task's inputs are real numbers"
     if shapes.tokens:

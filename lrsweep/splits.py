@@ -76,8 +76,8 @@ def scale_warnings(values: Array) -> list[str]:
     if size.size == 0 or (size.max() <= 10 and size.min() >= 0.1):
         return []
     return [
-        f"scale: none, but the inputs' root mean squares run from {size.min():.2g} to {size.max():.2g}; the usual range "
-        "of learning rates is for inputs near 1 (scale: standard)"
+        f"scale: none, but the inputs' root mean squares run from {size.min():.2g} to {size.max():.2g}; the usual "
+        "range of learning rates is for inputs near 1 (scale: standard)"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Generated tasks. The points come from numpy's RandomState, whose stream is frozen: a data seed means the same for good.
+"""Generated tasks. The points come from numpy's RandomState, whose stream is frozen: a data seed keeps its meaning.
 
 `blobs` and `moons` are those of scikit-learn to the last bit (make_blobs, make_moons), written out here because
 importing its data sets costs more than a second at every start of a worker.
@@ -93,7 +93,7 @@ def spirals(
     test: Part = 0.2,
     scale: Scale = "standard",
 ) -> Task:
-    """Spiral arms around the origin, one class each: arm c at radius r in (0, 1] has angle 2 pi (turns r + c / classes)."""
+    """Spiral arms around the origin, one class each: arm c at radius r <= 1 has angle 2 pi (turns r + c / classes)."""
     random = np.random.RandomState(data_seed)
     target = random.permutation(np.arange(n) % classes)
     radius = np.sqrt(random.uniform(0.0, 1.0, size=n))
@@ -117,18 +117,17 @@ def regression(
     test: Part = 0.2,
     scale: Scale = "standard",
 ) -> Task:
-    """Linear regression y = z.w + noise on z ~ N(0, I), |w| = 1, shown as x = z * s; s runs log-spaced from 1 to scale_ratio.
+    """Linear regression: y = z.w + noise, |w| = 1, z ~ N(0, I).
 
-    With `scale: none` the largest eigenvalue of X'X/n grows with the square of `scale_ratio`, and the largest stable
-    rate of gradient descent falls with it. The target has variance 1 + noise^2 and is not scaled.
+    Inputs are x = z * s, s log-spaced from 1 to `scale_ratio`. With `scale: none` the largest eigenvalue of X'X/n grows
+    with the square of `scale_ratio`, and the largest stable rate of gradient descent falls with it. The target has
+    variance 1 + noise^2 and is not scaled.
     """
     random = np.random.RandomState(data_seed)
     weights = random.normal(size=features)
     hidden = random.normal(size=(n, features))
     target = hidden @ (weights / np.linalg.norm(weights)) + random.normal(scale=noise, size=n)
     inputs = hidden * np.geomspace(1.0, scale_ratio, features)
-    if features == 1:
-        inputs = hidden * scale_ratio
     cut = Cut(split=split, split_seed=split_seed, val=val, test=test)
     return tensor_task(inputs, target[:, None], kind="regression", cut=cut, scale=scale)
 
@@ -154,21 +153,21 @@ def quadratic(
     *,
     eigenvalues: list[float] | None = None,
     dim: Count = 10,
-    lam_min: float = 0.1,
-    lam_max: float = 10.0,
+    lam_min: Positive = 0.1,
+    lam_max: Positive = 10.0,
     b: float | list[float] = 0.0,
     start: float | list[float] = 1.0,
     split_seed: Seed = 0,
 ) -> Task:
     """1/2 w'Aw - b'w, whose every step has a closed form: w_t - w* = (I - lr A)^t (w_0 - w*), stable below 2/lam_max.
 
-    A is diagonal with `eigenvalues`, or with `dim` of them log-spaced from lam_min to lam_max; `b` and `start` (w_0) are
-    one number for all coordinates or one each. There is nothing to split: train and val are the same single row, and
+    A is diagonal with `eigenvalues`, or `dim` of them log-spaced from lam_min to lam_max; `b` and `start` (w_0) are one
+    number for all coordinates, or one each. There is nothing to split: train and val are the same single row, and
     `split_seed` changes nothing. Tensors are float64 whatever the default dtype (Goh 2017, distill.pub/2017/momentum).
     """
     lam = np.asarray(eigenvalues if eigenvalues is not None else np.geomspace(lam_min, lam_max, dim), dtype=np.float64)
     if lam.size == 0 or not np.isfinite(lam).all():
-        raise UsageError("quadratic: eigenvalues must be one or more finite numbers (lam_min and lam_max above 0)")
+        raise UsageError("quadratic: eigenvalues must be one or more finite numbers")
     vectors = {"b": np.asarray(b, dtype=np.float64), "start": np.asarray(start, dtype=np.float64)}
     for name, vector in vectors.items():
         if vector.ndim and vector.shape != lam.shape:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from lrsweep.errors import UsageError
 
-Split = tuple[torch.Tensor, ...] | Dataset
+Split = tuple[torch.Tensor, ...] | Dataset[Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -20,10 +20,11 @@ class Task:
     """Data, loss and metrics of what is trained.
 
     `train`, `val`, `test`: tensors with one row per example, the last being the target (a `train` of one tensor means
-    a model without inputs), or any map-style `Dataset`, with `collate_fn` where needed. `model`: () -> nn.Module, called
-    with torch's generator seeded from the run's seed; None leaves the model to the spec. `loss`: (output, target) ->
-    scalar, the mean over the batch. `metrics`: name -> (output, target) -> scalar; a metric may carry `.finish`, applied
-    to its mean over a split. `step`: (model, batch) -> loss or {"loss": ..., metric: ...}, in place of loss and metrics.
+    a model without inputs), or any map-style `Dataset`, with `collate_fn` where needed.
+    `model`: () -> nn.Module, called with torch's generator seeded from the run's seed; None leaves it to the spec.
+    `loss`: (output, target) -> scalar, the mean over the batch.
+    `metrics`: name -> (output, target) -> scalar; one may carry `.finish`, applied to its mean over a split.
+    `step`: (model, batch) -> loss or {"loss": ..., metric: ...}, in place of loss and metrics.
 
     `notes` are facts for messages and for building models: the split sizes (always there), and what a built-in task
     knows about itself: kind, in_shape, num_outputs, scale, warnings, baselines. Raises UsageError for what cannot be
@@ -71,7 +72,8 @@ def _checked_split(name: str, split: Any, *, keep_dataset: bool) -> Split:
         raise UsageError(f"Task: {name} is a {type(split).__name__}; give a tuple of tensors or a map-style Dataset")
     if len(split) == 0:
         raise UsageError(f"Task: {name} has no examples")
-    return split
+    dataset: Dataset[Any] = split
+    return dataset
 
 
 def _checked_tensors(name: str, tensors: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
@@ -139,8 +141,9 @@ class Shapes:
 def shapes_of(task: Task) -> Shapes:
     """Read off the task's notes (`in_shape`, `num_outputs`) where they say so, else off its train split.
 
-    A whole-number target counts classes (highest label + 1, over train and val), a real one its last dimension.
-    None where it cannot be known: a model without inputs, a Dataset of something else than tensors or class labels.
+    A whole-number target counts classes (highest label + 1, over train and val; a Dataset is read through for it), a
+    real one its last dimension. None where it cannot be known: a model without inputs, examples that are no tuples of
+    tensors.
     """
     first, targets = _example(task)
     in_shape = task.notes.get("in_shape", None if first is None else tuple(first.shape))
@@ -157,9 +160,14 @@ def _example(task: Task) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
     item = task.train[0]
     if not isinstance(item, (tuple, list)) or len(item) < 2 or not isinstance(item[0], torch.Tensor):
         return None, []
-    target = torch.as_tensor(item[-1]) if isinstance(item[-1], (torch.Tensor, float)) else None
-    real = target is not None and target.is_floating_point()
-    return item[0], [target.unsqueeze(0)] if real and target is not None else []
+    try:
+        target = torch.as_tensor(item[-1])
+    except (TypeError, ValueError, RuntimeError):
+        return item[0], []
+    if target.is_floating_point():
+        return item[0], [target.unsqueeze(0)]
+    datasets = [split for split in (task.train, task.val) if not isinstance(split, tuple)]
+    return item[0], [torch.stack([torch.as_tensor(split[i][-1]) for i in range(rows(split))]) for split in datasets]
 
 
 def _outputs(targets: list[torch.Tensor]) -> int | None:

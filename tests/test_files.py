@@ -1,0 +1,193 @@
+"""`csv` and `npz`: what is read, what is inferred, and what is refused with file and line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.preprocessing import StandardScaler
+
+from lrsweep.errors import UsageError
+from lrsweep.tasks import TASKS
+
+
+def csv(tmp_path, text, **arguments):
+    path = tmp_path / "table.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return TASKS["csv"](path=str(path), **{"target": "y", "split": "stored", "val": 1, "test": 0, **arguments})
+
+
+def npz(tmp_path, arguments=None, **arrays):
+    path = tmp_path / "table.npz"
+    np.savez(path, **arrays)
+    return TASKS["npz"](path=str(path), **{"target": "y", "split": "stored", "val": 1, "test": 0, **(arguments or {})})
+
+
+def test_csv_inputs_and_text_classes_in_sorted_order(tmp_path):
+    task = csv(tmp_path, "a,y,b\n1,pear,10\n 2 , apple ,20\n3,fig,30\n", scale="none")
+    assert task.train[0].tolist() == [[1, 10], [2, 20]]
+    assert task.val[0].tolist() == [[3, 30]]
+    assert (task.train[1].tolist(), task.val[1].tolist()) == ([2, 0], [1])
+    assert task.notes["classes"] == ["apple", "fig", "pear"]
+    assert task.notes["num_outputs"] == 3
+    assert task.notes["inputs"] == ["a", "b"]
+    assert (task.notes["train"], task.notes["val"], task.notes["test"]) == (2, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "classes"),
+    [
+        (["3", "-1", "20"], "classification", [-1, 3, 20]),
+        (["true", "False", "true"], "classification", [False, True]),
+        (["b", "a", "B"], "classification", ["B", "a", "b"]),
+        (["1", "x", "10"], "classification", ["1", "10", "x"]),
+        (["NA", "SE", "NO"], "classification", ["NA", "NO", "SE"]),
+        (["1.0", "2", "3"], "regression", None),
+        (["1e3", "2", "3"], "regression", None),
+    ],
+)
+def test_the_kind_is_inferred_from_the_target(tmp_path, cells, kind, classes):
+    task = csv(tmp_path, "x,y\n" + "".join(f"{i},{cell}\n" for i, cell in enumerate(cells)))
+    assert task.notes["kind"] == kind
+    assert task.notes["inferred"] is True
+    assert task.notes.get("classes") == classes
+    assert task.train[1].is_floating_point() == (kind == "regression")
+
+
+def test_a_kind_that_is_given_is_not_inferred(tmp_path):
+    text = "x,y\n0,1\n1,2\n2,4\n"
+    task = csv(tmp_path, text, kind="regression", target_scale="none")
+    assert (task.train[1].tolist(), task.notes["inferred"]) == ([[1.0], [2.0]], False)
+    task = csv(tmp_path, text.replace("4", "4.5"), kind="classification")
+    assert task.val[1].tolist() == [2]
+    with pytest.raises(UsageError, match="text \\('a'\\)"):
+        csv(tmp_path, "x,y\n0,a\n1,b\n", kind="regression")
+
+
+def test_csv_is_standardised_by_train_rows(tmp_path):
+    values = np.random.RandomState(0).normal(3, 20, size=(40, 3)).round(3)
+    lines = "\n".join(",".join(map(str, row)) for row in values)
+    task = csv(tmp_path, "a,b,y\n" + lines, val=10, test=5)
+    scaler = StandardScaler().fit(values[:25])
+    expected = torch.from_numpy(scaler.transform(values)).float()
+    assert torch.allclose(task.train[0], expected[:25, :2], atol=1e-6)
+    assert torch.allclose(task.val[0], expected[25:35, :2], atol=1e-6)
+    assert torch.allclose(task.test[1], expected[35:, 2:], atol=1e-6)
+
+
+def test_csv_details_that_spreadsheets_bring(tmp_path):
+    text = b'\xef\xbb\xbf"a, first";y;flag\r\n1.5;u;TRUE\r\n\r\n"2.5";"v";false\r\n'
+    task = csv(tmp_path, text, delimiter=";", scale="none")
+    assert task.notes["inputs"] == ["a, first", "flag"]
+    assert task.train[0].tolist() == [[1.5, 1.0]]
+    assert task.val[0].tolist() == [[2.5, 0.0]]
+
+
+def test_one_constant_column_is_safe(tmp_path):
+    task = csv(tmp_path, "a,b,y\n1,0.1,0\n2,0.1,1\n3,0.1,0\n4,7,1\n")
+    assert task.train[0][:, 1].tolist() == [0.0, 0.0, 0.0]
+    assert torch.isfinite(task.val[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "message"),
+    [
+        ("", {}, "table.csv: holds no rows"),
+        ("x,y\n", {}, "holds no rows"),
+        ("x,label\n1,2\n", {"target": "lable"}, "no column 'lable' \\(did you mean 'label'\\?\\)"),
+        ("x,label\n1,2\n", {"target": "q"}, "there are: x, label"),
+        ("x;y\n1;2\n", {}, "no column 'y'"),
+        ("y\n1\n2\n", {}, "'y' is the only column"),
+        ("x,x,y\n1,2,3\n", {}, "csv:1: column 1 \\('x'\\) of the header is named twice"),
+        ("x,,y\n1,2,3\n", {}, "column 2 \\(''\\) of the header is without a name"),
+        ("x,y\n1,2\n3\n", {}, "csv:3: 1 cells, but the header has 2"),
+        ("x,y\n1,a\n,b\n", {}, "csv:3: column 'x': the value is missing"),
+        ("x,y\n1,a\nNaN,b\n", {}, "csv:3: column 'x': the value is missing \\('NaN'\\)"),
+        ("x,y\n1,a\ninf,b\n", {}, "csv:3: column 'x': 'inf' is not a finite number"),
+        ("x,y\n1,a\n1_000,b\n", {}, "'1_000' is not a finite number"),
+        ("x,y\n1,a\nParis,b\n", {}, "csv:3: column 'x': 'Paris' is not a finite number"),
+        ("x,y\n1,a\n2,\n", {}, "csv:3: column 'y': the target is missing"),
+        ("x,y\n1,0.5\n2,NA\n", {}, "csv:3: column 'y': the target is missing \\('NA'\\)"),
+        ("x,y\n1,a\n2,a\n", {}, "only one class \\(a\\)"),
+        ('x,y\n1,"a\n2,b\n', {}, "csv:3: unexpected end of data"),
+        (b"x,y\n1,\xff\n2,b\n", {}, "not UTF-8"),
+        ("x,y\n1,a\n2,b\n", {"val": 2}, "leaves none for train"),
+    ],
+)
+def test_a_bad_csv_is_refused_with_its_place(tmp_path, text, arguments, message):
+    with pytest.raises(UsageError, match=message):
+        csv(tmp_path, text, **arguments)
+
+
+def test_a_missing_file_is_a_usage_error(tmp_path):
+    for name in ("csv", "npz"):
+        with pytest.raises(UsageError, match=r"gone: cannot be read: No such file"):
+            TASKS[name](path=str(tmp_path / "gone"), target="y")
+
+
+def test_many_integer_classes_are_pointed_out(tmp_path):
+    text = "x,y\n" + "".join(f"{i},{i}\n" for i in range(60))
+    assert "60 whole values" in csv(tmp_path, text).notes["warnings"][0]
+    assert csv(tmp_path, text, kind="classification").notes["warnings"] == []
+
+
+def test_npz_reads_images_and_classes(tmp_path):
+    images = np.arange(3 * 2 * 4 * 4, dtype=np.uint8).reshape(3, 2, 4, 4)
+    task = npz(tmp_path, {"scale": "none"}, X=images, y=np.array([7, 5, 7], dtype=np.uint16))
+    assert task.train[0].shape == (2, 2, 4, 4)
+    assert task.train[0].dtype == torch.float32
+    assert torch.equal(task.val[0][0], torch.from_numpy(images[2]).float())
+    assert (task.train[1].tolist(), task.notes["classes"]) == ([1, 0], [5, 7])
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "shape"),
+    [
+        (np.array([True, False, True]), "classification", (2,)),
+        (np.array(["b", "a", "b"]), "classification", (2,)),
+        (np.array([[1], [2], [1]], dtype=">i4"), "classification", (2,)),
+        (np.array([1, 2, 3], dtype=np.float16), "regression", (2, 1)),
+        (np.array([[1.0, 2.0], [2.0, 3.0], [0.0, 1.0]]), "regression", (2, 2)),
+    ],
+)
+def test_npz_kind_is_inferred_from_the_type(tmp_path, values, kind, shape):
+    task = npz(tmp_path, X=np.eye(3), y=values)
+    assert task.notes["kind"] == kind
+    assert task.train[1].shape == shape
+    assert task.notes["num_outputs"] == (2 if kind == "classification" else shape[1])
+
+
+def test_npz_target_is_the_key_named_target_unless_told(tmp_path):
+    path = tmp_path / "t.npz"
+    np.savez(path, X=np.arange(4.0), target=np.array([0, 1, 0, 1]))
+    assert TASKS["npz"](path=str(path), val=1, test=0).train[0].shape == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "arguments", "message"),
+    [
+        ({"x": np.eye(3), "y": np.arange(3)}, {}, "no array 'X'"),
+        ({"X": np.eye(3), "labels": np.arange(3)}, {"target": "label"}, "did you mean 'labels'"),
+        ({"X": np.eye(3), "y": np.arange(4)}, {}, r"X has shape \(3, 3\) and y \(4,\)"),
+        ({"X": np.eye(3), "y": np.float64(1)}, {}, "both need the same rows"),
+        ({"X": np.array([[1.0], [np.nan]]), "y": np.arange(2)}, {}, r"X\[1\] holds a missing"),
+        ({"X": np.eye(2), "y": np.array([1.0, np.inf])}, {}, r"y\[1\] holds a missing \(nan\) or infinite"),
+        ({"X": np.array(["a", "b"]), "y": np.arange(2)}, {}, "X is <U1"),
+        ({"X": np.array([1, None], dtype=object), "y": np.arange(2)}, {}, "not an archive of plain arrays"),
+        ({"X": np.eye(2), "y": np.eye(2, dtype=int)}, {}, "must be one column"),
+    ],
+)
+def test_a_bad_npz_is_refused(tmp_path, arrays, arguments, message):
+    with pytest.raises(UsageError, match=message):
+        npz(tmp_path, arguments, **arrays)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 torn"])
+def test_a_file_that_is_no_archive_is_refused(tmp_path, content):
+    path = tmp_path / "t.npz"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"t\.npz: "):
+        TASKS["npz"](path=str(path), target="y")
+    np.save(tmp_path / "one.npy", np.eye(2))
+    with pytest.raises(UsageError, match="single array"):
+        TASKS["npz"](path=str(tmp_path / "one.npy"), target="y")
