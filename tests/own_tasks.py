@@ -15,7 +15,7 @@ from lrsweep import Task
 
 
 def points(n=90, seed=3, classes=3):
-    """n points in the plane around `classes` centres; 90 is no multiple of common batch sizes: the last one is short."""
+    """n points in the plane around `classes` centres; batches of 32 leave a short one of the usual 90."""
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(n) % classes
     x = torch.randn(n, 2, generator=generator, dtype=torch.float64) + 2.0 * torch.stack([y == 1, y == 2], 1)
@@ -249,3 +249,46 @@ class Remembering(torch.optim.Optimizer):
 
 def broken_schedule(step, total_steps):
     raise KeyError("no factor")
+
+
+def unseeded():
+    """Draws its data from the global generators, and says which default dtype it saw."""
+    x = torch.randn(12, 2) + np.random.randn() + random.random()
+    y = torch.arange(12) % 3
+    return Task(train=(x, y), val=(x, y), model=small_net, loss=F.cross_entropy, notes={"seen": torch.empty(0).dtype})
+
+
+def raising():
+    return {}["missing"]
+
+
+def not_a_task():
+    return small_net
+
+
+def without_model():
+    return Task(train=points(90), val=points(50), loss=F.cross_entropy)
+
+
+def shaped_net(in_shape, num_outputs, width=4):
+    return nn.Sequential(nn.Linear(in_shape[0], width), nn.Linear(width, num_outputs))
+
+
+def weighted(reduction="mean"):
+    """A loss with state: class weights."""
+    loss = nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 3.0]), reduction=reduction)
+    return Task(train=points(90), val=points(50), model=small_net, loss=loss)
+
+
+def fickle_step(model, batch):
+    """Forgets a metric while training."""
+    loss = pair_step(model, batch)
+    return {"loss": loss} if model.training else {"loss": loss, "extra": loss}
+
+
+def fickle():
+    return Task(train=points(90), val=points(50), model=small_net, step=fickle_step)
+
+
+def lossless():
+    return Task(train=points(90), val=points(50), model=small_net, step=lambda model, batch: {"accuracy": 1.0})
