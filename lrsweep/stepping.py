@@ -54,7 +54,7 @@ class Stepper:
         self.random = False
 
     def drop_unused(self, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> None:
-        """Count parameters without a gradient among the fixed ones, as torch.optim does; weights are left as they are."""
+        """Count parameters that get no gradient among the fixed ones: torch.optim does not touch them either."""
         leaves, spec = tree_flatten(batch)
         names: list[str] = []
         step = self._train_step(leaves, spec, names)
@@ -73,6 +73,16 @@ class Stepper:
     def evaluate(self, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> Result:
         """Losses and metrics of one batch, the same for all runs, in evaluation mode."""
         return self._run(False, params, fixed, batch)
+
+    def graph(self, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> tracing.Graph:
+        """The recording of a training step, not yet rewritten."""
+        leaves, spec = tree_flatten(batch)
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        return self._record(True, self._train_step(leaves, spec, []), (*params, *fixed, *tensors))
+
+    def _record(self, training: bool, step: Callable[..., Any], inputs: Sequence[Tensor]) -> tracing.Graph:
+        with _quiet(), _modes(self.module, training):
+            return tracing.record(step, *(value.clone() for value in inputs))
 
     def _run(self, training: bool, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> Result:
         leaves, spec = tree_flatten(batch)
@@ -101,13 +111,18 @@ class Stepper:
         names: list[str] = []
         build = self._train_step if training else self._eval_step
         step = build(leaves, spec, names)
-        inputs = [value.clone() for value in (*params, *fixed, *tensors)]
         if len(self._programs) >= MANY_SHAPES:
-            return _Program(_eager(step), names, recorded=False)
-        with _quiet(), _modes(self.module, training):
-            graph = tracing.record(step, *inputs)
+            return _Program(self._eager(step, training), names, recorded=False)
+        graph = self._record(training, step, (*params, *fixed, *tensors))
         self.random = self.random or (training and graph.random)
         return _Program(graphs.program(graph, compile=self._compile), names, recorded=True)
+
+    def _eager(self, step: Callable[..., Any], training: bool) -> Callable[..., Any]:
+        def call(*inputs: Tensor) -> Any:
+            with _quiet(), _modes(self.module, training):
+                return step(*inputs)
+
+        return call
 
     def _train_step(self, leaves: list[Any], spec: Any, names: list[str]) -> Callable[..., list[Tensor | None]]:
         count = len(self.trainable)
@@ -153,14 +168,6 @@ class _Program:
     call: Callable[..., Sequence[Any]]
     names: list[str]
     recorded: bool
-
-
-def _eager(step: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*inputs: Tensor) -> Any:
-        with _quiet():
-            return step(*inputs)
-
-    return call
 
 
 @contextlib.contextmanager

@@ -16,6 +16,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+# Views that their schemas do not call views.
+VIEWS = {torch.ops.aten._unsafe_view.default, torch.ops.aten.reshape.default}
+
 
 class TraceError(Exception):
     """The step does something that a recording cannot repeat; the text says what, as the end of a sentence."""
@@ -63,6 +66,20 @@ class Node:
     def inputs(self) -> list[Ref]:
         leaves, _ = tree_flatten((self.args, self.kwargs))
         return [leaf for leaf in leaves if isinstance(leaf, Ref)]
+
+    @property
+    def views(self) -> bool:
+        """Is the result another look at the memory of the first argument?"""
+        schema = getattr(self.op, "_schema", None)
+        return self.op in VIEWS or bool(
+            schema is not None
+            and not schema.is_mutable
+            and any(one.alias_info is not None for one in schema.returns)
+        )
+
+    @property
+    def computes(self) -> bool:
+        return not self.views
 
     @property
     def mutates(self) -> bool:
@@ -165,7 +182,7 @@ def record(step: Callable[..., Sequence[Tensor | None]], *inputs: Tensor) -> Gra
 
 
 def source(graph: Graph) -> tuple[str, dict[str, Any]]:
-    """Python text of a function that replays the graph, and the names it uses. Values are freed after their last use."""
+    """Python text of a function that replays the graph, and the names it uses. Values go after their last use."""
     names: dict[str, Any] = {f"c{ref.index}": tensor for ref, tensor in graph.constants.items()}
     text = {ref: f"c{ref.index}" for ref in graph.constants}
     text.update({ref: f"v{ref.index}" for ref in graph.like if ref not in graph.constants})

@@ -1,0 +1,225 @@
+"""Which runs are trained together, by which engine: from the sizes of the model and of the caches, never a stopwatch.
+
+The same spec on the same machine is cut the same way; the caller writes the cut down, so a resumed sweep repeats it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from lrsweep import rules, stackable, usercode
+from lrsweep.machine import Machine
+from lrsweep.problem import Problem
+from lrsweep.stepping import Stepper
+from lrsweep.tracing import Graph, Like
+
+if TYPE_CHECKING:
+    from lrsweep.plan import Run
+
+# Seconds and rates of an ordinary core. Their ratios choose the engine; being off by half changes little.
+ALONE_STEP = 150e-6  # everything in a step of a run alone that is not an operation of its model
+ALONE_OP = 8e-6  # one operation of a run alone, its share of autograd included
+STACKED_STEP = 120e-6  # everything in a step of a group that is not an operation of its graph
+STACKED_OP = 4e-6  # one operation of a replayed graph
+RULE = 30e-6  # one update rule of a group
+FLOPS = 80e9  # per second, in products of matrices
+CACHED, UNCACHED = 30e9, 10e9  # bytes per second through an elementwise operation, in and out of the second-level cache
+MIXED = 2e-6  # one run of a group of several seeds: its batch is its own
+WORTH = 0.95  # a stack must promise this share of the time alone
+BETTER = 0.995  # and another cut this share of the time of the best so far
+LARGEST = 128  # runs in a group
+MEMORY_SHARE = 0.5  # of the machine's memory, for all workers together
+TOO_LARGE = "a run of this model keeps a core busy by itself, so stacking would gain nothing"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupPlan:
+    """Runs to be trained by one call of an engine. `reason` says why they are not stacked. `seconds` is an estimate
+    that is good for nothing but ordering groups."""
+
+    engine: Literal["stacked", "single"]
+    run_ids: tuple[str, ...]
+    reason: str | None = None
+    compile: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sizes:
+    """One training step of one run: `ops` that compute, `flops` in products, `moved` bytes elsewhere, and the bytes of
+    `weights` and of all `values` that are alive."""
+
+    ops: int
+    flops: float
+    moved: float
+    weights: float
+    values: float
+    random: bool
+
+    def alone(self, machine: Machine) -> float:
+        """Seconds of a step of a run by itself."""
+        return ALONE_STEP + ALONE_OP * self.ops + self.flops / FLOPS + self._moving(1, machine.l2)
+
+    def stacked(self, runs: int, machine: Machine) -> float:
+        """Seconds of a step of `runs` runs together, without their update rules."""
+        return STACKED_STEP + STACKED_OP * self.ops + runs * self.flops / FLOPS + self._moving(runs, machine.l2)
+
+    def _moving(self, runs: int, cache: int) -> float:
+        # The optimizer reads and writes weights, gradients and its state: about six passes.
+        rate = CACHED if runs * self.values < cache else UNCACHED
+        return runs * (self.moved + 6 * self.weights) / rate
+
+
+def workers_for(runs: int, machine: Machine) -> int:
+    """How many one-thread processes train `runs` runs: one a core, no more than there are runs."""
+    return max(1, min(machine.cores, runs))
+
+
+def cut(
+    runs: Sequence[Run], problem: Problem, machine: Machine, workers: int, compile: str = "auto"
+) -> list[GroupPlan]:
+    """Cut `runs`, which share the recipe of `problem`, into groups for `workers` processes, longest first.
+
+    `compile`: "on", "off", or "auto" (where it pays by the same estimate).
+    """
+    alone, together = [], []
+    reasons: dict[str, str | None] = {}
+    for run in runs:
+        key = rules.split(run.setting.name, run.setting.args)[0]
+        if key not in reasons:
+            reasons[key] = stackable.stack_reason(problem, run.setting)
+        (together if reasons[key] is None else alone).append((run, reasons[key]))
+    sizes = _measure(problem, runs[0].seed) if together else None
+    plans = [_single(run, reason, problem, sizes, machine) for run, reason in alone]
+    if sizes is not None:
+        plans += _cut_stackable([run for run, _ in together], problem, sizes, machine, workers, compile)
+    return sorted(plans, key=lambda plan: -plan.seconds)
+
+
+def _single(run: Run, reason: str | None, problem: Problem, sizes: Sizes | None, machine: Machine) -> GroupPlan:
+    seconds = 0.0 if sizes is None else sizes.alone(machine) * problem.total_steps
+    return GroupPlan(engine="single", run_ids=(run.run_id,), reason=reason, seconds=seconds)
+
+
+def _cut_stackable(
+    runs: Sequence[Run], problem: Problem, sizes: Sizes, machine: Machine, workers: int, compile: str
+) -> list[GroupPlan]:
+    """The cut with the shortest estimated time to the end, among runs alone and stacks of several sizes."""
+    rule = {run.run_id: rules.split(run.setting.name, run.setting.args)[0] for run in runs}
+    runs = sorted(runs, key=lambda run: rule[run.run_id])  # runs of one rule stay together, so a part has few rules
+    alone = [_single(run, TOO_LARGE, problem, sizes, machine) for run in runs]
+    best, best_time = alone, makespan([plan.seconds for plan in alone], workers) * WORTH
+    pools = [_by_seed(runs)]
+    if not sizes.random and problem.shared_batches:
+        pools.append([list(runs)])
+    for pool, size in itertools.product(pools, _part_sizes(len(runs), sizes, machine, workers)):
+        parts = [part for members in pool for part in _pieces(members, size)]
+        steps = [_group_step(part, rule, sizes, machine) for part in parts]
+        plans = [
+            GroupPlan(
+                engine="stacked",
+                run_ids=tuple(run.run_id for run in part),
+                compile=compile == "on",
+                seconds=step * problem.total_steps,
+            )
+            for part, step in zip(parts, steps, strict=True)
+        ]
+        time = makespan([plan.seconds for plan in plans], workers)
+        if time < best_time * BETTER:
+            best, best_time = plans, time
+    return best
+
+
+def _part_sizes(runs: int, sizes: Sizes, machine: Machine, workers: int) -> list[int]:
+    """Sizes of group to consider, from the largest down to half of it, and those that give each worker as many."""
+    largest = min(runs, _largest(sizes, machine, workers))
+    even = max(1, math.ceil(runs / workers))
+    return sorted({*range(max(1, largest // 2), largest + 1), min(even, largest)}, reverse=True)
+
+
+def _group_step(runs: Sequence[Run], rule: Mapping[str, str], sizes: Sizes, machine: Machine) -> float:
+    count = len({rule[run.run_id] for run in runs})
+    mixed = 0.0 if len({run.seed for run in runs}) == 1 else MIXED * len(runs)
+    return sizes.stacked(len(runs), machine) + RULE * count + mixed
+
+
+def _largest(sizes: Sizes, machine: Machine, workers: int) -> int:
+    """The most runs whose weights, optimizer state and activations fit the caches, but enough to spread dispatch."""
+    per_run = max(1.0, sizes.values + 4 * sizes.weights)
+    fits = machine.cache_per_worker(workers) / per_run
+    memory = MEMORY_SHARE * machine.memory / workers / per_run
+    return max(1, min(LARGEST, int(max(fits, 1)), int(memory)))
+
+
+def _by_seed(runs: Iterable[Run]) -> list[list[Run]]:
+    pools: dict[int, list[Run]] = {}
+    for run in runs:
+        pools.setdefault(run.seed, []).append(run)
+    return list(pools.values())
+
+
+def _pieces(runs: Sequence[Run], size: int) -> list[Sequence[Run]]:
+    """As few parts as there can be of up to `size` runs, of sizes that differ by one at most."""
+    count = math.ceil(len(runs) / size)
+    bounds = [round(number * len(runs) / count) for number in range(count + 1)]
+    return [runs[low:high] for low, high in itertools.pairwise(bounds)]
+
+
+def makespan(seconds: Sequence[float], workers: int) -> float:
+    """When the last of `workers` is done, if each takes the longest task left (Graham 1969: within 4/3 of the best)."""
+    loads = [0.0] * workers
+    for cost in sorted(seconds, reverse=True):
+        least = min(range(workers), key=loads.__getitem__)
+        loads[least] += cost
+    return max(loads)
+
+
+def _measure(problem: Problem, seed: int) -> Sizes:
+    """Record one step of one run and add up what it does."""
+    with problem.user_code():
+        module = problem.build_model(seed)
+        stepper = Stepper(module, shared=True, wants_metrics=problem.train_metrics)
+        values = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        usercode.seed_all(0)
+        params, fixed = (
+            [values[name].detach().unsqueeze(0) for name in names] for names in (stepper.trainable, stepper.fixed)
+        )
+        graph = stepper.graph(params, fixed, problem.batch(seed, 0))
+    weights = float(sum(param.nbytes for param in params))
+    return sizes_of(graph, weights)
+
+
+def sizes_of(graph: Graph, weights: float) -> Sizes:
+    """What a recorded training step of one run does."""
+    ops, flops, moved = 0, 0.0, 0.0
+    for node in graph.nodes:
+        if not node.computes:
+            continue
+        ops += 1
+        like = [graph.like[ref] for ref in node.inputs()]
+        out = [graph.like[ref] for ref in node.outs if ref is not None]
+        product = _flops(str(node.op), like, out)
+        flops += product
+        if not product:
+            moved += sum(_bytes(one) for one in (*like, *out))
+    values = sum(_bytes(graph.like[ref]) for node in graph.nodes if node.computes for ref in node.outs if ref)
+    return Sizes(ops=ops, flops=flops, moved=moved, weights=weights, values=float(values), random=graph.random)
+
+
+def _bytes(like: Like) -> float:
+    return math.prod(like.shape) * like.dtype.itemsize
+
+
+def _flops(op: str, inputs: Sequence[Like], outputs: Sequence[Like]) -> float:
+    """Multiplications and additions of a product of matrices or a convolution; 0 for anything else."""
+    if any(name in op for name in ("aten.mm", "aten.bmm", "aten.addmm", "aten.baddbmm")):
+        return 2.0 * math.prod(outputs[0].shape) * inputs[-2].shape[-1]
+    if "convolution_backward" in op:
+        return 4.0 * math.prod(inputs[0].shape) * math.prod(inputs[2].shape[1:])
+    if "convolution" in op:
+        return 2.0 * math.prod(outputs[0].shape) * math.prod(inputs[1].shape[1:])
+    return 0.0
