@@ -1,0 +1,261 @@
+"""Extra axes: other values of the spec, by dotted path.
+
+An axis of the whole of `task`, `model` or `schedule` (or of its `.name`) holds a mapping per value once it is resolved;
+any other axis holds plain values. `optimizers.<argument>` sets that argument for every optimizer that has it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from lrsweep import arguments as check
+from lrsweep import resolve
+from lrsweep.arguments import Note, Notes
+from lrsweep.resolve import Context
+from lrsweep.spectypes import Named, OptimizerSpec, Spec, TrainSpec, call_text, canonical, value_text
+from lrsweep.yamlpos import Keys
+
+NAMED = ("task", "model", "schedule")
+HEADS = (*NAMED, "train", "optimizers")
+BARRED = ("name", "lr", "optimizers", "seeds", "axes", "objective", "refined")
+
+
+def parts(axis: str) -> tuple[str, ...]:
+    return tuple(axis.split("."))
+
+
+def is_whole(axis: str) -> bool:
+    """Whether the axis replaces a whole task, model or schedule."""
+    head, *below = parts(axis)
+    return head in NAMED and below in ([], ["name"])
+
+
+def applied(base: Any, head: str, chosen: Mapping[str, Any]) -> Any:
+    """A section with the axes of `head` in `chosen` set; whole sections first, then single values in them."""
+    mine = sorted((axis for axis in chosen if parts(axis)[0] == head), key=lambda axis: len(parts(axis)))
+    section = {"name": base} if isinstance(base, str) else base
+    for axis in mine:
+        value = chosen[axis]
+        if not is_whole(axis):
+            section = put(section, parts(axis)[1:], value)
+        elif isinstance(value, str) and axis.endswith(".name"):
+            section = {**(section or {}), "name": value}
+        else:
+            section = {"name": value} if isinstance(value, str) else value
+    return section
+
+
+def put(section: Any, below: tuple[str, ...], value: Any) -> Any:
+    """A copy of `section` with `value` at the path `below`."""
+    if not below:
+        return value
+    old = section if isinstance(section, dict) else {}
+    return {**old, below[0]: put(old.get(below[0]), below[1:], value)}
+
+
+def get(section: Any, below: tuple[str, ...]) -> Any:
+    """The value at the path `below`; `MISSING` where there is none."""
+    for part in below:
+        if not isinstance(section, dict) or part not in section:
+            return check.MISSING
+        section = section[part]
+    return section
+
+
+def has(optimizer: OptimizerSpec, below: tuple[str, ...]) -> bool:
+    """Whether an axis `optimizers.<below>` sets something of this optimizer."""
+    if below == ("independent_weight_decay",):
+        return optimizer.independent_weight_decay is not None
+    if below == ("weight_decay",) and optimizer.independent_weight_decay is not None:
+        return False
+    return get(optimizer.args, below) is not check.MISSING
+
+
+def touches(optimizer: OptimizerSpec, axis: str) -> bool:
+    """Whether the axis changes runs of this optimizer at all."""
+    head, *below = parts(axis)
+    if head == "optimizers":
+        return has(optimizer, tuple(below))
+    return head != "schedule" or optimizer.schedule is None
+
+
+def setting(spec: Spec, optimizer: OptimizerSpec, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """What one optimizer does at the chosen axis values: name, args, schedule, independent_weight_decay, inert.
+
+    `inert` holds the chosen values of the axes that change nothing for this optimizer.
+    """
+    args, independent = optimizer.args, optimizer.independent_weight_decay
+    inert = {}
+    for axis, value in chosen.items():
+        head, *below = parts(axis)
+        if not touches(optimizer, axis):
+            inert[axis] = value
+        elif below == ["independent_weight_decay"] and head == "optimizers":
+            independent = value
+        elif head == "optimizers":
+            args = put(args, tuple(below), value)
+    own = optimizer.schedule
+    schedule = own.as_dict() if own else applied(spec.schedule.as_dict(), "schedule", chosen)
+    return {
+        "name": optimizer.name,
+        "args": args,
+        "schedule": schedule,
+        "independent_weight_decay": independent,
+        "inert": inert,
+    }
+
+
+def products(axes: Mapping[str, list[Any]], heads: Iterable[str] = HEADS) -> Iterator[dict[str, Any]]:
+    """Every combination of the values of the axes under `heads`, the last axis fastest."""
+    mine = [axis for axis in axes if parts(axis)[0] in heads]
+    for values in itertools.product(*(axes[axis] for axis in mine)):
+        yield dict(zip(mine, values, strict=True))
+
+
+def cell(axis: str, value: Any) -> Any:
+    """An axis value as it stands in a table: never nested."""
+    if isinstance(value, dict) and is_whole(axis):
+        args = {key: item for key, item in value.items() if key != "name"}
+        return value["name"] if axis.endswith(".name") else call_text(value["name"], args)
+    return value_text(value) if isinstance(value, dict | list) else value
+
+
+def twins(spec: Spec) -> list[tuple[int, int, dict[str, Any]]]:
+    """Pairs of optimizers that some axis values make the same: (first, second, those values)."""
+    found: dict[tuple[int, int], dict[str, Any]] = {}
+    for chosen in products(spec.axes, ("optimizers", "schedule")):
+        seen: dict[str, int] = {}
+        for index, optimizer in enumerate(spec.optimizers):
+            first = seen.setdefault(canonical(setting(spec, optimizer, chosen)), index)
+            if first != index:
+                found.setdefault((first, index), chosen)
+    return [(first, second, chosen) for (first, second), chosen in found.items()]
+
+
+def resolved(
+    ctx: Context, raw: Any, written: Mapping[str, Any], optimizers: list[OptimizerSpec], notes: Notes
+) -> dict[str, list[Any]]:
+    """The axes with every value resolved; `written` holds the sections as the user wrote them, where they are right."""
+    if not isinstance(raw, dict):
+        notes.add(("axes",), f"must be a mapping from dotted paths to lists, not {check.shown(raw)}")
+        return {}
+    usable = {axis: values for axis, values in raw.items() if _sound(axis, values, raw, notes)}
+    if ctx.known is None:
+        return usable
+    found = {}
+    for head in HEADS:
+        mine = {axis: usable[axis] for axis in usable if parts(axis)[0] == head}
+        if mine and head == "optimizers":
+            found |= _of_optimizers(ctx, mine, written.get(head), optimizers, notes)
+        elif mine and (head in written or any(map(is_whole, mine))):
+            found |= _of_section(ctx, head, mine, written.get(head), notes)
+    for axis, values in found.items():
+        texts = [canonical(value) for value in values]
+        for i, text in enumerate(texts):
+            if text in texts[:i]:
+                notes.add(("axes", axis, i), f"{value_text(raw[axis][i])} is given twice; remove one of them")
+    return {axis: found[axis] for axis in raw if axis in found}
+
+
+def _sound(axis: str, values: Any, raw: Mapping[str, Any], notes: Notes) -> bool:
+    """Whether the path may be an axis and the values are a list."""
+    path: Keys = ("axes", axis)
+    head, *below = parts(axis)
+    before = len(notes.found)
+    if head in BARRED and not (head == "optimizers" and below):
+        fix = "; name an argument: optimizers.momentum" if head == "optimizers" else ""
+        notes.add(
+            path,
+            f"cannot be an axis (allowed: values of {', '.join(HEADS[:-1])}, optimizers.<argument>){fix}",
+            key=True,
+        )
+    elif head not in HEADS:
+        hint = check.did_you_mean(axis, ["task", "model", "schedule", *(f"train.{key}" for key in check.TRAIN)])
+        hint = f"; did you mean train.{axis}?" if axis in check.TRAIN else hint
+        notes.add(
+            path, f"is no value of the spec (task, model, schedule, train.<key>, optimizers.<argument>){hint}", key=True
+        )
+    elif head == "train" and below and below[0] not in check.TRAIN:
+        notes.add(path, check.unknown(below[0], check.TRAIN, "train"), key=True)
+    elif axis == "train" or "" in below:
+        notes.add(path, "is no single value; write for example train.epochs", key=True)
+    elif axis.endswith(".name") and is_whole(axis) and head in raw:
+        notes.add(path, f"{head} and {axis} set the same thing; keep one of them", key=True)
+    if not isinstance(values, list) or not values:
+        notes.add(path, f"must be a list of at least one value, not {check.shown(values)}")
+    return len(notes.found) == before
+
+
+def _of_section(ctx: Context, head: str, mine: dict[str, list[Any]], base: Any, notes: Notes) -> dict[str, list[Any]]:
+    """The values of the axes of one section, each checked in every combination with the others."""
+    found: dict[str, list[Any]] = {axis: [check.MISSING] * len(values) for axis, values in mine.items()}
+    before = len(notes.found)
+    for places in itertools.product(*(range(len(values)) for values in mine.values())):
+        at = dict(zip(mine, places, strict=True))
+        local = Notes()
+        section = applied(base, head, {axis: mine[axis][i] for axis, i in at.items()})
+        made = (
+            resolve.train(section, ("train",), local)
+            if head == "train"
+            else (resolve.named(ctx, head, section, (head,), local))
+        )
+        for note in local.found:
+            notes.add(*_moved(note, at, mine, note.path), key=note.key)
+        if made is not None and not local.found:
+            for axis, i in at.items():
+                if found[axis][i] is check.MISSING:
+                    found[axis][i] = _value_in(made, axis, mine)
+    return found if len(notes.found) == before else {}
+
+
+def _value_in(made: Named | TrainSpec, axis: str, mine: Iterable[str]) -> Any:
+    """The resolved value of one axis; what other axes set inside a whole section is theirs and left out of it."""
+    if is_whole(axis):
+        assert isinstance(made, Named)
+        theirs = {parts(other)[1] for other in mine if not is_whole(other)}
+        return {key: value for key, value in made.as_dict().items() if key not in theirs}
+    section = made.as_dict() if isinstance(made, Named) else {key: getattr(made, key) for key in check.TRAIN}
+    return get(section, parts(axis)[1:])
+
+
+def _moved(note: Note, at: Mapping[str, int], mine: Mapping[str, list[Any]], path: Keys) -> tuple[Keys, str]:
+    """A note about a section, moved to the axis value that caused it."""
+    inside = [axis for axis in at if path[: len(parts(axis))] == parts(axis)]
+    axis = max(inside or at, key=lambda axis: len(parts(axis)))
+    rest = path[len(parts(axis)) :] if inside else ()
+    if note.key and not rest:
+        return ("axes", axis), note.message
+    return ("axes", axis, at[axis], *(rest if isinstance(mine[axis][at[axis]], dict) else ())), note.message
+
+
+def _of_optimizers(
+    ctx: Context, mine: dict[str, list[Any]], entries: list[Any] | None, optimizers: list[OptimizerSpec], notes: Notes
+) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    if entries is None:
+        return found
+    for axis, values in mine.items():
+        below = parts(axis)[1:]
+        having = [i for i, optimizer in enumerate(optimizers) if has(optimizer, below)]
+        if not having:
+            names = {name for optimizer in optimizers for name in optimizer.args}
+            hint = check.did_you_mean(".".join(below), names)
+            notes.add(("axes", axis), f"no listed optimizer has the argument {'.'.join(below)!r}{hint}", key=True)
+            continue
+        kept = []
+        for i, value in enumerate(values):
+            for index in having:
+                local = Notes()
+                entry = entries[index]
+                made = resolve.optimizer(
+                    ctx, put({"name": entry} if isinstance(entry, str) else entry, below, value), (), local
+                )
+                for note in local.found:
+                    notes.add(("axes", axis, i), f"{note.message} (for {optimizers[index].label})")
+                if made is not None and index == having[0]:
+                    whole = {**made.args, "independent_weight_decay": made.independent_weight_decay}
+                    kept.append(get(made.args if below[0] in made.args else whole, below))
+        found[axis] = kept
+    return found if all(len(found[axis]) == len(mine[axis]) for axis in found) else {}

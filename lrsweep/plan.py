@@ -1,0 +1,205 @@
+"""From a spec to its runs, each known by the content of its own settings.
+
+A run's id is a hash of what it trains: task, model, optimizer setting, rate, seed and the `train` section, with files
+by their content instead of their path. Labels, the objective, the name of the sweep and other runs do not enter it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lrsweep import axes as axis_rules
+from lrsweep.errors import UsageError
+from lrsweep.known import DATA_FILES
+from lrsweep.spectypes import OptimizerSpec, Spec, canonical, named_file
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """What the runs of a group share. Plain values; paths are absolute. `key` is a hash of the content."""
+
+    task: dict[str, Any]
+    model: dict[str, Any] | None
+    train: dict[str, Any]
+    base_dir: str
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """One optimizer setting with its schedule. Plain values; paths are absolute. `key` is a hash of the content."""
+
+    name: str
+    args: dict[str, Any]
+    schedule: dict[str, Any]
+    independent_weight_decay: float | None
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """One training. `axes` holds a table cell per axis, in the order of the spec."""
+
+    run_id: str
+    label: str
+    lr: float
+    seed: int
+    axes: tuple[Any, ...]
+    recipe: Recipe
+    setting: Setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All runs of a sweep: axis values slowest (in spec order), then optimizer, rate (ascending), seed."""
+
+    spec: Spec
+    runs: list[Run]
+    axis_names: tuple[str, ...]
+    fingerprints: dict[str, str]
+
+    @cached_property
+    def by_id(self) -> dict[str, Run]:
+        return {run.run_id: run for run in self.runs}
+
+
+def named_files(spec: Spec) -> Iterator[tuple[str, str]]:
+    """The user's files that a spec names: (role, path as written). Roles do not depend on how a path is spelled."""
+    for role, section in _sections(spec):
+        if file := named_file(section["name"]):
+            yield role, file
+        key = DATA_FILES.get(section["name"])
+        if key in section:
+            yield f"{role}.{key}", section[key]
+    for axis in spec.axes:
+        if axis == f"task.{DATA_FILES.get(spec.task.name)}":
+            yield from ((f"axes.{axis}.{i}", path) for i, path in enumerate(spec.axes[axis]))
+
+
+def _sections(spec: Spec) -> Iterator[tuple[str, dict[str, Any]]]:
+    for role, named in (("task", spec.task), ("model", spec.model), ("schedule", spec.schedule)):
+        if named is not None:
+            yield role, named.as_dict()
+    for i, entry in enumerate(spec.optimizers):
+        yield f"optimizers.{i}", {"name": entry.name}
+        if entry.schedule is not None:
+            yield f"optimizers.{i}.schedule", entry.schedule.as_dict()
+    for axis, values in spec.axes.items():
+        if axis_rules.is_whole(axis):
+            yield from ((f"axes.{axis}.{i}", value) for i, value in enumerate(values))
+
+
+def fingerprints(spec: Spec) -> dict[str, str]:
+    """SHA-256 of every file that the spec names, by role. Raises UsageError if one cannot be read."""
+    prints = {}
+    for role, path in named_files(spec):
+        file = Path(spec.base_dir, path)
+        try:
+            with file.open("rb") as stream:
+                prints[role] = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise UsageError(f"{role}: cannot read {file}: {error.strerror}") from None
+    return prints
+
+
+class _Identity:
+    """Sections with absolute paths to train from, and with file contents to hash."""
+
+    def __init__(self, spec: Spec, prints: Mapping[str, str]) -> None:
+        self.base_dir = os.path.abspath(spec.base_dir)
+        self.content: dict[str, str] = {}
+        for role, path in named_files(spec):
+            if role not in prints:
+                raise UsageError(f"{role}: no fingerprint of {path}; run the sweep where its files are")
+            self.content[path] = f"sha256:{prints[role]}"
+
+    def absolute(self, section: Mapping[str, Any]) -> dict[str, Any]:
+        return self._moved(section, lambda path: os.path.normpath(os.path.join(self.base_dir, path)))
+
+    def hashable(self, section: Mapping[str, Any]) -> dict[str, Any]:
+        return self._moved(section, self.content.__getitem__)
+
+    def _moved(self, section: Mapping[str, Any], move: Any) -> dict[str, Any]:
+        moved = dict(section)
+        if file := named_file(section["name"]):
+            moved["name"] = move(file) + section["name"][len(file) :]
+        key = DATA_FILES.get(section["name"])
+        if key in moved:
+            moved[key] = move(moved[key])
+        return moved
+
+
+def build(spec: Spec, prints: Mapping[str, str]) -> Plan:
+    """Every run of the spec. Pure: `prints` are the `fingerprints` of the files it names."""
+    identity = _Identity(spec, prints)
+    recipes: dict[str, Recipe] = {}
+    settings: dict[str, Setting] = {}
+    runs: list[Run] = []
+    for chosen in axis_rules.products(spec.axes):
+        recipe = _recipe(spec, chosen, identity, recipes)
+        ordered = tuple(axis_rules.cell(axis, chosen[axis]) for axis in spec.axes)
+        for optimizer in spec.optimizers:
+            setting = _setting(spec, optimizer, chosen, identity, settings)
+            start = hashlib.sha256(f"{recipe.key} {setting.key}".encode())
+            for lr in spec.rates(optimizer):
+                for seed in spec.seeds:
+                    digest = start.copy()
+                    digest.update(f" {lr!r} {seed}".encode())
+                    runs.append(
+                        Run(
+                            run_id=digest.hexdigest()[:16],
+                            label=optimizer.label,
+                            lr=lr,
+                            seed=seed,
+                            axes=ordered,
+                            recipe=recipe,
+                            setting=setting,
+                        )
+                    )
+    return Plan(spec=spec, runs=runs, axis_names=tuple(spec.axes), fingerprints=dict(prints))
+
+
+def _recipe(spec: Spec, chosen: Mapping[str, Any], identity: _Identity, made: dict[str, Recipe]) -> Recipe:
+    task = axis_rules.applied(spec.task.as_dict(), "task", chosen)
+    model = axis_rules.applied(spec.model.as_dict() if spec.model else None, "model", chosen)
+    train = axis_rules.applied(asdict(spec.train), "train", chosen)
+    key = _digest([identity.hashable(task), model and identity.hashable(model), train])
+    if key not in made:
+        made[key] = Recipe(
+            task=identity.absolute(task),
+            model=model and identity.absolute(model),
+            train=train,
+            base_dir=identity.base_dir,
+            key=key,
+        )
+    return made[key]
+
+
+def _setting(
+    spec: Spec, optimizer: OptimizerSpec, chosen: Mapping[str, Any], identity: _Identity, made: dict[str, Setting]
+) -> Setting:
+    values = axis_rules.setting(spec, optimizer, chosen)
+    inert = values.pop("inert")
+    key = _digest(
+        {
+            **values,
+            "name": identity.hashable({"name": values["name"]})["name"],
+            "schedule": identity.hashable(values["schedule"]),
+            # An axis that changes nothing for this optimizer still tells its rows apart.
+            **({"inert": {axis: axis_rules.cell(axis, value) for axis, value in inert.items()}} if inert else {}),
+        }
+    )
+    if key not in made:
+        values["name"] = identity.absolute({"name": values["name"]})["name"]
+        made[key] = Setting(**{**values, "schedule": identity.absolute(values["schedule"])}, key=key)
+    return made[key]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(canonical(value).encode()).hexdigest()

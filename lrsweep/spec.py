@@ -1,0 +1,270 @@
+"""The experiment spec: read, checked as a whole, written back with every default in place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lrsweep import arguments as check
+from lrsweep import axes as axis_rules
+from lrsweep import grids, resolve
+from lrsweep.arguments import Notes
+from lrsweep.errors import Problem, SpecError
+from lrsweep.known import DATA_FILES, Known
+from lrsweep.known import known as everything
+from lrsweep.resolve import Context
+from lrsweep.resolved import changed_keys, dump_resolved, resolved_dict
+from lrsweep.schema import json_schema
+from lrsweep.sources import from_dict, override
+from lrsweep.spectypes import Named, ObjectiveSpec, OptimizerSpec, Spec, TrainSpec, value_text
+from lrsweep.yamlpos import Tree, dotted, parse, read_text
+
+__all__ = [
+    "Named",
+    "ObjectiveSpec",
+    "OptimizerSpec",
+    "Spec",
+    "TrainSpec",
+    "changed_keys",
+    "dump_resolved",
+    "json_schema",
+    "load_spec",
+    "read_resolved",
+    "resolved_dict",
+]
+
+KEYS = ("name", "task", "model", "lr", "optimizers", "schedule", "seeds", "train", "objective", "axes", "refined")
+MEANT = {
+    "learning_rate": "lr",
+    "learning_rates": "lr",
+    "lrs": "lr",
+    "optimiser": "optimizers",
+    "optimisers": "optimizers",
+}
+MAX_RUNS = 1_000_000
+
+
+def load_spec(
+    source: str | Path | Mapping[str, Any] | Spec, *, overrides: Sequence[str] = (), known: Known | None = None
+) -> Spec:
+    """The resolved spec of a YAML file, a dict, or a spec that is loaded already.
+
+    `overrides` are texts `key.path=value`, as of `--set`; values are YAML. Import paths are looked at but not imported.
+    Paths in a dict are relative to the current folder.
+
+    Raises SpecError with everything that is wrong, UsageError if the file cannot be read.
+    """
+    if isinstance(source, Spec):
+        if not overrides:
+            return source
+        tree, base_dir, stem = from_dict(resolved_dict(source, source.base_dir)), source.base_dir, source.name
+    elif isinstance(source, Mapping):
+        tree, base_dir, stem = from_dict(source), Path.cwd(), "sweep"
+    else:
+        path = Path(source)
+        tree, base_dir, stem = parse(read_text(path), str(source)), path.absolute().parent, path.stem
+    problems = [problem for text in overrides for problem in override(tree, text)]
+    if problems:
+        raise SpecError(problems)
+    return _build(tree, Context(known=known or everything(), base_dir=base_dir), stem)
+
+
+def read_resolved(source: str | Path, *, base_dir: Path | None = None) -> Spec:
+    """The spec of a `spec.yaml` that lrsweep wrote: a Path, or the text itself (then `base_dir` is its folder).
+
+    Needs neither torch nor the user's code: names and arguments are taken as they stand.
+
+    Raises SpecError if the file was damaged, UsageError if it cannot be read.
+    """
+    if isinstance(source, Path):
+        text, file, base_dir = read_text(source), str(source), base_dir or source.absolute().parent
+    else:
+        text, file = source, "spec.yaml"
+    return _build(parse(text, file), Context(known=None, base_dir=base_dir or Path.cwd()), "sweep")
+
+
+def _build(tree: Tree, ctx: Context, stem: str) -> Spec:
+    notes = Notes()
+    spec = _sections(tree.data, ctx, stem, notes)
+    if spec is not None and not notes.found:
+        _across(spec, ctx, notes)
+    if notes.found or spec is None:
+        raise SpecError(_problems(tree, notes))
+    return spec
+
+
+def _problems(tree: Tree, notes: Notes) -> list[Problem]:
+    found = []
+    for note in notes.found:
+        at = tree.mark(note.path, key=note.key)
+        found.append(
+            Problem(file=at.file, line=at.line, column=at.column, path=dotted(note.path), message=note.message)
+        )
+    return sorted(found, key=lambda problem: (problem.file != tree.file, problem.file, problem.line, problem.column))
+
+
+def _sections(data: Any, ctx: Context, stem: str, notes: Notes) -> Spec | None:
+    if not isinstance(data, dict):
+        what = "is empty" if data is None else f"is {check.shown(data)}"
+        notes.add(
+            (), f"the spec {what}; it must be a mapping with task, optimizers and train (`lrsweep init` writes one)"
+        )
+        return None
+    _unknown_keys(data, notes)
+    name = resolve.name(data.get("name", stem), ("name",), notes)
+    task = None
+    if _required(data, "task", "a built-in task or file.py:function", notes):
+        task = resolve.named(ctx, "task", data["task"], ("task",), notes)
+    lr = resolve.grid(data["lr"], ("lr",), notes) if "lr" in data else grids.DEFAULT
+    optimizers = _optimizers(data, ctx, notes)
+    schedule = resolve.named(ctx, "schedule", data.get("schedule", "constant"), ("schedule",), notes)
+    seeds = resolve.seeds(data.get("seeds", 3), ("seeds",), notes)
+    raw_axes = data.get("axes", {})
+    budget = isinstance(raw_axes, dict) and bool({"train.epochs", "train.steps"} & set(raw_axes))
+    train = resolve.train(data.get("train", {}), ("train",), notes, given_by_axes=budget)
+    objective = resolve.objective(data.get("objective", {}), ("objective",), notes)
+    model_raw = _model(data, task, ctx)
+    model = resolve.named(ctx, "model", model_raw, ("model",), notes) if model_raw is not None else None
+    written = {
+        "task": data.get("task") if task else None,
+        "model": model_raw,
+        "schedule": data.get("schedule", "constant") if schedule else None,
+        "train": data.get("train", {}) if train else None,
+        "optimizers": data.get("optimizers") if optimizers else None,
+    }
+    written = {head: section for head, section in written.items() if section is not None}
+    axes = axis_rules.resolved(ctx, raw_axes, written, optimizers or [], notes)
+    refined = _refined(data.get("refined", {}), optimizers, notes)
+    if notes.found or not (name and task and lr and optimizers and schedule and seeds and train and objective):
+        return None
+    made = Spec(
+        name=name,
+        task=task,
+        model=model,
+        lr=lr,
+        optimizers=optimizers,
+        schedule=schedule,
+        seeds=seeds,
+        train=train,
+        objective=objective,
+        axes=axes,
+        refined=refined,
+        base_dir=ctx.base_dir,
+    )
+    made.warnings.extend(_warnings(made))
+    return made
+
+
+def _unknown_keys(data: Mapping[str, Any], notes: Notes) -> None:
+    for key in data:
+        if key in KEYS:
+            continue
+        if key in check.TRAIN:
+            message = f"unknown key; write it under train (train.{key})"
+        elif key in MEANT:
+            message = f"unknown key; did you mean {MEANT[key]}?"
+        else:
+            message = check.unknown(key, KEYS, "the spec")
+        notes.add((key,), message, key=True)
+
+
+def _required(data: Mapping[str, Any], key: str, what: str, notes: Notes) -> bool:
+    if key not in data:
+        notes.add((key,), f"is missing; give {what}")
+    return key in data
+
+
+def _model(data: Mapping[str, Any], task: Named | None, ctx: Context) -> Any:
+    """What stands for the model: as written, or the task's default; None where the task brings its own."""
+    if data.get("model") is not None:
+        return data["model"]
+    if task is None or ctx.known is None:
+        return None
+    return ctx.known.default_models.get(task.name)
+
+
+def _optimizers(data: Mapping[str, Any], ctx: Context, notes: Notes) -> list[OptimizerSpec] | None:
+    if not _required(data, "optimizers", "a list, for example [sgd, adam]", notes):
+        return None
+    raw = data["optimizers"]
+    if not isinstance(raw, list) or not raw:
+        fix = f"; write [{raw}]" if isinstance(raw, str) else ""
+        notes.add(("optimizers",), f"must be a list of at least one optimizer, not {check.shown(raw)}{fix}")
+        return None
+    found = [resolve.optimizer(ctx, entry, ("optimizers", i), notes) for i, entry in enumerate(raw)]
+    labels: dict[str, int] = {}
+    for i, entry in enumerate(found):
+        if entry is not None and labels.setdefault(entry.label, i) != i:
+            first = f"optimizers[{labels[entry.label]}]"
+            notes.add(("optimizers", i), f"has the same label as {first}, {entry.label!r}; give one of them a `label:`")
+    whole = [entry for entry in found if entry is not None]
+    return whole if len(whole) == len(raw) else None
+
+
+def _refined(raw: Any, optimizers: list[OptimizerSpec] | None, notes: Notes) -> dict[str, list[float]]:
+    if not isinstance(raw, dict):
+        notes.add(("refined",), f"must be a mapping from labels to lists of rates, not {check.shown(raw)}")
+        return {}
+    labels = [entry.label for entry in optimizers or []]
+    for label in raw:
+        if optimizers and label not in labels:
+            notes.add(("refined", label), check.unknown(label, labels, "the list of optimizers"), key=True)
+    rates = {label: resolve.listed(values, ("refined", label), notes) for label, values in raw.items()}
+    return {label: values for label, values in rates.items() if values is not None}
+
+
+def _across(spec: Spec, ctx: Context, notes: Notes) -> None:
+    """What only the whole shows: equal settings, metrics that nothing records, too many runs, models under a task axis."""
+    count = math.prod(len(values) for values in spec.axes.values()) * len(spec.seeds)
+    count *= sum(len(spec.rates(optimizer)) for optimizer in spec.optimizers)
+    if count > MAX_RUNS:
+        notes.add((), f"{count} runs are too many (at most {MAX_RUNS}); shorten the grid, the axes or the seeds")
+        return
+    for first, second, chosen in axis_rules.twins(spec):
+        at = ", ".join(f"{axis}={value_text(value)}" for axis, value in chosen.items())
+        same = f"is the same setting as optimizers[{first}]{f' at {at}' if at else ''}; remove one of them"
+        notes.add(("optimizers", second), same)
+    watched = {("objective", "metric"): spec.objective.metric}
+    if spec.schedule.name == "plateau":
+        watched["schedule", "metric"] = spec.schedule.args["metric"]
+    for path, column in watched.items():
+        _recorded(spec, ctx, path, column, notes)
+    _models_of_tasks(spec, ctx, notes)
+
+
+def _recorded(spec: Spec, ctx: Context, path: tuple[str, str], column: str, notes: Notes) -> None:
+    split, _, bare = column.partition("_")
+    if split == "train" and bare != "loss" and not spec.train.metrics and "train.metrics" not in spec.axes:
+        notes.add(path, f"{column} is recorded only with train.metrics: true")
+    one_task = not any(axis_rules.parts(axis)[0] == "task" for axis in spec.axes)
+    if ctx.known is None or not one_task or spec.task.name in DATA_FILES or spec.task.name not in ctx.known.metrics:
+        return
+    bares = ["loss", *ctx.known.metrics[spec.task.name]]
+    if bare not in bares:
+        hint = check.did_you_mean(bare, bares)
+        notes.add(path, f"{spec.task.name} records no {column!r} (val_ or train_ of {', '.join(bares)}){hint}")
+
+
+def _models_of_tasks(spec: Spec, ctx: Context, notes: Notes) -> None:
+    """A default model belongs to one task: with several of them the spec must say which model it means."""
+    if ctx.known is None:
+        return
+    whole = next((axis for axis in spec.axes if axis in ("task", "task.name")), None)
+    if whole is None or any(axis in ("model", "model.name") for axis in spec.axes):
+        return
+    defaults = [ctx.known.default_models.get(value["name"]) for value in spec.axes[whole]]
+    if spec.model is None and any(defaults):
+        notes.add(("axes", whole), "these tasks have different default models; name one with `model:`", key=True)
+
+
+def _warnings(spec: Spec) -> list[str]:
+    found = [resolve.rates_above_one(spec.lr, "lr")]
+    found += [resolve.rates_above_one(entry.lr, f"optimizers[{i}].lr") for i, entry in enumerate(spec.optimizers)]
+    k = spec.objective.at.removeprefix("last_")
+    epochs, every = spec.train.epochs, spec.train.eval_every
+    if k.isdigit() and epochs is not None and isinstance(every, int) and int(k) > math.ceil(epochs / every):
+        rows = math.ceil(epochs / every)
+        found.append(f"objective.at: {spec.objective.at} of a run with {rows} rows after the first is the mean of all")
+    return [text for text in found if text]

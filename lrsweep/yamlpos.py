@@ -1,0 +1,306 @@
+"""YAML 1.2 with the place of every key and value.
+
+PyYAML reads YAML 1.1, where `1e-6` is text, `on` is true and `1:30` is ninety. The loader below has the scalars of the
+YAML 1.2 core schema instead (YAML 1.2.2, section 10.3.2). It builds plain values only and refuses what a spec never
+needs: tags, keys given twice, merge keys, several documents, and files that would grow without bound.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lrsweep.errors import Problem, SpecError, UsageError
+
+Keys = tuple[str | int, ...]
+
+MAX_BYTES = 1_000_000
+MAX_NODES = 200_000  # after the aliases are expanded
+MAX_DEPTH = 40
+
+_TAG = "tag:yaml.org,2002:"
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$")
+_INT = re.compile(r"[-+]?[0-9]+$|0o[0-7]+$|0x[0-9a-fA-F]+$")
+_BOOL = re.compile(r"(true|True|TRUE|false|False|FALSE)$")
+_NULL = re.compile(r"(~|null|Null|NULL|)$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A place in a source, line and column from 1; `line` is 0 where a source has no lines (a dict)."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+
+@dataclass(kw_only=True)
+class Tree:
+    """Plain values and where each was written. `keys` holds the place of a mapping's key, `values` that of its value."""
+
+    file: str
+    data: Any = None
+    keys: dict[Keys, Mark] = field(default_factory=dict)
+    values: dict[Keys, Mark] = field(default_factory=dict)
+
+    def mark(self, path: Keys, *, key: bool = False) -> Mark:
+        """The place of `path`, or of its nearest parent that was written."""
+        for end in range(len(path), -1, -1):
+            here = path[:end]
+            if key and end == len(path) and here in self.keys:
+                return self.keys[here]
+            if here in self.values:
+                return self.values[here]
+        return Mark(file=self.file)
+
+    def graft(self, path: Keys, branch: Tree) -> None:
+        """Take over the places of `branch`, whose root now stands at `path` (the values are set by the caller)."""
+        for table in (self.keys, self.values):
+            for old in [old for old in table if old[: len(path)] == path]:
+                del table[old]
+        self.values.update({path + below: mark for below, mark in branch.values.items()})
+        self.keys.update({path + below: mark for below, mark in branch.keys.items()})
+        self.keys[path] = branch.mark(())
+
+
+class _Refused(yaml.YAMLError):
+    """The text is YAML, but not of the kind a spec may be."""
+
+    def __init__(self, message: str, mark: yaml.Mark) -> None:
+        super().__init__(message)
+        self.message = message
+        self.mark = mark
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes with the core schema's scalars; counts them so that a hostile file stops early."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.count = 0
+        self.depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.count += 1
+        self.depth += 1
+        if self.count > MAX_NODES or self.depth > MAX_DEPTH:
+            what = (
+                f"more than {MAX_NODES} values" if self.count > MAX_NODES else f"nested deeper than {MAX_DEPTH} levels"
+            )
+            raise _Refused(f"too large for a spec: {what}", self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+_Loader.add_implicit_resolver(_TAG + "bool", _BOOL, list("tTfF"))
+_Loader.add_implicit_resolver(_TAG + "null", _NULL, ["~", "n", "N", ""])
+_Loader.add_implicit_resolver(_TAG + "int", _INT, list("-+0123456789"))
+_Loader.add_implicit_resolver(_TAG + "float", _FLOAT, list("-+.0123456789"))
+
+
+class _Builder:
+    """Turns composed nodes into plain values and notes places and problems on the way."""
+
+    def __init__(self, file: str, line: int = 0, column: int = 0) -> None:
+        self.tree = Tree(file=file)
+        self.problems: list[Problem] = []
+        self.open: set[int] = set()
+        self.count = 0
+        self.offset = (line, column)
+
+    def place(self, mark: yaml.Mark) -> Mark:
+        line, column = self.offset
+        return Mark(
+            file=self.tree.file, line=mark.line + 1 + line, column=mark.column + 1 + (column * (mark.line == 0))
+        )
+
+    def refuse(self, path: Keys, mark: yaml.Mark, message: str) -> None:
+        at = self.place(mark)
+        self.problems.append(Problem(file=at.file, line=at.line, column=at.column, path=dotted(path), message=message))
+
+    def value(self, node: yaml.Node, path: Keys) -> Any:
+        self.count += 1
+        if self.count > MAX_NODES:
+            raise _Refused(
+                f"too large for a spec: more than {MAX_NODES} values once aliases are expanded", node.start_mark
+            )
+        if id(node) in self.open:
+            raise _Refused("an alias that refers to itself; write the value out", node.start_mark)
+        self.tree.values[path] = self.place(node.start_mark)
+        if isinstance(node, yaml.ScalarNode):
+            return self.scalar(node, path)
+        if node.tag not in (_TAG + "map", _TAG + "seq"):
+            self.refuse(path, node.start_mark, _tag_text(node.tag))
+            return None
+        self.open.add(id(node))
+        built = self.mapping(node, path) if isinstance(node, yaml.MappingNode) else self.sequence(node, path)
+        self.open.discard(id(node))
+        return built
+
+    def sequence(self, node: yaml.Node, path: Keys) -> list[Any]:
+        return [self.value(item, (*path, i)) for i, item in enumerate(node.value)]
+
+    def mapping(self, node: yaml.MappingNode, path: Keys) -> dict[str, Any]:
+        built: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != _TAG + "str":
+                what = repr(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "this key"
+                self.refuse(path, key_node.start_mark, f"{what} is not text; put the key in quotes")
+                continue
+            key = key_node.value
+            here = (*path, key)
+            if key in built:
+                first = self.tree.keys[here].line
+                self.refuse(here, key_node.start_mark, f"given twice (first in line {first}); remove one of them")
+                continue
+            if key == "<<":
+                self.refuse(here, key_node.start_mark, "merge keys are not part of YAML 1.2; write the keys out")
+                continue
+            self.tree.keys[here] = self.place(key_node.start_mark)
+            built[key] = self.value(value_node, here)
+        return built
+
+    def scalar(self, node: yaml.ScalarNode, path: Keys) -> Any:
+        text, tag = node.value, node.tag.removeprefix(_TAG)
+        if tag == "str":
+            return text
+        if tag == "null" and _NULL.match(text):
+            return None
+        if tag == "bool" and _BOOL.match(text):
+            return text.lower() == "true"
+        if tag in ("int", "float") and (_INT.match(text) or (tag == "float" and _FLOAT.match(text))):
+            try:
+                return _number(text, tag)
+            except (ValueError, OverflowError):
+                self.refuse(path, node.start_mark, f"a number with {len(text)} digits is too long")
+                return None
+        named = node.tag in {_TAG + kind for kind in ("null", "bool", "int", "float")}
+        self.refuse(path, node.start_mark, f"{text!r} is no {tag}" if named else _tag_text(node.tag))
+        return None
+
+
+def _number(text: str, tag: str) -> int | float:
+    if text[:2] in ("0o", "0x"):
+        return int(text, 0)
+    if tag == "int":
+        return int(text)
+    return float(
+        text.replace(".inf", "inf")
+        .replace(".Inf", "inf")
+        .replace(".INF", "inf")
+        .replace(".nan", "nan")
+        .replace(".NaN", "nan")
+        .replace(".NAN", "nan")
+    )
+
+
+def _tag_text(tag: str) -> str:
+    return f"the tag {tag.replace(_TAG, '!!')!r} is not allowed in a spec; remove it"
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """`('optimizers', 1, 'momentum')` as `optimizers[1].momentum`; the root is called `spec`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "spec"
+
+
+def read_text(path: Path) -> str:
+    """The text of a spec file. `UsageError` where there is no such file, `SpecError` where it is no text."""
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a folder; give the spec file in it, for example {path / 'spec.yaml'}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"cannot read the spec {path}: {reason}; `lrsweep init` writes one to start from") from None
+    if len(raw) > MAX_BYTES:
+        raise SpecError([_problem(str(path), 1, 1, f"larger than {MAX_BYTES} bytes; a spec is a short text file")])
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = raw[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1
+        text = f"byte 0x{raw[error.start]:02x} is not UTF-8; save the file as UTF-8 text"
+        raise SpecError([_problem(str(path), line, column, text)]) from None
+
+
+def parse(text: str, file: str, *, line: int = 0, column: int = 0) -> Tree:
+    """Read one YAML document; `line` and `column` shift the places (a value cut out of a longer text).
+
+    Raises `SpecError` with every problem of the text: a syntax error alone, or all forbidden tags and doubled keys.
+    """
+    builder = _Builder(file, line, column)
+    loader: _Loader | None = None
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is not None:
+            builder.tree.data = builder.value(node, ())
+    except _Refused as error:
+        at = builder.place(error.mark)
+        raise SpecError([_problem(file, at.line, at.column, error.message)]) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        at = builder.place(mark) if mark else Mark(file=file, line=1 + line, column=1 + column)
+        raise SpecError([_problem(file, at.line, at.column, _syntax(error))]) from None
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        at_line, at_column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+        what = f"the character U+{ord(text[error.position]):04X} is not allowed in YAML; remove it"
+        raise SpecError([_problem(file, at_line + line, at_column, what)]) from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+    if builder.problems:
+        raise SpecError(builder.problems)
+    return builder.tree
+
+
+def _syntax(error: yaml.MarkedYAMLError) -> str:
+    problem = error.problem or "syntax error"
+    if r"'\t'" in problem:
+        return "not valid YAML: a tab; indent with spaces"
+    if "expected a single document" in (error.context or ""):
+        return "a second document (`---`); a spec is one document"
+    where = f", {error.context}" if error.context else ""
+    since = error.context_mark
+    begun = f" that began in line {since.line + 1}" if since and error.context else ""
+    return f"not valid YAML: {problem}{where}{begun} (check brackets, quotes, `: ` and indentation)"
+
+
+def _problem(file: str, line: int, column: int, message: str) -> Problem:
+    return Problem(file=file, line=line, column=column, path="spec", message=message)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes floats as Python's repr, and quotes what either YAML 1.1 or 1.2 would not read as text."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _float_node(dumper: _Dumper, value: float) -> yaml.Node:
+    text = repr(value)
+    return dumper.represent_scalar(_TAG + "float", {"inf": ".inf", "-inf": "-.inf", "nan": ".nan"}.get(text, text))
+
+
+_Dumper.add_representer(float, _float_node)
+_Dumper.add_implicit_resolver(_TAG + "float", _FLOAT, list("-+.0123456789"))
+_Dumper.add_implicit_resolver(_TAG + "int", _INT, list("0"))
+
+
+def dump(data: Any) -> str:
+    """Plain values as YAML that `parse` reads back the same: order kept, floats as repr, leaf lists on one line."""
+    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+    return str(text)
