@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,20 +21,22 @@ INITIAL_COLUMNS = {"train_loss": "initial_train_loss", "val_loss": "initial_val_
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setup:
-    """What the analysis has to know of a spec. `names`, `from_rows` and `default_lrs` are keyed by label.
+    """What the analysis has to know of a spec. `names`, `from_rows`, `default_lrs` and `decay` are keyed by label.
 
-    `from_rows` says of an optimizer that earlier rows of its runs are what shorter runs would have given.
+    `axes` maps every axis to the texts of its values. `from_rows` says of an optimizer that earlier rows of its runs
+    are what shorter runs would have given. `decay` holds the weight decay of those whose decay is coupled to the rate.
     """
 
     name: str
     metric: str
     at: str
     mode: Mode
-    axes: tuple[str, ...]
+    axes: Mapping[str, tuple[str, ...]]
     labels: tuple[str, ...]
     names: Mapping[str, str]
     from_rows: Mapping[str, bool]
     default_lrs: Mapping[str, float]
+    decay: Mapping[str, float]
     budget: str
 
 
@@ -76,28 +79,57 @@ def setup_of(spec: Any, default_lrs: Mapping[str, float], metric: str | None = N
 
     `metric` and `at` replace the spec's objective; its mode then follows the metric's name.
     """
-    labels = tuple(entry.label for entry in spec.optimizers)
     names = {entry.label: entry.name for entry in spec.optimizers}
-    defaults = {label: default_lrs.get(label, default_lrs.get(names[label], math.nan)) for label in labels}
     chosen = metric or spec.objective.metric
-    same = chosen == spec.objective.metric
     return Setup(
         name=spec.name,
         metric=chosen,
         at=at or spec.objective.at,
-        mode=spec.objective.mode if same else default_mode(chosen),
-        axes=tuple(spec.axes),
-        labels=labels,
+        mode=spec.objective.mode if chosen == spec.objective.metric else default_mode(chosen),
+        axes={axis: tuple(axis_text(value) for value in values) for axis, values in spec.axes.items()},
+        labels=tuple(names),
         names=names,
-        from_rows={entry.label: _from_rows(entry.schedule or spec.schedule) for entry in spec.optimizers},
-        default_lrs=defaults,
-        budget=f"{spec.train.epochs} epochs" if spec.train.epochs is not None else f"{spec.train.steps} updates",
+        from_rows={entry.label: _from_rows(entry.schedule, spec) for entry in spec.optimizers},
+        default_lrs={label: default_lrs.get(label, default_lrs.get(names[label], math.nan)) for label in names},
+        decay={entry.label: value for entry in spec.optimizers if (value := entry.args.get("weight_decay"))},
+        budget=_budget(spec.train),
     )
 
 
-def _from_rows(schedule: Any) -> bool:
+def _from_rows(own: Any, spec: Any) -> bool:
     """A constant rate (after a warmup of so many updates) does not know how long the run will be."""
+    if own is None and any(axis.partition(".")[0] == "schedule" for axis in spec.axes):
+        return False
+    schedule = own or spec.schedule
     return schedule.name == "constant" and not isinstance(schedule.args.get("warmup", 0), float)
+
+
+def _budget(train: Any) -> str:
+    if train.epochs is not None and train.steps is None:
+        return f"{train.epochs} epochs"
+    return f"{train.steps} updates" if train.epochs is None and train.steps is not None else "the budget of its axis"
+
+
+def axis_text(value: Any) -> str:
+    """The value of an axis as it stands in the tables."""
+    if isinstance(value, str):
+        return value
+    return repr(value) if isinstance(value, float) else json.dumps(value, sort_keys=True)
+
+
+def _as_written(value: Any, texts: Sequence[str]) -> str:
+    """The text of an axis value that may have come back from a file as a number."""
+    text = str(value)
+    if text in texts or isinstance(value, str):
+        return text
+    return next((known for known in texts if _equal(known, value)), text)
+
+
+def _equal(text: str, value: Any) -> bool:
+    try:
+        return bool(float(text) == float(value))
+    except (TypeError, ValueError):
+        return False
 
 
 def tracks_of(curves: Frames, metric: str) -> dict[str, Track]:
@@ -131,7 +163,7 @@ def cells_of(runs: pd.DataFrame, tracks: Mapping[str, Track], setup: Setup) -> l
     cells = []
     for values, frame in runs.groupby(keys, sort=False, dropna=False):
         label, *axes = values if isinstance(values, tuple) else (values,)
-        axis_texts = {axis: str(value) for axis, value in zip(setup.axes, axes, strict=True)}
+        axis_texts = {axis: _as_written(v, setup.axes[axis]) for axis, v in zip(setup.axes, axes, strict=True)}
         cells.append(_cell(frame, str(label), axis_texts, tracks, setup))
     order = {label: rank for rank, label in enumerate(setup.labels)}
     return sorted(cells, key=lambda cell: order.get(cell.optimizer, len(order)))

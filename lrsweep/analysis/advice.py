@@ -1,0 +1,258 @@
+"""What a person would say about a sweep: one sentence per optimizer, the warnings that matter, what to try next.
+
+A best rate is never called optimal: it is the best of those tried, on this budget.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from lrsweep.analysis.facts import Drift, OptimizerFacts, SweepFacts, Warned
+from lrsweep.analysis.next_rates import ENOUGH, lr_line
+from lrsweep.objective import Mode
+
+WIDE_TIE = 0.5
+"""Share of the grid: more rates than this tied with the best means that the seeds cannot tell them apart."""
+
+NO_RANKING = (
+    "No optimizer is best everywhere: this is one task, one model and one budget, so read no ranking into it; "
+    "only how each optimizer takes to its learning rate here."
+)
+BENGIO = "Bengio (2012): the best rate is often within a factor of 2 of the largest one that does not diverge."
+ADADELTA = "Adadelta's lr multiplies a step already in the units of the weights: its scale is another (default 1.0)."
+WINDOWS = (
+    "Sensitivity depends on the range of rates, and means nothing across a change of what lr means (Lion, Muon, "
+    "Adadelta, schedule-free): compare it on windows centred on each best rate."
+)
+
+
+def rate(value: float) -> str:
+    """A learning rate for people."""
+    return "none" if math.isnan(value) else f"{value:.3g}"
+
+
+def decade(value: float) -> str:
+    """The order of magnitude a rate lies in."""
+    power = math.floor(math.log10(value) + 1e-9)
+    return f"{10.0**power:.0e} to {10.0 ** (power + 1):.0e}".replace("e-0", "e-").replace("e+0", "e+")
+
+
+def sentence(row: OptimizerFacts, budget: str) -> str:
+    """What one row of the summary says."""
+    tried = f"the {row.n_rates} rates tried, on this budget ({budget}, {_count(row.n_seeds, 'seed')})"
+    if row.n_runs == row.n_failed:
+        return f"{row.title}: every run failed, so there is nothing to say."
+    if math.isnan(row.best_lr.value):
+        return f"{row.title}: every one of {tried} diverged; try smaller ones."
+    if not row.trained:
+        return f"{row.title}: nothing trained at any of {tried}: no rate got below the untrained model."
+    parts = [f"{row.title}: {rate(row.best_lr.value)} is the best of {tried}", _width(row)]
+    if not math.isnan(row.margins.diverges_from):
+        parts.append(f"it diverges from {rate(row.margins.diverges_from)} up")
+    else:
+        parts.append(f"it does not diverge up to {rate(row.sensitivity.range_high)}")
+    return "; ".join(part for part in parts if part) + "."
+
+
+def _width(row: OptimizerFacts) -> str:
+    basin = row.basin
+    if basin.censored:
+        return f"the good range is at least {basin.decades:.2g} decades wide ({_span(basin.low, basin.high)})"
+    if basin.decades == 0:
+        return "no rate beside it is about as good"
+    return f"the good range is {_span(basin.low, basin.high)}, {basin.decades:.2g} decades"
+
+
+def _span(low: float, high: float) -> str:
+    return f"{rate(low)} to {rate(high)}"
+
+
+def warnings_of(row: OptimizerFacts) -> tuple[Warned, ...]:
+    """What to know before believing a row, the weightiest first."""
+    found = [*_outcome_warnings(row), *_grid_warnings(row), *_evidence_warnings(row)]
+    return tuple(Warned(kind=kind, text=f"{row.title}: {text}") for kind, text in found)
+
+
+def _outcome_warnings(row: OptimizerFacts) -> list[tuple[str, str]]:
+    out = []
+    if row.n_failed:
+        out.append(("failed", f"{row.n_failed} of {row.n_runs} runs failed and are left out; run again to retry them"))
+    if row.n_runs == row.n_failed:
+        return out
+    if math.isnan(row.best_lr.value):
+        out.append(("all_diverged", f"at every rate at least half of the seeds diverged{_paste(row)}"))
+    elif not row.trained and math.isnan(row.initial_objective):
+        out.append(("no_start", "the untrained model has no finite value of this metric, so gains cannot be measured"))
+    elif not row.trained:
+        out.append(("untrained", f"nothing trained: no rate got below the untrained model{_paste(row)}"))
+    if 2 * row.n_diverged > row.n_runs - row.n_failed:
+        share = f"{row.n_diverged} of {row.n_runs - row.n_failed}"
+        out.append(("mostly_diverged", f"{share} runs diverged; the grid reaches too far up"))
+    return out
+
+
+def _grid_warnings(row: OptimizerFacts) -> list[tuple[str, str]]:
+    out = []
+    if row.at_edge:
+        where = {"low": "lowest", "high": "highest", "both": "only"}[row.edge_side]
+        out.append(("edge", f"the best rate {rate(row.best_lr.value)} is the {where} one of its grid{_paste(row)}"))
+    elif row.basin.censored:
+        out.append(("censored", f"the good range runs out of the grid{_paste(row)}"))
+    if row.trained and len(row.basin.rates) < ENOUGH:
+        inside = _count(len(row.basin.rates), "grid rate")
+        out.append(("narrow", f"only {inside} in the good range{'' if row.at_edge else _paste(row)}"))
+    if not row.even_grid:
+        out.append(("uneven", "the rates are unevenly spaced: sensitivity weighs crowded parts of the grid more"))
+    return out
+
+
+def _evidence_warnings(row: OptimizerFacts) -> list[tuple[str, str]]:
+    out = []
+    if row.trained and is_flat(row):
+        out.append(("flat", "no U in sight: every rate ends about as well as the best one"))
+    good = [run.diagnosis for run in row.runs if run.lr in row.basin.rates and run.status == "ok"]
+    improving = good.count("improving")
+    if good and 2 * improving > len(good):
+        text = f"{improving} of {len(good)} runs in the good range were still improving: the budget is short"
+        out.append(("short_budget", f"{text}, and the best rate may move when it grows"))
+    if row.n_seeds == 1:
+        out.append(("one_seed", "one seed: no interval, and no rate can be called tied with the best"))
+    elif row.trained and len(row.tied_lrs) > max(WIDE_TIE * row.n_rates, ENOUGH):
+        text = f"{len(row.tied_lrs)} of {row.n_rates} rates cannot be told from the best one with {row.n_seeds} seeds"
+        out.append(("few_seeds", f"{text}: add seeds"))
+    return out
+
+
+def is_flat(row: OptimizerFacts) -> bool:
+    """Every rate of a grid of three or more lies in the basin."""
+    return row.n_rates >= 3 and len(row.basin.rates) == row.n_rates
+
+
+def _paste(row: OptimizerFacts) -> str:
+    line = lr_line(row)
+    return f"; try `{line}`" if line else ""
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def sweep_warnings(facts: SweepFacts) -> tuple[Warned, ...]:
+    """The warnings of all rows, then those about the sweep."""
+    out = [warned for row in facts.rows for warned in row.warnings]
+    if facts.rows and not facts.trained:
+        out.append(Warned(kind="nothing_trained", text="nothing was trained in this sweep: no run beats its own start"))
+    return tuple(out)
+
+
+def notes_of(
+    rows: Sequence[OptimizerFacts], drifts: Sequence[Drift], mode: Mode, metric: str, decay: Mapping[str, float]
+) -> tuple[str, ...]:
+    """The sentences that belong under every reading of the sweep. `decay`: coupled weight decay by label."""
+    better = "smaller" if mode == "min" else "larger"
+    notes = [f"Objective: {metric}, {better} is better. Seeds are summarised by medians, ties go to the smaller rate."]
+    if len({row.optimizer for row in rows}) > 1:
+        notes.append(NO_RANKING)
+    factors = [row for row in rows if math.isfinite(row.margins.bengio_factor)]
+    if factors:
+        here = ", ".join(f"{row.title} {_factor(row)}" for row in factors)
+        notes.append(f"{BENGIO} Here the factor is: {here}.")
+    notes.append(WINDOWS)
+    if any(row.name == "adadelta" for row in rows):
+        notes.append(ADADELTA)
+    notes += [_coupled(label, value) for label, value in decay.items()]
+    notes += [_moved(drift) for drift in drifts if math.isfinite(drift.slope.value)]
+    return tuple(notes)
+
+
+def _factor(row: OptimizerFacts) -> str:
+    return f"{_at_least(row.margins.censored)}{row.margins.bengio_factor:.3g}"
+
+
+def _coupled(label: str, decay: float) -> str:
+    return (
+        f"{label}: its weight decay ({decay:g}) acts in steps of the learning rate, so sweeping the rate sweeps the "
+        "decay too; `independent_weight_decay` takes the two apart."
+    )
+
+
+def _moved(drift: Drift) -> str:
+    what = "the budget (earlier rows of the same runs)" if drift.from_rows else drift.against
+    fixed = "".join(f", {name}={value}" for name, value in drift.fixed.items())
+    text = f"{drift.optimizer}{fixed}: the best rate moves by {drift.slope.value:+.2g} decades per decade of {what}"
+    if math.isnan(drift.slope.low):
+        return text + "."
+    return f"{text} [{drift.slope.low:+.2g}, {drift.slope.high:+.2g}], {_count(drift.slope.n, 'seed')}."
+
+
+def headline(rows: Sequence[OptimizerFacts], budget: str) -> str:
+    """The plain answer a report opens with: which decade, how wide, what diverges, what to try next."""
+    trained = [row for row in rows if row.trained]
+    if not rows:
+        return "No run has finished yet."
+    if not trained:
+        return f"Nothing trained: on this budget ({budget}) no rate of any optimizer got below the untrained model."
+    if len(trained) == 1:
+        row = trained[0]
+        text = f"{sentence(row, budget)} Its decade is {decade(row.best_lr.value)}."
+    else:
+        text = f"{_best_range(trained)} {_widths(trained)} {_divergence(trained)}"
+    return f"{text} {_next(rows)}".strip()
+
+
+def _best_range(rows: Sequence[OptimizerFacts]) -> str:
+    low = min(rows, key=lambda row: row.best_lr.value)
+    high = max(rows, key=lambda row: row.best_lr.value)
+    if low.best_lr.value == high.best_lr.value:
+        return f"The best of the rates tried is {rate(low.best_lr.value)} in every row."
+    return (
+        f"The best of the rates tried lies between {rate(low.best_lr.value)} ({low.title}) "
+        f"and {rate(high.best_lr.value)} ({high.title})."
+    )
+
+
+def _widths(rows: Sequence[OptimizerFacts]) -> str:
+    widest = max(rows, key=lambda row: row.basin.decades)
+    narrowest = min(rows, key=lambda row: row.basin.decades)
+    if widest is narrowest or widest.basin.decades == narrowest.basin.decades:
+        return f"The good range is {_decades(widest)} wide."
+    return (
+        f"{widest.title} is good over {_decades(widest)} of rates ({_span(widest.basin.low, widest.basin.high)}), "
+        f"{narrowest.title} over {_decades(narrowest)} ({_span(narrowest.basin.low, narrowest.basin.high)})."
+    )
+
+
+def _decades(row: OptimizerFacts) -> str:
+    return f"{_at_least(row.basin.censored)}{row.basin.decades:.2g} decades"
+
+
+def _at_least(censored: bool) -> str:
+    return "at least " if censored else ""
+
+
+def _divergence(rows: Sequence[OptimizerFacts]) -> str:
+    cliffs = [row for row in rows if not math.isnan(row.margins.diverges_from)]
+    if not cliffs:
+        return "Nothing diverges above its best rate within the grid."
+    shown = ", ".join(f"{row.title} from {rate(row.margins.diverges_from)}" for row in cliffs[:6])
+    more = f" and {len(cliffs) - 6} more" if len(cliffs) > 6 else ""
+    return f"Diverging: {shown}{more}."
+
+
+def _next(rows: Sequence[OptimizerFacts]) -> str:
+    edges = [row.title for row in rows if row.at_edge or (row.trained and row.basin.censored)]
+    narrow = [row.title for row in rows if row.trained and not row.basin.censored and len(row.basin.rates) < ENOUGH]
+    short = [row.title for row in rows if any(warned.kind == "short_budget" for warned in row.warnings)]
+    lost = [row.title for row in rows if not row.trained and row.n_runs > row.n_failed]
+    steps = [
+        *([f"move the grid for {_names(lost)}"] if lost else []),
+        *([f"widen the grid for {_names(edges)}"] if edges else []),
+        *([f"add rates near the best one for {_names(narrow)}"] if narrow else []),
+        *([f"train longer: {_names(short)} still improving"] if short else []),
+    ]
+    return f"Next: {'; '.join(steps)}." if steps else "The grid shows the whole of every good range."
+
+
+def _names(titles: Sequence[str]) -> str:
+    return ", ".join(titles[:4]) + (f" and {len(titles) - 4} more" if len(titles) > 4 else "")

@@ -1,0 +1,99 @@
+"""Which rates would answer what the grid left open: past an edge, or inside a basin with too few rates."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from lrsweep.analysis.facts import OptimizerFacts
+from lrsweep.analysis.sensitivity import is_even
+from lrsweep.grids import generate
+
+ENOUGH = 3
+"""Fewer grid rates than this in the basin do not show its shape."""
+SMALLEST, LARGEST = 1e-12, 1e3
+FINEST = 8
+"""A gap between two rates is cut into at most this many."""
+
+
+def next_rates(row: OptimizerFacts) -> tuple[float, ...]:
+    """The rates to add, rising; empty where the grid shows the whole basin with enough rates in it.
+
+    - All rates diverged: a decade further down. Nothing trained: a decade up if no run diverged, else a decade down.
+    - Best rate at an edge, or the basin runs out of the grid: a decade past that side.
+    - Fewer than three rates in the basin: its gaps cut evenly, the coarsest cut that gives three; only rates in the
+      basin are added. A basin of a single rate between diverged ones gets the middles of the two gaps beside it.
+    """
+    grid = [point.lr for point in row.rates]
+    if not any(point.n_runs > point.n_failed for point in row.rates):
+        return ()
+    if not row.trained:
+        return extended(grid, down=row.n_diverged > 0, up=row.n_diverged == 0)
+    basin = row.basin
+    down = row.edge_side in ("low", "both") or basin.censored_low
+    up = row.edge_side in ("high", "both") or basin.censored_high
+    added = set(extended(grid, down=down, up=up))
+    if len(basin.rates) < ENOUGH and not basin.censored:
+        added |= set(filled(grid, basin.low, basin.high, len(basin.rates)))
+    return tuple(sorted(added - set(grid)))
+
+
+def extended(grid: Sequence[float], *, down: bool, up: bool) -> tuple[float, ...]:
+    """A decade more below or above, at the spacing of the grid's outermost gap (half a decade for a lone rate)."""
+    gaps = np.diff(np.log10(grid)) if len(grid) > 1 else np.array([0.5])
+    out: list[float] = []
+    if down and grid[0] > SMALLEST:
+        out += _decade(grid[0], -1, float(gaps[0]))
+    if up and grid[-1] < LARGEST:
+        out += _decade(grid[-1], +1, float(gaps[-1]))
+    return tuple(sorted(out))
+
+
+def _decade(edge: float, sign: int, gap: float) -> list[float]:
+    """A decade from `edge` on, in equal steps as near to `gap` as a whole number of them allows."""
+    steps = min(max(round(1 / gap), 1), 12)
+    end = float(f"{edge * 10.0**sign:.6g}")
+    return [rate for rate in generate(*sorted((edge, end)), per_decade=steps) if rate != edge]
+
+
+def filled(grid: Sequence[float], low: float, high: float, inside: int) -> tuple[float, ...]:
+    """Rates between the grid's that lie in [low, high]: the coarsest even cut of the gaps that makes three in all."""
+    near = [k for k, rate in enumerate(grid) if low <= rate * (1 + 1e-9) and rate <= high * (1 + 1e-9)]
+    if not near:
+        return ()
+    span = grid[max(near[0] - 1, 0) : near[-1] + 2]
+    if high <= low * (1 + 1e-9):
+        return tuple(rate for rate in cut(span, 2) if rate not in grid)
+    found: tuple[float, ...] = ()
+    for parts in range(2, FINEST + 1):
+        found = tuple(rate for rate in cut(span, parts) if low < rate < high)
+        if len(found) + inside >= ENOUGH:
+            break
+    return found
+
+
+def cut(rates: Sequence[float], parts: int) -> list[float]:
+    """The rates that cut every gap into equal parts in log lr, to 6 significant digits."""
+    out = []
+    for low, high in itertools.pairwise(rates):
+        step = math.log10(high / low) / parts
+        out += [float(f"{low * 10 ** (step * k):.6g}") for k in range(1, parts)]
+    return out
+
+
+def lr_line(row: OptimizerFacts) -> str:
+    """The `lr:` line that holds the grid and the rates it lacks, which are all that it trains; "" if it lacks none."""
+    added = next_rates(row)
+    return written(sorted({*(point.lr for point in row.rates), *added})) if added else ""
+
+
+def written(rates: Sequence[float]) -> str:
+    """An `lr:` line for these rates: by spacing where that gives the very same rates, else as a list."""
+    if len(rates) > 2 and is_even(np.array(rates)):
+        per_decade = round(1 / float(np.median(np.diff(np.log10(rates)))))
+        if 1 <= per_decade <= 100 and list(generate(rates[0], rates[-1], per_decade=per_decade)) == list(rates):
+            return f"lr: {{min: {rates[0]!r}, max: {rates[-1]!r}, per_decade: {per_decade}}}"
+    return f"lr: [{', '.join(repr(rate) for rate in rates)}]"

@@ -1,0 +1,143 @@
+"""One row of the summary: a cell's arrays turned into facts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrsweep.analysis import advice, next_rates
+from lrsweep.analysis.basin import basin, best_rate, recommended
+from lrsweep.analysis.cells import Cell, Setup
+from lrsweep.analysis.drift import best_lrs
+from lrsweep.analysis.facts import EdgeSide, OptimizerFacts, RatePoint
+from lrsweep.analysis.margins import at_default, margins
+from lrsweep.analysis.sensitivity import is_even, sensitivity_facts
+from lrsweep.analysis.stats import Floats, medians, resampled_medians
+from lrsweep.analysis.targets import arrived, expected_bests, target_facts
+from lrsweep.analysis.tied import best_lr_estimate, tied_rates
+from lrsweep.objective import Mode, uncost
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Middle:
+    """The medians of a cell: `m` (R,) over its seeds, `start` its l0, `best` the number of the best rate."""
+
+    m: Floats
+    start: float
+    best: int | None
+
+    @property
+    def least(self) -> float:
+        return math.nan if self.best is None else float(self.m[self.best])
+
+
+def middle_of(cell: Cell) -> Middle:
+    m = medians(cell.cost)
+    return Middle(m=m, start=cell.start, best=best_rate(m))
+
+
+def row_of(cell: Cell, middle: Middle, time: Floats, target: float, setup: Setup) -> OptimizerFacts:
+    """`time` (R, S) is the time to `target` (a cost) of every run."""
+    drawn = resampled_medians(cell.cost)
+    starts = resampled_medians(cell.initial[None])[:, 0]
+    seeds, m, l0, best, mode = len(cell.seeds), middle.m, middle.start, middle.best, setup.mode
+    found = basin(cell.lrs, m, l0, mode)
+    alive = (~np.isnan(cell.cost)).sum(axis=1)
+    gone = cell.diverged.sum(axis=1)
+    tied = tuple(cell.lrs[tied_rates(cell.cost, best)].tolist())
+    edge = edge_side(m, best)
+    best_lr = best_lr_estimate(cell.lrs, best, best_lrs(cell.lrs, drawn), seeds)
+    choice = recommended(found, cell.lrs, gone == 0, best_lr.value)
+    costs = m[~np.isnan(m)]
+    statuses = Counter(run.status for run in cell.runs)
+    draft = OptimizerFacts(
+        optimizer=cell.optimizer,
+        name=cell.name,
+        axes=dict(cell.axes),
+        title=title(cell),
+        n_rates=len(cell.lrs),
+        n_seeds=seeds,
+        n_runs=len(cell.runs),
+        n_ok=statuses["ok"],
+        n_diverged=statuses["diverged"],
+        n_failed=statuses["failed"],
+        rates=_rate_points(cell, m, time, (found.rates, tied), mode),
+        runs=cell.runs,
+        initial_objective=uncost(l0, mode),
+        trained=bool(middle.least < l0),
+        best_lr=best_lr,
+        best_objective=uncost(middle.least, mode),
+        at_edge=edge != "",
+        edge_side=edge,
+        recommended_lr=choice[0],
+        recommended_reason=choice[1],
+        sensitivity=sensitivity_facts(cell.lrs, m, l0, best, (drawn, starts), seeds),
+        basin=found,
+        basin_1pct=basin(cell.lrs, m, l0, mode, share=0.01),
+        margins=margins(cell.lrs, m, (gone, alive), l0, best),
+        default=at_default(cell.lrs, m, setup.default_lrs.get(cell.optimizer, math.nan), best, mode),
+        tied_lrs=tied,
+        targets=target_facts(cell.lrs, time, target, mode),
+        expected_best=expected_bests(m, l0, mode),
+        median_objective=uncost(float(medians(costs)), mode),
+        worst_objective=uncost(float(costs.max()), mode) if len(costs) else math.nan,
+        diagnoses=tuple(Counter(run.diagnosis for run in cell.runs if run.diagnosis).most_common()),
+        even_grid=is_even(cell.lrs),
+        sentence="",
+        warnings=(),
+        lr_line="",
+    )
+    return dataclasses.replace(
+        draft,
+        sentence=advice.sentence(draft, setup.budget),
+        warnings=advice.warnings_of(draft),
+        lr_line=next_rates.lr_line(draft),
+    )
+
+
+def edge_side(m: Floats, best: int | None) -> EdgeSide:
+    """Which edge the best rate lies on, among the rates with a result."""
+    known = np.flatnonzero(~np.isnan(m))
+    if best is None:
+        return ""
+    low, high = best == known[0], best == known[-1]
+    return "both" if low and high else "low" if low else "high" if high else ""
+
+
+def title(cell: Cell) -> str:
+    """`adam` or `adam, train.batch_size=16`."""
+    return ", ".join([cell.optimizer, *(f"{axis}={value}" for axis, value in cell.axes.items())])
+
+
+def _rate_points(
+    cell: Cell, m: Floats, time: Floats, marks: tuple[Sequence[float], Sequence[float]], mode: Mode
+) -> tuple[RatePoint, ...]:
+    """`marks` are the rates in the basin and the tied ones."""
+    typical, share = medians(time), arrived(time)
+    states = Counter((run.lr, run.status) for run in cell.runs)
+    out = []
+    for r, lr in enumerate(cell.lrs.tolist()):
+        finite = cell.cost[r][np.isfinite(cell.cost[r])]
+        ok, diverged, failed = (states[lr, status] for status in ("ok", "diverged", "failed"))
+        out.append(
+            RatePoint(
+                lr=lr,
+                objective=uncost(float(m[r]), mode),
+                best=uncost(float(finite.min()), mode) if len(finite) else math.nan,
+                worst=uncost(float(finite.max()), mode) if len(finite) else math.nan,
+                n_runs=ok + diverged + failed,
+                n_ok=ok,
+                n_diverged=diverged,
+                n_failed=failed,
+                in_basin=lr in marks[0],
+                tied=lr in marks[1],
+                time=float(typical[r]),
+                arrived=float(share[r]),
+            )
+        )
+    return tuple(out)

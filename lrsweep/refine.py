@@ -1,0 +1,20 @@
+"""`--refine`: the rates worth adding to a finished sweep, and no others."""
+
+from __future__ import annotations
+
+from lrsweep.analysis.facts import SweepFacts
+from lrsweep.analysis.next_rates import next_rates
+
+
+def refine(facts: SweepFacts) -> dict[str, list[float]]:
+    """Rates to add per optimizer label, rising; labels without any are left out.
+
+    A grid belongs to an optimizer, so what one set of axis values asks for is added to all of them. The rule is that of
+    `next_rates`: past an edge the best rate or the basin touches, and into a basin with fewer than three rates.
+    """
+    added: dict[str, set[float]] = {}
+    known: dict[str, set[float]] = {}
+    for row in facts.rows:
+        known.setdefault(row.optimizer, set()).update(point.lr for point in row.rates)
+        added.setdefault(row.optimizer, set()).update(next_rates(row))
+    return {label: rates for label in added if (rates := sorted(added[label] - known[label]))}
