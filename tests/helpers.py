@@ -19,12 +19,13 @@ HERE = str(Path(__file__).parent)
 
 
 def recipe(task: dict[str, Any] | str, model: dict[str, Any] | None = None, **train: Any) -> SimpleNamespace:
-    """A recipe; float64, 3 epochs and batches of 32 unless told otherwise. A bare name means a task of own_tasks.py."""
-    if isinstance(task, str):
-        task = {"name": task}
-    if not task["name"].startswith("builtin:"):
-        task = {**task, "name": f"{HERE}/own_tasks.py:{task['name']}"}
-    task = {**task, "name": task["name"].removeprefix("builtin:")}
+    """A recipe; float64, 3 epochs and batches of 32 unless told otherwise.
+
+    A bare task name is a function of own_tasks.py, `builtin:digits` the package's own, one with a colon an import path.
+    """
+    task = {"name": task} if isinstance(task, str) else task
+    name = task["name"] if ":" in task["name"] else f"own_tasks.py:{task['name']}"
+    task = task | {"name": name.removeprefix("builtin:")}
     given = {
         "epochs": None if "steps" in train else 3,
         "steps": None,
