@@ -144,7 +144,7 @@ def resolved(
     usable = {axis: values for axis, values in raw.items() if _sound(axis, values, raw, notes)}
     if ctx.known is None:
         return usable
-    found = {}
+    found: dict[str, list[Any]] = {}
     for head in HEADS:
         mine = {axis: usable[axis] for axis in usable if parts(axis)[0] == head}
         if mine and head == "optimizers":

@@ -61,7 +61,7 @@ def generate(low: float, high: float, *, per_decade: int | None = None, points: 
         inner = [_EXACT.multiply(bottom, _power(ratio, k, points - 1)) for k in range(1, points - 1)]
         return (low, *(_rounded(value) for value in inner), high)
     assert per_decade is not None
-    # A step closer to `high` than a fiftieth of a gap is `high` itself, written with fewer digits (3.16e-2, 3.16228e-2).
+    # A step closer to `high` than a fiftieth of a gap is `high` itself, with other digits (3.162e-2 for 3.16228e-2).
     steps = math.ceil(per_decade * math.log10(high / low) - 0.02)
     between = [_EXACT.multiply(bottom, _power(Decimal(10), k, per_decade)) for k in range(1, steps)]
     return (low, *(_rounded(value) for value in between), high)

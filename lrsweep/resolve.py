@@ -6,6 +6,7 @@ why there is none. Without `known` (a spec that lrsweep wrote itself) names and 
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ IMPORT_PATH = re.compile(r"(?P<file>.*\.py|[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<what>[
 METRIC = re.compile(r"(train|val)_[^\W\d]\w*")
 AT = re.compile(r"final|best|mean|last_[1-9][0-9]*")
 OPTIMIZER_KEYS = ("name", "label", "lr", "schedule", "independent_weight_decay")
-MAX_SEEDS = 100_000
+MAX_SEEDS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +178,7 @@ def _generated(
     else:
         made = Grid(min=low, max=high, per_decade=per_decade, points=points)
         rates = made.rates
-        if all(a < b for a, b in zip(rates, rates[1:], strict=False)):
+        if all(a < b for a, b in itertools.pairwise(rates)):
             return made
         notes.add(path, "so fine that neighbours are equal in 6 digits; widen the range or take fewer points")
     return None
@@ -259,13 +260,11 @@ def optimizer(ctx: Context, raw: Any, path: Keys, notes: Notes) -> OptimizerSpec
     before = len(notes.found)
     where = (*path, "name") if isinstance(raw, dict) else path
     written = {key: value for key, value in mapping.items() if key not in OPTIMIZER_KEYS}
-    own = {
-        "lr": grid(mapping["lr"], (*path, "lr"), notes) if "lr" in mapping else None,
-        "schedule": named(ctx, "schedule", mapping["schedule"], (*path, "schedule"), notes)
-        if "schedule" in mapping
-        else None,
-        "independent_weight_decay": _independent(mapping, path, notes),
-    }
+    lr = grid(mapping["lr"], (*path, "lr"), notes) if "lr" in mapping else None
+    schedule = None
+    if "schedule" in mapping:
+        schedule = named(ctx, "schedule", mapping["schedule"], (*path, "schedule"), notes)
+    decay = _independent(mapping, path, notes)
     chosen = mapping["name"] if ":" in mapping["name"] else mapping["name"].lower()
     label = _label(mapping.get("label", call_text(chosen, written)), (*path, "label"), notes)
     if ctx.known is None:
@@ -273,14 +272,13 @@ def optimizer(ctx: Context, raw: Any, path: Keys, notes: Notes) -> OptimizerSpec
     elif ":" in chosen:
         args = _own_arguments(ctx, chosen, written, where, path, notes)
     elif chosen in ctx.known.optimizers:
-        independent = own["independent_weight_decay"] is not None
-        args = _torch_arguments(ctx.known, chosen, written, independent, path, notes)
+        args = _torch_arguments(ctx.known, chosen, written, decay is not None, path, notes)
     else:
         notes.add(where, unknown_name(mapping["name"], "optimizer", ctx.known.optimizers))
         args = None
     if args is None or label is None or len(notes.found) > before:
         return None
-    return OptimizerSpec(name=chosen, label=label, args=args, **own)
+    return OptimizerSpec(name=chosen, label=label, args=args, lr=lr, schedule=schedule, independent_weight_decay=decay)
 
 
 def _label(raw: Any, path: Keys, notes: Notes) -> str | None:

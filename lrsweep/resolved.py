@@ -98,8 +98,10 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     before = {entry["label"]: entry for entry in old.get("optimizers", [])}
     for entry in new.get("optimizers", []):
         if entry["label"] in before:
-            pair = [{key: value for key, value in e.items() if key != "lr"} for e in (before[entry["label"]], entry)]
-            changed += _differences(*pair, f"optimizers.{entry['label']}")
+            older, newer = (
+                {key: value for key, value in e.items() if key != "lr"} for e in (before[entry["label"]], entry)
+            )
+            changed += _differences(older, newer, f"optimizers.{entry['label']}")
     changed += [
         f"axes.{axis}"
         for axis in {**(old.get("axes") or {}), **(new.get("axes") or {})}

@@ -71,7 +71,7 @@ def load_spec(
     return _build(tree, Context(known=known or everything(), base_dir=base_dir), stem)
 
 
-def read_resolved(source: str | Path, *, base_dir: Path | None = None) -> Spec:
+def read_resolved(source: str | Path, base_dir: Path | None = None) -> Spec:
     """The spec of a `spec.yaml` that lrsweep wrote: a Path, or the text itself (then `base_dir` is its folder).
 
     Needs neither torch nor the user's code: names and arguments are taken as they stand.
@@ -125,7 +125,7 @@ def _sections(data: Any, ctx: Context, stem: str, notes: Notes) -> Spec | None:
     budget = isinstance(raw_axes, dict) and bool({"train.epochs", "train.steps"} & set(raw_axes))
     train = resolve.train(data.get("train", {}), ("train",), notes, given_by_axes=budget)
     objective = resolve.objective(data.get("objective", {}), ("objective",), notes)
-    model_raw = _model(data, task, ctx)
+    model_raw = _model(data, task, ctx, notes)
     model = resolve.named(ctx, "model", model_raw, ("model",), notes) if model_raw is not None else None
     written = {
         "task": data.get("task") if task else None,
@@ -176,13 +176,21 @@ def _required(data: Mapping[str, Any], key: str, what: str, notes: Notes) -> boo
     return key in data
 
 
-def _model(data: Mapping[str, Any], task: Named | None, ctx: Context) -> Any:
+def _model(data: Mapping[str, Any], task: Named | None, ctx: Context, notes: Notes) -> Any:
     """What stands for the model: as written, or the task's default; None where the task brings its own."""
     if data.get("model") is not None:
         return data["model"]
-    if task is None or ctx.known is None:
+    if ctx.known is None:
         return None
-    return ctx.known.default_models.get(task.name)
+    axes = data.get("axes")
+    whole = next((axis for axis in ("task", "task.name") if isinstance(axes, dict) and axis in axes), None)
+    if isinstance(axes, dict) and whole and isinstance(axes[whole], list):
+        chosen = [value.get("name") if isinstance(value, dict) else value for value in axes[whole]]
+        models = [ctx.known.default_models.get(name) for name in chosen if isinstance(name, str)]
+        if any(model != models[0] for model in models) and not {"model", "model.name"} & set(axes):
+            notes.add(("axes", whole), "these tasks have different default models; name one with `model:`", key=True)
+        return models[0] if models else None
+    return ctx.known.default_models.get(task.name) if task else None
 
 
 def _optimizers(data: Mapping[str, Any], ctx: Context, notes: Notes) -> list[OptimizerSpec] | None:
@@ -216,7 +224,7 @@ def _refined(raw: Any, optimizers: list[OptimizerSpec] | None, notes: Notes) -> 
 
 
 def _across(spec: Spec, ctx: Context, notes: Notes) -> None:
-    """What only the whole shows: equal settings, metrics that nothing records, too many runs, models under a task axis."""
+    """What only the whole shows: equal settings, metrics that nothing records, too many runs."""
     count = math.prod(len(values) for values in spec.axes.values()) * len(spec.seeds)
     count *= sum(len(spec.rates(optimizer)) for optimizer in spec.optimizers)
     if count > MAX_RUNS:
@@ -231,7 +239,6 @@ def _across(spec: Spec, ctx: Context, notes: Notes) -> None:
         watched["schedule", "metric"] = spec.schedule.args["metric"]
     for path, column in watched.items():
         _recorded(spec, ctx, path, column, notes)
-    _models_of_tasks(spec, ctx, notes)
 
 
 def _recorded(spec: Spec, ctx: Context, path: tuple[str, str], column: str, notes: Notes) -> None:
@@ -245,18 +252,6 @@ def _recorded(spec: Spec, ctx: Context, path: tuple[str, str], column: str, note
     if bare not in bares:
         hint = check.did_you_mean(bare, bares)
         notes.add(path, f"{spec.task.name} records no {column!r} (val_ or train_ of {', '.join(bares)}){hint}")
-
-
-def _models_of_tasks(spec: Spec, ctx: Context, notes: Notes) -> None:
-    """A default model belongs to one task: with several of them the spec must say which model it means."""
-    if ctx.known is None:
-        return
-    whole = next((axis for axis in spec.axes if axis in ("task", "task.name")), None)
-    if whole is None or any(axis in ("model", "model.name") for axis in spec.axes):
-        return
-    defaults = [ctx.known.default_models.get(value["name"]) for value in spec.axes[whole]]
-    if spec.model is None and any(defaults):
-        notes.add(("axes", whole), "these tasks have different default models; name one with `model:`", key=True)
 
 
 def _warnings(spec: Spec) -> list[str]:

@@ -20,7 +20,7 @@ from lrsweep.errors import Problem, SpecError, UsageError
 Keys = tuple[str | int, ...]
 
 MAX_BYTES = 1_000_000
-MAX_NODES = 200_000  # after the aliases are expanded
+MAX_NODES = 50_000  # after the aliases are expanded
 MAX_DEPTH = 40
 
 _TAG = "tag:yaml.org,2002:"
@@ -41,7 +41,7 @@ class Mark:
 
 @dataclass(kw_only=True)
 class Tree:
-    """Plain values and where each was written. `keys` holds the place of a mapping's key, `values` that of its value."""
+    """Plain values and where each was written: `keys` has the place of a mapping's key, `values` that of its value."""
 
     file: str
     data: Any = None
@@ -80,8 +80,6 @@ class _Refused(yaml.YAMLError):
 class _Loader(yaml.SafeLoader):
     """Composes nodes with the core schema's scalars; counts them so that a hostile file stops early."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
-
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.count = 0
@@ -94,12 +92,13 @@ class _Loader(yaml.SafeLoader):
             what = (
                 f"more than {MAX_NODES} values" if self.count > MAX_NODES else f"nested deeper than {MAX_DEPTH} levels"
             )
-            raise _Refused(f"too large for a spec: {what}", self.peek_event().start_mark)
+            raise _Refused(f"too large for a spec: {what}", self.get_mark())
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
 
 
+_Loader.yaml_implicit_resolvers = {}  # none of YAML 1.1
 _Loader.add_implicit_resolver(_TAG + "bool", _BOOL, list("tTfF"))
 _Loader.add_implicit_resolver(_TAG + "null", _NULL, ["~", "n", "N", ""])
 _Loader.add_implicit_resolver(_TAG + "int", _INT, list("-+0123456789"))
@@ -203,7 +202,7 @@ def _number(text: str, tag: str) -> int | float:
 
 
 def _tag_text(tag: str) -> str:
-    return f"the tag {tag.replace(_TAG, '!!')!r} is not allowed in a spec; remove it"
+    return f"the tag {tag.replace(_TAG, '!!')[:60]!r} is not allowed in a spec; remove it"
 
 
 def dotted(path: Sequence[str | int]) -> str:
