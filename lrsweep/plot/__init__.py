@@ -1,0 +1,7 @@
+"""Pictures of a sweep, drawn from facts with matplotlib's Agg; pyplot is never imported and no window ever opens."""
+
+from __future__ import annotations
+
+from lrsweep.plot.draw import Picture, Sweep, draw_all, load, loss_curve, pictures, save, svg, sweep_of, u_curve
+
+__all__ = ["Picture", "Sweep", "draw_all", "load", "loss_curve", "pictures", "save", "svg", "sweep_of", "u_curve"]

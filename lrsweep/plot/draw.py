@@ -1,0 +1,253 @@
+"""From a results folder to its pictures: read the tables, ask the analysis, draw."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lrsweep import analysis, storage, tables
+from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
+from lrsweep.errors import UsageError
+from lrsweep.objective import cost, last_k
+from lrsweep.plot import drift, heatmap, loss_curves, overlays, sensitivity, style, targets, u_curves
+from lrsweep.plot.loss_curves import Lines
+from lrsweep.plot.style import Look
+from lrsweep.spec import read_resolved
+from lrsweep.spectypes import Spec, call_text
+
+MOST_PANELS = 16
+"""More rows than this (axes multiply them): one panel per optimizer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A drawn figure: the stem of its file, a caption, and what it shows for those who cannot see it."""
+
+    name: str
+    figure: Figure
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What there is to draw."""
+
+    facts: SweepFacts
+    spec: Spec
+    curves: pd.DataFrame
+
+    @cached_property
+    def looks(self) -> list[Look]:
+        """One per row, by place in the spec. With axes: colour says the optimizer, line and marker the axis values;
+        one optimizer alone has a colour per axis value."""
+        labels = [optimizer.label for optimizer in self.spec.optimizers]
+        seen: dict[str, int] = {}
+        found = []
+        for row in self.facts.rows:
+            cell = seen[row.optimizer] = seen.get(row.optimizer, -1) + 1
+            place = labels.index(row.optimizer) if row.optimizer in labels else len(labels)
+            if not self.facts.axes:
+                found.append(style.look(place))
+            elif len(labels) == 1:
+                found.append(style.look(cell))
+            else:
+                found.append(replace(style.look(cell), color=style.look(place).color, line=style.LINES[cell % 4]))
+        return found
+
+    @cached_property
+    def column(self) -> str:
+        """The column that is drawn over the run."""
+        return self.facts.metric if self.facts.metric in self.curves else "val_loss"
+
+    @property
+    def x(self) -> str:
+        return "step" if self.spec.train.steps is not None else "epoch"
+
+    @cached_property
+    def lines(self) -> Lines:
+        return loss_curves.lines(self.curves, self.facts, self.column, x=self.x)
+
+    @cached_property
+    def train_lines(self) -> Lines:
+        twin = "train_" + self.column.removeprefix("val_")
+        if twin == self.column or twin not in self.curves:
+            return {}
+        return loss_curves.lines(self.curves, self.facts, twin, x=self.x)
+
+    @cached_property
+    def leading(self) -> Sweep:
+        """One row per optimizer, its best, where all rows would be too many for one picture."""
+        rows = self.facts.rows
+        if len(rows) <= MOST_PANELS or not self.facts.axes:
+            return self
+        best = [
+            min(
+                (row for row in rows if row.optimizer == label),
+                key=lambda row: cost(row.best_objective, self.facts.mode),
+            )
+            for label in dict.fromkeys(row.optimizer for row in rows)
+        ]
+        note = f"{self.facts.budget} · only the best {', '.join(self.facts.axes)} of each optimizer"
+        return Sweep(replace(self.facts, rows=tuple(best), budget=note), self.spec, self.curves)
+
+
+def load(folder: Path | str, *, metric: str | None = None, at: str | None = None) -> Sweep:
+    """Read a sweep; `metric` (any column of curves.csv) and `at` replace the spec's objective, its direction follows
+    the metric's name.
+
+    Raises UsageError for a folder without a sweep, a column there is none of, an `at` that is none; StorageError.
+    """
+    folder = Path(folder)
+    tables.ensure(folder)
+    spec = read_resolved(folder / tables.SPEC)
+    return sweep_of(spec, tables.read_runs(folder), tables.read_curves(folder), tables.read_summary(folder), metric, at)
+
+
+def sweep_of(
+    spec: Spec,
+    runs: pd.DataFrame,
+    curves: pd.DataFrame,
+    summary: pd.DataFrame,
+    metric: str | None = None,
+    at: str | None = None,
+) -> Sweep:
+    """The same from frames that were read before. Torch's default rates are taken from the summary."""
+    _check(curves, metric, at)
+    rates = zip(summary["optimizer"], summary["default_lr"], strict=True)
+    facts = analysis.analyse(
+        runs, curves, spec, {str(label): float(rate) for label, rate in rates}, metric=metric, at=at
+    )
+    return Sweep(replace(facts, budget=budget_text(spec, facts)), spec, curves)
+
+
+def _check(curves: pd.DataFrame, metric: str | None, at: str | None) -> None:
+    first = list(curves.columns).index("lr_now") + 1 if "lr_now" in curves else 0
+    columns = [str(name) for name in curves.columns[first:]]
+    if metric is not None and metric not in columns:
+        raise UsageError(f"--metric {metric}: curves.csv has no such column (one of: {', '.join(columns)})")
+    if at is not None and at not in ("final", "best", "mean"):
+        try:
+            last_k(at)
+        except ValueError as error:
+            raise UsageError(str(error).replace("objective.at is", "--at")) from error
+
+
+def budget_text(spec: Spec, facts: SweepFacts) -> str:
+    """What every number of the picture holds for: task, model, budget, batch, schedule."""
+    parts = [call_text(spec.task.name, spec.task.args)]
+    if spec.model is not None:
+        parts.append(call_text(spec.model.name, spec.model.args))
+    size = spec.train.batch_size
+    parts.append(f"{facts.budget}, {'full batches' if size == 'full' else f'batches of {size}'}")
+    if spec.schedule.name != "constant":
+        parts.append(f"schedule {call_text(spec.schedule.name, spec.schedule.args)}")
+    return " · ".join(parts)
+
+
+def pictures(sweep: Sweep) -> Iterator[Picture]:
+    """Every picture that the sweep has something to show in, most important first."""
+    facts, looks, few = sweep.facts, sweep.looks, sweep.leading
+    with style.styled():
+        yield _picture("u_curve", u_curve(sweep), facts)
+        if not facts.rows:
+            return
+        if len(facts.rows) > 1:
+            yield _picture("u_curve_overlay", overlays.overlay(few.facts, few.looks), facts)
+        if any(row.trained for row in few.facts.rows):
+            yield _picture("u_curve_aligned", overlays.aligned(few.facts, few.looks), facts)
+        yield _picture("loss_curves", loss_curve(sweep), facts)
+        if any(row.trained for row in few.facts.rows):
+            zoomed = loss_curves.zoom(
+                few.facts, few.facts.rows, sweep.lines, sweep.train_lines, sweep.column, x=sweep.x
+            )
+            yield _picture("loss_curves_zoom", zoomed, facts)
+        yield _picture("sensitivity", sensitivity.sensitivity(facts, looks), facts)
+        if math.isfinite(facts.target):
+            yield _picture("time_to_target", targets.time_to_target(few.facts, few.looks), facts)
+        if facts.drifts:
+            yield _picture("best_lr_drift", drift.drift(facts, _by_label(sweep)), facts)
+        for axis in facts.axes:
+            if len(sweep.spec.axes.get(axis, ())) > 1:
+                yield _picture(f"heatmap_{_safe(axis)}", heatmap.heatmap(facts, axis), facts, axis)
+
+
+def u_curve(sweep: Sweep) -> Figure:
+    with style.styled():
+        if not sweep.facts.rows:
+            return style.empty(f"{sweep.facts.name}: no run has finished yet", sweep.facts.budget)
+        if len(sweep.facts.rows) > MOST_PANELS and sweep.facts.axes:
+            return u_curves.by_optimizer(sweep.facts)
+        return u_curves.u_curve(sweep.facts, sweep.looks)
+
+
+def loss_curve(sweep: Sweep) -> Figure:
+    with style.styled():
+        few = sweep.leading
+        if not few.facts.rows:
+            return style.empty(f"{sweep.facts.name}: no run has finished yet", sweep.facts.budget)
+        return loss_curves.loss_curves(few.facts, few.facts.rows, sweep.lines, sweep.column, x=sweep.x)
+
+
+def draw_all(
+    folder: Path | str, formats: Sequence[str] = ("png",), metric: str | None = None, at: str | None = None
+) -> list[Path]:
+    """Draw every picture of a sweep into its folder, from its files alone, and return their paths.
+
+    `formats`: any of png, svg, pdf. Pictures of the same files are the same bytes. Raises UsageError, StorageError.
+    """
+    if unknown := sorted(set(formats) - set(style.METADATA)):
+        raise UsageError(
+            f"format {unknown[0]!r}: there is no such picture format (one of: {', '.join(style.METADATA)})"
+        )
+    return [path for picture in pictures(load(folder, metric=metric, at=at)) for path in save(picture, folder, formats)]
+
+
+def save(picture: Picture, folder: Path | str, formats: Sequence[str]) -> Iterator[Path]:
+    for kind in formats:
+        path = Path(folder) / f"{picture.name}.{kind}"
+        storage.replace(path, style.rendered(picture.figure, kind))
+        yield path
+
+
+def svg(picture: Picture) -> str:
+    """The picture as SVG text, for a page."""
+    return style.rendered(picture.figure, "svg").decode("utf-8")
+
+
+def _by_label(sweep: Sweep) -> dict[str, Look]:
+    return {optimizer.label: style.look(index) for index, optimizer in enumerate(sweep.spec.optimizers)}
+
+
+def _safe(axis: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", axis)
+
+
+_CAPTIONS = {
+    "u_curve": "What each rate costs: one dot per seed, the line is the median. Crosses on the rail are diverged runs.",
+    "u_curve_overlay": "The median curves on one axis; the dotted line is what Adam reaches at its default rate.",
+    "u_curve_aligned": "The same curves against the rate over each one's best: who forgives a factor of 3?",
+    "loss_curves": "Every run; colour is the rate, a black edge marks the best rate, a cross where a run diverged.",
+    "loss_curves_zoom": "The best rate and the grid rates next to 2, 5 and 10 times it; dotted is the training loss.",
+    "sensitivity": "Sensitivity, width of the basin, and what default, middle and worst rate of the grid cost.",
+    "time_to_target": "Large rates arrive sooner, smaller ones may end better: end, time to target and its profile.",
+    "best_lr_drift": "How the best rate moves with the budget or an axis, in decades of rate per decade.",
+    "heatmap": "Rate against the axis; the line joins the best rates.",
+}
+
+
+def _picture(name: str, figure: Figure, facts: SweepFacts, axis: str = "") -> Picture:
+    kind = "heatmap" if axis else name
+    caption = _CAPTIONS[kind] + (f" Axis: {axis}." if axis else "")
+    return Picture(name=name, figure=figure, caption=caption, alt=f"{caption} {_in_words(facts.rows)}")
+
+
+def _in_words(rows: Sequence[OptimizerFacts]) -> str:
+    return " ".join(f"{row.title}: {u_curves.facts_line(row)}." for row in rows[:12])

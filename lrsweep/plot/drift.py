@@ -1,0 +1,116 @@
+"""How the best rate moves with the budget, the batch or the width."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedFormatter, FixedLocator
+
+from lrsweep.analysis.facts import Drift, SweepFacts
+from lrsweep.plot import style
+from lrsweep.plot.style import Look
+
+
+def drift(facts: SweepFacts, looks: dict[str, Look]) -> Figure:
+    """A panel per quantity the best rate is held against; both axes are logarithmic. Hollow: read off a parabola."""
+    kinds = list(dict.fromkeys(one.against for one in facts.drifts))
+    lines = {kind: [one for one in facts.drifts if one.against == kind] for kind in kinds}
+    key = [
+        Line2D([], [], color="#555555", marker="o", markersize=5, linewidth=1.4, label="best rate of the grid"),
+        Line2D(
+            [],
+            [],
+            color="#555555",
+            marker="o",
+            markersize=7,
+            markerfacecolor="none",
+            linestyle="",
+            label="between grid points (parabola)",
+        ),
+    ]
+    page = style.page(
+        len(kinds),
+        columns=min(2, len(kinds)),
+        panel=(4.6, 3.4),
+        legend=key,
+        left=0.8,
+        gap=(2.9, 0.4),
+        right=2.75,
+        head=0.3,
+    )
+    style.heading(page.figure, f"{facts.name}: does the best rate move?", style.budget_line(facts))
+    for kind, ax in zip(kinds, page.panels, strict=True):
+        _panel(ax, lines[kind], looks)
+        name = "budget in updates" if kind == "budget" else kind
+        ax.set_xlabel(name)
+        ax.set_ylabel("best learning rate")
+        rows = any(one.from_rows for one in lines[kind])
+        style.panel_title(
+            ax,
+            f"against {'the budget' if kind == 'budget' else kind}",
+            "shorter budgets: earlier rows of the same runs" if rows else "",
+        )
+    return page.figure
+
+
+def _panel(ax: style.Axes, drifts: Sequence[Drift], looks: dict[str, Look]) -> None:
+    handles = []
+    values = sorted({value for one in drifts for value in one.values if value > 0})
+    rates = [rate for one in drifts for rate in (*one.best_lrs, *one.refined_lrs) if math.isfinite(rate) and rate > 0]
+    for one in drifts:
+        kept = looks[one.optimizer]
+        ax.plot(
+            one.values,
+            one.best_lrs,
+            color=kept.color,
+            linestyle=kept.line,
+            marker=kept.marker,
+            markersize=4.5,
+            linewidth=1.4,
+        )
+        ax.plot(
+            one.values,
+            one.refined_lrs,
+            color=kept.color,
+            linestyle="",
+            marker=kept.marker,
+            markersize=8,
+            markerfacecolor="none",
+        )
+        text = f"{style.fit(one.optimizer, 1.1, 8)}: {slope_text(one)}"
+        handles.append(
+            Line2D([], [], color=kept.color, linestyle=kept.line, marker=kept.marker, markersize=4.5, label=text)
+        )
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    if rates:
+        low, high = min(rates) / 2, max(rates) * 2
+        ax.set_ylim(low, high)
+        ticks = style.log_ticks(low, high)
+        ax.yaxis.set_major_locator(FixedLocator(ticks))
+        ax.yaxis.set_major_formatter(FixedFormatter([style.rate_text(tick) for tick in ticks]))
+    if values:
+        ax.set_xlim(values[0] / 1.15, values[-1] * 1.15)
+        shown = values if len(values) <= 6 else style.log_ticks(values[0], values[-1])
+        ax.xaxis.set_major_locator(FixedLocator(shown))
+        ax.xaxis.set_major_formatter(FixedFormatter([f"{value:g}" for value in shown]))
+    style.no_minor(ax, x=True, y=True)
+    ax.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.0),
+        title="slope, decades per decade",
+        alignment="left",
+        title_fontsize=8,
+    )
+
+
+def slope_text(one: Drift) -> str:
+    if not math.isfinite(one.slope.value):
+        return "no slope"
+    if not math.isfinite(one.slope.low):
+        return f"{one.slope.value:+.2f}"
+    return f"{one.slope.value:+.2f} [{one.slope.low:+.2f}, {one.slope.high:+.2f}]"

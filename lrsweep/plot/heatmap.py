@@ -1,0 +1,129 @@
+"""Rate against one axis of the sweep: colour is the median objective, with the ridge of the best rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedFormatter, FixedLocator
+
+from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
+from lrsweep.objective import cost
+from lrsweep.plot import style
+from lrsweep.plot.style import INK, RED
+from lrsweep.plot.u_curves import objective_text
+
+Slice = tuple[str, list[OptimizerFacts]]
+MISSING = "#F0F0F0"
+
+
+def slices(facts: SweepFacts, axis: str) -> list[Slice]:
+    """Per optimizer the rows along `axis`, the other axes held where that optimizer's best row is."""
+    found = []
+    for label in dict.fromkeys(row.optimizer for row in facts.rows):
+        mine = [row for row in facts.rows if row.optimizer == label]
+        top = min(mine, key=lambda row: cost(row.best_objective, facts.mode))
+        others = {name: text for name, text in top.axes.items() if name != axis}
+        rows = [row for row in mine if all(row.axes[name] == text for name, text in others.items())]
+        title = label + "".join(f" · {name}={text}" for name, text in others.items())
+        found.append((title, rows))
+    return found
+
+
+def heatmap(facts: SweepFacts, axis: str) -> Figure:
+    """A panel per optimizer; colours stop at the untrained model, so a bad cell does not wash out the good ones."""
+    parts = slices(facts, axis)
+    columns, bar = style.columns_for(len(parts)), 1.05
+    deepest = max((len(rows) for _, rows in parts), default=1)
+    tall = min(4.6, max(1.5, 0.42 * deepest + 0.4))
+    page = style.page(
+        len(parts), columns=columns, panel=(5.6 if len(parts) == 1 else 3.3, tall), right=bar, head=0.3,
+        left=0.95, gap=(0.85, 0.45), legend=_handles(),
+    )  # fmt: skip
+    style.heading(page.figure, f"{facts.name}: {objective_text(facts)}, rate by {axis}", style.budget_line(facts))
+    norm, colors = _norm(facts, parts), style.rate_colormap().reversed()
+    for index, ((title, rows), ax) in enumerate(zip(parts, page.panels, strict=True)):
+        _panel(ax, rows, axis, facts.mode, ScalarMappable(norm=norm, cmap=colors))
+        style.panel_title(ax, title)
+        if page.left_column(index):
+            ax.set_ylabel(axis)
+        if page.bottom_row(index):
+            ax.set_xlabel("learning rate")
+    _colorbar(page.figure, ScalarMappable(norm=norm, cmap=colors), facts.metric, bar)
+    return page.figure
+
+
+def _handles() -> list[Artist]:
+    return [
+        Line2D([], [], color=INK, marker="*", markerfacecolor="white", markersize=9, linewidth=1.2, label="best rate"),
+        Line2D([], [], color=RED, marker="x", markersize=5.5, linestyle="", label="half of the seeds diverged"),
+        Patch(facecolor=MISSING, edgecolor="#BBBBBB", label="not tried, or failed"),
+    ]
+
+
+def _norm(facts: SweepFacts, parts: Sequence[Slice]) -> Normalize:
+    """From the best median to the untrained model, in costs."""
+    rows = [row for _, some in parts for row in some]
+    seen = [cost(point.objective, facts.mode) for row in rows for point in row.rates if math.isfinite(point.objective)]
+    start = [cost(row.initial_objective, facts.mode) for row in rows if math.isfinite(row.initial_objective)]
+    low = min(seen, default=0.0)
+    high = max(start, default=low)
+    if high <= low:
+        high = max(seen, default=low)
+    return Normalize(low, high if high > low else low + 1.0)
+
+
+def _panel(ax: Axes, rows: Sequence[OptimizerFacts], axis: str, mode: str, scale: ScalarMappable) -> None:
+    rates = sorted({point.lr for row in rows for point in row.rates})
+    table = np.full((len(rows), len(rates)), np.nan)
+    crosses, ridge = [], []
+    for y, row in enumerate(rows):
+        for point in row.rates:
+            x = rates.index(point.lr)
+            if math.isfinite(point.objective):
+                table[y, x] = point.objective if mode == "min" else -point.objective
+            elif point.n_diverged:
+                table[y, x] = np.inf
+                crosses.append((x, y))
+        if math.isfinite(row.best_lr.value):
+            ridge.append((rates.index(row.best_lr.value), y))
+    colors = scale.to_rgba(np.nan_to_num(np.minimum(table, scale.norm.vmax), nan=0.0))
+    colors[np.isnan(table)] = (*[int(MISSING[i : i + 2], 16) / 255 for i in (1, 3, 5)], 1.0)
+    colors[np.isinf(table)] = (0.97, 0.93, 0.93, 1.0)
+    ax.grid(False)
+    ax.imshow(colors, origin="lower", aspect="auto", interpolation="nearest")
+    if crosses:
+        ax.scatter(*zip(*crosses, strict=True), s=26, marker="x", color=RED, linewidth=1.2, zorder=5)
+    if ridge:
+        x, y = zip(*ridge, strict=True)
+        ax.plot(x, y, color="white", linewidth=3.0, zorder=6)
+        ax.plot(x, y, color=INK, linewidth=1.3, marker="*", markersize=10, markerfacecolor="white", zorder=7)
+    _ticks(ax, rates, [row.axes[axis] for row in rows])
+
+
+def _ticks(ax: Axes, rates: Sequence[float], values: Sequence[str]) -> None:
+    decades = {i for i, rate in enumerate(rates) if abs(math.log10(rate) - round(math.log10(rate))) < 1e-6}
+    places = sorted(decades) if len(decades) >= 2 else list(range(len(rates)))
+    places = places[:: math.ceil(len(places) / 8)]
+    ax.xaxis.set_major_locator(FixedLocator(places))
+    ax.xaxis.set_major_formatter(FixedFormatter([style.rate_text(rates[i]) for i in places]))
+    rows = list(range(len(values)))[:: math.ceil(len(values) / 20)]
+    ax.yaxis.set_major_locator(FixedLocator(rows))
+    ax.yaxis.set_major_formatter(FixedFormatter([style.fit(values[i], 0.6, 8) for i in rows]))
+
+
+def _colorbar(figure: Figure, scale: ScalarMappable, metric: str, room: float) -> None:
+    width, height = figure.get_size_inches()
+    tall = min(3.0, height - 2.0)
+    ax = figure.add_axes(((width - room + 0.22) / width, (height - 1.15 - tall) / height, 0.14 / width, tall / height))
+    bar = figure.colorbar(scale, cax=ax)
+    ax.set_title(style.fit(metric, 0.9, 8.5), fontsize=8.5, pad=5)
+    bar.outline.set_linewidth(0.5)

@@ -1,0 +1,111 @@
+"""All optimizers in one pair of axes: on the rate itself, and on the rate over each one's best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedFormatter, FixedLocator
+
+from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
+from lrsweep.plot import style
+from lrsweep.plot.style import GREY, INK, Look
+from lrsweep.plot.u_curves import axis_text, draw_overlay, objective_text, rail_label, value_range
+
+PANEL = (6.4, 4.0)
+REACH = 300.0
+"""The factor from the best rate beyond which the aligned overlay is cut."""
+
+
+def overlay(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
+    """Median U-curves on one rate axis, with Adam at its default rate as the line to beat."""
+    key = curve_key(facts.rows, looks)
+    key.append(Line2D([], [], color=GREY, linestyle=(0, (5, 3)), linewidth=1, label="untrained model"))
+    key.append(Line2D([], [], color=GREY, marker="x", markersize=5.5, linestyle="", label="half of the seeds diverged"))
+    page = style.page(1, columns=1, panel=PANEL, legend=key, head=0.05, left=0.75)
+    style.heading(page.figure, f"{facts.name}: {objective_text(facts)}, all curves", style.budget_line(facts))
+    ax, limits = page.panels[0], value_range(facts.rows, facts.mode)
+    draw_overlay(ax, facts, looks, limits)
+    rates = [point.lr for row in facts.rows for point in row.rates] or [1e-6, 1.0]
+    style.rate_axis(ax, min(rates), max(rates))
+    ax.set_ylabel(axis_text(facts))
+    rail_label(ax, limits)
+    return page.figure
+
+
+def curve_key(rows: Sequence[OptimizerFacts], looks: Sequence[Look]) -> list[Artist]:
+    return [
+        Line2D(
+            [],
+            [],
+            color=one.color,
+            linestyle=one.line,
+            marker=one.marker,
+            markersize=4.5,
+            linewidth=1.6,
+            label=style.fit(row.title, 2.6, 8),
+        )
+        for row, one in zip(rows, looks, strict=True)
+    ]
+
+
+def aligned(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
+    """Share of the gain that is lost by missing the best rate by a factor; who forgives a factor of 3 shows at the two
+    vertical lines. 0 is the best of the grid, 1 the untrained model."""
+    shown = [(row, one) for row, one in zip(facts.rows, looks, strict=True) if row.trained]
+    key = curve_key([row for row, _ in shown], [one for _, one in shown])
+    page = style.page(1, columns=1, panel=PANEL, legend=key, head=0.05, left=0.75)
+    left_out = [row.title for row in facts.rows if not row.trained]
+    note = f" · left out, nothing trained: {', '.join(left_out)}" if left_out else ""
+    style.heading(page.figure, f"{facts.name}: what a wrong rate costs", style.budget_line(facts) + note)
+    ax = page.panels[0]
+    low, high = 1 / 3, 3.0
+    for row, one in shown:
+        x = np.array([point.lr / row.best_lr.value for point in row.rates])
+        y = np.array([lost_share(row, point.objective) for point in row.rates])
+        low, high = min(low, float(x.min())), max(high, float(x.max()))
+        ax.plot(x, np.clip(y, None, 1.3), color=one.color, linestyle=one.line, linewidth=1.6, zorder=4)
+        inside = y <= 1.2
+        ax.plot(x[inside], y[inside], color=one.color, linestyle="", marker=one.marker, markersize=4.5, zorder=5)
+    _aligned_axes(ax, max(low, 1 / REACH) / 1.25, min(high, REACH) * 1.25)
+    return page.figure
+
+
+def lost_share(row: OptimizerFacts, objective: float) -> float:
+    """(cost - best cost) / (untrained cost - best cost); +inf where it diverged."""
+    gain = abs(row.initial_objective - row.best_objective)
+    return abs(objective - row.best_objective) / gain if math.isfinite(objective) else math.inf
+
+
+def _aligned_axes(ax: Axes, low: float, high: float) -> None:
+    ax.set_xscale("log")
+    ax.set_xlim(low, high)
+    factors = [3.0, 10.0, 30.0, 100.0]
+    named = [*((1 / f, f"1/{f:g}") for f in reversed(factors)), (1.0, "best"), *((f, f"x{f:g}") for f in factors)]
+    named = [(place, name) for place, name in named if low <= place <= high]
+    ax.xaxis.set_major_locator(FixedLocator([place for place, _ in named]))
+    ax.xaxis.set_major_formatter(FixedFormatter([name for _, name in named]))
+    style.no_minor(ax, x=True)
+    for factor in (1 / 3, 3.0):
+        ax.axvline(factor, color=INK, linestyle=(0, (2, 2)), linewidth=0.9, zorder=2)
+    ax.axhspan(-0.03, 0.05, color="#009E73", alpha=0.12, linewidth=0, zorder=0)
+    ax.axhline(1.0, color=GREY, linestyle=(0, (5, 3)), linewidth=1.0, zorder=1)
+    style.value_axis(ax, -0.03, 1.2, log=False, show=(0.0, 1.0))
+    ax.annotate(
+        "above: worse than untrained, or diverged",
+        (low, 1.2),
+        xytext=(4, -9),
+        textcoords="offset points",
+        size=7,
+        color=GREY,
+    )
+    ax.annotate(
+        "basin: within 5 % of the gain", (low, 0.05), xytext=(4, 3), textcoords="offset points", size=7, color=GREY
+    )
+    ax.set_xlabel("rate / best rate of the grid")
+    ax.set_ylabel("share of the gain that is lost")

@@ -1,0 +1,361 @@
+"""How every picture looks: colours, markers, tick labels, the grid of panels, deterministic files."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Colormap, ListedColormap, LogNorm
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ft2font import FT2Font
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter, NullLocator
+
+from lrsweep.analysis.facts import SweepFacts
+
+# Okabe and Ito's palette without its yellow (unreadable on white), darkest first.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
+LINES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
+RED, INK, GREY, PALE = "#C1121F", "#222222", "#6B6B6B", "#E4E4E4"
+TRADITIONAL = (0.01, 0.1)
+"""The rates that are tried first by habit (Bengio 2012; Goodfellow et al. 2016); marked on every rate axis."""
+
+Ints: TypeAlias = npt.NDArray[np.int_]
+DPI = 120
+STYLE = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 8.5,
+    "text.color": INK,
+    "text.parse_math": False,  # a label such as `$x$` is text, not mathematics
+    "axes.edgecolor": "#8A8A8A",
+    "axes.labelcolor": INK,
+    "axes.labelsize": 8.5,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": False,
+    "axes.formatter.useoffset": False,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.solid_capstyle": "round",
+    "svg.hashsalt": "lrsweep",
+    "svg.fonttype": "path",
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,
+}
+# No date and no version: two drawings of the same files are the same bytes.
+METADATA: dict[str, dict[str, str | None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Our style on top of matplotlib's own defaults, whatever the user's matplotlibrc says."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How the curve number `index` of the spec is drawn wherever it appears."""
+
+    color: str
+    line: str
+    marker: str
+
+
+def look(index: int) -> Look:
+    """Colour, line and marker by place in the spec; all three together stay distinct up to 77 curves."""
+    return Look(
+        color=COLORS[index % len(COLORS)],
+        line=LINES[index // len(COLORS) % len(LINES)],
+        marker=MARKERS[index % len(MARKERS)],
+    )
+
+
+def rate_colormap() -> Colormap:
+    """Viridis without its pale end, which fades on paper."""
+    base = matplotlib.colormaps["viridis"]
+    return ListedColormap([base(0.92 * i / 255) for i in range(256)], name="rates")
+
+
+def rate_norm(rates: Sequence[float]) -> LogNorm:
+    low, high = min(rates), max(rates)
+    return LogNorm(low / 1.5, high * 1.5) if low == high else LogNorm(low, high)
+
+
+# --- text ---------------------------------------------------------------------------------------------------------
+
+
+def rate_text(rate: float, digits: int = 3) -> str:
+    """A rate as people write it: `0.01`, `3.16e-3`, `1e-5`, `nan`."""
+    if not math.isfinite(rate) or rate <= 0:
+        return f"{rate:g}"
+    if 0.01 <= rate < 1000:
+        return f"{rate:.{digits}g}"
+    mantissa, exponent = f"{rate:.{digits - 1}e}".split("e")
+    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    return f"{mantissa}e{int(exponent)}"
+
+
+def number_text(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}g}"
+
+
+@lru_cache(maxsize=2)
+def _font(bold: bool) -> FT2Font:
+    return get_font(findfont(FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")))
+
+
+@lru_cache(maxsize=4096)
+def _advance(character: str, bold: bool) -> float:
+    """Width of a character in units of the font size."""
+    font = _font(bold)
+    font.set_size(100.0, 72)
+    return float(font.load_char(ord(character)).linearHoriAdvance) / 65536 / 100
+
+
+def width_of(text: str, size: float, *, bold: bool = False) -> float:
+    """Width in inches of one line of text at `size` points."""
+    return sum(_advance(character, bold) for character in text) * size / 72
+
+
+def fit(text: str, room: float, size: float, *, bold: bool = False) -> str:
+    """The text if it fits `room` inches, else cut in the middle: the ends of a label tell labels apart."""
+    text = " ".join(text.split())
+    if width_of(text, size, bold=bold) <= room:
+        return text
+    for keep in range(len(text) - 1, 1, -1):
+        head = keep * 2 // 3
+        cut = f"{text[:head]}…{text[len(text) - (keep - head) :]}"
+        if width_of(cut, size, bold=bold) <= room:
+            return cut
+    return "…"
+
+
+# --- axes ---------------------------------------------------------------------------------------------------------
+
+
+def rate_axis(ax: Axes, low: float, high: float, *, label: str | None = "learning rate") -> None:
+    """A log axis of rates from `low` to `high` with a little air; the two traditional rates are always ticks."""
+    air = 10 ** max(0.04 * math.log10(high / low), 0.06) if high > low else 2.0
+    ax.set_xscale("log")
+    ax.set_xlim(low / air, high * air)
+    ticks = log_ticks(low / air, high * air, most=8)
+    ticks = sorted({*ticks, *(rate for rate in TRADITIONAL if low / air <= rate <= high * air)})
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_major_formatter(FixedFormatter([rate_text(tick) for tick in ticks]))
+    no_minor(ax, x=True)
+    marked = [rate for rate in TRADITIONAL if low / air <= rate <= high * air]
+    ax.plot(
+        marked, [0.0] * len(marked), transform=ax.get_xaxis_transform(), linestyle="", marker="^", markersize=5,
+        color=INK, clip_on=False, zorder=9,
+    )  # fmt: skip
+    if label:
+        ax.set_xlabel(label)
+
+
+def log_ticks(low: float, high: float, *, most: int = 8) -> list[float]:
+    """Round numbers on a log axis: decades, thinned if there are many, halves of them if there are few."""
+    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+    decades = list(range(first, last + 1))
+    if len(decades) >= 3:
+        step = max(1, math.ceil(len(decades) / most))
+        return [float(f"1e{k}") for k in decades if k % step == 0]
+    marks = (1, 2, 5) if math.log10(high / low) > 0.5 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
+    ticks = [float(f"{m}e{k}") for k in range(first - 1, last + 1) for m in marks]
+    return [tick for tick in ticks if low <= tick <= high] or [float(f"{math.sqrt(low * high):.2g}")]
+
+
+def value_axis(ax: Axes, low: float, high: float, *, log: bool, show: tuple[float, float] | None = None) -> None:
+    """The axis of a loss or metric, with plain numbers at the ticks that lie within `show`."""
+    first, last = show or (low, high)
+    ax.set_yscale("log" if log else "linear")
+    ax.set_ylim(low, high)
+    ticks = log_ticks(first, last, most=6) if log else [float(t) for t in MaxNLocator(5).tick_values(first, last)]
+    slack = 1e-9 * abs(last - first)
+    ticks = [tick for tick in ticks if first - slack <= tick <= last + slack]
+    ax.yaxis.set_major_locator(FixedLocator(ticks))
+    ax.yaxis.set_major_formatter(FixedFormatter(tick_texts(ticks)))
+    no_minor(ax, y=True)
+
+
+def plain_axis(ax: Axes, low: float, high: float) -> None:
+    """Round numbers along x."""
+    ticks = [float(t) for t in MaxNLocator(5).tick_values(low, high) if low <= t <= high]
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_major_formatter(FixedFormatter(tick_texts(ticks)))
+    no_minor(ax, x=True)
+
+
+def tick_texts(ticks: Sequence[float]) -> list[str]:
+    """Plain numbers with as many digits as tell neighbours apart."""
+    largest = max((abs(tick) for tick in ticks), default=1.0)
+    plain = [0.0 if abs(tick) < 1e-12 * largest else tick for tick in ticks]
+    for digits in range(3, 17):
+        texts = [f"{float(f'{tick:.{digits}g}'):.15g}" for tick in plain]
+        if len(set(texts)) == len(texts) and all(
+            abs(float(t) - v) <= 1e-3 * largest / len(plain) for t, v in zip(texts, plain, strict=True)
+        ):
+            return texts
+    return [repr(tick) for tick in plain]
+
+
+def no_minor(ax: Axes, *, x: bool = False, y: bool = False) -> None:
+    for axis in [*([ax.xaxis] if x else []), *([ax.yaxis] if y else [])]:
+        axis.set_minor_locator(NullLocator())
+        axis.set_minor_formatter(NullFormatter())
+
+
+def light_grid(ax: Axes) -> None:
+    ax.grid(True, color=PALE, linewidth=0.6)
+    ax.tick_params(length=3, width=0.7)
+
+
+# --- figures ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A figure cut into panels; all lengths in inches, so nothing has to be measured to fit."""
+
+    figure: Figure
+    panels: list[Axes]
+    columns: int
+
+    def bottom_row(self, index: int) -> bool:
+        return index + self.columns >= len(self.panels)
+
+    def left_column(self, index: int) -> bool:
+        return index % self.columns == 0
+
+
+def page(
+    count: int,
+    *,
+    columns: int,
+    panel: tuple[float, float] = (3.3, 2.35),
+    legend: Sequence[Artist] = (),
+    left: float = 0.62,
+    right: float = 0.2,
+    top: float = 0.62,
+    gap: tuple[float, float] = (0.55, 0.36),
+    head: float = 0.5,
+) -> Page:
+    """`count` panels in rows of `columns`. `head` is the room above every panel for its title."""
+    rows = math.ceil(count / columns)
+    width = left + columns * panel[0] + (columns - 1) * gap[0] + right
+    across, down = _legend_grid(legend, width)
+    bottom = 0.55 + 0.19 * down
+    height = top + rows * (head + panel[1]) + (rows - 1) * gap[1] + bottom
+    figure = Figure(figsize=(width, height), dpi=DPI)
+    FigureCanvasAgg(figure)
+    panels = []
+    for index in range(count):
+        row, column = divmod(index, columns)
+        x = left + column * (panel[0] + gap[0])
+        y = height - top - (row + 1) * (head + panel[1]) - row * gap[1]
+        ax = figure.add_axes((x / width, y / height, panel[0] / width, panel[1] / height))
+        light_grid(ax)
+        panels.append(ax)
+    if legend:
+        corner = (0.12 / width, 0.02 / height)
+        figure.legend(
+            handles=list(legend),
+            loc="lower left",
+            bbox_to_anchor=corner,
+            ncols=across,
+            columnspacing=1.4,
+            handlelength=2.2,
+        )
+    return Page(figure=figure, panels=panels, columns=columns)
+
+
+def _legend_grid(handles: Sequence[Artist], width: float) -> tuple[int, int]:
+    """Columns and rows of a legend below a figure `width` inches wide."""
+    if not handles:
+        return 0, 0
+    longest = max(width_of(str(handle.get_label()), 8) for handle in handles) + 0.55
+    across = max(1, min(len(handles), int((width - 0.3) / longest)))
+    return across, math.ceil(len(handles) / across)
+
+
+def columns_for(count: int, widest: int = 4) -> int:
+    """1, 2, 3 or 4 columns: as square as reads well."""
+    return min(widest, 1 if count == 1 else 2 if count <= 4 else 3 if count <= 9 else 4)
+
+
+def heading(figure: Figure, title: str, subtitle: str, *, left: float = 0.2) -> None:
+    """Title and budget line at the top left, cut to the width of the figure."""
+    width, height = figure.get_size_inches()
+    room = width - 2 * left
+    figure.text(left / width, 1 - 0.14 / height, fit(title, room, 12, bold=True), size=12, weight="bold", va="top")
+    for number, line in enumerate(subtitle.split("\n")):
+        y = 1 - (0.39 + 0.165 * number) / height
+        figure.text(left / width, y, fit(line, room, 8.5), size=8.5, color=GREY, va="top")
+
+
+def panel_title(ax: Axes, title: str, facts: str = "", warning: str = "", *, color: str = INK) -> None:
+    """Up to three left-aligned lines above a panel: its name, what was found, what is wrong."""
+    figure = ax.figure
+    assert isinstance(figure, Figure)
+    room = figure.get_size_inches()[0] * ax.get_position().width + 0.1
+    lines = [(title, 9.5, True, color), (facts, 7.8, False, GREY), (warning, 7.8, False, RED)]
+    for number, (text, size, bold, ink) in enumerate(line for line in reversed(lines) if line[0]):
+        ax.annotate(
+            fit(text, room, size, bold=bold),
+            (0, 1),
+            xytext=(0, 4 + 11.5 * number),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            size=size,
+            weight="bold" if bold else "normal",
+            color=ink,
+            annotation_clip=False,
+        )
+
+
+def budget_line(facts: SweepFacts) -> str:
+    seeds = f"{len(facts.seeds)} seed{'s' * (len(facts.seeds) != 1)}"
+    failed = f", {facts.n_failed} failed" if facts.n_failed else ""
+    return f"{facts.budget} · {seeds} · {facts.n_runs} runs, {facts.n_diverged} diverged{failed}"
+
+
+def empty(title: str, subtitle: str) -> Figure:
+    """A figure that only says why there is nothing to see."""
+    figure = Figure(figsize=(6.4, 1.2), dpi=DPI)
+    FigureCanvasAgg(figure)
+    heading(figure, title, subtitle)
+    return figure
+
+
+def rendered(figure: Figure, kind: str) -> bytes:
+    """The figure as the bytes of a png, svg or pdf file; the same bytes for the same figure."""
+    buffer = io.BytesIO()
+    with styled(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is drawn in its place
+        figure.savefig(buffer, format=kind, metadata=METADATA[kind])
+    return buffer.getvalue()

@@ -1,0 +1,415 @@
+"""The U-curve: what each rate costs. A panel per optimizer, the overlay of all, and the overlay aligned at each best.
+
+Diverged runs are red crosses on a rail beyond the worst end of the axis, failed ones hollow squares; finite values
+beyond the axis are triangles at its end. Nothing is dropped, and nothing sets the limits but what can be compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from lrsweep.analysis.facts import OptimizerFacts, RatePoint, SweepFacts
+from lrsweep.plot import style
+from lrsweep.plot.style import GREY, INK, RED, Look
+
+RAIL = 0.13
+"""Share of an axis that the rail takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """The comparable part of an objective axis. `worse_up`: worse values lie higher (losses)."""
+
+    low: float
+    high: float
+    log: bool
+    worse_up: bool
+
+    def beyond(self, value: float) -> bool:
+        """True for a finite value past the worse end."""
+        return math.isfinite(value) and (value > self.high if self.worse_up else value < self.low)
+
+
+def value_range(rows: Iterable[OptimizerFacts], mode: str) -> Range:
+    """From the best value seen to a little past the untrained model, so that one run at 1e30 hides nothing."""
+    rows = list(rows)
+    seen = [run.objective for row in rows for run in row.runs if run.status == "ok" and math.isfinite(run.objective)]
+    start = [row.initial_objective for row in rows if math.isfinite(row.initial_objective)]
+    sign = 1.0 if mode == "min" else -1.0
+    costs = np.array([sign * value for value in seen or start or [0.0, 1.0]])
+    best = float(costs.min())
+    reference = max((sign * value for value in start), default=best)
+    if reference <= best:
+        reference = float(np.quantile(costs, 0.9))
+    log = mode == "min" and best > 0 and reference > 30 * best
+    if log:
+        return Range(low=best / 1.25, high=reference * (reference / best) ** 0.08, log=True, worse_up=True)
+    span = (reference - best) or abs(best) or 1.0
+    worst = min(max(float(costs.max()), reference + 0.05 * span), reference + 0.2 * span)
+    low, high = best - 0.06 * span, worst + 0.03 * span
+    return (
+        Range(low=low, high=high, log=False, worse_up=True)
+        if sign > 0
+        else Range(low=-high, high=-low, log=False, worse_up=False)
+    )
+
+
+def open_axes(ax: Axes, limits: Range) -> None:
+    """Set the objective axis and draw the rail at its worse end."""
+    low, high = (math.log10(limits.low), math.log10(limits.high)) if limits.log else (limits.low, limits.high)
+    room = (high - low) * RAIL / (1 - RAIL)
+    low, high = (low, high + room) if limits.worse_up else (low - room, high)
+    bounds = (10**low, 10**high) if limits.log else (low, high)
+    style.value_axis(ax, *bounds, log=limits.log, show=(limits.low, limits.high))
+    bottom, top = (1 - RAIL, 1.0) if limits.worse_up else (0.0, RAIL)
+    ax.axhspan(*_data_y(ax, bottom, top), color="#F7ECEC", linewidth=0, zorder=0)
+    ax.axhline(_data_y(ax, bottom, top)[0 if limits.worse_up else 1], color="#D9B8B8", linewidth=0.7, zorder=1)
+
+
+def _data_y(ax: Axes, *fractions: float) -> tuple[float, ...]:
+    low, high = ax.get_ylim()
+    if ax.get_yscale() == "log":
+        return tuple(float(low * (high / low) ** fraction) for fraction in fractions)
+    return tuple(float(low + (high - low) * fraction) for fraction in fractions)
+
+
+def _rail_y(limits: Range, share: float) -> float:
+    """Axes fraction of a place on the rail, 0 at its inner and 1 at its outer border."""
+    return 1 - RAIL + RAIL * share if limits.worse_up else RAIL - RAIL * share
+
+
+def rail_label(ax: Axes, limits: Range) -> None:
+    ax.annotate(
+        "diverged", (0, _rail_y(limits, 0.5)), xytext=(-5, 0), xycoords="axes fraction", textcoords="offset points",
+        size=7, color=RED, ha="right", va="center", annotation_clip=False,
+    )  # fmt: skip
+
+
+def _end_y(limits: Range) -> float:
+    return 1 - RAIL - 0.035 if limits.worse_up else RAIL + 0.035
+
+
+def _spread(row: OptimizerFacts) -> float:
+    """Factor between neighbouring crosses of one rate, so that each seed shows."""
+    rates = [point.lr for point in row.rates]
+    spacing = min((b / a for a, b in zip(rates, rates[1:], strict=False)), default=3.0)
+    return float(spacing ** min(0.22, 0.7 / max(row.n_seeds, 1)))
+
+
+def draw_rail(ax: Axes, row: OptimizerFacts, limits: Range) -> None:
+    """Crosses for diverged runs, hollow squares for failed ones, triangles for finite values beyond the axis."""
+    seeds = sorted({run.seed for run in row.runs})
+    place = {seed: index - (len(seeds) - 1) / 2 for index, seed in enumerate(seeds)}
+    spread, blend = _spread(row), ax.get_xaxis_transform()
+    size = 30 if row.n_seeds <= 5 else 16
+    any_failed = any(run.status == "failed" for run in row.runs)
+    diverged = [run.lr * spread ** place[run.seed] for run in row.runs if run.status == "diverged"]
+    failed = [run.lr * spread ** place[run.seed] for run in row.runs if run.status == "failed"]
+    beyond = [run.lr for run in row.runs if run.status == "ok" and limits.beyond(run.objective)]
+    if diverged:
+        y = _rail_y(limits, 0.7 if any_failed else 0.5)
+        ax.scatter(
+            diverged, [y] * len(diverged), s=size, marker="x", color=RED, linewidth=1.3, transform=blend, zorder=6
+        )
+    if failed:
+        y = _rail_y(limits, 0.25)
+        ax.scatter(
+            failed, [y] * len(failed), s=size * 0.6, marker="s", facecolor="none", edgecolor=INK, linewidth=0.9,
+            transform=blend, zorder=6,
+        )  # fmt: skip
+    if beyond:
+        marker = "^" if limits.worse_up else "v"
+        ax.scatter(beyond, [_end_y(limits)] * len(beyond), s=22, marker=marker, color=GREY, transform=blend, zorder=6)
+
+
+def draw_median(
+    ax: Axes, rates: Sequence[float], values: Sequence[float], looks: Look, limits: Range, *, size: float = 4
+) -> None:
+    """The median line; where it leaves for the rail, a dotted arm goes up to it."""
+    edge = limits.high if limits.worse_up else limits.low
+    x, y = np.asarray(rates), np.asarray(values, dtype=float)
+    inside = np.isfinite(y) & ~np.array([limits.beyond(value) for value in y])
+    shown = np.where(inside, y, np.nan)
+    ax.plot(
+        x, shown, color=looks.color, linestyle=looks.line, marker=looks.marker, markersize=size, linewidth=1.6, zorder=4
+    )
+    for i in range(len(x) - 1):
+        if inside[i] != inside[i + 1] and not (np.isnan(y[i]) or np.isnan(y[i + 1])):
+            ends = (y[i], edge) if inside[i] else (edge, y[i + 1])
+            ax.plot(x[i : i + 2], ends, color=looks.color, linestyle=(0, (1, 1.5)), linewidth=1.3, zorder=3)
+
+
+def _band(ax: Axes, points: Sequence[RatePoint], color: str, limits: Range) -> None:
+    """Range over the seeds; a diverged seed takes it to the end of the axis."""
+    edge = limits.high if limits.worse_up else limits.low
+    best = np.array([point.best for point in points])
+    worst = np.array([edge if point.n_diverged or limits.beyond(point.worst) else point.worst for point in points])
+    known = np.isfinite(best) & np.isfinite(worst)
+    ax.fill_between(
+        [point.lr for point in points], best, worst, where=known, color=color, alpha=0.16, linewidth=0, zorder=2
+    )
+
+
+def draw_row(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range) -> None:
+    """One optimizer: dots, median, band, rail, basin, and the rates that matter."""
+    open_axes(ax, limits)
+    rates = [point.lr for point in row.rates]
+    if row.trained and math.isfinite(row.basin.low):
+        ax.axvspan(row.basin.low, row.basin.high, color=looks.color, alpha=0.15, linewidth=0, zorder=0)
+    if math.isfinite(row.initial_objective):
+        ax.axhline(row.initial_objective, color=GREY, linestyle=(0, (5, 3)), linewidth=1.0, zorder=1)
+    if math.isfinite(row.default.lr) and rates[0] / 1.5 <= row.default.lr <= rates[-1] * 1.5:
+        ax.axvline(row.default.lr, color=INK, linestyle=(0, (7, 2, 1, 2)), linewidth=0.9, zorder=1)
+    if row.n_seeds > 1:
+        _band(ax, row.rates, looks.color, limits)
+    dots = [run for run in row.runs if run.status == "ok" and math.isfinite(run.objective)]
+    dots = [run for run in dots if not limits.beyond(run.objective)]
+    size = 11 if len(row.runs) <= 300 else 5
+    ax.scatter(
+        [run.lr for run in dots],
+        [run.objective for run in dots],
+        s=size,
+        color=looks.color,
+        alpha=0.55,
+        linewidth=0,
+        zorder=3,
+    )
+    draw_median(ax, rates, [point.objective for point in row.rates], looks, limits, size=3.6 if len(rates) <= 30 else 2)
+    draw_rail(ax, row, limits)
+    _marks(ax, row, looks, limits)
+
+
+def _marks(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range) -> None:
+    """A star at the best rate, a ring around the recommended one."""
+    at = {point.lr: point.objective for point in row.rates}
+    chosen = at.get(row.recommended_lr, math.nan)
+    if math.isfinite(chosen) and not limits.beyond(chosen):
+        ax.scatter(
+            [row.recommended_lr], [chosen], s=130, marker="o", facecolor="none", edgecolor=INK, linewidth=1.2, zorder=7
+        )
+    if math.isfinite(row.best_objective) and math.isfinite(row.best_lr.value):
+        ax.scatter(
+            [row.best_lr.value], [row.best_objective], s=95, marker="*", color=looks.color, edgecolor=INK,
+            linewidth=0.7, zorder=8,
+        )  # fmt: skip
+
+
+def warning_line(row: OptimizerFacts) -> str:
+    """The one thing to know before reading the panel: why there is no U, or why its ends are not to be trusted."""
+    if row.n_failed == row.n_runs:
+        return "every run failed"
+    if row.n_ok == 0:
+        return "every run diverged: no U; try smaller rates"
+    if not row.trained:
+        return "no rate beat the untrained model: no U"
+    if row.edge_side:
+        side = {"low": "the low end", "high": "the high end"}.get(row.edge_side, "both ends")
+        return f"best at {side} of the grid: widen"
+    if 2 * row.n_diverged > row.n_runs:
+        return "more than half of the runs diverged: shift the grid down"
+    if len(row.basin.rates) < 3:
+        return f"only {len(row.basin.rates)} grid point{'s' * (len(row.basin.rates) != 1)} in the basin: refine"
+    return ""
+
+
+def facts_line(row: OptimizerFacts) -> str:
+    if not row.trained:
+        return f"{row.n_diverged} of {row.n_runs} runs diverged"
+    at_least = "≥ " if row.basin.censored else ""
+    parts = [
+        f"best {style.rate_text(row.best_lr.value)}",
+        f"good {style.rate_text(row.basin.low, 2)} to {style.rate_text(row.basin.high, 2)} "
+        f"({at_least}{row.basin.decades:.1f} decades)",
+        f"S {style.number_text(row.sensitivity.whole.value, 2)}",
+    ]
+    return " · ".join(parts)
+
+
+def title_key(ax: Axes, looks: Look) -> None:
+    """Line and marker of the curve at the right of the panel title, so the overlay needs no legend of its own."""
+    ax.plot(
+        [0.91, 0.955, 1.0], [1.17] * 3, color=looks.color, linestyle=looks.line, linewidth=1.6, marker=looks.marker,
+        markersize=4.5, markevery=[1], transform=ax.transAxes, clip_on=False,
+    )  # fmt: skip
+
+
+def u_curve(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
+    """A panel per row of the summary, and last the overlay of all."""
+    rows = facts.rows
+    count = len(rows) + (len(rows) > 1)
+    columns = style.columns_for(count)
+    common = value_range(rows, facts.mode)
+    page = style.page(
+        count, columns=columns, panel=(5.6, 3.4) if count == 1 else (3.3, 2.35), legend=legend(rows, common)
+    )
+    style.heading(page.figure, f"{facts.name}: {objective_text(facts)} by learning rate", style.budget_line(facts))
+    own = _scales_differ(rows)
+    low = min((row.rates[0].lr for row in rows if row.rates), default=1e-6)
+    high = max((row.rates[-1].lr for row in rows if row.rates), default=1.0)
+    for index, (row, ax) in enumerate(zip(rows, page.panels, strict=False)):
+        draw_row(ax, row, looks[index], value_range([row], facts.mode) if own else common)
+        style.rate_axis(ax, low, high, label="learning rate" if page.bottom_row(index) else None)
+        style.panel_title(ax, row.title, facts_line(row), warning_line(row))
+        title_key(ax, looks[index])
+        if page.left_column(index):
+            ax.set_ylabel(axis_text(facts))
+            rail_label(ax, common)
+    if len(rows) > 1:
+        draw_overlay(page.panels[-1], facts, looks, common)
+        style.rate_axis(page.panels[-1], low, high)
+        style.panel_title(page.panels[-1], "all of them", "medians over seeds")
+    return page.figure
+
+
+def by_optimizer(facts: SweepFacts) -> Figure:
+    """A panel per optimizer with a median curve per axis value, dark to light; for sweeps with many axis values."""
+    labels = list(dict.fromkeys(row.optimizer for row in facts.rows))
+    page = style.page(
+        len(labels), columns=style.columns_for(len(labels)), panel=(5.6, 3.4) if len(labels) == 1 else (3.3, 2.35)
+    )
+    style.heading(page.figure, f"{facts.name}: {objective_text(facts)} by learning rate", style.budget_line(facts))
+    common, colors = value_range(facts.rows, facts.mode), style.rate_colormap()
+    rates = [point.lr for row in facts.rows for point in row.rates] or [1e-6, 1.0]
+    for index, (label, ax) in enumerate(zip(labels, page.panels, strict=True)):
+        rows = tuple(row for row in facts.rows if row.optimizer == label)
+        shades = [to_hex(colors(number / max(len(rows) - 1, 1))) for number in range(len(rows))]
+        looks = [
+            Look(color=color, line="-", marker=style.MARKERS[n % len(style.MARKERS)]) for n, color in enumerate(shades)
+        ]
+        draw_overlay(ax, replace(facts, rows=rows, against_adam=()), looks, common)
+        style.rate_axis(ax, min(rates), max(rates), label="learning rate" if page.bottom_row(index) else None)
+        ends = [", ".join(f"{name}={text}" for name, text in row.axes.items()) for row in (rows[0], rows[-1])]
+        style.panel_title(ax, label, f"medians, {len(rows)} curves", f"dark: {ends[0]} · light: {ends[1]}")
+        if page.left_column(index):
+            ax.set_ylabel(axis_text(facts))
+            rail_label(ax, common)
+    return page.figure
+
+
+def _scales_differ(rows: Sequence[OptimizerFacts]) -> bool:
+    """Rows whose untrained losses lie apart (an axis that changes the task) get their own objective axes."""
+    start = [row.initial_objective for row in rows if math.isfinite(row.initial_objective)]
+    best = [row.best_objective for row in rows if math.isfinite(row.best_objective)]
+    if not start or not best:
+        return False
+    return abs(max(start) - min(start)) > 0.5 * min(abs(s - min(best)) or 1.0 for s in start)
+
+
+def draw_overlay(ax: Axes, facts: SweepFacts, looks: Sequence[Look], limits: Range) -> None:
+    open_axes(ax, limits)
+    for index, (row, one) in enumerate(zip(facts.rows, looks, strict=True)):
+        draw_median(ax, [p.lr for p in row.rates], [p.objective for p in row.rates], one, limits, size=4)
+        _overlay_rail(ax, row, one, _rail_y(limits, (index + 1) / (len(looks) + 1)))
+    start = [row.initial_objective for row in facts.rows if math.isfinite(row.initial_objective)]
+    if start:
+        ax.axhline(float(np.median(start)), color=GREY, linestyle=(0, (5, 3)), linewidth=1.0, zorder=1)
+    for against in facts.against_adam[:1]:
+        level = against.adam_objective
+        if math.isfinite(level) and not limits.beyond(level):
+            ax.axhline(level, color=INK, linestyle=(0, (1, 2)), linewidth=1.1, zorder=1)
+            text = f"{facts.adam} at its default {style.rate_text(against.adam_lr)}"
+            ax.annotate(
+                text,
+                (0, level),
+                xytext=(3, 2.5),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                size=7,
+            )
+
+
+def _overlay_rail(ax: Axes, row: OptimizerFacts, looks: Look, y: float) -> None:
+    """At the curve's own height: one cross per rate at which half or more of the seeds diverged, in the colour of the curve."""
+    rates = [
+        point.lr for point in row.rates if point.n_diverged and 2 * point.n_diverged >= point.n_ok + point.n_diverged
+    ]
+    ax.scatter(
+        rates,
+        [y] * len(rates),
+        s=18,
+        marker="x",
+        color=looks.color,
+        linewidth=1.2,
+        transform=ax.get_xaxis_transform(),
+        zorder=6,
+    )
+
+
+def objective_text(facts: SweepFacts) -> str:
+    at = {"final": "at the end", "best": "at its best", "mean": "mean over the run"}.get(
+        facts.at, f"mean of the last {facts.at.removeprefix('last_')} rows"
+    )
+    return f"{facts.metric} {at}"
+
+
+def axis_text(facts: SweepFacts) -> str:
+    return f"{facts.metric} ({facts.at.replace('_', ' ')})"
+
+
+def legend(rows: Sequence[OptimizerFacts], limits: Range) -> list[Artist]:
+    statuses = {run.status for row in rows for run in row.runs}
+    beyond = any(limits.beyond(run.objective) for row in rows for run in row.runs if run.status == "ok")
+    handles: list[Artist] = [
+        Line2D([], [], color=GREY, marker="o", markersize=3.4, linestyle="", label="one seed"),
+        Line2D([], [], color=GREY, linewidth=1.6, marker="o", markersize=4, label="median over seeds"),
+        Patch(color=GREY, alpha=0.3, linewidth=0, label="range over seeds"),
+        Line2D([], [], color=GREY, linestyle=(0, (5, 3)), linewidth=1, label="untrained model"),
+        Patch(color=GREY, alpha=0.14, linewidth=0, label="basin: within 5 % of the gain"),
+        Line2D(
+            [], [], color=GREY, marker="*", markersize=10, markeredgecolor=INK, linestyle="", label="best of the grid"
+        ),
+        Line2D(
+            [],
+            [],
+            markerfacecolor="none",
+            markeredgecolor=INK,
+            marker="o",
+            markersize=10,
+            linestyle="",
+            label="recommended",
+        ),
+        Line2D([], [], color=INK, linestyle=(0, (7, 2, 1, 2)), linewidth=0.9, label="torch's default rate"),
+    ]
+    handles.append(
+        Line2D([], [], color=INK, marker="^", markersize=5, linestyle="", label="0.01 and 0.1, the usual first tries")
+    )
+    if "diverged" in statuses:
+        handles.append(
+            Line2D([], [], color=RED, marker="x", markersize=5.5, linestyle="", label="diverged (a cross a run)")
+        )
+    if "failed" in statuses:
+        handles.append(
+            Line2D(
+                [],
+                [],
+                markerfacecolor="none",
+                markeredgecolor=INK,
+                marker="s",
+                markersize=5,
+                linestyle="",
+                label="failed",
+            )
+        )
+    if beyond:
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=GREY,
+                marker="^" if limits.worse_up else "v",
+                markersize=5,
+                linestyle="",
+                label="finite, beyond the axis",
+            )
+        )
+    return handles

@@ -1,0 +1,133 @@
+"""report.html: one file that answers first, shows then, and prints every rule it used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lrsweep import plot, report_tables, storage, tables
+from lrsweep.analysis.facts import SweepFacts
+from lrsweep.plot.style import rate_text
+from lrsweep.report_html import bullets, folded, page, paragraph, picture, section
+from lrsweep.report_rules import RULES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAME = "report.html"
+
+
+def write(folder: Path | str, *, formats: Sequence[str] = ()) -> Path:
+    """Write `report.html` into the folder of a sweep, from its files alone, and return its path.
+
+    `formats` (png, svg, pdf) also saves the pictures beside it, each drawn once for both. The same files give the
+    same bytes. Raises UsageError for a folder without a sweep, StorageError.
+    """
+    folder = Path(folder)
+    tables.ensure(folder)
+    sweep = plot.load(folder)
+    drawn = []
+    for number, one in enumerate(plot.pictures(sweep)):
+        for _ in plot.save(one, folder, formats):
+            pass
+        drawn.append(picture(number, plot.svg(one), one.alt, one.caption))
+    text = html(sweep.facts, drawn, tables.read_runs(folder), (folder / tables.SPEC).read_text(encoding="utf-8"))
+    storage.replace(folder / NAME, text)
+    return folder / NAME
+
+
+def html(facts: SweepFacts, pictures: Sequence[str], runs: pd.DataFrame, spec: str) -> str:
+    """The report as text. `pictures` are figures as `report_html.picture` makes them."""
+    body = [
+        f"<header>{_title(facts)}</header>",
+        _contents(),
+        section("verdict", "The answer", *_verdict(facts)),
+        section("numbers", "The numbers", *_numbers(facts)),
+        section("pictures", "Pictures", *pictures),
+        section("diagnosis", "Diagnosis", *_diagnosis(facts, runs)),
+        section("comparisons", "Comparisons", *_comparisons(facts)),
+        section("setting", "What was run", *_setting(facts, spec)),
+        section("rules", "Rules behind the numbers", *_rules()),
+    ]
+    return page(f"{facts.name}: learning-rate sensitivity", body)
+
+
+def _title(facts: SweepFacts) -> str:
+    counts = f"{facts.n_runs} runs, {facts.n_diverged} diverged, {facts.n_failed} failed"
+    seeds = f"{len(facts.seeds)} seed{'s' * (len(facts.seeds) != 1)}"
+    return (
+        f"<h1>{escape(facts.name)}: learning-rate sensitivity</h1>"
+        f'<p class="budget">{escape(facts.budget)} · {seeds} · {counts}</p>'
+    )
+
+
+def _contents() -> str:
+    names = {
+        "numbers": "numbers", "pictures": "pictures", "diagnosis": "diagnosis", "comparisons": "comparisons",
+        "setting": "what was run", "rules": "rules",
+    }  # fmt: skip
+    links = "".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in names.items())
+    return f'<nav aria-label="contents">{links}</nav>'
+
+
+def _verdict(facts: SweepFacts) -> Iterable[str]:
+    yield paragraph(facts.headline, "verdict")
+    if len(facts.rows) > 1:
+        yield bullets(row.sentence for row in facts.rows)
+    for row in facts.rows:
+        if row.trained and len(facts.rows) == 1:
+            yield paragraph(f"Recommended: {rate_text(row.recommended_lr)}. {row.recommended_reason}")
+    if facts.warnings:
+        yield "<h3>Before you believe it</h3>" + bullets((w.text for w in facts.warnings), "warnings")
+
+
+def _numbers(facts: SweepFacts) -> Iterable[str]:
+    sizes = " or ".join(str(n) for n in sorted({row.n_seeds for row in facts.rows}))
+    better = "smaller" if facts.mode == "min" else "larger"
+    yield paragraph(
+        f"Objective: {facts.metric} ({facts.at.replace('_', ' ')}), {better} is better. Each best rate is the best of the "
+        f"grid rates tried on this budget. Brackets are 95 % intervals over {sizes or 'no'} seeds, ≥ is a lower bound: "
+        f"the grid ended first. Column heads sort."
+    )
+    yield from report_tables.numbers(facts)
+    for row in facts.rows:
+        yield folded(f"{row.title}: every rate", report_tables.rates(row))
+
+
+def _diagnosis(facts: SweepFacts, runs: pd.DataFrame) -> Iterable[str]:
+    yield report_tables.diagnoses(facts)
+    yield report_tables.failures(runs)
+    for row in facts.rows:
+        yield folded(f"{row.title}: diagnosis by rate", report_tables.diagnosis_by_rate(row))
+
+
+def _comparisons(facts: SweepFacts) -> Iterable[str]:
+    if facts.against_adam:
+        yield report_tables.against_adam(facts)
+    yield report_tables.ratios(facts)
+    yield report_tables.drifts(facts)
+    yield bullets(facts.notes)
+
+
+def _setting(facts: SweepFacts, spec: str) -> Iterable[str]:
+    yield paragraph(_chosen_on(facts.metric))
+    yield "<h3>The resolved spec</h3>"
+    yield f'<pre tabindex="0"><code>{escape(spec)}</code></pre>'
+
+
+def _chosen_on(metric: str) -> str:
+    split = {"train": "training", "val": "validation"}.get(metric.split("_")[0], "")
+    where = f"the {split} split" if split else "no split by name"
+    return (
+        f"Every rate in this report was chosen by `{metric}`, measured on {where}. A test split never chooses anything: "
+        f"its numbers stand in runs.csv (final_test_*) for those who report them."
+    )
+
+
+def _rules() -> Iterable[str]:
+    yield "<dl>"
+    for name, text, source in RULES:
+        yield f"<dt>{escape(name)}</dt><dd>{escape(text)} <small>[{escape(source)}]</small></dd>"
+    yield "</dl>"
