@@ -247,9 +247,13 @@ def misfit(name: str, shapes: Shapes) -> str | None:
     if shapes.num_outputs is None:
         return "the number of outputs cannot be read off the targets; state it: Task(notes={'num_outputs': ...})"
     if name == "transformer":
-        return None if shapes.tokens else "it reads tokens (whole numbers), but the task's inputs are real numbers"
+        if not shapes.tokens:
+            return "it reads tokens (whole numbers), but the task's inputs are real numbers"
+        return (
+            None if len(shapes.in_shape) == 1 else f"it reads rows of tokens, not examples of shape {shapes.in_shape}"
+        )
     if shapes.tokens:
-        return "it reads real numbers, but the task's inputs are tokens; use transformer"
+        return "it reads real numbers, but the task's inputs are whole numbers (tokens); only transformer reads those"
     return _no_image(shapes.in_shape) if name == "cnn" else None
 
 

@@ -129,6 +129,25 @@ def _check_functions(task: Task) -> None:
             raise UsageError(f"Task: metric {name!r} is a {type(metric).__name__}, not a function")
 
 
+def describe(task: Task) -> str:
+    """One line for users: the split sizes, and what the task knows about itself.
+
+    `1077 train, 360 val, 360 test; classification, 10 outputs; inputs standardised`.
+    """
+    notes = task.notes
+    parts = [f"{notes['train']} train, {notes['val']} val, {notes['test'] or 'no'} test"]
+    if "kind" in notes:
+        inferred = " (inferred from the target)" if notes.get("inferred") else ""
+        outputs = f", {notes['num_outputs']} outputs" if "num_outputs" in notes else ""
+        parts.append(f"{notes['kind']}{inferred}{outputs}")
+    if "scale" in notes:
+        both = " and target" if notes.get("target_scale") == "standard" else ""
+        parts.append(f"inputs{both} standardised" if notes["scale"] == "standard" else "inputs not scaled")
+    if "baselines" in notes:
+        parts.append(", ".join(f"{name} baseline {value:.3f}" for name, value in notes["baselines"].items()))
+    return "; ".join(parts)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shapes:
     """What a model builder needs to know: the shape of one example, how many outputs, and whether inputs are tokens."""
@@ -145,29 +164,38 @@ def shapes_of(task: Task) -> Shapes:
     real one its last dimension. None where it cannot be known: a model without inputs, examples that are no tuples of
     tensors.
     """
-    first, targets = _example(task)
+    first = _first_input(task)
     in_shape = task.notes.get("in_shape", None if first is None else tuple(first.shape))
-    outputs = task.notes.get("num_outputs", _outputs(targets))
+    outputs = task.notes["num_outputs"] if "num_outputs" in task.notes else _outputs(_targets(task))
     tokens = first is not None and not first.is_floating_point() and not first.is_complex()
     return Shapes(in_shape=None if in_shape is None else tuple(in_shape), num_outputs=outputs, tokens=tokens)
 
 
-def _example(task: Task) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
-    """The first input of one training example, and the targets there are."""
+def _first_input(task: Task) -> torch.Tensor | None:
     if isinstance(task.train, tuple):
-        first = task.train[0][0] if len(task.train) > 1 else None
-        return first, [split[-1] for split in (task.train, task.val) if isinstance(split, tuple)]
+        return task.train[0][0] if len(task.train) > 1 else None
     item = task.train[0]
-    if not isinstance(item, (tuple, list)) or len(item) < 2 or not isinstance(item[0], torch.Tensor):
-        return None, []
-    try:
-        target = torch.as_tensor(item[-1])
-    except (TypeError, ValueError, RuntimeError):
-        return item[0], []
-    if target.is_floating_point():
-        return item[0], [target.unsqueeze(0)]
-    datasets = [split for split in (task.train, task.val) if not isinstance(split, tuple)]
-    return item[0], [torch.stack([torch.as_tensor(split[i][-1]) for i in range(rows(split))]) for split in datasets]
+    return item[0] if _is_pair(item) else None
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, (tuple, list)) and len(item) > 1 and isinstance(item[0], torch.Tensor)
+
+
+def _targets(task: Task) -> list[torch.Tensor]:
+    """The targets of train and val, or as much of them as tells how many outputs there are."""
+    splits = (task.train, task.val)
+    found = [split[-1] for split in splits if isinstance(split, tuple)]
+    for split in splits:
+        if isinstance(split, tuple) or not _is_pair(split[0]):
+            continue
+        try:
+            first = torch.as_tensor(split[0][-1]).unsqueeze(0)
+        except (TypeError, ValueError, RuntimeError):
+            continue
+        real = first.is_floating_point()
+        found.append(first if real else torch.stack([torch.as_tensor(split[i][-1]) for i in range(rows(split))]))
+    return found
 
 
 def _outputs(targets: list[torch.Tensor]) -> int | None:
@@ -184,8 +212,8 @@ def cross_entropy(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def accuracy(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Share of examples whose largest output is the target; a row with a NaN counts by torch's argmax."""
-    return (output.argmax(-1) == target).to(output.dtype).mean()
+    """Share of examples whose largest output is the target, in float32 at least: bfloat16 holds only 8 bits of it."""
+    return (output.argmax(-1) == target).to(torch.promote_types(output.dtype, torch.float32)).mean()
 
 
 def mse(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

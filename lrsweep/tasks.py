@@ -9,9 +9,9 @@ from lrsweep.files import csv, npz
 from lrsweep.language import char_lm
 from lrsweep.synthetic import blobs, moons, quadratic, regression, spirals
 from lrsweep.tabular import breast_cancer, diabetes, digits, iris, wine
-from lrsweep.task import Shapes, Task, shapes_of
+from lrsweep.task import Shapes, Task, describe, shapes_of
 
-__all__ = ["DEFAULT_MODELS", "TASKS", "Shapes", "Task", "shapes_of"]
+__all__ = ["DEFAULT_MODELS", "METRICS", "TASKS", "Shapes", "Task", "describe", "shapes_of"]
 
 TASKS: dict[str, Callable[..., Task]] = {
     "digits": digits,
@@ -27,6 +27,14 @@ TASKS: dict[str, Callable[..., Task]] = {
     "char_lm": char_lm,
     "csv": csv,
     "npz": npz,
+}
+
+# The metrics of each task, known without its data. Those of `csv` and `npz` depend on the file.
+METRICS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("digits", "breast_cancer", "wine", "iris", "blobs", "moons", "spirals"), ("accuracy",)),
+    **dict.fromkeys(("diabetes", "regression"), ("mse",)),
+    "quadratic": (),
+    "char_lm": ("perplexity",),
 }
 
 # `quadratic` is absent: its weights are its model.

@@ -232,4 +232,5 @@ def test_every_model_trains_on_every_task_or_says_why_not(name):
 
 def test_a_task_without_inputs_needs_its_own_model():
     assert "brings its own model" in misfit("mlp", shapes_of(TASKS["quadratic"]()))
+    assert "rows of tokens" in misfit("transformer", Shapes(in_shape=(8, 8), num_outputs=3, tokens=True))
     assert "num_outputs" in misfit("mlp", Shapes(in_shape=(2,), num_outputs=None, tokens=False))
