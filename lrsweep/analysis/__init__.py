@@ -13,9 +13,10 @@ import pandas as pd
 from lrsweep.analysis import advice, summary
 from lrsweep.analysis.baseline import adam_label, against_adam
 from lrsweep.analysis.cells import Cell, Frames, Setup, Track, cells_of, setup_of, tracks_of
-from lrsweep.analysis.drift import axis_drifts, budget_drift, rate_ratios
+from lrsweep.analysis.drift import axis_drifts, best_lrs, budget_drift, rate_ratios
 from lrsweep.analysis.facts import Drift, SweepFacts
 from lrsweep.analysis.rows import middle_of, row_of
+from lrsweep.analysis.stats import resampled_medians
 from lrsweep.analysis.summary import summary_frame
 from lrsweep.analysis.targets import target_of, times
 from lrsweep.objective import uncost
@@ -53,10 +54,11 @@ def facts_of(runs: pd.DataFrame, tracks: Mapping[str, Track], setup: Setup) -> S
     cells = cells_of(runs, tracks, setup)
     middles = [middle_of(cell) for cell in cells]
     target = target_of([middle.start for middle in middles], [middle.least for middle in middles])
-    rows = tuple(
-        row_of(cell, middle, times(cell, tracks, target, setup.mode), target, setup)
-        for cell, middle in zip(cells, middles, strict=True)
-    )
+    rows, drawn_bests = [], []
+    for cell, middle in zip(cells, middles, strict=True):
+        drawn = resampled_medians(cell.cost)
+        drawn_bests.append(best_lrs(cell.lrs, drawn))
+        rows.append(row_of(cell, middle, drawn, times(cell, tracks, target, setup.mode), target, setup))
     drifts = _drifts(cells, tracks, setup)
     facts = SweepFacts(
         name=setup.name,
@@ -70,11 +72,11 @@ def facts_of(runs: pd.DataFrame, tracks: Mapping[str, Track], setup: Setup) -> S
         n_failed=int((runs["status"] == "failed").sum()),
         seeds=tuple(int(seed) for seed in np.unique(runs["seed"].to_numpy(dtype=np.int64))),
         target=uncost(target, setup.mode),
-        rows=rows,
+        rows=tuple(rows),
         drifts=drifts,
         adam=adam_label(setup),
         against_adam=against_adam(cells, setup),
-        ratios=tuple(rate_ratios(cells)),
+        ratios=tuple(rate_ratios(cells, drawn_bests)),
         headline=advice.headline(rows, setup.budget),
         notes=advice.notes_of(rows, drifts, setup.mode, setup.metric, setup.decay),
         warnings=(),

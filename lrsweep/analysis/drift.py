@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lrsweep.analysis.cells import Cell, Setup, Track, value_at
-from lrsweep.analysis.facts import Drift, Estimate, RateRatio
+from lrsweep.analysis.facts import Drift, RateRatio
 from lrsweep.analysis.stats import Floats, bootstrapped, medians, resampled_medians
 from lrsweep.objective import cost
 
@@ -104,10 +104,7 @@ def _along(cells: Sequence[Cell], axis: str) -> Drift | None:
     if len(ranked) < 2 or len(ranked) < len(cells):
         return None
     seeds = [seed for seed in cells[0].seeds if all(seed in cell.seeds for cell in cells)]
-    tables = []
-    for _, i in ranked:
-        columns = [cells[i].seeds.index(seed) for seed in seeds]
-        tables.append((cells[i].lrs, cells[i].cost[:, columns]))
+    tables = [(cells[i].lrs, costs_of(cells[i], seeds)) for _, i in ranked]
     fixed = {name: value for name, value in cells[0].axes.items() if name != axis}
     return _drift(cells[0], axis, fixed, [value for value, _ in ranked], tables, from_rows=False)
 
@@ -146,21 +143,29 @@ def _drift(
     )
 
 
-def rate_ratios(cells: Sequence[Cell]) -> list[RateRatio]:
-    """Best rate of every optimizer over that of the first one, on the same axis values and seeds."""
-    groups: dict[tuple[str, ...], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(tuple(cell.axes.values()), []).append(cell)
+def rate_ratios(cells: Sequence[Cell], drawn: Sequence[Floats]) -> list[RateRatio]:
+    """Best rate of every optimizer over that of the first one, on the same axis values and seeds.
+
+    `drawn` holds the best rate (B,) of every bootstrap draw of each cell's seeds.
+    """
+    groups: dict[tuple[str, ...], list[tuple[Cell, Floats]]] = {}
+    for cell, bests in zip(cells, drawn, strict=True):
+        groups.setdefault(tuple(cell.axes.values()), []).append((cell, bests))
     return [_ratio(first, other) for first, *others in groups.values() for other in others]
 
 
-def _ratio(first: Cell, other: Cell) -> RateRatio:
-    seeds = [seed for seed in first.seeds if seed in other.seeds]
-    pair = [(cell.lrs, cell.cost[:, [cell.seeds.index(seed) for seed in seeds]]) for cell in (other, first)]
-    top, bottom = (float(best_lrs(cell.lrs, medians(cell.cost))) for cell in (other, first))
-    spread = np.empty(0)
-    if len(seeds) > 1:
-        above, below = (best_lrs(lrs, resampled_medians(costs)) for lrs, costs in pair)
-        spread = above / below
-    ratio: Estimate = bootstrapped(top / bottom, spread, len(seeds))
-    return RateRatio(optimizer=other.optimizer, reference=first.optimizer, axes=dict(other.axes), ratio=ratio)
+def _ratio(first: tuple[Cell, Floats], other: tuple[Cell, Floats]) -> RateRatio:
+    (below, bests_below), (above, bests_above) = first, other
+    seeds = [seed for seed in below.seeds if seed in above.seeds]
+    if below.seeds != above.seeds:  # draws of the seeds they share
+        bests_below, bests_above = (
+            best_lrs(cell.lrs, resampled_medians(costs_of(cell, seeds))) for cell in (below, above)
+        )
+    top, bottom = (float(best_lrs(cell.lrs, medians(cell.cost))) for cell in (above, below))
+    ratio = bootstrapped(top / bottom, bests_above / bests_below, len(seeds))
+    return RateRatio(optimizer=above.optimizer, reference=below.optimizer, axes=dict(above.axes), ratio=ratio)
+
+
+def costs_of(cell: Cell, seeds: Sequence[int]) -> Floats:
+    """The columns (R, len(seeds)) of a cell's costs."""
+    return cell.cost[:, [cell.seeds.index(seed) for seed in seeds]]

@@ -41,9 +41,10 @@ def middle_of(cell: Cell) -> Middle:
     return Middle(m=m, start=cell.start, best=best_rate(m))
 
 
-def row_of(cell: Cell, middle: Middle, time: Floats, target: float, setup: Setup) -> OptimizerFacts:
-    """`time` (R, S) is the time to `target` (a cost) of every run."""
-    drawn = resampled_medians(cell.cost)
+def row_of(
+    cell: Cell, middle: Middle, drawn: Floats, time: Floats, target: float, setup: Setup
+) -> OptimizerFacts:
+    """`drawn` (B, R) are the medians of every bootstrap draw, `time` (R, S) is the time to `target` (a cost)."""
     starts = resampled_medians(cell.initial[None])[:, 0]
     seeds, m, l0, best, mode = len(cell.seeds), middle.m, middle.start, middle.best, setup.mode
     found = basin(cell.lrs, m, l0, mode)

@@ -18,6 +18,7 @@ from lrsweep.analysis.facts import Estimate
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
+Counts: TypeAlias = npt.NDArray[np.int16]
 Ints: TypeAlias = npt.NDArray[np.intp]
 
 ENUMERATED = 6
@@ -49,7 +50,7 @@ def halfway(low: Floats, high: Floats) -> Floats:
 
 
 @functools.cache
-def resamples(n: int) -> tuple[npt.NDArray[np.int32], Ints]:
+def resamples(n: int) -> tuple[Counts, Ints]:
     """Bootstrap draws of n seeds: (how often each seed is in each draw (n, B), how often each draw counts (B,)).
 
     For n <= 6 the draws are the distinct multisets, with their multiplicity among the n^n ordered draws.
@@ -62,8 +63,8 @@ def resamples(n: int) -> tuple[npt.NDArray[np.int32], Ints]:
     return _counts(np.array(draws, dtype=np.intp).reshape(len(draws), n), n), np.array(orders, dtype=np.intp)
 
 
-def _counts(index: Ints, n: int) -> npt.NDArray[np.int32]:
-    counts = np.zeros((n, len(index)), dtype=np.int32)
+def _counts(index: Ints, n: int) -> Counts:
+    counts = np.zeros((n, len(index)), dtype=np.int16)
     for seed in range(n):
         counts[seed] = (index == seed).sum(axis=1)
     return counts
@@ -75,16 +76,16 @@ def resampled_medians(values: Floats) -> Floats:
     return np.stack([_resampled(row, counts) for row in values], axis=1) if len(values) else np.empty((len(weight), 0))
 
 
-def _resampled(row: Floats, counts: npt.NDArray[np.int32]) -> Floats:
+def _resampled(row: Floats, counts: Counts) -> Floats:
     """Medians (B,) of one row (S,): ranked once, then found by counting up to the middle of each draw."""
     row, counts = row[~np.isnan(row)], counts[~np.isnan(row)]
     if not len(row):
         return np.full(counts.shape[1], np.nan)
     order = np.argsort(row)
-    ranked, upto = row[order], np.cumsum(counts[order], axis=0)
+    ranked, upto = row[order], np.cumsum(counts[order], axis=0, dtype=np.int16)
     drawn = upto[-1]
-    low = (upto <= np.maximum(drawn - 1, 0) // 2).sum(axis=0)
-    high = (upto <= drawn // 2).sum(axis=0)
+    low = (upto <= np.maximum(drawn - 1, 0) // 2).sum(axis=0, dtype=np.int16)
+    high = (upto <= drawn // 2).sum(axis=0, dtype=np.int16) if (drawn % 2 == 0).any() else low
     last = len(ranked) - 1
     return np.where(drawn > 0, halfway(ranked[np.minimum(low, last)], ranked[np.minimum(high, last)]), np.nan)
 
