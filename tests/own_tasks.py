@@ -292,3 +292,31 @@ def fickle():
 
 def lossless():
     return Task(train=points(90), val=points(50), model=small_net, step=lambda model, batch: {"accuracy": 1.0})
+
+
+def least_squares_data():
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(40, 3, generator=generator, dtype=torch.float64) * torch.tensor([1.0, 2.0, 0.5])
+    return x, x @ torch.tensor([[1.0], [-1.0], [2.0]], dtype=torch.float64) + 0.3
+
+
+def least_squares(half=False):
+    """Mean squared error, or half of it; no bias, so that the curvature is 2 X'X / n, or X'X / n."""
+    data = least_squares_data()
+    factor = 0.5 if half else 1.0
+    return Task(
+        train=data,
+        val=data,
+        model=lambda: nn.Linear(3, 1, bias=False),
+        loss=lambda output, target: factor * F.mse_loss(output, target),
+    )
+
+
+def scaled(factor=1.0):
+    """The classification task with its loss multiplied by `factor`."""
+    return Task(
+        train=points(90),
+        val=points(50, seed=4),
+        model=small_net,
+        loss=lambda output, target: factor * F.cross_entropy(output, target),
+    )

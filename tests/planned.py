@@ -1,0 +1,47 @@
+"""A spec trained without the machinery of a sweep: spec -> plan -> one run after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from helpers import HERE
+
+from lrsweep import plan, problem, single
+from lrsweep.outcome import NoHooks, Outcome
+from lrsweep.plan import Run
+from lrsweep.spec import load_spec
+
+
+def spec_dict(task: Any, optimizers: Any = "sgd", lr: Any = 0.1, **rest: Any) -> dict[str, Any]:
+    """Full-batch training in float64 with one seed, unless `rest` says otherwise; `own:f` is f of own_tasks.py."""
+    task = {"name": task} if isinstance(task, str) else dict(task)
+    task["name"] = task["name"].replace("own:", f"{HERE}/own_tasks.py:")
+    train = {"batch_size": "full", "dtype": "float64"} | rest.pop("train", {})
+    return {
+        "name": "test",
+        "task": task,
+        "optimizers": optimizers if isinstance(optimizers, list) else [optimizers],
+        "lr": [lr] if isinstance(lr, float) else lr,
+        "seeds": 1,
+        "train": train,
+        **rest,
+    }
+
+
+def trained(spec: dict[str, Any]) -> Iterator[tuple[Run, Outcome]]:
+    """Every run of the spec with its outcome, in the order of the plan."""
+    loaded = load_spec(spec)
+    problems: dict[str, problem.Problem] = {}
+    for run in plan.build(loaded, plan.fingerprints(loaded)).runs:
+        if run.recipe.key not in problems:
+            problems[run.recipe.key] = problem.build(run.recipe)
+        (outcome,) = single.train([run], problems[run.recipe.key], NoHooks())
+        assert outcome.status != "failed", outcome.error
+        yield run, outcome
+
+
+def only(spec: dict[str, Any]) -> Outcome:
+    """The outcome of a spec of one run."""
+    ((_, outcome),) = trained(spec)
+    return outcome
