@@ -232,7 +232,7 @@ def paths(folder: Path) -> list[Path]:
 def replay(folder: Path) -> Replay:
     """Read the whole journal of the sweep in `folder`; writes nothing.
 
-    Of several outcomes of one run the first counts, except that `ok` and `diverged` supersede `failed`.
+    Of several outcomes of one run the first counts; one that failed gives way to any later one.
     Raises StorageError for a file that cannot be read or has a newer format.
     """
     found = Replay(files=paths(folder))
@@ -315,7 +315,7 @@ def _take(found: Replay, path: Path, offset: int, length: int, data: bytes) -> N
 
 def _take_outcome(found: Replay, record: dict[str, Any], path: Path, offset: int, length: int) -> None:
     before = found.entries.get(record["run"])
-    if before is not None and (before.status != "failed" or record["status"] == "failed"):
+    if before is not None and before.status != "failed":
         return
     columns, tests = tuple(record["columns"]), tuple(record["test"])
     found.entries[record["run"]] = Entry(

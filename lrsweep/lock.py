@@ -51,6 +51,21 @@ def tables(folder: Path) -> Iterator[None]:
         guard.release()
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process runs the sweep in `folder` now."""
+    if not (folder / LOCK).exists():
+        return False
+    guard = _guard(folder / LOCK)
+    try:
+        guard.acquire(blocking=False)
+    except filelock.Timeout:
+        return True
+    except OSError:
+        return False
+    guard.release()
+    return False
+
+
 def drop_inherited(folder: Path) -> None:
     """Close, in a forked child, the descriptors through which it would hold the parent's lock beyond its death."""
     with suppress(OSError):

@@ -1,0 +1,344 @@
+"""One sweep being run by this process: what is missing is trained, then tables, pictures and report are written.
+
+Resumed, extended and repeated sweeps are the same thing: the plan less what the journal holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrsweep import (
+    changes,
+    crash,
+    estimate,
+    executors,
+    grouping,
+    journal,
+    lock,
+    manifest,
+    storage,
+    tables,
+    todo,
+    worker,
+)
+from lrsweep import plan as planning
+from lrsweep.errors import LrsweepError, StoppedError, UsageError
+from lrsweep.estimate import Estimate
+from lrsweep.journal import Group, Journal, Replay
+from lrsweep.machine import this_machine
+from lrsweep.messages import Job, Setup
+from lrsweep.reporting import Reporter, Start
+from lrsweep.spec import Spec, read_resolved
+from lrsweep.stopping import Stopping
+from lrsweep.stored import stored_of
+from lrsweep.todo import Task
+from lrsweep.training import Training
+
+if TYPE_CHECKING:
+    from lrsweep.plan import Plan, Recipe, Run
+    from lrsweep.problem import Problem
+
+REPORT = "report.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What a sweep came to; counts are runs of the plan. `estimate` stands alone after a dry run."""
+
+    path: Path
+    total: int = 0
+    trained: int = 0
+    diverged: int = 0
+    failed: int = 0
+    estimate: Estimate | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to run: nothing of this changes what a run is."""
+
+    device: str
+    workers: int
+    executor: str
+    compile: str
+
+    @classmethod
+    def of(cls, *, device: str, workers: int | str, executor: str, compile: str) -> Options:
+        """Resolve `auto`, and leave this process one thread: workers are forked from it. Raises UsageError."""
+        worker.prepare()
+        count = this_machine().cores if workers == "auto" else int(workers)
+        return cls(device=worker.device_of(device), workers=count, executor=executor, compile=compile)
+
+
+class Sweep:
+    """One sweep being run by this process."""
+
+    def __init__(self, folder: Path, options: Options, reporter: Reporter, stopping: Stopping) -> None:
+        self.folder, self._options = folder, options
+        self._reporter, self._stopping = reporter, stopping
+        self._writer = Journal(folder)
+        self._task_notes: dict[str, Any] = {}
+        self._trained = 0
+        self._seconds = 0.0
+
+    def run(self, spec: Spec, *, refine: bool, fresh: bool) -> Finished:
+        """Train, write tables, pictures, report and manifest."""
+        begun = time.time()
+        if not self.folder.exists():
+            self._check(planning.build(spec, planning.fingerprints(spec)))
+        storage.make_folder(self.folder)
+        with lock.hold(self.folder):
+            self._tidy(fresh)
+            spec = with_refined(spec, self.folder, fresh)
+            try:
+                planned = self._advance(spec)
+                if refine and not self._stopping.requested():
+                    planned = self._refine(planned)
+            finally:
+                self._writer.close()
+            return self._finish(planned, begun)
+
+    def _check(self, planned: Plan) -> None:
+        """Build the user's task before the first file is written, so that a mistake in it leaves nothing behind."""
+        worker.problems().get(planned.runs[0].recipe, "cpu")
+
+    def _tidy(self, fresh: bool) -> None:
+        storage.remove_leftovers(self.folder)
+        storage.remove_leftovers(self.folder / journal.FOLDER)
+        storage.remove_leftovers(self.folder / "checkpoints")
+        if fresh and (self.folder / journal.FOLDER).exists():
+            number = 1
+            while (aside := self.folder / f"journal.old-{number}").exists():
+                number += 1
+            with storage.translated(aside, "create"):
+                crash.point("journal.aside")
+                (self.folder / journal.FOLDER).rename(aside)
+                storage.sync_folder(self.folder)
+        elif (self.folder / tables.RUNS).is_file() and not journal.exists(self.folder):
+            self._reporter.note(
+                f"{self.folder} holds tables without a journal (a published copy); they are replaced when this run ends"
+            )
+
+    def _advance(self, spec: Spec) -> Plan:
+        """Train what the spec asks for and the journal lacks."""
+        planned = planning.build(spec, planning.fingerprints(spec))
+        replay = journal.replay(self.folder)
+        for line in journal.damaged_lines(journal.keep_damaged(replay)):
+            self._reporter.note(line)
+        left = todo.todo(planned, replay)
+        if replay.plan is not None and (note := changes.note(replay.plan, planned, replay, self.folder)):
+            self._reporter.note(note)
+        work = todo.tasks(left, replay, self._cut) if left.runs else []
+        jobs = self._jobs(work, planned)
+        self._record(changes.plan_record(planned, self.folder, replay.plan), work, replay)
+        if jobs:
+            self._tell_reasons(work)
+            self._train(jobs, planned, replay)
+        return planned
+
+    def _record(self, record: dict[str, Any], work: Sequence[Task], replay: Replay) -> None:
+        """Write down what is about to be trained, and how it is grouped, before it is. Twice: see journal.py."""
+        records: list[dict[str, Any]] = []
+        if not changes.same(replay.plan, record):
+            records += [record, record]
+        groups = [task.group for task in work if task.group.id not in replay.groups]
+        if groups:
+            records += [journal.groups_record(groups)] * 2
+        self._writer.append(records)
+
+    def _cut(self, runs: Sequence[Run]) -> list[Group]:
+        """Cut runs into groups, recipe by recipe. Raises UsageError if a task cannot be built."""
+        recipes: dict[str, list[Run]] = {}
+        for run in runs:
+            recipes.setdefault(run.recipe.key, []).append(run)
+        groups = []
+        for members in recipes.values():
+            problem = worker.problems().get(members[0].recipe, "cpu")
+            cut = grouping.cut(members, problem, this_machine(), self._options.workers, self._options.compile)
+            groups += [
+                Group(engine=part.engine, runs=part.run_ids, compile=part.compile, reason=part.reason) for part in cut
+            ]
+        return groups
+
+    def _jobs(self, work: Sequence[Task], planned: Plan) -> list[Job]:
+        """Raises UsageError if a task cannot be built or does not record the objective's metric."""
+        steps: dict[str, int] = {}
+        jobs = []
+        for task in work:
+            recipe = task.runs[0].recipe
+            if recipe.key not in steps:
+                problem = worker.problems().get(recipe, "cpu")
+                _check_metric(problem, planned.spec.objective.metric)
+                steps[recipe.key] = problem.total_steps
+                self._task_notes[recipe.key] = {"task": recipe.task, **problem.task.notes}
+            length = steps[recipe.key] * len(task.runs)
+            jobs.append(Job(group=task.group, runs=task.runs, member_steps=length, resume=task.resume))
+        return jobs
+
+    def _train(self, jobs: Sequence[Job], planned: Plan, replay: Replay) -> None:
+        count = 1 if self._options.device == "cuda" else min(self._options.workers, len(jobs))
+        setup = Setup(folder=str(self.folder.absolute()), device=self._options.device, parent=os.getpid())
+        executor = executors.EXECUTORS[self._options.executor](setup, count)
+        training = Training(
+            folder=self.folder,
+            writer=self._writer,
+            replay=replay,
+            reporter=self._reporter,
+            wanted=frozenset(run.run_id for run in planned.runs),
+        )
+        begun = time.monotonic()
+        with self._stopping.graceful():
+            try:
+                executor.start()
+                self._reporter.start(self._start(jobs, planned, replay, count))
+                training.run(jobs, executor, self._stopping.requested)
+            finally:
+                executor.close()
+                self._reporter.finish()
+                self._seconds += time.monotonic() - begun
+                self._trained += training.trained
+
+    def _start(self, jobs: Sequence[Job], planned: Plan, replay: Replay, count: int) -> Start:
+        done = sum(run.run_id in replay.entries for run in planned.runs)
+        return Start(
+            name=planned.spec.name,
+            folder=str(self.folder),
+            total=len(planned.runs),
+            done_before=done,
+            groups=len(jobs),
+            workers=count,
+            device=self._options.device,
+            member_steps=sum(job.member_steps for job in jobs),
+        )
+
+    def _tell_reasons(self, work: Sequence[Task]) -> None:
+        """Why runs are trained one at a time: once for each reason."""
+        reasons = Counter(task.group.reason for task in work if task.group.engine == "single" and task.group.reason)
+        for reason, count in reasons.items():
+            self._reporter.note(f"{count} run{'s' * (count > 1)} trained one at a time: {reason}")
+
+    def _refine(self, planned: Plan) -> Plan:
+        """Train the rates that the summary asks for, too."""
+        from lrsweep import analysis
+        from lrsweep.refine import refine
+
+        self._tables(planned)
+        record = changes.plan_record(planned, self.folder, journal.replay(self.folder).plan)
+        runs, curves = tables.read_runs(self.folder), tables.curve_chunks(self.folder)
+        added = refine(analysis.analyse(runs, curves, planned.spec, tables.default_rates(record)))
+        if not added:
+            self._reporter.note("nothing to refine: no rate is missing beside a best one or in a basin")
+            return planned
+        refined = {label: list(rates) for label, rates in planned.spec.refined.items()}
+        for label, rates in added.items():
+            refined[label] = sorted({*refined.get(label, []), *rates})
+        text = "; ".join(f"{label}: {', '.join(map(repr, rates))}" for label, rates in added.items())
+        self._reporter.note(f"rates added by --refine: {text}")
+        return self._advance(dataclasses.replace(planned.spec, refined=refined))
+
+    def _tables(self, planned: Plan) -> tables.Written:
+        with lock.tables(self.folder):
+            replay = journal.replay(self.folder)
+            record = changes.plan_record(planned, self.folder, replay.plan)
+            return tables.write(self.folder, planned, replay, record)
+
+    def _finish(self, planned: Plan, begun: float) -> Finished:
+        """Derived files; after a stop the tables and the manifest alone."""
+        if self._trained or not tables.current(self.folder) or not (self.folder / REPORT).is_file():
+            written = self._tables(planned)
+            if not self._stopping.requested():
+                self._draw()
+            options = dataclasses.asdict(self._options)
+            session = manifest.session(
+                begun=begun, ended=time.time(), training_seconds=self._seconds, trained=self._trained, **options
+            )
+            manifest.write(
+                self.folder, planned, journal.replay(self.folder), session=session,
+                hashes=written.hashes, sha256=written.sha256, tasks=self._task_notes,
+            )  # fmt: skip
+        stored = stored_of(self.folder, planned, journal.replay(self.folder))
+        if self._stopping.exit_code is not None:
+            raise StoppedError(
+                f"stopped: {stored.done} of {stored.total} runs are done and in the tables of {self.folder}; "
+                "the same command goes on from there",
+                self._stopping.exit_code,
+            )
+        return Finished(
+            path=self.folder, total=stored.total, trained=self._trained, diverged=stored.diverged, failed=stored.failed
+        )
+
+    def _draw(self) -> None:
+        """Pictures and report. What goes wrong in them is told and loses nothing: they can be drawn again."""
+        from lrsweep import plot, report
+
+        for what, make in (("pictures", plot.draw_all), ("report", report.write)):
+            try:
+                make(self.folder)
+            except LrsweepError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the results are safe; a picture must not cost them
+                self._reporter.note(f"the {what} could not be made ({type(error).__name__}: {error}); see lrsweep plot")
+
+    def dry_run(self, spec: Spec, fresh: bool) -> Finished:
+        """Count and time what a run would do; writes nothing."""
+        planned = planning.build(spec, planning.fingerprints(spec))
+        replay = journal.Replay() if fresh else journal.replay(self.folder)
+        left = todo.todo(planned, replay)
+        work = todo.tasks(left, replay, self._cut) if left.runs else []
+        jobs = self._jobs(work, planned)
+        workers = 1 if self._options.device == "cuda" else min(self._options.workers, max(len(jobs), 1))
+
+        def problem_of(recipe: Recipe) -> Problem:
+            return worker.problems().get(recipe, self._options.device)
+
+        to_do = sum(run.run_id not in replay.entries or replay.entries[run.run_id].status == "failed"
+                    for run in planned.runs)  # fmt: skip
+        engines: Counter[str] = Counter()
+        for job in jobs:
+            engines[job.group.engine] += len(job.runs)
+        facts = Estimate(
+            name=spec.name,
+            path=str(self.folder),
+            runs=len(planned.runs),
+            done=len(planned.runs) - to_do,
+            to_do=to_do,
+            groups=len(jobs),
+            member_steps=sum(job.member_steps for job in jobs),
+            seconds=estimate.seconds_of(jobs, problem_of, workers),
+            bytes=estimate.bytes_of(planned.runs, len(planned.axis_names), problem_of) if jobs else 0,
+            workers=workers,
+            device=self._options.device,
+            engines=dict(engines),
+            reasons=tuple(dict.fromkeys(job.group.reason for job in jobs if job.group.reason)),
+        )
+        return Finished(path=self.folder, total=len(planned.runs), estimate=facts)
+
+
+def _check_metric(problem: Problem, metric: str) -> None:
+    """Raises UsageError if no curve of this task will have the objective's column."""
+    names = problem.metric_names
+    columns = ["train_loss", "val_loss", *(f"val_{name}" for name in names)]
+    columns += [f"train_{name}" for name in names if problem.train_metrics]
+    if metric not in columns and (names or problem.task.step is None):
+        raise UsageError(f"objective.metric: this task records no {metric!r} (it records {', '.join(columns)})")
+
+
+def with_refined(spec: Spec, folder: Path, fresh: bool) -> Spec:
+    """The spec with the rates that --refine added before; they count until --fresh."""
+    record = None if fresh or not journal.exists(folder) else journal.replay(folder).plan
+    if record is None:
+        return spec
+    before = read_resolved(record["spec"], base_dir=folder).refined
+    labels = {optimizer.label for optimizer in spec.optimizers}
+    merged = dict(spec.refined)
+    for label, rates in before.items():
+        if label in labels:
+            merged[label] = sorted({*merged.get(label, []), *rates})
+    return dataclasses.replace(spec, refined=merged) if merged != spec.refined else spec
