@@ -1,15 +1,346 @@
-"""Rewrites of a recorded step (tracing.py) that make it cheaper and change its values by rounding at most."""
+"""Rewrites of a recorded step (tracing.py) that make it cheaper and change its values by rounding at most.
+
+Each pass is a function of the graph, in place; `PASSES` at the bottom is the order. `program` replays the rewritten graph
+once beside the recorded one and keeps the recording if they disagree, so a pass need not foresee every graph.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from lrsweep import tracing
-from lrsweep.tracing import Graph
+from lrsweep.tracing import Graph, Like, Node, Ref
+
+aten = torch.ops.aten
+NARROW = 16  # a product with fewer columns than this is computed transposed: BLAS works along rows
+SAME = 1e-3  # rewritten and recorded results may differ by this share of the largest value
 
 
-def program(graph: Graph, *, compile: bool) -> Callable[..., Sequence[Tensor | None]]:
-    """The rewritten graph as a function of its inputs."""
-    return tracing.compiled(graph)
+def program(graph: Graph, inputs: Sequence[Tensor]) -> Callable[..., Sequence[Tensor | None]]:
+    """The rewritten graph as a function of its inputs; `inputs` are values to check it with, and are overwritten."""
+    recorded = tracing.compiled(graph)
+    rewritten = graph.copy()
+    for rewrite in PASSES:
+        rewrite(rewritten)
+    replay = tracing.compiled(rewritten)
+    return replay if _agree(recorded, replay, inputs) else recorded
+
+
+def _agree(one: Callable[..., Any], other: Callable[..., Any], inputs: Sequence[Tensor]) -> bool:
+    """Do both give the same outputs, and leave the same in the inputs they write to?"""
+    found = []
+    generator = torch.random.get_rng_state()
+    for call in (one, other):
+        own = [value.clone() for value in inputs]
+        torch.random.set_rng_state(generator)
+        try:
+            with torch.no_grad():
+                found.append([value for value in call(*own) if value is not None] + own)
+        except RuntimeError:
+            return False
+    return all(_close(a, b) for a, b in zip(*found, strict=True))
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if not one.is_floating_point() or one.numel() == 0:
+        return torch.equal(one, other)
+    size = float(one.nan_to_num(0.0, 0.0, 0.0).abs().max())
+    return torch.allclose(one, other, rtol=SAME, atol=SAME * size, equal_nan=True)
+
+
+def _producers(graph: Graph) -> dict[Ref, Node]:
+    return {ref: node for node in graph.nodes for ref in node.outs if ref is not None}
+
+
+def _users(graph: Graph) -> dict[Ref, list[Node]]:
+    users: dict[Ref, list[Node]] = defaultdict(list)
+    for node in graph.nodes:
+        for ref in set(node.inputs()):
+            users[ref].append(node)
+    return users
+
+
+def _written(graph: Graph) -> set[Ref]:
+    """Values whose memory some operation writes into again, themselves or through a view."""
+    root: dict[Ref, Ref] = {}
+    for node in graph.nodes:
+        if node.views:
+            for out in node.outs:
+                if out is not None:
+                    root[out] = root.get(node.args[0], node.args[0])
+    written = {root.get(ref, ref) for node in graph.nodes if node.mutates for ref in node.outs if ref is not None}
+    return {ref for ref in graph.like if root.get(ref, ref) in written}
+
+
+def _replace(graph: Graph, changed: dict[Ref, Ref]) -> None:
+    """Use `changed[ref]` wherever `ref` was used."""
+
+    def final(value: Any) -> Any:
+        while isinstance(value, Ref) and value in changed:
+            value = changed[value]
+        return value
+
+    for node in graph.nodes:
+        node.map_inputs(final)
+    graph.outputs = [final(ref) for ref in graph.outputs]
+
+
+def drop_copies_of_nothing(graph: Graph) -> None:
+    """detach, views that change nothing, products with 1: their operand does as well."""
+    written, changed = _written(graph), {}
+    for node in graph.nodes:
+        if len(node.outs) != 1 or not node.args or not isinstance(node.args[0], Ref) or node.outs[0] is None:
+            continue
+        before, after = graph.like[node.args[0]], graph.like[node.outs[0]]
+        same = before.same_layout(after)
+        free = not written & {node.args[0], node.outs[0]}
+        # A view of a view can be the first one again.
+        if node.op in SAME_MEMORY and same:
+            changed[node.outs[0]] = node.args[0]
+        elif node.op is aten.mul.Scalar and node.args[1] == 1 and same and free:
+            changed[node.outs[0]] = node.args[0]
+    _replace(graph, changed)
+
+
+def join_transposes(graph: Graph) -> None:
+    """A transpose of a transpose of the same two dimensions is where it began."""
+    maker, changed = _producers(graph), {}
+    for node in graph.nodes:
+        if node.op is not aten.transpose.int:
+            continue
+        inner = maker.get(node.args[0])
+        if inner is None or inner.op is not aten.transpose.int:
+            continue
+        if _dims(graph, node) == _dims(graph, inner):
+            changed[node.outs[0]] = inner.args[0]
+    _replace(graph, changed)
+
+
+def _dims(graph: Graph, node: Node) -> set[int]:
+    return {dim % len(graph.like[node.args[0]].shape) for dim in node.args[1:3]}
+
+
+def share_equal_nodes(graph: Graph) -> None:
+    """The same operation on the same values once, where nothing is written in between and nothing is random."""
+    written, seen, changed = _written(graph), {}, {}
+    for node in graph.nodes:
+        node.map_inputs(lambda value: changed.get(value, value) if isinstance(value, Ref) else value)
+        if node.mutates or node.random or not node.single or node.outs[0] is None:
+            continue
+        if written & {*node.inputs(), *node.outs}:
+            continue
+        key = (node.op, repr(node.args), repr(node.kwargs))
+        if key in seen:
+            changed[node.outs[0]] = seen[key]
+        else:
+            seen[key] = node.outs[0]
+    _replace(graph, changed)
+
+
+def drop_unused(graph: Graph) -> None:
+    """What nobody reads, unless it writes into something or draws random numbers."""
+    used = {ref for ref in graph.outputs if ref is not None}
+    kept = []
+    for node in reversed(graph.nodes):
+        if node.mutates or node.random or any(ref in used for ref in node.outs):
+            kept.append(node)
+            used.update(node.inputs())
+    graph.nodes = kept[::-1]
+
+
+def fold_constants(graph: Graph) -> None:
+    """What depends on no input, or on nothing of it but its shape, is computed now."""
+    written, kept = _written(graph), []
+    for node in graph.nodes:
+        free = not node.mutates and not node.random and node.single and node.outs[0] not in {None, *written}
+        if free and node.op in SHAPES_ONLY:
+            like = graph.like[node.outs[0]]
+            fill = 0.0 if node.op in (aten.new_zeros.default, aten.zeros_like.default) else 1.0
+            value = torch.full(like.shape, fill, dtype=like.dtype, device=like.device)
+        elif free and all(ref in graph.constants for ref in node.inputs()):
+            args, kwargs = tree_map(lambda leaf: graph.constants.get(leaf, leaf) if isinstance(leaf, Ref) else leaf,
+                                    (node.args, node.kwargs))  # fmt: skip
+            value = node.op(*args, **kwargs)
+        else:
+            kept.append(node)
+            continue
+        graph.constants[node.outs[0]] = value
+    graph.nodes = kept
+
+
+def widen_products(graph: Graph) -> None:
+    """A product with few columns and more rows is computed transposed: (a b)^T = b^T a^T."""
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        rows_columns = graph.like[node.outs[0]].shape[-2:] if node.op is aten.bmm.default and node.outs[0] else (0, 0)
+        if not rows_columns[1] < min(NARROW, rows_columns[0]):
+            nodes.append(node)
+            continue
+        a, b = node.args
+        out = graph.like[node.outs[0]]
+        at, bt = _transposed(graph, nodes, a), _transposed(graph, nodes, b)
+        product = graph.new(Like.dense((out.shape[0], out.shape[2], out.shape[1]), out))
+        nodes.append(Node(aten.bmm.default, (bt, at), {}, (product,)))
+        nodes.append(Node(aten.transpose.int, (product, 1, 2), {}, node.outs))
+        graph.like[node.outs[0]] = graph.like[product].transposed()
+    graph.nodes = nodes
+
+
+def _transposed(graph: Graph, nodes: list[Node], ref: Ref) -> Ref:
+    out = graph.new(graph.like[ref].transposed())
+    nodes.append(Node(aten.transpose.int, (ref, 1, 2), {}, (out,)))
+    return out
+
+
+def gradients_in_place(graph: Graph) -> None:
+    """An output that is the transpose of a product is computed the other way round, unless that would be narrow."""
+    maker, users = _producers(graph), _users(graph)
+    nodes = list(graph.nodes)
+    for ref in graph.outputs:
+        turn = maker.get(ref) if ref is not None else None
+        if turn is None or turn.op is not aten.transpose.int or _dims(graph, turn) != {1, 2}:
+            continue
+        product = maker.get(turn.args[0])
+        if product is None or product.op is not aten.bmm.default or len(users[turn.args[0]]) > 1:
+            continue
+        shape = graph.like[ref].shape
+        if shape[2] < min(NARROW, shape[1]):
+            continue
+        place = nodes.index(product)
+        fresh: list[Node] = []
+        at, bt = (_transposed(graph, fresh, arg) for arg in product.args)
+        fresh.append(Node(aten.bmm.default, (bt, at), {}, (ref,)))
+        graph.like[ref] = Like.dense(shape, graph.like[ref])
+        nodes[place : place + 1] = fresh
+        nodes.remove(turn)
+    graph.nodes = nodes
+
+
+def add_within_products(graph: Graph) -> None:
+    """bias + a b in one kernel, where the bias has one row for all rows of the product."""
+    maker, users = _producers(graph), _users(graph)
+    written = _written(graph)
+    nodes: list[Node] = []
+    gone: set[int] = set()
+    for node in graph.nodes:
+        found = _bias_and_product(graph, node, maker, users) if node.op is aten.add.Tensor else None
+        if found is None or written & {*node.inputs()}:
+            nodes.append(node)
+            continue
+        bias, product, turned = found
+        gone.update(id(one) for one in (product, turned) if one is not None)
+        if turned is None:
+            nodes.append(Node(aten.baddbmm.default, (bias, *product.args), {}, node.outs))
+        else:
+            out = graph.new(graph.like[product.outs[0]])
+            nodes.append(Node(aten.baddbmm.default, (_transposed(graph, nodes, bias), *product.args), {}, (out,)))
+            nodes.append(Node(aten.transpose.int, (out, 1, 2), {}, node.outs))
+            graph.like[node.outs[0]] = graph.like[out].transposed()
+    graph.nodes = [node for node in nodes if id(node) not in gone]
+
+
+def _bias_and_product(
+    graph: Graph, node: Node, maker: dict[Ref, Node], users: dict[Ref, list[Node]]
+) -> tuple[Ref, Node, Node | None] | None:
+    """The bias [M, 1, n], the product, and the transpose between it and the sum, if there is one."""
+    if len(node.args) != 2 or node.kwargs:
+        return None
+    for bias, other in (node.args, node.args[::-1]):
+        if not (isinstance(bias, Ref) and isinstance(other, Ref)) or len(users[other]) > 1 or other in graph.outputs:
+            continue
+        shape, wanted = graph.like[bias].shape, graph.like[other].shape
+        if len(wanted) != 3 or shape != (wanted[0], 1, wanted[2]):
+            continue
+        product, turned = maker.get(other), None
+        if product is not None and product.op is aten.transpose.int and _dims(graph, product) == {1, 2}:
+            turned, product = product, maker.get(product.args[0])
+            if product is None or len(users[product.outs[0]]) > 1:
+                continue
+        if product is not None and product.op is aten.bmm.default:
+            return bias, product, turned
+    return None
+
+
+def reuse_memory(graph: Graph) -> None:
+    """Write a result over its operand where that has just been read for the last time."""
+    last = {ref: number for number, node in enumerate(graph.nodes) for ref in node.inputs()}
+    owner: dict[Ref, Ref] = {}  # whose memory a value lies in
+    fresh = {ref for node in graph.nodes if not node.views and not node.mutates for ref in node.outs if ref is not None}
+    for node in graph.nodes:
+        if node.views or node.mutates:
+            for out in node.outs:
+                if out is not None:
+                    owner[out] = owner.get(node.args[0], node.args[0])
+    alive: dict[Ref, int] = {}
+    for ref in graph.like:
+        end = len(graph.nodes) if ref in graph.outputs else last.get(ref, -1)
+        root = owner.get(ref, ref)
+        alive[root] = max(alive.get(root, -1), end)
+    for number, node in enumerate(graph.nodes):
+        over = OVERWRITING.get(node.op)
+        if over is None or not isinstance(node.args[0], Ref) or node.kwargs:
+            continue
+        into, out = node.args[0], node.outs[0]
+        if into not in fresh or alive[into] != number or out is None or into in node.args[1:]:
+            continue
+        if graph.like[into].dtype != graph.like[out].dtype or graph.like[into].shape != graph.like[out].shape:
+            continue
+        op, keyword = over
+        node.op, node.kwargs = op, ({keyword: into} if keyword else {})
+        alive[into] = max(alive[into], alive[out])
+        # `out` now lies in `into`; only a value of its own memory may be overwritten in turn.
+        fresh.discard(out)
+        if op is not None:
+            owner[out] = into
+
+
+def tidy(graph: Graph) -> None:
+    """What the other passes leave behind."""
+    fold_constants(graph)
+    drop_copies_of_nothing(graph)
+    join_transposes(graph)
+    share_equal_nodes(graph)
+    drop_unused(graph)
+
+
+# Operations whose result is the operand's memory, looked at anew.
+SAME_MEMORY = {
+    aten.detach.default,
+    aten.alias.default,
+    aten.expand.default,
+    aten.view.default,
+    aten._unsafe_view.default,
+    aten.transpose.int,
+    aten.permute.default,
+}
+# Operations that read only the shape of their operand.
+SHAPES_ONLY = {aten.new_zeros.default, aten.zeros_like.default, aten.ones_like.default, aten.new_ones.default}
+# Operations that can write over their first operand: the operation that does, and the name of its output argument.
+OVERWRITING: dict[Any, tuple[Any, str | None]] = {
+    aten.relu.default: (aten.relu_.default, None),
+    aten.neg.default: (aten.neg_.default, None),
+    aten.exp.default: (aten.exp_.default, None),
+    aten.add.Tensor: (aten.add_.Tensor, None),
+    aten.sub.Tensor: (aten.sub_.Tensor, None),
+    aten.mul.Tensor: (aten.mul_.Tensor, None),
+    aten.div.Tensor: (aten.div_.Tensor, None),
+    aten.threshold_backward.default: (aten.threshold_backward.grad_input, "grad_input"),
+}
+PASSES: tuple[Callable[[Graph], None], ...] = (
+    tidy,
+    widen_products,
+    tidy,
+    gradients_in_place,
+    tidy,
+    add_within_products,
+    tidy,
+    reuse_memory,
+)

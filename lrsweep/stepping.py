@@ -113,9 +113,10 @@ class Stepper:
         step = build(leaves, spec, names)
         if len(self._programs) >= MANY_SHAPES:
             return _Program(self._eager(step, training), names, recorded=False)
-        graph = self._record(training, step, (*params, *fixed, *tensors))
+        inputs = (*params, *fixed, *tensors)
+        graph = self._record(training, step, inputs)
         self.random = self.random or (training and graph.random)
-        return _Program(graphs.program(graph, compile=self._compile), names, recorded=True)
+        return _Program(graphs.program(graph, inputs), names, recorded=True)
 
     def _eager(self, step: Callable[..., Any], training: bool) -> Callable[..., Any]:
         def call(*inputs: Tensor) -> Any:
@@ -132,7 +133,8 @@ class Stepper:
             params = [value.detach().requires_grad_() for value in inputs[:count]]
             losses, metrics = self._forward(params, inputs[count:], leaves, spec, stacked)
             names[:] = metrics if self._wants_metrics else []
-            grads = torch.autograd.grad(losses.sum(), params, allow_unused=True)
+            ones = torch.ones(losses.shape, dtype=losses.dtype, device=losses.device)
+            grads = torch.autograd.grad(losses, params, ones, allow_unused=True)
             return [losses.detach(), *(metrics[name].detach() for name in names), *grads]
 
         return step

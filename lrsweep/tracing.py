@@ -8,7 +8,7 @@ one follows; using it costs a second of imports in every process and says less a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -40,14 +40,25 @@ class Like:
     dtype: torch.dtype
     device: torch.device
 
-    @property
-    def contiguous(self) -> bool:
-        size = 1
-        for extent, step in zip(reversed(self.shape), reversed(self.stride), strict=True):
-            if extent != 1 and step != size:
-                return False
+    @staticmethod
+    def dense(shape: Sequence[int], like: Like) -> Like:
+        """A contiguous tensor of this shape, else as `like`."""
+        strides, size = [], 1
+        for extent in reversed(shape):
+            strides.append(size)
             size *= extent
-        return True
+        return Like(tuple(shape), tuple(reversed(strides)), like.dtype, like.device)
+
+    def transposed(self) -> Like:
+        """With its last two dimensions exchanged."""
+        shape = (*self.shape[:-2], self.shape[-1], self.shape[-2])
+        return Like(shape, (*self.stride[:-2], self.stride[-1], self.stride[-2]), self.dtype, self.device)
+
+    def same_layout(self, other: Like) -> bool:
+        """Equal shape, dtype and strides, those of dimensions of one entry aside."""
+        strides = zip(self.shape, self.stride, other.stride, strict=False)
+        alike = self.shape == other.shape and self.dtype == other.dtype
+        return alike and all(one == two for extent, one, two in strides if extent != 1)
 
 
 @dataclass(slots=True)
@@ -66,6 +77,10 @@ class Node:
     def inputs(self) -> list[Ref]:
         leaves, _ = tree_flatten((self.args, self.kwargs))
         return [leaf for leaf in leaves if isinstance(leaf, Ref)]
+
+    def map_inputs(self, function: Callable[[Any], Any]) -> None:
+        """Replace every leaf of the arguments by `function` of it."""
+        self.args, self.kwargs = tree_map(function, (self.args, self.kwargs))
 
     @property
     def views(self) -> bool:
@@ -107,6 +122,11 @@ class Graph:
         self.counter += 1
         self.like[ref] = like
         return ref
+
+    def copy(self) -> Graph:
+        """The same nodes, which can be changed without changing this graph."""
+        nodes = [replace(node) for node in self.nodes]
+        return Graph(self.inputs, nodes, list(self.outputs), self.constants, dict(self.like), self.counter)
 
     @property
     def random(self) -> bool:
