@@ -84,7 +84,7 @@ def spirals(
     *,
     n: Count = 1000,
     classes: Annotated[int, Ge(2)] = 3,
-    turns: Positive = 0.75,
+    turns: Positive = 1.25,
     noise: Spread = 0.03,
     data_seed: Seed = 0,
     split: Order = "shuffled",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv as csv_module
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 
 from lrsweep.errors import UsageError
@@ -81,6 +85,25 @@ def test_csv_details_that_spreadsheets_bring(tmp_path):
     assert task.notes["inputs"] == ["a, first", "flag"]
     assert task.train[0].tolist() == [[1.5, 1.0]]
     assert task.val[0].tolist() == [[2.5, 0.0]]
+
+
+words = (
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6).map(str.strip).filter(bool)
+)
+numbers = st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: round(value, 4))
+
+
+@given(st.lists(st.tuples(numbers, words), min_size=2, max_size=12).filter(lambda rows: len({r[1] for r in rows}) > 1))
+def test_what_a_csv_writer_wrote_is_read_back(tmp_path_factory, rows):
+    """Any labels at all: quotes, commas, line breaks, words that look like numbers or like nothing."""
+    path = tmp_path_factory.mktemp("csv") / "table.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv_module.writer(file).writerows([("x", "label,\n'quoted'"), *((x, f"c{word}c") for x, word in rows)])
+    task = TASKS["csv"](path=str(path), target="label,\n'quoted'", split="stored", val=1, test=0, scale="none")
+    labels = [task.notes["classes"][code] for code in torch.cat([task.train[1], task.val[1]]).tolist()]
+    assert labels == [f"c{word}c" for _, word in rows]
+    assert task.notes["classes"] == sorted(set(labels))
+    assert torch.cat([task.train[0], task.val[0]])[:, 0].tolist() == torch.tensor([x for x, _ in rows]).tolist()
 
 
 def test_one_constant_column_is_safe(tmp_path):
