@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrsweep import plot, report_tables, storage, tables
-from lrsweep.analysis.facts import SweepFacts
-from lrsweep.plot.style import rate_text
+from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.report_html import bullets, folded, page, paragraph, picture, section
 from lrsweep.report_rules import RULES
+from lrsweep.words import rate_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,8 +44,8 @@ def html(facts: SweepFacts, pictures: Sequence[str], runs: pd.DataFrame, spec: s
         f"<header>{_title(facts)}</header>",
         _contents(),
         section("verdict", "The answer", *_verdict(facts)),
-        section("numbers", "The numbers", *_numbers(facts)),
         section("pictures", "Pictures", *pictures),
+        section("numbers", "The numbers", *_numbers(facts)),
         section("diagnosis", "Diagnosis", *_diagnosis(facts, runs)),
         section("comparisons", "Comparisons", *_comparisons(facts)),
         section("setting", "What was run", *_setting(facts, spec)),
@@ -65,7 +65,7 @@ def _title(facts: SweepFacts) -> str:
 
 def _contents() -> str:
     names = {
-        "numbers": "numbers", "pictures": "pictures", "diagnosis": "diagnosis", "comparisons": "comparisons",
+        "pictures": "pictures", "numbers": "numbers", "diagnosis": "diagnosis", "comparisons": "comparisons",
         "setting": "what was run", "rules": "rules",
     }  # fmt: skip
     links = "".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in names.items())
@@ -74,22 +74,29 @@ def _contents() -> str:
 
 def _verdict(facts: SweepFacts) -> Iterable[str]:
     yield paragraph(facts.headline, "verdict")
-    if len(facts.rows) > 1:
-        yield bullets(row.sentence for row in facts.rows)
-    for row in facts.rows:
-        if row.trained and len(facts.rows) == 1:
-            yield paragraph(f"Recommended: {rate_text(row.recommended_lr)}. {row.recommended_reason}")
+    yield bullets(f"{row.sentence} {_recommended(row)}".strip() for row in facts.rows)
     if facts.warnings:
         yield "<h3>Before you believe it</h3>" + bullets((w.text for w in facts.warnings), "warnings")
+
+
+def _recommended(row: OptimizerFacts) -> str:
+    """The robust and the largest safe rate, each with its reason."""
+    if not row.trained:
+        return ""
+    text = f"Recommended: {rate_text(row.recommended_lr)}, {row.recommended_reason}."
+    safe = row.margins.largest_safe_lr
+    if safe != safe:
+        return text
+    return f"{text} Largest safe rate: {rate_text(safe)}, the largest below divergence where no seed diverged."
 
 
 def _numbers(facts: SweepFacts) -> Iterable[str]:
     sizes = " or ".join(str(n) for n in sorted({row.n_seeds for row in facts.rows}))
     better = "smaller" if facts.mode == "min" else "larger"
     yield paragraph(
-        f"Objective: {facts.metric} ({facts.at.replace('_', ' ')}), {better} is better. Each best rate is the best of the "
-        f"grid rates tried on this budget. Brackets are 95 % intervals over {sizes or 'no'} seeds, ≥ is a lower bound: "
-        f"the grid ended first. Column heads sort."
+        f"Objective: {facts.metric} ({facts.at.replace('_', ' ')}), {better} is better. Each best rate is the best of "
+        f"the grid rates tried on this budget. Brackets are 95 % intervals over {sizes or 'no'} seeds, ≥ is a lower "
+        f"bound: the grid ended first. Column heads sort."
     )
     yield from report_tables.numbers(facts)
     for row in facts.rows:
@@ -121,8 +128,8 @@ def _chosen_on(metric: str) -> str:
     split = {"train": "training", "val": "validation"}.get(metric.split("_")[0], "")
     where = f"the {split} split" if split else "no split by name"
     return (
-        f"Every rate in this report was chosen by `{metric}`, measured on {where}. A test split never chooses anything: "
-        f"its numbers stand in runs.csv (final_test_*) for those who report them."
+        f"Every rate in this report was chosen by `{metric}`, measured on {where}. A test split never chooses "
+        f"anything: its numbers stand in runs.csv (final_test_*) for those who report them."
     )
 
 

@@ -81,8 +81,11 @@ def picture(number: int, svg: str, alt: str, caption: str) -> str:
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#f{number}-\1)", body)
     body = re.sub(r'xlink:href="#([^"]+)"', rf'href="#f{number}-\1"', body)
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.S)  # matplotlib repeats every text in a comment
-    box = re.search(r'viewBox="([^"]+)"', body)
-    opening = f'<svg viewBox="{box[1] if box else "0 0 1 1"}" role="img" aria-label="{escape(alt)}">'
+    box = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', body)
+    if box is None:
+        raise ValueError("this is no SVG that matplotlib wrote")
+    width = round(float(box[1]) * 96 / 72)  # points to CSS pixels: no picture is blown up
+    opening = f'<svg viewBox="0 0 {box[1]} {box[2]}" style="max-width:{width}px" role="img" aria-label="{escape(alt)}">'
     body = opening + body[body.index(">") + 1 :]
     return (
         f'<figure><div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">{body.strip()}</div>'
@@ -116,11 +119,13 @@ h2{font-size:1.25rem;margin:2.4rem 0 .6rem;padding-top:.4rem;border-top:1px soli
 h3{font-size:1.02rem;margin:1.4rem 0 .3rem}
 p,li,dd,figcaption,summary{overflow-wrap:anywhere}
 .budget,figcaption,small,caption{color:var(--soft)}
-.verdict{font-size:1.12rem;background:var(--card);border-left:4px solid var(--link);padding:.8rem 1rem;border-radius:4px}
+.verdict{font-size:1.12rem;background:var(--card);border-left:4px solid var(--link);padding:.8rem 1rem;
+border-radius:4px}
 .warnings{background:var(--warnbg);border-left:4px solid var(--warn);padding:.7rem 1rem .7rem 2rem;border-radius:4px}
 nav{font-size:.92rem}nav a{margin-right:.9rem;display:inline-block}
 a{color:var(--link)}
-code{font:.88em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;background:var(--card);padding:.05em .3em;border-radius:3px}
+code{font:.88em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;
+background:var(--card);padding:.05em .3em;border-radius:3px}
 pre{background:var(--card);padding:.8rem;border-radius:4px;overflow-x:auto;font-size:.85rem;line-height:1.4}
 pre code{padding:0;background:none;font-size:1em}
 .scroll{overflow-x:auto;max-width:100%}
@@ -130,13 +135,14 @@ th,td{padding:.28rem .6rem;border-bottom:1px solid var(--line);text-align:left;v
 tbody th{font-weight:600;white-space:nowrap}
 td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 thead th{vertical-align:bottom;background:var(--card)}
-thead button{font:inherit;color:inherit;background:none;border:0;padding:0;cursor:pointer;text-align:left;font-weight:600}
+thead button{font:inherit;color:inherit;background:none;border:0;padding:0;cursor:pointer;
+text-align:left;font-weight:600}
 thead button::after{content:" \\2195";color:var(--soft)}
 th[aria-sort=ascending] button::after{content:" \\2191"}
 th[aria-sort=descending] button::after{content:" \\2193"}
 figure{margin:1rem 0 1.8rem}
 figure .scroll{background:#fff;border:1px solid var(--line);border-radius:6px;padding:.3rem}
-figure svg{display:block;width:100%;min-width:720px;height:auto}
+figure svg{display:block;width:100%;min-width:640px;height:auto}
 figure svg *{stroke-linejoin:round;stroke-linecap:butt}
 figcaption{font-size:.9rem;margin-top:.35rem}
 summary{cursor:pointer;font-weight:600;margin:.5rem 0}

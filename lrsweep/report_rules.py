@@ -9,23 +9,24 @@ RULES: tuple[tuple[str, str, str], ...] = (
     (
         "Cost of a run",
         "The objective named at the top. Losses and errors (names ending in loss or error; mse, mae, rmse, nll, "
-        "perplexity) are minimised, every other metric is maximised. A diverged run costs +inf, whatever its last loss; "
-        "a failed run is left out and counted. Only differences of costs are used, never ratios, so adding a constant "
-        "to a loss changes nothing.",
+        "perplexity) are minimised, every other metric is maximised. A diverged run costs +inf, whatever its last"
+        " loss; a failed run is left out and counted. Only differences of costs are used, never ratios, so adding"
+        " a constant to a loss changes nothing.",
         "our convention",
     ),
     (
         "Median over seeds, l0, best rate",
-        "m(rate) is the median cost over seeds, +inf where half or more of them diverged. l0 is the median over seeds of "
-        "the measured cost of the untrained model (row 0). The best rate is the smallest grid rate with the least m: the "
-        "best of those tried, on this budget; the best possible rate cannot be computed, only looked for.",
+        "m(rate) is the median cost over seeds, +inf where half or more of them diverged. l0 is the median over "
+        "seeds of the measured cost of the untrained model (row 0). The best rate is the smallest grid rate with "
+        "the least m: the best of those tried, on this budget; the best possible rate cannot be computed, only "
+        "looked for.",
         "our convention; trial is the only way: Goodfellow et al. 2016, section 11.4",
     ),
     (
         "Sensitivity S",
-        "Mean over the rates of min(m(rate), l0) - m(best): how much worse than the best rate the grid is on average, "
-        "where nothing counts as worse than not training. It depends on the range, which is printed beside it, and "
-        "means nothing without the curve: a model that never learns has S = 0.",
+        "Mean over the rates of min(m(rate), l0) - m(best): how much worse than the best rate the grid is on "
+        "average, where nothing counts as worse than not training. It depends on the range, which is printed "
+        "beside it, and means nothing without the curve: a model that never learns has S = 0.",
         WORTSMAN,
     ),
     (
@@ -42,47 +43,47 @@ RULES: tuple[tuple[str, str, str], ...] = (
     (
         "Intervals",
         "95 %: the seeds are drawn again with replacement (one draw for all rates, since seeds share weights and "
-        "batches) and the number is computed anew; the 2.5 and 97.5 percentiles are shown. All draws up to 6 seeds, "
-        "10,000 beyond, always the same ones. With three seeds this is rough; with one there is none.",
+        "batches) and the number is computed anew; the 2.5 and 97.5 percentiles are shown. All draws up to 6 "
+        "seeds, 10,000 beyond, always the same ones. With three seeds this is rough; with one there is none.",
         "bootstrap percentile interval, Efron 1979",
     ),
     (
         "Basin (the good range)",
-        "The rates around the best one whose m stays within m(best) + 5 % of (l0 - m(best)). Between grid points the edge "
-        "is interpolated in log rate; next to a diverging rate it is the last rate that does not. Where the grid ends "
-        "first, the width is a lower bound (≥). Widths are in decades, log10 of high over low.",
+        "The rates around the best one whose m stays within m(best) + 5 % of (l0 - m(best)). Between grid points "
+        "the edge is interpolated in log rate; next to a diverging rate it is the last rate that does not. Where "
+        "the grid ends first, the width is a lower bound (≥). Widths are in decades, log10 of high over low.",
         OURS,
     ),
     (
         "Recommended rate",
-        "Of the grid rates in the basin without a diverged seed, the one nearest to the basin's centre in log rate. Where "
-        "the grid ends before the basin does, the best rate, with the advice to widen the grid.",
+        "Of the grid rates in the basin without a diverged seed, the one nearest to the basin's centre in log "
+        "rate. Where the grid ends before the basin does, the best rate, with the advice to widen the grid.",
         OURS,
     ),
     (
         "Diverges from, largest safe rate",
-        "The smallest rate above the best at which at least half of the seeds diverged. The largest safe rate is the "
-        "largest below it with no diverged seed and a median better than untrained. The best rate is often within a "
-        "factor of 2 of the largest that does not diverge.",
+        "The smallest rate above the best at which at least half of the seeds diverged. The largest safe rate is "
+        "the largest below it with no diverged seed and a median better than untrained. The best rate is often "
+        "within a factor of 2 of the largest that does not diverge.",
         "our choice; the factor: Bengio 2012, arXiv:1206.5533",
     ),
     (
         "Regret at the default rate",
-        "m(torch's own default rate) - m(best). A default between two grid rates is read off the line between them "
-        "(marked ~); outside of the grid it is not given.",
+        "m(torch's own default rate) - m(best). A default between two grid rates is read off the line between "
+        "them (marked ~); outside of the grid it is not given.",
         OURS,
     ),
     (
         "Tied with the best",
-        "A rate is tied if the 95 % t interval of the seed-by-seed difference to the best rate reaches down to 0. A rate "
-        "with a diverged seed is not tied; with one seed only the best itself is.",
+        "A rate is tied if the 95 % t interval of the seed-by-seed difference to the best rate reaches down to 0."
+        " A rate with a diverged seed is not tied; with one seed only the best itself is.",
         "paired t interval",
     ),
     (
         "Time to target",
-        "Updates until the first row at or below the target, l0 - 90 % of (l0 - least m of the sweep) unless stated; "
-        "median over seeds, never if half of them do not arrive. The profile shows the share of the grid that needs at "
-        "most tau times the least time.",
+        "Updates until the first row at or below the target, l0 - 90 % of (l0 - least m of the sweep) unless "
+        "stated; median over seeds, never if half of them do not arrive. The profile shows the share of the grid "
+        "that needs at most tau times the least time.",
         "Asi and Duchi 2019, PNAS; AlgoPerf; details ours",
     ),
     (
@@ -92,35 +93,36 @@ RULES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "Drift of the best rate",
-        "Least-squares slope of log10 best rate on log10 of the budget (or an axis). With a constant rate, earlier rows of "
-        "the same runs are shorter budgets. Between grid points the best rate is read off a parabola through the best "
-        "three in log rate, where all three are finite.",
+        "Least-squares slope of log10 best rate on log10 of the budget (or an axis). With a constant rate, "
+        "earlier rows of the same runs are shorter budgets. Between grid points the best rate is read off a "
+        "parabola through the best three in log rate, where all three are finite.",
         OURS,
     ),
     (
         "Status",
-        "diverged: a batch loss, an evaluation or a weight is not finite; or the loss ends above its start and keeps "
-        "rising: all of the last quarter of train_loss rows above the start, quarter medians 2 < 3 < 4, and 4 above 2 by "
-        "more than 4 times the noise of the second half (at 3 to 7 rows: the last three above the start and strictly "
-        "rising). failed: an exception. Else ok, also when the loss rose and came back. A diverged run stops, is never "
-        "tried again and never counts as best.",
+        "diverged: a batch loss, an evaluation or a weight is not finite; or the loss ends above its start and "
+        "keeps rising: all of the last quarter of train_loss rows above the start, quarter medians 2 < 3 < 4, and"
+        " 4 above 2 by more than 4 times the noise of the second half (at 3 to 7 rows: the last three above the "
+        "start and strictly rising). failed: an exception. Else ok, also when the loss rose and came back. A "
+        "diverged run stops, is never tried again and never counts as best.",
         OURS,
     ),
     (
         "Diagnosis",
-        "From train_loss. R is the best improvement among the rates of this optimizer, p the share of R this run reached, "
-        "g the further fall another equal budget would bring over R, s the noise of the tail over R, r the share of rises "
-        "in the tail. First match: worse_than_start p < -0.05; oscillating (s > 0.015 and r >= 0.3) or g < -0.1; too_slow "
-        "p < 0.5 at or below the best rate, and (p < 0.05 or g >= 0.1 p); improving p < 0.5 above it, p >= 0.05 and "
-        "g >= 0.1 p; stuck any other p < 0.5; recovered_spike a climb of more than 0.5 R that came back; improving "
-        "g >= 0.05; converged p >= 0.9; stuck the rest. Fewer than 8 rows: none.",
-        "ours, after Goodfellow et al. 2016 and Reed and Marks 1999: too fast is a sharp change, then a plateau or a rise; "
-        "too slow is little or no change",
+        "From train_loss. R is the best improvement among the rates of this optimizer, p the share of R this run "
+        "reached, g the further fall another equal budget would bring over R, s the noise of the tail over R, r "
+        "the share of rises in the tail. First match: worse_than_start p < -0.05; oscillating (s > 0.015 and r >="
+        " 0.3) or g < -0.1; too_slow p < 0.5 at or below the best rate, and (p < 0.05 or g >= 0.1 p); improving p"
+        " < 0.5 above it, p >= 0.05 and g >= 0.1 p; stuck any other p < 0.5; recovered_spike a climb of more than"
+        " 0.5 R that came back; improving g >= 0.05; converged p >= 0.9; stuck the rest. Fewer than 8 rows: none.",
+        "ours, after Goodfellow et al. 2016 and Reed and Marks 1999: too fast is a sharp change, then a plateau "
+        "or a rise; too slow is little or no change",
     ),
     (
         "What each run shares",
-        "The seed alone decides the initial weights and the order of the batches, so all rates and optimizers of one seed "
-        "start alike and see the same batches. Row 0 of a curve is the untrained model; nothing is smoothed or filled in.",
+        "The seed alone decides the initial weights and the order of the batches, so all rates and optimizers of "
+        "one seed start alike and see the same batches. Row 0 of a curve is the untrained model; nothing is "
+        "smoothed or filled in.",
         "by construction",
     ),
 )

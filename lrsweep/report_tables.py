@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from lrsweep.analysis.facts import Estimate, OptimizerFacts, RatePoint, SweepFacts
-from lrsweep.plot.style import number_text, rate_text
 from lrsweep.report_html import Cell, table
+from lrsweep.words import number_text, rate_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,14 +56,12 @@ def _best_row(row: OptimizerFacts) -> list[Cell | str]:
         row.best_lr,
         {"": "", "low": "lowest of the grid", "high": "highest of the grid"}.get(row.edge_side, "only rate"),
     )
-    spread = f"{rate_text(best.low)} to {rate_text(best.high)}" if math.isfinite(best.low) else ""
-    chosen = rate(row.recommended_lr)
     return [
         row.title,
         Cell(rate(best.value).text, best.value, edge),
-        spread,
+        Cell(f"{rate_text(best.low)} to {rate_text(best.high)}" if math.isfinite(best.low) else "", best.low),
         number(row.best_objective),
-        Cell(chosen.text, chosen.value, row.recommended_reason),
+        rate(row.recommended_lr),
         rate(row.basin.low),
         rate(row.basin.high),
         number(round(row.basin.decades, 3), at_least=row.basin.censored),
@@ -237,7 +235,7 @@ def diagnoses(facts: SweepFacts) -> str:
     counts = [dict(row.diagnoses) for row in facts.rows]
     known = [label for label in LABELS if any(label in one for one in counts)]
     known += sorted({label for one in counts for label in one} - set(LABELS))
-    rows = (
+    rows: Iterable[list[Cell | str]] = (
         [row.title, *(count(one.get(label, 0)) for label in known)] for row, one in zip(facts.rows, counts, strict=True)
     )
     return table("Runs by diagnosis", ("curve", *(label or "too few rows" for label in known)), rows)
@@ -257,9 +255,10 @@ def diagnosis_by_rate(row: OptimizerFacts) -> str:
 def failures(runs: pd.DataFrame) -> str:
     """The failed runs with the first line of what they raised."""
     failed = runs[runs["status"] == "failed"]
-    lines = (
-        [str(run.optimizer), rate(float(run.lr)), count(int(run.seed)), str(run.error).split("\n", 1)[0]]
-        for run in failed.head(MOST_FAILURES).itertuples()
+    few = failed.head(MOST_FAILURES)
+    lines: Iterable[list[Cell | str]] = (
+        [str(label), rate(float(lr)), count(int(seed)), str(error).split("\n", 1)[0]]
+        for label, lr, seed, error in zip(few["optimizer"], few["lr"], few["seed"], few["error"], strict=True)
     )
     caption = f"Failed runs ({len(failed)}" + (f", the first {MOST_FAILURES})" if len(failed) > MOST_FAILURES else ")")
     return table(caption, ("curve", "rate", "seed", "error"), lines)

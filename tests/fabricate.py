@@ -59,7 +59,7 @@ def frames(
     shift: float = 0.0,
     stable: Mapping[str, float] = STABLE,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`runs.csv` and `curves.csv` of a made-up sweep; `failed` names runs by position; `shift` is added to all losses."""
+    """`runs.csv` and `curves.csv` of a made-up sweep; `failed`: runs by position; `shift` is added to all losses."""
     rates = grid() if rates is None else rates
     axes = dict(axes or {})
     run_rows: list[dict[str, Any]] = []

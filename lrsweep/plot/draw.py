@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lrsweep import analysis, storage, tables
+from lrsweep import analysis, storage, tables, words
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.errors import UsageError
 from lrsweep.objective import cost, last_k
@@ -250,4 +250,4 @@ def _picture(name: str, figure: Figure, facts: SweepFacts, axis: str = "") -> Pi
 
 
 def _in_words(rows: Sequence[OptimizerFacts]) -> str:
-    return " ".join(f"{row.title}: {u_curves.facts_line(row)}." for row in rows[:12])
+    return " ".join(f"{row.title}: {words.facts_line(row)}." for row in rows[:12])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
+from lrsweep import words
 from lrsweep.analysis.facts import Drift, SweepFacts
 from lrsweep.plot import style
 from lrsweep.plot.style import Look
@@ -41,7 +43,7 @@ def drift(facts: SweepFacts, looks: dict[str, Look]) -> Figure:
         right=2.75,
         head=0.3,
     )
-    style.heading(page.figure, f"{facts.name}: does the best rate move?", style.budget_line(facts))
+    style.heading(page.figure, f"{facts.name}: does the best rate move?", words.budget_line(facts))
     for kind, ax in zip(kinds, page.panels, strict=True):
         _panel(ax, lines[kind], looks)
         name = "budget in updates" if kind == "budget" else kind
@@ -56,7 +58,7 @@ def drift(facts: SweepFacts, looks: dict[str, Look]) -> Figure:
     return page.figure
 
 
-def _panel(ax: style.Axes, drifts: Sequence[Drift], looks: dict[str, Look]) -> None:
+def _panel(ax: Axes, drifts: Sequence[Drift], looks: dict[str, Look]) -> None:
     handles = []
     values = sorted({value for one in drifts for value in one.values if value > 0})
     rates = [rate for one in drifts for rate in (*one.best_lrs, *one.refined_lrs) if math.isfinite(rate) and rate > 0]
@@ -91,7 +93,7 @@ def _panel(ax: style.Axes, drifts: Sequence[Drift], looks: dict[str, Look]) -> N
         ax.set_ylim(low, high)
         ticks = style.log_ticks(low, high)
         ax.yaxis.set_major_locator(FixedLocator(ticks))
-        ax.yaxis.set_major_formatter(FixedFormatter([style.rate_text(tick) for tick in ticks]))
+        ax.yaxis.set_major_formatter(FixedFormatter([words.rate_text(tick) for tick in ticks]))
     if values:
         ax.set_xlim(values[0] / 1.15, values[-1] * 1.15)
         shown = values if len(values) <= 6 else style.log_ticks(values[0], values[-1])

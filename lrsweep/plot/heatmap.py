@@ -15,11 +15,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
+from lrsweep import words
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.objective import cost
 from lrsweep.plot import style
 from lrsweep.plot.style import INK, RED
-from lrsweep.plot.u_curves import objective_text
 
 Slice = tuple[str, list[OptimizerFacts]]
 MISSING = "#F0F0F0"
@@ -48,10 +48,10 @@ def heatmap(facts: SweepFacts, axis: str) -> Figure:
         len(parts), columns=columns, panel=(5.6 if len(parts) == 1 else 3.3, tall), right=bar, head=0.3,
         left=0.95, gap=(0.85, 0.45), legend=_handles(),
     )  # fmt: skip
-    style.heading(page.figure, f"{facts.name}: {objective_text(facts)}, rate by {axis}", style.budget_line(facts))
+    style.heading(page.figure, f"{facts.name}: {words.objective_text(facts)}, rate by {axis}", words.budget_line(facts))
     norm, colors = _norm(facts, parts), style.rate_colormap().reversed()
     for index, ((title, rows), ax) in enumerate(zip(parts, page.panels, strict=True)):
-        _panel(ax, rows, axis, facts.mode, ScalarMappable(norm=norm, cmap=colors))
+        _panel(ax, rows, axis, facts.mode, ScalarMappable(norm=norm, cmap=colors), norm.vmax or 0.0)
         style.panel_title(ax, title)
         if page.left_column(index):
             ax.set_ylabel(axis)
@@ -81,7 +81,7 @@ def _norm(facts: SweepFacts, parts: Sequence[Slice]) -> Normalize:
     return Normalize(low, high if high > low else low + 1.0)
 
 
-def _panel(ax: Axes, rows: Sequence[OptimizerFacts], axis: str, mode: str, scale: ScalarMappable) -> None:
+def _panel(ax: Axes, rows: Sequence[OptimizerFacts], axis: str, mode: str, scale: ScalarMappable, top: float) -> None:
     rates = sorted({point.lr for row in rows for point in row.rates})
     table = np.full((len(rows), len(rates)), np.nan)
     crosses, ridge = [], []
@@ -95,17 +95,18 @@ def _panel(ax: Axes, rows: Sequence[OptimizerFacts], axis: str, mode: str, scale
                 crosses.append((x, y))
         if math.isfinite(row.best_lr.value):
             ridge.append((rates.index(row.best_lr.value), y))
-    colors = scale.to_rgba(np.nan_to_num(np.minimum(table, scale.norm.vmax), nan=0.0))
+    colors = scale.to_rgba(np.where(np.isfinite(table), np.minimum(table, top), 0.0))
     colors[np.isnan(table)] = (*[int(MISSING[i : i + 2], 16) / 255 for i in (1, 3, 5)], 1.0)
     colors[np.isinf(table)] = (0.97, 0.93, 0.93, 1.0)
     ax.grid(False)
     ax.imshow(colors, origin="lower", aspect="auto", interpolation="nearest")
     if crosses:
-        ax.scatter(*zip(*crosses, strict=True), s=26, marker="x", color=RED, linewidth=1.2, zorder=5)
+        columns, lines = zip(*crosses, strict=True)
+        ax.scatter(columns, lines, s=26, marker="x", color=RED, linewidth=1.2, zorder=5)
     if ridge:
-        x, y = zip(*ridge, strict=True)
-        ax.plot(x, y, color="white", linewidth=3.0, zorder=6)
-        ax.plot(x, y, color=INK, linewidth=1.3, marker="*", markersize=10, markerfacecolor="white", zorder=7)
+        columns, lines = zip(*ridge, strict=True)
+        ax.plot(columns, lines, color="white", linewidth=3.0, zorder=6)
+        ax.plot(columns, lines, color=INK, linewidth=1.3, marker="*", markersize=10, markerfacecolor="white", zorder=7)
     _ticks(ax, rates, [row.axes[axis] for row in rows])
 
 
@@ -114,7 +115,7 @@ def _ticks(ax: Axes, rates: Sequence[float], values: Sequence[str]) -> None:
     places = sorted(decades) if len(decades) >= 2 else list(range(len(rates)))
     places = places[:: math.ceil(len(places) / 8)]
     ax.xaxis.set_major_locator(FixedLocator(places))
-    ax.xaxis.set_major_formatter(FixedFormatter([style.rate_text(rates[i]) for i in places]))
+    ax.xaxis.set_major_formatter(FixedFormatter([words.rate_text(rates[i]) for i in places]))
     rows = list(range(len(values)))[:: math.ceil(len(values) / 20)]
     ax.yaxis.set_major_locator(FixedLocator(rows))
     ax.yaxis.set_major_formatter(FixedFormatter([style.fit(values[i], 0.6, 8) for i in rows]))

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
+from lrsweep import words
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.plot import style
 from lrsweep.plot.style import COLORS, GREY, INK, LINES, RED
@@ -121,7 +122,7 @@ def loss_curves(facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: Lines,
     """Every run of `rows`; colour is the rate on one log scale, a black edge marks the best rate."""
     columns, bar = style.columns_for(len(rows)), 0.95
     page = style.page(len(rows), columns=columns, panel=_size(rows), right=bar, head=0.34, legend=_handles(rows))
-    style.heading(page.figure, f"{facts.name}: {column} over the run, by learning rate", style.budget_line(facts))
+    style.heading(page.figure, f"{facts.name}: {column} over the run, by learning rate", words.budget_line(facts))
     rates = sorted({point.lr for row in rows for point in row.rates}) or [1.0]
     norm, colors = style.rate_norm(rates), style.rate_colormap()
     shade = {rate: colors(norm(rate)) for rate in rates}
@@ -142,10 +143,10 @@ def loss_curves(facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: Lines,
 
 
 def _facts_line(row: OptimizerFacts) -> str:
-    found = f"best {style.rate_text(row.best_lr.value)}" if row.trained else "nothing trained"
+    found = f"best {words.rate_text(row.best_lr.value)}" if row.trained else "nothing trained"
     if not row.n_diverged:
         return f"{found} · none of {row.n_runs} runs diverged"
-    start = f", from {style.rate_text(row.margins.diverges_from)}" if math.isfinite(row.margins.diverges_from) else ""
+    start = f", from {words.rate_text(row.margins.diverges_from)}" if math.isfinite(row.margins.diverges_from) else ""
     return f"{found} · {row.n_diverged} of {row.n_runs} runs diverged{start}"
 
 
@@ -201,7 +202,7 @@ def _finite(xy: Floats) -> Floats:
 
 
 def _crosses(ax: Axes, parts: Sequence[Line], view: Window) -> None:
-    """A red cross where a run diverged: at its last finite value, or at the border of the panel beyond which it lies."""
+    """A red cross where a run diverged: at its last finite value, or at the border beyond which that lies."""
     ends = []
     for line in parts:
         if line.diverged and len(line.xy):
@@ -221,7 +222,7 @@ def _colorbar(figure: Figure, scale: ScalarMappable, rates: Sequence[float], roo
     low, high = rates[0], rates[-1]
     ticks = rates if len(rates) <= 2 else style.log_ticks(low, high)
     bar.ax.yaxis.set_major_locator(FixedLocator(ticks))
-    bar.ax.yaxis.set_major_formatter(FixedFormatter([style.rate_text(tick) for tick in ticks]))
+    bar.ax.yaxis.set_major_formatter(FixedFormatter([words.rate_text(tick) for tick in ticks]))
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.outline.set_linewidth(0.5)
     ax.set_title("rate", fontsize=8.5, pad=5)
@@ -255,7 +256,7 @@ def zoom(
     handles.append(Line2D([], [], color=RED, marker="x", markersize=5.5, linestyle="", label="diverged here"))
     page = style.page(len(rows), columns=columns, panel=_size(rows), head=0.34, legend=handles)
     title = f"{facts.name}: {column} at the best rate and at about 2, 5 and 10 times it"
-    style.heading(page.figure, title, style.budget_line(facts))
+    style.heading(page.figure, title, words.budget_line(facts))
     for index, (row, ax) in enumerate(zip(rows, page.panels, strict=True)):
         view = _zoom_panel(ax, row, parts, train, facts.mode)
         style.panel_title(ax, row.title, " ")
@@ -290,12 +291,12 @@ def _zoom_panel(ax: Axes, row: OptimizerFacts, parts: Lines, train: Lines, mode:
         ax.add_collection(faint, autolim=False)
         bold = LineCollection([_finite(parts[i].xy) for i in ids], colors=color, linewidths=1.4, linestyles=line)
         ax.add_collection(bold, autolim=False)
-        text = style.rate_text(rate) + (" best" if rate == row.best_lr.value else "")
+        text = words.rate_text(rate) + (" best" if rate == row.best_lr.value else "")
         handles.append(Line2D([], [], color=color, linestyle=line, linewidth=1.4, label=text))
     _crosses(ax, [parts[run.run_id] for run in shown], view)
     if handles:
         ax.legend(
-            handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(handles), borderaxespad=0, borderpad=0.15,
-            fontsize=7.8, handlelength=1.9, handletextpad=0.4, columnspacing=1.2,
+            handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(handles), borderaxespad=0,
+            borderpad=0.15, fontsize=7.8, handlelength=1.9, handletextpad=0.4, columnspacing=1.2,
         )  # fmt: skip
     return view

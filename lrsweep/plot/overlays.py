@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
+from lrsweep import words
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.plot import style
 from lrsweep.plot.style import GREY, INK, Look
-from lrsweep.plot.u_curves import axis_text, draw_overlay, objective_text, rail_label, value_range
+from lrsweep.plot.u_curves import draw_overlay, rail_label, value_range
 
 PANEL = (6.4, 4.0)
 REACH = 300.0
@@ -28,12 +29,12 @@ def overlay(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     key.append(Line2D([], [], color=GREY, linestyle=(0, (5, 3)), linewidth=1, label="untrained model"))
     key.append(Line2D([], [], color=GREY, marker="x", markersize=5.5, linestyle="", label="half of the seeds diverged"))
     page = style.page(1, columns=1, panel=PANEL, legend=key, head=0.05, left=0.75)
-    style.heading(page.figure, f"{facts.name}: {objective_text(facts)}, all curves", style.budget_line(facts))
+    style.heading(page.figure, f"{facts.name}: {words.objective_text(facts)}, all curves", words.budget_line(facts))
     ax, limits = page.panels[0], value_range(facts.rows, facts.mode)
     draw_overlay(ax, facts, looks, limits)
     rates = [point.lr for row in facts.rows for point in row.rates] or [1e-6, 1.0]
     style.rate_axis(ax, min(rates), max(rates))
-    ax.set_ylabel(axis_text(facts))
+    ax.set_ylabel(words.axis_text(facts))
     rail_label(ax, limits)
     return page.figure
 
@@ -62,7 +63,7 @@ def aligned(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     page = style.page(1, columns=1, panel=PANEL, legend=key, head=0.05, left=0.75)
     left_out = [row.title for row in facts.rows if not row.trained]
     note = f" · left out, nothing trained: {', '.join(left_out)}" if left_out else ""
-    style.heading(page.figure, f"{facts.name}: what a wrong rate costs", style.budget_line(facts) + note)
+    style.heading(page.figure, f"{facts.name}: what a wrong rate costs", words.budget_line(facts) + note)
     ax = page.panels[0]
     low, high = 1 / 3, 3.0
     for row, one in shown:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
+from lrsweep import words
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.plot import style
 from lrsweep.plot.overlays import lost_share
@@ -25,7 +26,7 @@ def sensitivity(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     names = max((style.width_of(row.title, 8.5) for row in rows), default=1.0)
     left = min(2.6, names + 0.25)
     page = style.page(3, columns=3, panel=(3.0, tall), left=left, gap=(0.3, 0.4), legend=_handles(facts))
-    style.heading(page.figure, f"{facts.name}: how sensitive is each to its rate?", style.budget_line(facts))
+    style.heading(page.figure, f"{facts.name}: how sensitive is each to its rate?", words.budget_line(facts))
     spread, width, cost = page.panels
     places = np.arange(len(rows))[::-1]
     _bars(spread, rows, looks, places)
@@ -46,14 +47,17 @@ def sensitivity(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
 
 def _handles(facts: SweepFacts) -> list[Artist]:
     n = len(facts.seeds)
+    interval = f"95 % interval over {n} seed{'s' * (n != 1)}"
+    diamond = {"color": INK, "marker": "D", "markersize": 5, "markerfacecolor": "white"}
+    red = "in red: diverged"
     return [
-        Line2D([], [], color=INK, linewidth=1.2, marker="|", markersize=7, label=f"95 % interval over {n} seed{'s' * (n != 1)}"),
-        Line2D([], [], color=INK, marker="D", markersize=5, markerfacecolor="white", linestyle="", label="S over the best three decades"),
+        Line2D([], [], color=INK, linewidth=1.2, marker="|", markersize=7, label=interval),
+        Line2D([], [], linestyle="", label="S over the best three decades", **diamond),  # type: ignore[arg-type]
         Line2D([], [], color=GREY, marker="s", markersize=5.5, linestyle="", label="at torch's default rate"),
-        Line2D([], [], color=GREY, marker="o", markersize=6, linestyle="", label="median over the grid"),
-        Line2D([], [], color=GREY, marker="|", markersize=10, markeredgewidth=2.2, linestyle="", label="worst of the grid"),
-        Line2D([], [], color=RED, marker="x", markersize=5.5, linestyle="", label="diverged"),
-    ]  # fmt: skip
+        Line2D([], [], color=GREY, marker="o", markersize=6, linestyle="", label="median rate of the grid"),
+        Line2D([], [], color=GREY, marker="|", markersize=10, markeredgewidth=2.2, linestyle="", label="worst rate"),
+        Line2D([], [], color=RED, marker="s", markersize=5.5, linestyle="", label=red),
+    ]
 
 
 def _finish_x(ax: Axes, top: float) -> None:
@@ -98,44 +102,29 @@ def _basins(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], pla
         if row.basin.censored:
             ax.plot([row.basin.decades], [y], marker=">", markersize=6, color=INK, linestyle="", clip_on=False)
             end = f"≥ {end}"
-        ax.annotate(
-            end,
-            (row.basin.decades, y),
-            xytext=(7, 0),
-            textcoords="offset points",
-            va="center",
-            size=7.5,
-            annotation_clip=False,
-        )
+        at = (row.basin.decades, y)
+        ax.annotate(end, at, xytext=(7, 0), textcoords="offset points", va="center", size=7.5, annotation_clip=False)
     _finish_x(ax, top * 1.2)
 
 
 def _costs(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], places: style.Ints) -> None:
-    """Costs beyond the untrained model stand at the right border; a cross there means diverged."""
+    """What is worse than the untrained model stands at the right border, in red where it diverged."""
     border = 1.12
     for row, one, y in zip(rows, looks, places, strict=True):
         if not row.trained:
             continue
-        marks = (
-            (row.median_objective, "o", 6.5, 1.0),
-            (row.worst_objective, "|", 11.0, 2.2),
-            (row.default.objective if math.isfinite(row.default.lr) else math.nan, "s", 5.5, 1.0),
-        )
-        shares = [(lost_share(row, value), *how) for value, *how in marks if not math.isnan(value)]
-        ax.plot(
-            [0, min(max((s[0] for s in shares), default=0.0), border)],
-            [y, y],
-            color=one.color,
-            linewidth=1.0,
-            alpha=0.6,
-        )
-        for share, marker, size, edge in shares:
-            gone = not math.isfinite(share)
-            ax.plot(
-                [min(share, border)], [y], marker="x" if gone else marker, markersize=5.5 if gone else size,
-                color=RED if gone else one.color, markeredgewidth=1.3 if gone else edge, linestyle="", clip_on=False,
-                zorder=6 if gone else 5,
-            )  # fmt: skip
+        default = row.default.objective if math.isfinite(row.default.lr) else math.nan
+        shares = [lost_share(row, value) for value in (row.worst_objective, row.median_objective, default)]
+        far = min(max((share for share in shares if not math.isnan(share)), default=0.0), border)
+        ax.plot([0, far], [y, y], color=one.color, linewidth=1.0, alpha=0.6)
+        for share, (marker, size, edge) in zip(
+            shares, (("|", 11.0, 2.2), ("o", 6.5, 1.0), ("s", 5.5, 1.0)), strict=True
+        ):
+            if not math.isnan(share):
+                ax.plot(
+                    [min(share, border)], [y], marker=marker, markersize=size, markeredgewidth=edge, linestyle="",
+                    color=one.color if math.isfinite(share) else RED, clip_on=False, zorder=5,
+                )  # fmt: skip
     ax.axvline(1.0, color=GREY, linestyle=(0, (5, 3)), linewidth=1.0)
     ax.set_xlim(-0.03, border + 0.03)
     style.plain_axis(ax, 0, 1)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import matplotlib
 import numpy as np
@@ -23,11 +23,12 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter, NullLocator
 
-from lrsweep.analysis.facts import SweepFacts
+from lrsweep import words
 
 # Okabe and Ito's palette without its yellow (unreadable on white), darkest first.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
-LINES = ("-", "--", "-.", ":")
+LineStyle: TypeAlias = Literal["-", "--", "-.", ":"]
+LINES: tuple[LineStyle, ...] = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 RED, INK, GREY, PALE = "#C1121F", "#222222", "#6B6B6B", "#E4E4E4"
 TRADITIONAL = (0.01, 0.1)
@@ -35,7 +36,7 @@ TRADITIONAL = (0.01, 0.1)
 
 Ints: TypeAlias = npt.NDArray[np.int_]
 DPI = 120
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 8.5,
     "text.color": INK,
@@ -83,7 +84,7 @@ class Look:
     """How the curve number `index` of the spec is drawn wherever it appears."""
 
     color: str
-    line: str
+    line: LineStyle
     marker: str
 
 
@@ -108,21 +109,6 @@ def rate_norm(rates: Sequence[float]) -> LogNorm:
 
 
 # --- text ---------------------------------------------------------------------------------------------------------
-
-
-def rate_text(rate: float, digits: int = 3) -> str:
-    """A rate as people write it: `0.01`, `3.16e-3`, `1e-5`, `nan`."""
-    if not math.isfinite(rate) or rate <= 0:
-        return f"{rate:g}"
-    if 0.01 <= rate < 1000:
-        return f"{rate:.{digits}g}"
-    mantissa, exponent = f"{rate:.{digits - 1}e}".split("e")
-    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
-    return f"{mantissa}e{int(exponent)}"
-
-
-def number_text(value: float, digits: int = 3) -> str:
-    return f"{value:.{digits}g}"
 
 
 @lru_cache(maxsize=2)
@@ -167,7 +153,7 @@ def rate_axis(ax: Axes, low: float, high: float, *, label: str | None = "learnin
     ticks = log_ticks(low / air, high * air, most=8)
     ticks = sorted({*ticks, *(rate for rate in TRADITIONAL if low / air <= rate <= high * air)})
     ax.xaxis.set_major_locator(FixedLocator(ticks))
-    ax.xaxis.set_major_formatter(FixedFormatter([rate_text(tick) for tick in ticks]))
+    ax.xaxis.set_major_formatter(FixedFormatter([words.rate_text(tick) for tick in ticks]))
     no_minor(ax, x=True)
     marked = [rate for rate in TRADITIONAL if low / air <= rate <= high * air]
     ax.plot(
@@ -336,12 +322,6 @@ def panel_title(ax: Axes, title: str, facts: str = "", warning: str = "", *, col
             color=ink,
             annotation_clip=False,
         )
-
-
-def budget_line(facts: SweepFacts) -> str:
-    seeds = f"{len(facts.seeds)} seed{'s' * (len(facts.seeds) != 1)}"
-    failed = f", {facts.n_failed} failed" if facts.n_failed else ""
-    return f"{facts.budget} · {seeds} · {facts.n_runs} runs, {facts.n_diverged} diverged{failed}"
 
 
 def empty(title: str, subtitle: str) -> Figure:

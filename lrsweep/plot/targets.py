@@ -10,19 +10,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
+from lrsweep import words
 from lrsweep.analysis.facts import SweepFacts
 from lrsweep.plot import style
 from lrsweep.plot.overlays import curve_key
 from lrsweep.plot.style import INK, Look
-from lrsweep.plot.u_curves import RAIL, axis_text, draw_overlay, value_range
+from lrsweep.plot.u_curves import RAIL, draw_overlay, value_range
 
 
 def time_to_target(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     """Three panels: final objective by rate, updates to the target by rate, share of the grid within tau times the
     least time (Asi and Duchi 2019)."""
     page = style.page(3, columns=3, panel=(3.6, 2.9), legend=curve_key(facts.rows, looks), left=0.7, gap=(0.75, 0.4))
-    goal = f"target: {facts.metric} {'≤' if facts.mode == 'min' else '≥'} {style.number_text(facts.target, 4)}"
-    style.heading(page.figure, f"{facts.name}: how soon each rate gets there", f"{style.budget_line(facts)} · {goal}")
+    goal = f"target: {facts.metric} {'≤' if facts.mode == 'min' else '≥'} {words.number_text(facts.target, 4)}"
+    style.heading(page.figure, f"{facts.name}: how soon each rate gets there", f"{words.budget_line(facts)} · {goal}")
     rates = [point.lr for row in facts.rows for point in row.rates] or [1e-6, 1.0]
     end, times, profile = page.panels
     limits = value_range(facts.rows, facts.mode)
@@ -38,7 +39,7 @@ def time_to_target(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
             size=7,
             ha="right",
         )
-    end.set_ylabel(axis_text(facts))
+    end.set_ylabel(words.axis_text(facts))
     _times(times, facts, looks)
     _profile(profile, facts, looks)
     for ax in (end, times):

@@ -9,17 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
+from lrsweep import words
 from lrsweep.analysis.facts import OptimizerFacts, RatePoint, SweepFacts
-from lrsweep.plot import style
+from lrsweep.plot import keys, style
 from lrsweep.plot.style import GREY, INK, RED, Look
 
 RAIL = 0.13
@@ -102,7 +101,7 @@ def _end_y(limits: Range) -> float:
 def _spread(row: OptimizerFacts) -> float:
     """Factor between neighbouring crosses of one rate, so that each seed shows."""
     rates = [point.lr for point in row.rates]
-    spacing = min((b / a for a, b in zip(rates, rates[1:], strict=False)), default=3.0)
+    spacing = min((b / a for a, b in pairwise(rates)), default=3.0)
     return float(spacing ** min(0.22, 0.7 / max(row.n_seeds, 1)))
 
 
@@ -115,7 +114,7 @@ def draw_rail(ax: Axes, row: OptimizerFacts, limits: Range) -> None:
     any_failed = any(run.status == "failed" for run in row.runs)
     diverged = [run.lr * spread ** place[run.seed] for run in row.runs if run.status == "diverged"]
     failed = [run.lr * spread ** place[run.seed] for run in row.runs if run.status == "failed"]
-    beyond = [run.lr for run in row.runs if run.status == "ok" and limits.beyond(run.objective)]
+    beyond = _beyond(row, limits)
     if diverged:
         y = _rail_y(limits, 0.7 if any_failed else 0.5)
         ax.scatter(
@@ -204,35 +203,9 @@ def _marks(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range) -> None:
         )  # fmt: skip
 
 
-def warning_line(row: OptimizerFacts) -> str:
-    """The one thing to know before reading the panel: why there is no U, or why its ends are not to be trusted."""
-    if row.n_failed == row.n_runs:
-        return "every run failed"
-    if row.n_ok == 0:
-        return "every run diverged: no U; try smaller rates"
-    if not row.trained:
-        return "no rate beat the untrained model: no U"
-    if row.edge_side:
-        side = {"low": "the low end", "high": "the high end"}.get(row.edge_side, "both ends")
-        return f"best at {side} of the grid: widen"
-    if 2 * row.n_diverged > row.n_runs:
-        return "more than half of the runs diverged: shift the grid down"
-    if len(row.basin.rates) < 3:
-        return f"only {len(row.basin.rates)} grid point{'s' * (len(row.basin.rates) != 1)} in the basin: refine"
-    return ""
-
-
-def facts_line(row: OptimizerFacts) -> str:
-    if not row.trained:
-        return f"{row.n_diverged} of {row.n_runs} runs diverged"
-    at_least = "≥ " if row.basin.censored else ""
-    parts = [
-        f"best {style.rate_text(row.best_lr.value)}",
-        f"good {style.rate_text(row.basin.low, 2)} to {style.rate_text(row.basin.high, 2)} "
-        f"({at_least}{row.basin.decades:.1f} decades)",
-        f"S {style.number_text(row.sensitivity.whole.value, 2)}",
-    ]
-    return " · ".join(parts)
+def _beyond(row: OptimizerFacts, limits: Range) -> list[float]:
+    """Rates of the finite runs that the axis does not reach."""
+    return [run.lr for run in row.runs if run.status == "ok" and limits.beyond(run.objective)]
 
 
 def title_key(ax: Axes, looks: Look) -> None:
@@ -250,19 +223,24 @@ def u_curve(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     columns = style.columns_for(count)
     common = value_range(rows, facts.mode)
     page = style.page(
-        count, columns=columns, panel=(5.6, 3.4) if count == 1 else (3.3, 2.35), legend=legend(rows, common)
+        count,
+        columns=columns,
+        panel=(5.6, 3.4) if count == 1 else (3.3, 2.35),
+        legend=keys.legend(rows, worse_up=common.worse_up, beyond=any(_beyond(row, common) for row in rows)),
     )
-    style.heading(page.figure, f"{facts.name}: {objective_text(facts)} by learning rate", style.budget_line(facts))
+    style.heading(
+        page.figure, f"{facts.name}: {words.objective_text(facts)} by learning rate", words.budget_line(facts)
+    )
     own = _scales_differ(rows)
     low = min((row.rates[0].lr for row in rows if row.rates), default=1e-6)
     high = max((row.rates[-1].lr for row in rows if row.rates), default=1.0)
     for index, (row, ax) in enumerate(zip(rows, page.panels, strict=False)):
         draw_row(ax, row, looks[index], value_range([row], facts.mode) if own else common)
         style.rate_axis(ax, low, high, label="learning rate" if page.bottom_row(index) else None)
-        style.panel_title(ax, row.title, facts_line(row), warning_line(row))
+        style.panel_title(ax, row.title, words.facts_line(row), words.warning_line(row))
         title_key(ax, looks[index])
         if page.left_column(index):
-            ax.set_ylabel(axis_text(facts))
+            ax.set_ylabel(words.axis_text(facts))
             rail_label(ax, common)
     if len(rows) > 1:
         draw_overlay(page.panels[-1], facts, looks, common)
@@ -277,7 +255,9 @@ def by_optimizer(facts: SweepFacts) -> Figure:
     page = style.page(
         len(labels), columns=style.columns_for(len(labels)), panel=(5.6, 3.4) if len(labels) == 1 else (3.3, 2.35)
     )
-    style.heading(page.figure, f"{facts.name}: {objective_text(facts)} by learning rate", style.budget_line(facts))
+    style.heading(
+        page.figure, f"{facts.name}: {words.objective_text(facts)} by learning rate", words.budget_line(facts)
+    )
     common, colors = value_range(facts.rows, facts.mode), style.rate_colormap()
     rates = [point.lr for row in facts.rows for point in row.rates] or [1e-6, 1.0]
     for index, (label, ax) in enumerate(zip(labels, page.panels, strict=True)):
@@ -291,7 +271,7 @@ def by_optimizer(facts: SweepFacts) -> Figure:
         ends = [", ".join(f"{name}={text}" for name, text in row.axes.items()) for row in (rows[0], rows[-1])]
         style.panel_title(ax, label, f"medians, {len(rows)} curves", f"dark: {ends[0]} · light: {ends[1]}")
         if page.left_column(index):
-            ax.set_ylabel(axis_text(facts))
+            ax.set_ylabel(words.axis_text(facts))
             rail_label(ax, common)
     return page.figure
 
@@ -317,7 +297,7 @@ def draw_overlay(ax: Axes, facts: SweepFacts, looks: Sequence[Look], limits: Ran
         level = against.adam_objective
         if math.isfinite(level) and not limits.beyond(level):
             ax.axhline(level, color=INK, linestyle=(0, (1, 2)), linewidth=1.1, zorder=1)
-            text = f"{facts.adam} at its default {style.rate_text(against.adam_lr)}"
+            text = f"{facts.adam} at its default {words.rate_text(against.adam_lr)}"
             ax.annotate(
                 text,
                 (0, level),
@@ -329,7 +309,7 @@ def draw_overlay(ax: Axes, facts: SweepFacts, looks: Sequence[Look], limits: Ran
 
 
 def _overlay_rail(ax: Axes, row: OptimizerFacts, looks: Look, y: float) -> None:
-    """At the curve's own height: one cross per rate at which half or more of the seeds diverged, in the colour of the curve."""
+    """At the curve's own height on the rail: a cross per rate at which half or more of the seeds diverged."""
     rates = [
         point.lr for point in row.rates if point.n_diverged and 2 * point.n_diverged >= point.n_ok + point.n_diverged
     ]
@@ -343,73 +323,3 @@ def _overlay_rail(ax: Axes, row: OptimizerFacts, looks: Look, y: float) -> None:
         transform=ax.get_xaxis_transform(),
         zorder=6,
     )
-
-
-def objective_text(facts: SweepFacts) -> str:
-    at = {"final": "at the end", "best": "at its best", "mean": "mean over the run"}.get(
-        facts.at, f"mean of the last {facts.at.removeprefix('last_')} rows"
-    )
-    return f"{facts.metric} {at}"
-
-
-def axis_text(facts: SweepFacts) -> str:
-    return f"{facts.metric} ({facts.at.replace('_', ' ')})"
-
-
-def legend(rows: Sequence[OptimizerFacts], limits: Range) -> list[Artist]:
-    statuses = {run.status for row in rows for run in row.runs}
-    beyond = any(limits.beyond(run.objective) for row in rows for run in row.runs if run.status == "ok")
-    handles: list[Artist] = [
-        Line2D([], [], color=GREY, marker="o", markersize=3.4, linestyle="", label="one seed"),
-        Line2D([], [], color=GREY, linewidth=1.6, marker="o", markersize=4, label="median over seeds"),
-        Patch(color=GREY, alpha=0.3, linewidth=0, label="range over seeds"),
-        Line2D([], [], color=GREY, linestyle=(0, (5, 3)), linewidth=1, label="untrained model"),
-        Patch(color=GREY, alpha=0.14, linewidth=0, label="basin: within 5 % of the gain"),
-        Line2D(
-            [], [], color=GREY, marker="*", markersize=10, markeredgecolor=INK, linestyle="", label="best of the grid"
-        ),
-        Line2D(
-            [],
-            [],
-            markerfacecolor="none",
-            markeredgecolor=INK,
-            marker="o",
-            markersize=10,
-            linestyle="",
-            label="recommended",
-        ),
-        Line2D([], [], color=INK, linestyle=(0, (7, 2, 1, 2)), linewidth=0.9, label="torch's default rate"),
-    ]
-    handles.append(
-        Line2D([], [], color=INK, marker="^", markersize=5, linestyle="", label="0.01 and 0.1, the usual first tries")
-    )
-    if "diverged" in statuses:
-        handles.append(
-            Line2D([], [], color=RED, marker="x", markersize=5.5, linestyle="", label="diverged (a cross a run)")
-        )
-    if "failed" in statuses:
-        handles.append(
-            Line2D(
-                [],
-                [],
-                markerfacecolor="none",
-                markeredgecolor=INK,
-                marker="s",
-                markersize=5,
-                linestyle="",
-                label="failed",
-            )
-        )
-    if beyond:
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=GREY,
-                marker="^" if limits.worse_up else "v",
-                markersize=5,
-                linestyle="",
-                label="finite, beyond the axis",
-            )
-        )
-    return handles

@@ -1,0 +1,80 @@
+"""Short texts about facts, shared by pictures, report and terminal."""
+
+from __future__ import annotations
+
+import math
+
+from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
+
+
+def rate_text(rate: float, digits: int = 3) -> str:
+    """A rate as people write it: `0.01`, `3.16e-3`, `1e-5`, `nan`."""
+    if not math.isfinite(rate) or rate <= 0:
+        return f"{rate:g}"
+    if 0.01 <= rate < 1000:
+        return f"{rate:.{digits}g}"
+    mantissa, exponent = f"{rate:.{digits - 1}e}".split("e")
+    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    return f"{mantissa}e{int(exponent)}"
+
+
+def number_text(value: float, digits: int = 3) -> str:
+    """A number with so many digits."""
+    return f"{value:.{digits}g}"
+
+
+_SIDES = {"low": "the low end", "high": "the high end", "both": "both ends"}
+_SHORT = (
+    ("all_diverged", "half or more of the seeds diverge at every rate: no U"),
+    ("no_start", "no finite value for the untrained model: no U"),
+    ("untrained", "no rate beat the untrained model: no U"),
+    ("edge", "best at {side} of the grid: widen"),
+    ("flat", "flat: every rate is about as good as the best, no U"),
+    ("mostly_diverged", "more than half of the runs diverged: shift the grid down"),
+    ("censored", "the basin runs out of the grid: widen"),
+    ("narrow", "{inside} in the basin: refine"),
+)
+
+
+def warning_line(row: OptimizerFacts) -> str:
+    """The weightiest thing to know before reading a U-curve: why there is none, or which end not to trust; or \"\"."""
+    if row.n_failed == row.n_runs:
+        return "every run failed"
+    kinds = {warned.kind for warned in row.warnings}
+    inside = f"only {len(row.basin.rates)} grid rate{'s' * (len(row.basin.rates) != 1)}"
+    found = next((text for kind, text in _SHORT if kind in kinds), "")
+    return found.format(side=_SIDES.get(row.edge_side, ""), inside=inside)
+
+
+def facts_line(row: OptimizerFacts) -> str:
+    """Best rate, good range and sensitivity in one line."""
+    if not row.trained:
+        return f"{row.n_diverged} of {row.n_runs} runs diverged"
+    at_least = "≥ " if row.basin.censored else ""
+    parts = [
+        f"best {rate_text(row.best_lr.value)}",
+        f"good {rate_text(row.basin.low, 2)} to {rate_text(row.basin.high, 2)} "
+        f"({at_least}{row.basin.decades:.1f} decades)",
+        f"S {number_text(row.sensitivity.whole.value, 2)}",
+    ]
+    return " · ".join(parts)
+
+
+def objective_text(facts: SweepFacts) -> str:
+    """The objective in words: `val_loss at the end`."""
+    at = {"final": "at the end", "best": "at its best", "mean": "mean over the run"}.get(
+        facts.at, f"mean of the last {facts.at.removeprefix('last_')} rows"
+    )
+    return f"{facts.metric} {at}"
+
+
+def axis_text(facts: SweepFacts) -> str:
+    """The objective as the label of an axis."""
+    return f"{facts.metric} ({facts.at.replace('_', ' ')})"
+
+
+def budget_line(facts: SweepFacts) -> str:
+    """What every number of a picture holds for, and how many runs stand behind it."""
+    seeds = f"{len(facts.seeds)} seed{'s' * (len(facts.seeds) != 1)}"
+    failed = f", {facts.n_failed} failed" if facts.n_failed else ""
+    return f"{facts.budget} · {seeds} · {facts.n_runs} runs, {facts.n_diverged} diverged{failed}"
