@@ -108,13 +108,13 @@ def test_the_largest_stable_rate_with_momentum(beta: float, nesterov: bool) -> N
     limit = (2 + 2 * beta) / ((1 + 2 * beta) if nesterov else 1) / 2.0
     optimizer = {"name": "sgd", "momentum": beta, "nesterov": nesterov}
     spec = spec_dict(
-        quadratic([2.0]), optimizer, lr=[0.99 * limit, 1.01 * limit], train={"epochs": 1500, "eval_every": 100}
+        quadratic([2.0]), optimizer, lr=[0.99 * limit, 1.01 * limit], train={"epochs": 1000, "eval_every": 20}
     )
     (_, below), (_, above) = trained(spec)
     assert below.status == "ok"
-    assert below.rows["val_loss"][-1] < 1e-3 * below.rows["val_loss"][0]
+    assert below.rows["val_loss"][-1] < 0.01 * below.rows["val_loss"][0]
     assert above.status == "diverged"
-    assert above.rows["val_loss"][-1] > 1e3 * above.rows["val_loss"][0]
+    assert above.rows["val_loss"][-1] > 100 * above.rows["val_loss"][0]
 
 
 def test_the_best_rate_and_momentum() -> None:
