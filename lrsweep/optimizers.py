@@ -241,10 +241,18 @@ def _like(value: object, default: tuple[Any, ...]) -> object:
     return tuple(float(v) if type(v) is int and type(d) is float else v for v, d in zip(value, default, strict=True))
 
 
-def set_lr(optimizer: Optimizer, lr: float) -> None:
-    """Give every parameter group the rate of the next update."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+def shares(optimizer: Optimizer, lr: float) -> list[float]:
+    """The rate of each parameter group as a share of `lr`, which the optimizer was just built with.
+
+    1 unless a class of the user's gives its groups rates of their own.
+    """
+    return [group.get("lr", lr) / lr for group in optimizer.param_groups]
+
+
+def set_lr(optimizer: Optimizer, lr: float, shares: Sequence[float]) -> None:
+    """Give every parameter group its share of the rate of the next update."""
+    for group, share in zip(optimizer.param_groups, shares, strict=True):
+        group["lr"] = lr * share
 
 
 def set_mode(optimizer: object, training: bool) -> None:

@@ -148,24 +148,18 @@ class StackedRule:
         grads: Sequence[Tensor],
         lr_m: Tensor,
         factor_m: Tensor | None = None,
-        frozen_m: Tensor | None = None,
     ) -> None:
         """Update `params` in place; `grads` are left as they are.
 
         lr_m: rates of this update. factor_m: the schedule's factors, needed where a run has independent decay.
-        frozen_m: True for runs whose weights must not change, whatever their gradients hold.
         """
         self._lr.copy_(lr_m)
         moves = self._displacements(params, grads)
-        if frozen_m is not None:
-            moves = [u.masked_fill(frozen_m.view(-1, *[1] * (u.ndim - 1)), 0) for u in moves]
         if self._shrinks:
             torch.mul(self._lr, self._decoupled, out=self._shrink)
             if factor_m is not None:
                 self._shrink.addcmul_(self._independent, factor_m.to(self._shrink))
             torch.sub(1, self._shrink, out=self._shrink)
-            if frozen_m is not None:
-                self._shrink.masked_fill_(frozen_m, 1)
             torch._foreach_mul_(params, self._shrink_views)
         if self._plain:
             self._lr.mul_(-self._sign)
@@ -193,24 +187,26 @@ class StackedRule:
         before = self._u
         self._decays = self._decays[:, index]
         self._allocate()
-        state = defaultdict(dict)
-        for old, new in zip(before, self._u, strict=True):
+        state, replaced = defaultdict(dict), dict(zip(before, self._u, strict=True))
+        for old, new in replaced.items():
             for key, value in self._optimizer.state[old].items():
                 per_run = isinstance(value, Tensor) and value.shape == old.shape
                 state[new][key] = value[index] if per_run else value
         self._optimizer.state = state
-        self._optimizer.param_groups[0]["params"] = list(self._u)
+        for group in self._optimizer.param_groups:
+            group["params"] = [replaced[old] for old in group["params"]]
 
     def state(self) -> dict[str, Any]:
         """Everything the next step depends on: tensors and plain values, copies of both."""
-        group = {key: value for key, value in self._optimizer.param_groups[0].items() if key != "params"}
+        groups = [{key: v for key, v in group.items() if key != "params"} for group in self._optimizer.param_groups]
         tensors = [dict(self._optimizer.state[u]) for u in self._u]
-        return copy.deepcopy({"group": group, "tensors": tensors})
+        return copy.deepcopy({"groups": groups, "tensors": tensors})
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from the `state()` of a rule with the same runs, to the bit."""
         state = copy.deepcopy(dict(state))
-        self._optimizer.param_groups[0].update(state["group"])
+        for group, saved in zip(self._optimizer.param_groups, state["groups"], strict=True):
+            group.update(saved)
         self._optimizer.state = defaultdict(dict, zip(self._u, state["tensors"], strict=True))
 
 
@@ -253,12 +249,13 @@ def _probe_error(name: str, args: Mapping[str, Any], base_dir: Path | str) -> fl
         split(name, args)[0], [Decay()] * 2, shapes, dtype=torch.float64, device="cpu", base_dir=base_dir
     )
     singles = [optimizers.build(name, args, params, 1.0, base_dir) for params in alone]
+    shares = optimizers.shares(singles[0], 1.0)
     for step in range(PROBE_STEPS):
         lr = rates * (1 - step / PROBE_STEPS)
         grads = [torch.randn(2, *shape, dtype=torch.float64, generator=generator) for shape in shapes]
         rule.step(stacked, grads, lr)
         for run, (params, single) in enumerate(zip(alone, singles, strict=True)):
-            optimizers.set_lr(single, lr[run].item())
+            optimizers.set_lr(single, lr[run].item(), shares)
             for param, grad in zip(params, grads, strict=True):
                 param.grad = grad[run].clone()
             single.step()

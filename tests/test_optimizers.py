@@ -157,7 +157,7 @@ def test_muon_takes_matrices_and_adamw_the_rest() -> None:
     ours, theirs = layers(), layers()
     aux = {"betas": [0.8, 0.95], "weight_decay": 0.1}
     built = build("muon", {"momentum": 0.9, "aux": aux}, ours, 0.02, ".")
-    optimizers.set_lr(built, 0.01)
+    optimizers.set_lr(built, 0.01, optimizers.shares(built, 0.02))
     matrices, rest = [p for p in theirs if p.ndim == 2], [p for p in theirs if p.ndim != 2]
     muon = torch.optim.Muon(matrices, lr=0.01, momentum=0.9)
     adamw = torch.optim.AdamW(rest, lr=0.01, betas=(0.8, 0.95), weight_decay=0.1)
@@ -240,6 +240,13 @@ def test_own_classes_by_import_path(tmp_path: Path) -> None:
     assert math.isnan(optimizers.default_lr(optimizers.lookup("own.py:Bare", tmp_path)))
     with pytest.raises(UsageError, match="not a class"):
         build("own.py:function", {}, layers(), 0.5, tmp_path)
+
+
+def test_groups_keep_their_share_of_the_rate() -> None:
+    weight, bias = layers()[:2]
+    optimizer = torch.optim.SGD([{"params": [weight]}, {"params": [bias], "lr": 0.03}], lr=0.1)
+    optimizers.set_lr(optimizer, 0.2, optimizers.shares(optimizer, 0.1))
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.06], rel=1e-15)
 
 
 def test_train_and_eval_are_called_where_they_exist() -> None:
