@@ -99,15 +99,18 @@ def check(
 
     What is wrong goes to `notes`; such a key is left out. `what` names the owner of the keys in messages.
     """
+    misspelt = ""
     for key in given:
         if key not in table:
             notes.add((*path, key), unknown(key, table, what), key=True)
+            misspelt += did_you_mean(key, table)
     full = {}
     for name, argument in table.items():
         if name in given:
             value, ok = check_value(argument.annotation, given[name], (*path, name), notes)
         elif argument.default is REQUIRED:
-            notes.add((*path, name), f"is missing; {what} needs it ({expected(argument.annotation)})")
+            if f" {name}?" not in misspelt:
+                notes.add((*path, name), f"is missing; {what} needs it ({expected(argument.annotation)})")
             continue
         else:
             value, ok = _coerced(argument), argument.default is not MISSING

@@ -73,7 +73,8 @@ def override(tree: Tree, text: str) -> list[Problem]:
         last = place == len(keys) - 1
         step = _step(node, part)
         if step is None:
-            return [_problem(file, 1, 1, (*path, part), f"{dotted(path)} has no entry {part!r}{_entries(node)}")]
+            wanted: Keys = (*path, int(part) if isinstance(node, list) and part.isdigit() else part)
+            return [_problem(file, 1, 1, wanted, f"{dotted(path)} has no entry {part!r}{_entries(node)}")]
         path = (*path, step)
         if last:
             node[step] = branch.data

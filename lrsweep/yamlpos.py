@@ -92,7 +92,8 @@ class _Loader(yaml.SafeLoader):
             what = (
                 f"more than {MAX_NODES} values" if self.count > MAX_NODES else f"nested deeper than {MAX_DEPTH} levels"
             )
-            raise _Refused(f"too large for a spec: {what}", self.get_mark())
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise _Refused(f"too large for a spec: {what}", mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -160,7 +161,7 @@ class _Builder:
                 first = self.tree.keys[here].line
                 self.refuse(here, key_node.start_mark, f"given twice (first in line {first}); remove one of them")
                 continue
-            if key == "<<":
+            if key == "<<" and key_node.style is None:
                 self.refuse(here, key_node.start_mark, "merge keys are not part of YAML 1.2; write the keys out")
                 continue
             self.tree.keys[here] = self.place(key_node.start_mark)

@@ -1,0 +1,378 @@
+"""Specs that are wrong: each is refused with the place, the key and a way out, and all mistakes are told at once.
+
+`@` in a spec marks the place that the error must point at; it is taken out before the spec is read.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lrsweep.errors import LrsweepError, SpecError, UsageError
+from lrsweep.spec import load_spec
+
+DEFAULTS = {"task": "digits", "optimizers": "[sgd]", "train": "{epochs: 1}"}
+
+# name -> spec (missing task, optimizers and train are added below it), path, part of the message
+CASES: dict[str, tuple[str, str, str]] = {
+    # the spec as a whole
+    "unknown key": ("@optimiser: [sgd]", "optimiser", "did you mean optimizers?"),
+    "near key": ("@sheduler: constant", "sheduler", "did you mean schedule?"),
+    "another word": ("@learning_rate: [0.1]", "learning_rate", "did you mean lr?"),
+    "a key of train": ("@batch_size: 3", "batch_size", "train.batch_size"),
+    "a far key": ("@zzz: 1", "zzz", "allowed: name, task, model"),
+    # name
+    "name climbs": ("name: @../../x", "name", "one path component"),
+    "name hidden": ("name: @.hidden", "name", "for example hidden"),
+    "name empty": ("name: @''", "name", "one path component"),
+    "name with a blank": ("name: @my sweep", "name", "for example my-sweep"),
+    "name is a number": ("name: @2024", "name", "write '2024' in quotes"),
+    "name absolute": ("name: @/etc", "name", "one path component"),
+    "name with a line end": ('name: @"a\\n"', "name", "one path component"),
+    # task
+    "unknown task": ("task: @digit", "task", "did you mean digits?"),
+    "unknown task in a mapping": ("task: {name: @iris2, split_seed: 1}", "task.name", "did you mean iris?"),
+    "task without name": ("task: @{split_seed: 1}", "task", "needs name"),
+    "task is a list": ("task: @[digits]", "task", "a name or a mapping"),
+    "task name is a number": ("task: {name: @3}", "task.name", "must be text"),
+    "unknown argument of a task": ("task: {name: blobs, @sd: 1}", "task.sd", "did you mean std?"),
+    "argument of the wrong type": ("task: {name: blobs, n: @many}", "task.n", "must be an integer"),
+    "integer as float": ("task: {name: blobs, n: @1e3}", "task.n", "write 1000"),
+    "argument out of range": ("task: {name: blobs, n: @0}", "task.n", "above 0, not 0"),
+    "choice": ("task: {name: digits, scale: @standrd}", "task.scale", "did you mean standard?"),
+    "task without its file": ("task: @gone.py:make", "task", "no file 'gone.py'"),
+    "task without its function": ("task: @own.py", "task", "did you mean own.py:function?"),
+    "task with half a function": ("task: @'own.py:'", "task", "no import path"),
+    "csv without path": ("task: @{name: csv, target: y}", "task.path", "is missing"),
+    "csv without its file": ("task: {name: csv, path: @gone.csv, target: y}", "task.path", "relative to the spec"),
+    # model
+    "unknown model": ("model: @mpl", "model", "did you mean mlp?"),
+    "a list with text": ("model: {name: mlp, hidden: [64, @wide]}", "model.hidden[1]", "must be an integer above 0"),
+    "no list": ("model: {name: mlp, hidden: @64}", "model.hidden", "must be a list"),
+    "argument lrsweep gives": ("model: {name: mlp, @in_shape: [1]}", "model.in_shape", "mlp has no 'in_shape'"),
+    # lr
+    "no rate": ("lr: @[]", "lr", "at least one rate"),
+    "one rate": ("lr: @0.1", "lr", "write [0.1]"),
+    "rate zero": ("lr: [0.1, @0]", "lr[1]", "a number above 0"),
+    "rate negative": ("lr: [@-0.1]", "lr[0]", "a number above 0"),
+    "rate nan": ("lr: [@.nan]", "lr[0]", "a number above 0"),
+    "rate infinite": ("lr: [0.1, @.inf]", "lr[1]", "a number above 0"),
+    "rate overflowing": ("lr: [@1e999]", "lr[0]", "a number above 0"),
+    "rate as text": ('lr: [@"1e-3"]', "lr[0]", "write 1e-3 without quotes"),
+    "rate with a comma": ("lr: [@'0,1']", "lr[0]", "write 0.1 without quotes"),
+    "rate true": ("lr: [@true]", "lr[0]", "not true"),
+    "rate twice": ("lr: [1e-3, @0.001]", "lr[1]", "given twice"),
+    "grid upside down": ("lr: {min: 1, max: @0.1}", "lr.max", "above min"),
+    "grid of one": ("lr: {min: 1, max: @1}", "lr.max", "write a list"),
+    "grid from zero": ("lr: {min: @0, max: 1}", "lr.min", "a number above 0"),
+    "two spacings": ("lr: {points: 3, @per_decade: 2}", "lr.per_decade", "exclude each other"),
+    "one point": ("lr: {points: @1}", "lr.points", "an integer from 2"),
+    "half steps": ("lr: {per_decade: @1.5}", "lr.per_decade", "an integer from 1"),
+    "too fine": ("lr: @{min: 1, max: 1.00001, points: 100}", "lr", "fewer points"),
+    "far too fine": ("lr: {per_decade: @1000000000}", "lr.per_decade", "at most 100"),
+    "unknown key of lr": ("lr: {@mn: 1e-5}", "lr.mn", "did you mean min?"),
+    # optimizers
+    "no list of optimizers": ("optimizers: @sgd", "optimizers", "write [sgd]"),
+    "no optimizer": ("optimizers: @[]", "optimizers", "at least one"),
+    "unknown optimizer": ("optimizers: [sgd, @adm]", "optimizers[1]", "did you mean adam?"),
+    "optimizer not offered": ("optimizers: [@lbfgs]", "optimizers[0]", "no optimizer 'lbfgs'"),
+    "unknown argument": (
+        "optimizers: [{name: sgd, @momentun: 0.9}]",
+        "optimizers[0].momentun",
+        "did you mean momentum?",
+    ),
+    "argument of another": ("optimizers: [{name: sgd, @betas: [0.9, 0.99]}]", "optimizers[0].betas", "sgd has no"),
+    "momentum one": ("optimizers: [{name: sgd, momentum: @1}]", "optimizers[0].momentum", "below 1"),
+    "momentum negative": ("optimizers: [{name: sgd, momentum: @-0.1}]", "optimizers[0].momentum", "at least 0"),
+    "momentum as text": ("optimizers: [{name: sgd, momentum: @'0.9'}]", "optimizers[0].momentum", "write 0.9 without"),
+    "nesterov alone": ("optimizers: [{name: sgd, nesterov: @true}]", "optimizers[0].nesterov", "needs momentum"),
+    "nesterov as on": (
+        "optimizers: [{name: sgd, momentum: 0.9, nesterov: @on}]",
+        "optimizers[0].nesterov",
+        "true or false",
+    ),
+    "one beta": ("optimizers: [{name: adam, betas: @[0.9]}]", "optimizers[0].betas", "a list of 2"),
+    "beta one": ("optimizers: [{name: adam, betas: @[0.9, 1]}]", "optimizers[0].betas", "below 1"),
+    "fused": ("optimizers: [{name: adam, @fused: true}]", "optimizers[0].fused", "cannot be set"),
+    "params": ("optimizers: [{name: adam, @params: []}]", "optimizers[0].params", "cannot be set"),
+    "a rate for torch": ("optimizers: [{name: adam, lr: @0.1}]", "optimizers[0].lr", "write [0.1]"),
+    "label twice": ("optimizers: [sgd, @SGD]", "optimizers[1]", "give one of them a `label:`"),
+    "label empty": ("optimizers: [{name: sgd, label: @''}]", "optimizers[0].label", "text on one line"),
+    "label number": ("optimizers: [{name: sgd, label: @1}]", "optimizers[0].label", "text on one line"),
+    "equal settings": ("optimizers: [sgd, @{name: sgd, label: b, momentum: 0}]", "optimizers[1]", "same setting"),
+    "two decays": (
+        "optimizers: [{name: adamw, @weight_decay: 0.1, independent_weight_decay: 0.1}]",
+        "optimizers[0].weight_decay",
+        "independent_weight_decay excludes it",
+    ),
+    "decay negative": (
+        "optimizers: [{name: adamw, independent_weight_decay: @-1}]",
+        "optimizers[0].independent_weight_decay",
+        "a number from 0",
+    ),
+    "own optimizer gone": ("optimizers: [@'gone.py:Lion']", "optimizers[0]", "no file 'gone.py'"),
+    "schedule of an optimizer": ("optimizers: [{name: sgd, schedule: @cosin}]", "optimizers[0].schedule", "cosine?"),
+    # schedule
+    "unknown schedule": ("schedule: @linaer", "schedule", "did you mean linear?"),
+    "schedule without its argument": ("schedule: @exponential", "schedule.gamma", "is missing"),
+    "until above one": ("schedule: {name: linear, until: @1.5}", "schedule.until", "up to 1"),
+    "warmup of one and a half": ("schedule: {name: linear, warmup: @1.5}", "schedule.warmup", "below 1"),
+    "warmup negative": ("schedule: {name: linear, warmup: @-3}", "schedule.warmup", "an integer from 0"),
+    "plateau factor": ("schedule: {name: plateau, factor: @1, patience: 2}", "schedule.factor", "below 1"),
+    "plateau metric": (
+        "schedule: {name: plateau, factor: 0.1, patience: 2, metric: @loss}",
+        "schedule.metric",
+        "did you mean val_loss?",
+    ),
+    "half a raise": (
+        "schedule: {name: plateau, factor: 0.1, patience: 2, raise_factor: @2}",
+        "schedule.raise_factor",
+        "needs raise_patience",
+    ),
+    # seeds
+    "no seed": ("seeds: @0", "seeds", "an integer from 1"),
+    "seeds as text": ("seeds: @'3'", "seeds", "write 3 without quotes"),
+    "seed twice": ("seeds: [1, 2, @1]", "seeds[2]", "given twice"),
+    "seed negative": ("seeds: [@-1]", "seeds[0]", "an integer from 0"),
+    "seed list empty": ("seeds: @[]", "seeds", "a list of seeds"),
+    # train
+    "neither epochs nor steps": ("train: @{batch_size: 64}", "train", "needs epochs or steps"),
+    "epochs and steps": ("train: {epochs: 1, @steps: 10}", "train.steps", "exclude each other"),
+    "epochs zero": ("train: {epochs: @0}", "train.epochs", "an integer from 1"),
+    "epochs as text": ("train: {epochs: @'5'}", "train.epochs", "write 5 without quotes"),
+    "epochs with an underscore": ("train: {steps: @1_000}", "train.steps", "write 1000"),
+    "epochs as a word": ("train: {epochs: @five}", "train.epochs", "not 'five'"),
+    "batch size": ("train: {epochs: 1, batch_size: @fulll}", "train.batch_size", "did you mean full?"),
+    "shuffle no": ("train: {epochs: 1, shuffle: @no}", "train.shuffle", "write false"),
+    "dtype": ("train: {epochs: 1, dtype: @float16}", "train.dtype", "one of float32, float64, bfloat16"),
+    "clip zero": ("train: {epochs: 1, clip_norm: @0}", "train.clip_norm", "a number above 0"),
+    "clip infinite": ("train: {epochs: 1, clip_norm: @.inf}", "train.clip_norm", "a number above 0"),
+    "eval_every": ("train: {epochs: 1, eval_every: {@step: 3}}", "train.eval_every.step", "did you mean steps?"),
+    "eval_every zero": ("train: {epochs: 1, eval_every: {steps: @0}}", "train.eval_every.steps", "an integer from 1"),
+    "unknown key of train": ("train: {epochs: 1, @batchsize: 3}", "train.batchsize", "did you mean batch_size?"),
+    "train is a list": ("train: @[epochs]", "train", "must be a mapping"),
+    # objective
+    "metric without split": ("objective: {metric: @accuracy}", "objective.metric", "did you mean val_accuracy?"),
+    "metric of the test split": ("objective: {metric: @test_loss}", "objective.metric", "a test split never chooses"),
+    "metric of another task": ("objective: {metric: @val_mse}", "objective.metric", "digits records no 'val_mse'"),
+    "metric not recorded": ("objective: {metric: @train_accuracy}", "objective.metric", "train.metrics: true"),
+    "at": ("objective: {at: @last}", "objective.at", "last_K"),
+    "at none": ("objective: {at: @last_0}", "objective.at", "K from 1"),
+    "mode": ("objective: {mode: @mni}", "objective.mode", "did you mean min?"),
+    "unknown key of objective": ("objective: {@metrics: val_loss}", "objective.metrics", "did you mean metric?"),
+    # axes
+    "axes is a list": ("axes: @[train.epochs]", "axes", "must be a mapping"),
+    "axis of a barred key": ("axes: {@seeds: [1, 2]}", "axes.seeds", "cannot be an axis"),
+    "axis of a rate": ("axes: {@lr.max: [1]}", "axes.lr.max", "cannot be an axis"),
+    "axis of the optimizers": ("axes: {@optimizers: [[sgd]]}", "axes.optimizers", "name an argument"),
+    "axis without its head": ("axes: {@epochs: [1]}", "axes.epochs", "did you mean train.epochs?"),
+    "axis of train as a whole": ("axes: {@train: [{epochs: 1}]}", "axes.train", "write for example train.epochs"),
+    "axis unknown in train": ("axes: {@train.epoch: [1]}", "axes.train.epoch", "did you mean epochs?"),
+    "axis without values": ("axes: {train.epochs: @[]}", "axes.train.epochs", "at least one value"),
+    "axis with one value": ("axes: {train.epochs: @3}", "axes.train.epochs", "must be a list"),
+    "axis value wrong": ("axes: {train.batch_size: [16, @0]}", "axes.train.batch_size[1]", "an integer from 1"),
+    "axis value twice": ("axes: {train.batch_size: [16, @16]}", "axes.train.batch_size[1]", "given twice"),
+    "axis against epochs": ("axes: {@train.steps: [10]}", "axes.train.steps", "exclude each other"),
+    "axis of a schedule": ("axes: {schedule: [constant, @lin]}", "axes.schedule[1]", "no schedule 'lin'"),
+    "argument in an axis": (
+        "axes: {schedule: [constant, {name: linear, @ned: 0}]}",
+        "axes.schedule[1].ned",
+        "did you mean end?",
+    ),
+    "axis the schedule has not": ("axes: {@schedule.end: [0, 1]}", "axes.schedule.end", "constant has no 'end'"),
+    "axis of a schedule twice": (
+        "axes: {schedule: [constant], @schedule.name: [linear]}",
+        "axes.schedule.name",
+        "set the same thing",
+    ),
+    "axis the model has not": ("axes: {@model.width: [1]}", "axes.model.width", "mlp has no 'width'"),
+    "axis of a model": ("axes: {model.hidden: [[8], @8]}", "axes.model.hidden[1]", "must be a list"),
+    "axis no optimizer has": (
+        "axes: {@optimizers.betas: [[0.9, 0.99]]}",
+        "axes.optimizers.betas",
+        "no listed optimizer",
+    ),
+    "axis out of range": ("axes: {optimizers.momentum: [0, @1]}", "axes.optimizers.momentum[1]", "below 1"),
+    "axis that makes two the same": (
+        "optimizers: [sgd, @{name: sgd, momentum: 0.9}]\naxes: {optimizers.momentum: [0, 0.9]}",
+        "optimizers[1]",
+        "same setting as optimizers[0]",
+    ),
+    "tasks with other models": ("axes: {@task: [digits, wine]}", "axes.task", "name one with `model:`"),
+    "task in an axis": ("model: linear\naxes: {task: [digits, @wein]}", "axes.task[1]", "did you mean wine?"),
+    "too many runs": (
+        "@seeds: 10000\nlr: {points: 1000}",
+        "spec",
+        "runs are too many",
+    ),
+    # refined
+    "refined unknown": ("refined: {@sdg: [0.1]}", "refined.sdg", "did you mean sgd?"),
+    "refined wrong": ("refined: {sgd: [@-1]}", "refined.sgd[0]", "a number above 0"),
+}
+
+
+def written(folder: Path, text: str) -> tuple[Path, int, int]:
+    """The spec as a file, with line and column of the mark."""
+    (folder / "own.py").write_text("")
+    for key, value in DEFAULTS.items():
+        if not re.search(rf"^@?{key}:", text, re.M):
+            text += f"\n{key}: {value}"
+    before = text.partition("@")[0]
+    path = folder / "spec.yaml"
+    path.write_text(text.replace("@", "", 1) + "\n")
+    return path, before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_mistake_is_told_with_its_place_and_a_way_out(case: str, tmp_path: Path) -> None:
+    text, dotted, message = CASES[case]
+    path, line, column = written(tmp_path, text)
+    with pytest.raises(SpecError) as caught:
+        load_spec(path)
+    assert [problem.path for problem in caught.value.problems] == [dotted]
+    problem = caught.value.problems[0]
+    assert message in problem.message
+    assert (problem.file, problem.line, problem.column) == (str(path), line, column)
+    assert str(caught.value).startswith(f"{path}:{line}:{column}: {dotted}: ")
+
+
+def test_all_mistakes_of_a_spec_are_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(
+        "tsk: digits\n"
+        "task: digitz\n"
+        "model: {name: mlp, hidden: wide}\n"
+        "lr: {min: -1}\n"
+        "optimizers: [adm, {name: sgd, momentum: 2, nestrov: true}]\n"
+        "schedule: {name: linear, end: -1}\n"
+        "seeds: none\n"
+        "train: {epochs: 0, dtype: half}\n"
+        "objective: {metric: loss, at: end}\n"
+        "axes: {epochs: [1]}\n"
+    )
+    with pytest.raises(SpecError) as caught:
+        load_spec(path)
+    places = [(problem.line, problem.path) for problem in caught.value.problems]
+    assert places == [
+        (1, "tsk"),
+        (2, "task"),
+        (3, "model.hidden"),
+        (4, "lr.min"),
+        (5, "optimizers[0]"),
+        (5, "optimizers[1].momentum"),
+        (5, "optimizers[1].nestrov"),
+        (6, "schedule.end"),
+        (7, "seeds"),
+        (8, "train.epochs"),
+        (8, "train.dtype"),
+        (9, "objective.metric"),
+        (9, "objective.at"),
+        (10, "axes.epochs"),
+    ]
+
+
+@pytest.mark.parametrize("key", ["task", "optimizers"])
+def test_a_required_key(key: str, tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text("".join(f"{other}: {value}\n" for other, value in DEFAULTS.items() if other != key))
+    with pytest.raises(SpecError, match=f"^{re.escape(str(path))}:1:1: {key}: is missing"):
+        load_spec(path)
+
+
+# Whole files that are no spec at all.
+FILES: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", ":1:1: spec: the spec is empty|:0:0: spec: the spec is empty"),
+    "only a comment": (b"# nothing\n", "the spec is empty"),
+    "a list": (b"- task: digits\n", ":1:1: spec: the spec is \\["),
+    "text": (b"digits\n", ":1:1: spec: the spec is 'digits'"),
+    "binary": (bytes(range(256)), "U\\+0000|not UTF-8"),
+    "a picture": (b"\x89PNG\r\n\x1a\n\x00\x00", ":1:1: spec: byte 0x89 is not UTF-8"),
+    "latin-1": ("name: café\n".encode("latin-1"), ":1:10: spec: byte 0xe9 is not UTF-8"),
+    "tabs": (b"train:\n\tepochs: 1\n", ":2:1: spec: not valid YAML: a tab"),
+    "an open bracket": (b"optimizers: [sgd\ntrain: {epochs: 1}\n", "began in line 1"),
+    "10 MB": (b"seeds: 3\n" * 1_200_000, "larger than 1000000 bytes"),
+    "a tag": (b"task: !!python/object/apply:os.system ['true']\n", ":1:7: task: the tag"),
+}
+
+
+@pytest.mark.parametrize("case", FILES, ids=str)
+def test_a_file_that_is_no_spec(case: str, tmp_path: Path) -> None:
+    content, message = FILES[case]
+    path = tmp_path / "spec.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SpecError, match=message):
+        load_spec(path)
+
+
+def test_a_bomb_in_a_spec(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 30)]
+    path = tmp_path / "spec.yaml"
+    path.write_text("\n".join(lines))
+    with pytest.raises(SpecError, match="too large for a spec"):
+        load_spec(path)
+
+
+@pytest.mark.parametrize("name", ["none.yaml", ".", "a/b/c.yaml", "nul\0.yaml"])
+def test_a_file_that_is_not_there(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_spec(tmp_path / name)
+    assert not isinstance(caught.value, SpecError)
+    assert caught.value.exit_code == 2
+
+
+def test_a_file_name_that_is_no_name_of_a_sweep(tmp_path: Path) -> None:
+    path, _, _ = written(tmp_path, "lr: [0.1]")
+    odd = path.rename(tmp_path / "my sweep.yaml")
+    with pytest.raises(SpecError, match="1:1: name: must be one path component.*for example my-sweep"):
+        load_spec(odd)
+
+
+def test_exit_codes() -> None:
+    assert SpecError([]).exit_code == 2
+    assert issubclass(SpecError, LrsweepError)
+
+
+# --set: text -> part of the whole message
+OVERRIDES: dict[str, str] = {
+    "train.epochs": "--set train.epochs:1:1: spec: write KEY=VALUE",
+    "=3": "write KEY=VALUE",
+    "train..epochs=3": "write KEY=VALUE",
+    "train.epochs=many": "--set train.epochs=many:1:14: train.epochs: must be an integer from 1",
+    "train.epoch=3": "--set train.epoch=3:1:13: train.epoch: train has no 'epoch'",
+    "optimizers.7.momentum=0.9": "--set optimizers.7.momentum=0.9:1:1: optimizers[7]: optimizers has no entry '7'",
+    "optimizers.momentum=0.9": "it is a list, entries 0 to 0",
+    "seeds.x=1": "it is a single value",
+    "lr=[0.1": "--set lr=[0.1:1:",
+    "lr=[0.1, -3]": "--set lr=[0.1, -3]:1:10: lr[1]: must be a number above 0",
+    "model.hiden=[8]": "model.hiden: mlp has no 'hiden'",
+    "axes.train.batch_size=[0]": ":1:24: axes.train.batch_size[0]: must be an integer from 1",
+}
+
+
+@pytest.mark.parametrize("text", OVERRIDES, ids=str)
+def test_a_wrong_override_names_the_option(text: str, tmp_path: Path) -> None:
+    path, _, _ = written(tmp_path, "seeds: 2\nmodel: mlp")
+    with pytest.raises(SpecError) as caught:
+        load_spec(path, overrides=[text])
+    assert OVERRIDES[text] in str(caught.value)
+
+
+def test_a_dict_has_no_lines() -> None:
+    with pytest.raises(SpecError, match=r"^<dict>:0:0: optimizers\[0\]: there is no optimizer 'adm'"):
+        load_spec({"task": "digits", "optimizers": ["adm"], "train": {"epochs": 1}})
+
+
+@pytest.mark.parametrize("value", [object(), {1: 2}, {"a"}, b"x", 1j], ids=repr)
+def test_a_dict_of_other_things(value: object) -> None:
+    with pytest.raises(SpecError, match="<dict>:0:0: model"):
+        load_spec({"task": "digits", "model": value, "optimizers": ["sgd"], "train": {"epochs": 1}})
+
+
+def test_a_dict_that_holds_itself() -> None:
+    data: dict[str, object] = {}
+    data["task"] = data
+    with pytest.raises(SpecError, match="cannot stand in a spec"):
+        load_spec(data)
