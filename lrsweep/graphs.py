@@ -1,7 +1,7 @@
 """Rewrites of a recorded step (tracing.py) that make it cheaper and change its values by rounding at most.
 
-Each pass is a function of the graph, in place; `PASSES` at the bottom is the order. `program` replays the rewritten graph
-once beside the recorded one and keeps the recording if they disagree, so a pass need not foresee every graph.
+Each pass is a function of the graph, in place; `PASSES` at the bottom is the order. `program` replays the rewritten
+graph once beside the recorded one and keeps the recording if they disagree, so a pass need not foresee every graph.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from lrsweep import tracing
-from lrsweep.tracing import Graph, Like, Node, Ref
+from lrsweep.tracing import Graph, Like, Node, Ref, map_leaves
 
 aten = torch.ops.aten
 NARROW = 16  # a product with fewer columns than this is computed transposed: BLAS works along rows
@@ -23,7 +22,7 @@ SAME = 1e-3  # rewritten and recorded results may differ by this share of the la
 
 
 def program(graph: Graph, inputs: Sequence[Tensor]) -> Callable[..., Sequence[Tensor | None]]:
-    """The rewritten graph as a function of its inputs; `inputs` are values to check it with, and are overwritten."""
+    """The rewritten graph as a function of its inputs; `inputs` are values to check it with."""
     recorded = tracing.compiled(graph)
     rewritten = graph.copy()
     for rewrite in PASSES:
@@ -37,7 +36,7 @@ def _agree(one: Callable[..., Any], other: Callable[..., Any], inputs: Sequence[
     found = []
     generator = torch.random.get_rng_state()
     for call in (one, other):
-        own = [value.clone() for value in inputs]
+        own = [tracing.copied(value) for value in inputs]
         torch.random.set_rng_state(generator)
         try:
             with torch.no_grad():
@@ -166,14 +165,20 @@ def fold_constants(graph: Graph) -> None:
             fill = 0.0 if node.op in (aten.new_zeros.default, aten.zeros_like.default) else 1.0
             value = torch.full(like.shape, fill, dtype=like.dtype, device=like.device)
         elif free and all(ref in graph.constants for ref in node.inputs()):
-            args, kwargs = tree_map(lambda leaf: graph.constants.get(leaf, leaf) if isinstance(leaf, Ref) else leaf,
-                                    (node.args, node.kwargs))  # fmt: skip
-            value = node.op(*args, **kwargs)
+            value = _computed(graph, node)
         else:
             kept.append(node)
             continue
         graph.constants[node.outs[0]] = value
     graph.nodes = kept
+
+
+def _computed(graph: Graph, node: Node) -> Tensor:
+    def constant(leaf: Any) -> Any:
+        return graph.constants[leaf] if isinstance(leaf, Ref) else leaf
+
+    args, kwargs = map_leaves(constant, (node.args, node.kwargs))
+    return node.op(*args, **kwargs)
 
 
 def widen_products(graph: Graph) -> None:

@@ -18,8 +18,8 @@ from lrsweep.problem import Problem
 def stacked_loss(problem: Problem) -> Callable[[Any, Any], Tensor] | None:
     """A loss that stands in for that of the task in a stack, or None where the task's own must be used.
 
-    It stands in for `cross_entropy` with all its defaults, where every target is known to be a class number: torch's own
-    raises an error for others, and this one must not hide it.
+    It stands in for `cross_entropy` with all its defaults, where every target is known to be a class number: torch's
+    own raises an error for others, and this one must not hide it.
     """
     loss = problem.task.loss
     plain = isinstance(loss, nn.CrossEntropyLoss) and type(loss) is nn.CrossEntropyLoss and _is_default(loss)

@@ -26,6 +26,7 @@ from lrsweep.problem import Problem, weights_hash
 from lrsweep.rates import Rates
 from lrsweep.recorder import Means, Recorder
 from lrsweep.stepping import Result, Stepper
+from lrsweep.weights import Weights
 
 if TYPE_CHECKING:
     from lrsweep.plan import Run
@@ -134,14 +135,9 @@ class Group:
         problem.seed_step(seeds[0], 0)
         stepper.drop_unused(stack(stepper.trainable), stack(stepper.fixed), self._batch())
         self._fixed = stack(stepper.fixed)
-        self._shapes = [values[seeds[0]][name].shape for name in stepper.trainable]
-        self._place(stack(stepper.trainable))
-
-    def _place(self, params: Sequence[Tensor]) -> None:
-        """Keep the weights in one flat tensor, which is looked at as a whole; `_params` are views of it, [K, ...]."""
-        self._flat = torch.cat([param.reshape(-1) for param in params])
-        parts = self._flat.split([param.numel() for param in params])
-        self._params = [part.view(param.shape) for part, param in zip(parts, params, strict=True)]
+        # A class of the user's may tell its parameters apart.
+        ours = all(":" not in run.setting.name for run in self.runs)
+        self._weights = Weights(stack(stepper.trainable), in_rows=ours)
 
     def _build_rules(self, decays: Sequence[rules.Decay]) -> None:
         cuts = [0, *(i for i in range(1, len(self.runs)) if self._rule_text[i] != self._rule_text[i - 1])]
@@ -150,12 +146,17 @@ class Group:
             rule = rules.StackedRule(
                 self._rule_text[low],
                 decays[low:high],
-                self._shapes,
+                self._weights.rule_shapes,
                 dtype=self._problem.dtype,
                 device=self._problem.device,
                 base_dir=self._problem.recipe.base_dir,
             )
             self._rules.append((slice(low, high), rule))
+        self._cut()
+
+    def _cut(self) -> None:
+        """What each rule updates, cut once: `_rules` and the weights change only when runs leave."""
+        self._parts = [[part[rows] for part in self._weights.parts] for rows, _ in self._rules]
 
     @property
     def done(self) -> bool:
@@ -179,7 +180,7 @@ class Group:
         batch = self._batch()
         if self._stepper.random or step == 0:
             self._problem.seed_step(seed, step)
-        result = self._stepper.train(self._params, self._fixed, batch)
+        result = self._stepper.train(self._weights.params, self._fixed, batch)
         self._note_losses(result)
         left = len(self._positions) - len(self._dead)
         if left:
@@ -210,27 +211,18 @@ class Group:
             self._diverge(bad, self.step + 1)
 
     @torch.no_grad()
-    def _apply(self, grads: list[Tensor]) -> None:
+    def _apply(self, grads: Sequence[Tensor]) -> None:
         if self._clip_norm is not None:
             _clip(grads, self._clip_norm)
         lr, factor = self._rates.at(self.step, self._positions)
-        for rows, rule in self._rules:
-            params = [param[rows] for param in self._params]
-            rule.step(params, [grad[rows] for grad in grads], lr[rows], factor[rows])
+        grads = self._weights.gathered(grads)
+        for (rows, rule), parts in zip(self._rules, self._parts, strict=True):
+            rule.step(parts, [grad[rows] for grad in grads], lr[rows], factor[rows])
         if self._dead:
-            self._clear_dead()
-
-    @torch.no_grad()
-    def _clear_dead(self) -> None:
-        for param in self._params:
-            param.index_fill_(0, self._dead_index, 0.0)
+            self._weights.clear(self._dead_index)
 
     def _look_at_weights(self) -> None:
-        if math.isfinite(self._flat.sum().item()):
-            return
-        finite = torch.stack([param.flatten(1).isfinite().all(1) for param in self._params]).all(0)
-        bad = [slot for slot, fine in enumerate(finite.tolist()) if not fine]
-        if bad:
+        if not self._weights.finite() and (bad := self._weights.not_finite()):
             self._diverge(bad, self.step)
 
     def _diverge(self, slots: list[int], step: int) -> None:
@@ -262,7 +254,7 @@ class Group:
         if diverged_step is not None:
             self._dead = sorted({*self._dead, *slots})
             self._index()
-            self._clear_dead()
+            self._weights.clear(self._dead_index)
 
     def end(self) -> None:
         """The outcomes of the runs that made all updates."""
@@ -307,7 +299,7 @@ class Group:
         means = Means(("loss", *problem.metric_names), len(self._positions), problem.device)
         problem.seed_step(seed, self.step)
         for batch, size in problem.eval_batches(split, seed, self.step):
-            result = self._stepper.evaluate(self._params, self._fixed, batch)
+            result = self._stepper.evaluate(self._weights.params, self._fixed, batch)
             means.add({"loss": result.losses, **result.metrics}, weight=size)
         found = means.values(problem.finish)
         spread = {name: [math.nan] * len(self.runs) for name in found}
@@ -323,7 +315,7 @@ class Group:
     def _keep(self, slots: list[int]) -> None:
         """Go on with these rows of the tensors only."""
         index = torch.tensor(slots, dtype=torch.long, device=self._problem.device)
-        self._place([param[index] for param in self._params])
+        self._weights = Weights([param[index] for param in self._weights.params], in_rows=self._weights.in_rows)
         self._fixed = [value[index] for value in self._fixed]
         kept, low = [], 0
         for rows, rule in self._rules:
@@ -333,6 +325,7 @@ class Group:
                 kept.append((slice(low, low + len(inside)), rule))
                 low += len(inside)
         self._rules = kept
+        self._cut()
         self._positions, self._dead = [self._positions[slot] for slot in slots], []
         self._seeds = list(dict.fromkeys(self.runs[position].seed for position in self._positions))
         self._index()
@@ -345,7 +338,7 @@ class Group:
             "step": self.step,
             "positions": list(self._positions),
             "dead": list(self._dead),
-            "params": [param.clone() for param in self._params],
+            "params": [param.clone() for param in self._weights.params],
             "fixed": [value.clone() for value in self._fixed],
             "rules": [rule.state() for _, rule in self._rules],
             "rates": self._rates.state(),
@@ -360,8 +353,9 @@ class Group:
             self._keep(list(state["positions"]))
         self.step, self._dead = int(state["step"]), list(state["dead"])
         self._index()
-        for param, saved in zip((*self._params, *self._fixed), (*state["params"], *state["fixed"]), strict=True):
-            param.copy_(saved)
+        saved_values = (*state["params"], *state["fixed"])
+        for value, saved in zip((*self._weights.params, *self._fixed), saved_values, strict=True):
+            value.copy_(saved)
         for (_, rule), saved in zip(self._rules, state["rules"], strict=True):
             rule.restore(saved)
         self._rates.restore(state["rates"])

@@ -58,9 +58,9 @@ class Stepper:
         leaves, spec = tree_flatten(batch)
         names: list[str] = []
         step = self._train_step(leaves, spec, names)
-        clones = [value.clone() for value in (*params, *fixed)]
-        with _quiet():
-            out = step(*clones, *(leaf.clone() for leaf in leaves if isinstance(leaf, Tensor)))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        with _quiet(), _modes(self.module, True):
+            out = step(*(value.clone() for value in (*params, *fixed, *tensors)))
         unused = {name for name, grad in zip(self.trainable, out[-len(self.trainable) :], strict=True) if grad is None}
         self.trainable = [name for name in self.trainable if name not in unused]
         frozen = [name for name, _ in self.module.named_parameters() if name not in self.trainable]
@@ -82,32 +82,35 @@ class Stepper:
 
     def _record(self, training: bool, step: Callable[..., Any], inputs: Sequence[Tensor]) -> tracing.Graph:
         with _quiet(), _modes(self.module, training):
-            return tracing.record(step, *(value.clone() for value in inputs))
+            return tracing.record(step, *(tracing.copied(value) for value in inputs))
 
     def _run(self, training: bool, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> Result:
-        leaves, spec = tree_flatten(batch)
-        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        others = tuple(leaf for leaf in leaves if not isinstance(leaf, Tensor))
-        key = (training, params[0].shape[0] if params else 0, str(spec), others, *((t.shape, t.dtype) for t in tensors))
+        runs = params[0].shape[0] if params else 0
+        if type(batch) is tuple and all(type(leaf) is Tensor for leaf in batch):
+            # What nearly every batch is, told apart without a walk through its structure.
+            tensors: Sequence[Tensor] = batch
+            key: tuple[Any, ...] = (training, runs, *[leaf.shape for leaf in batch])
+        else:
+            leaves, spec = tree_flatten(batch)
+            tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+            others = [leaf for leaf in leaves if not isinstance(leaf, Tensor)]
+            key = (training, runs, str(spec), repr(others), *((leaf.shape, leaf.dtype) for leaf in tensors))
         program = self._programs.get(key)
         if program is None:
-            program = self._programs[key] = self._program(training, params, fixed, leaves, spec, tensors)
-        count = len(self.trainable) if training else 0
-        with torch.no_grad() if program.recorded else contextlib.nullcontext():
+            program = self._programs[key] = self._program(training, params, fixed, batch)
+        if program.recorded:
+            with torch.no_grad():
+                out = program.call(*params, *fixed, *tensors)
+        else:
             out = program.call(*params, *fixed, *tensors)
-        losses, *rest = out
-        values = rest[: len(program.names)]
-        return Result(losses, dict(zip(program.names, values, strict=True)), rest[len(rest) - count :])
+        names = program.names
+        return Result(out[0], dict(zip(names, out[1:], strict=False)), list(out[1 + len(names) :]))
 
     def _program(
-        self,
-        training: bool,
-        params: Sequence[Tensor],
-        fixed: Sequence[Tensor],
-        leaves: list[Any],
-        spec: Any,
-        tensors: list[Tensor],
+        self, training: bool, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any
     ) -> _Program:
+        leaves, spec = tree_flatten(batch)
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         names: list[str] = []
         build = self._train_step if training else self._eval_step
         step = build(leaves, spec, names)

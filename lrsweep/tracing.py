@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 # Views that their schemas do not call views.
 VIEWS = {torch.ops.aten._unsafe_view.default, torch.ops.aten.reshape.default}
@@ -22,6 +21,16 @@ VIEWS = {torch.ops.aten._unsafe_view.default, torch.ops.aten.reshape.default}
 
 class TraceError(Exception):
     """The step does something that a recording cannot repeat; the text says what, as the end of a sentence."""
+
+
+def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
+    """`value` with every leaf of its tuples, lists and dicts replaced by `function` of it."""
+    kind = type(value)
+    if kind is tuple or kind is list:
+        return kind([map_leaves(function, one) for one in value])
+    if kind is dict:
+        return {key: map_leaves(function, one) for key, one in value.items()}
+    return function(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +84,19 @@ class Node:
     single: bool = True
 
     def inputs(self) -> list[Ref]:
-        leaves, _ = tree_flatten((self.args, self.kwargs))
-        return [leaf for leaf in leaves if isinstance(leaf, Ref)]
+        found: list[Ref] = []
+
+        def look(leaf: Any) -> Any:
+            if type(leaf) is Ref:
+                found.append(leaf)
+            return leaf
+
+        map_leaves(look, (self.args, self.kwargs))
+        return found
 
     def map_inputs(self, function: Callable[[Any], Any]) -> None:
         """Replace every leaf of the arguments by `function` of it."""
-        self.args, self.kwargs = tree_map(function, (self.args, self.kwargs))
+        self.args, self.kwargs = map_leaves(function, (self.args, self.kwargs))
 
     @property
     def views(self) -> bool:
@@ -168,7 +184,7 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         _refuse(func)
         kwargs = kwargs or {}
-        noted = tree_map(self.argument, (tuple(args), kwargs))
+        noted = map_leaves(self.argument, (tuple(args), kwargs))
         out = func(*args, **kwargs)
         single = not isinstance(out, tuple | list)
         outs = tuple(self.name(one) if isinstance(one, Tensor) else None for one in ((out,) if single else out))
@@ -185,6 +201,11 @@ def _refuse(func: Any) -> None:
         raise TraceError("turns a tensor into a Python number (.item(), float(), if), which differs between runs")
     if torch.Tag.dynamic_output_shape in func.tags or torch.Tag.data_dependent_output in func.tags:
         raise TraceError(f"has tensors whose shapes depend on their values ({name.removeprefix('aten.')})")
+
+
+def copied(tensor: Tensor) -> Tensor:
+    """A copy that lies in memory as the original does, gaps included, so that what is a view stays one."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device).copy_(tensor)
 
 
 def record(step: Callable[..., Sequence[Tensor | None]], *inputs: Tensor) -> Graph:
