@@ -326,7 +326,7 @@ def test_a_file_that_is_not_there(name: str, tmp_path: Path) -> None:
 def test_a_file_name_that_is_no_name_of_a_sweep(tmp_path: Path) -> None:
     path, _, _ = written(tmp_path, "lr: [0.1]")
     odd = path.rename(tmp_path / "my sweep.yaml")
-    with pytest.raises(SpecError, match="1:1: name: must be one path component.*for example my-sweep"):
+    with pytest.raises(SpecError, match=r"1:1: name: must be one path component.*for example my-sweep"):
         load_spec(odd)
 
 
