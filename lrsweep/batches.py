@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
+from copy import copy
 from typing import Any
 
 import torch
@@ -18,8 +19,10 @@ def map_tensors(function: Callable[[torch.Tensor], Any], batch: Any) -> Any:
     """`batch` with every tensor in its tuples, named tuples, lists and dicts replaced by `function` of it."""
     if isinstance(batch, torch.Tensor):
         return function(batch)
-    if isinstance(batch, dict):
-        return {key: map_tensors(function, value) for key, value in batch.items()}
+    if isinstance(batch, MutableMapping):
+        mapped = copy(batch)
+        mapped.update({key: map_tensors(function, value) for key, value in batch.items()})
+        return mapped
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(map_tensors(function, value) for value in batch))
     if isinstance(batch, list | tuple):

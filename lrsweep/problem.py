@@ -121,7 +121,7 @@ class Problem:
     steps_per_epoch: int
     total_steps: int
     _epochs: dict[int, tuple[int, torch.Tensor, tuple[torch.Tensor, ...] | None]] = field(default_factory=dict)
-    _built: weakref.WeakSet[nn.Module] = field(default_factory=weakref.WeakSet)
+    _built: weakref.WeakValueDictionary[int, nn.Module] = field(default_factory=weakref.WeakValueDictionary)
 
     @property
     def shared_batches(self) -> bool:
@@ -169,7 +169,17 @@ class Problem:
         """A fresh model of `seed` with its loss, in training mode. Whatever the builder raises comes through."""
         names = self.metric_names
         with self.user_code():
-            return LossModule(self._built_model(seed), self, names).train()
+            module = LossModule(self._built_model(seed), self, names)
+            if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in module.parameters()):
+                self._first_pass(module, seed)
+            return module.train()
+
+    @torch.no_grad()
+    def _first_pass(self, module: LossModule, seed: int) -> None:
+        """Lazy layers draw their weights when they first see a batch; here that is part of building."""
+        batch, _ = next(self.eval_batches("val"))
+        torch.manual_seed(seed)
+        module.eval()(*batch)
 
     def _built_model(self, seed: int) -> nn.Module:
         usercode.seed_all(usercode.stream_seed("builder", seed))
@@ -177,9 +187,9 @@ class Problem:
         model = self.builder()
         if not isinstance(model, nn.Module):
             raise TypeError(f"the model builder returned a {type(model).__name__}, not a torch.nn.Module")
-        if model in self._built:
+        if self._built.get(id(model)) is model:
             raise ValueError("the model builder returned the same module twice; every run needs a fresh one")
-        self._built.add(model)
+        self._built[id(model)] = model
         return self.place_module(model)
 
     def seed_step(self, seed: int, step: int) -> None:

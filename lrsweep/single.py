@@ -40,11 +40,7 @@ def train(runs: Sequence[Run], problem: Problem, hooks: Hooks) -> Iterator[Outco
 def _train(run: Run, problem: Problem, hooks: Hooks) -> Outcome:
     training = None
     try:
-        training = Training(run, problem)
-        if hooks.resume is not None and hooks.resume["run_id"] == run.run_id:
-            training.restore(hooks.resume)
-        else:
-            training.start()
+        training = _begun(run, problem, hooks.resume)
         _loop(training, hooks)
         return training.outcome()
     except (Exception, SystemExit) as error:
@@ -54,6 +50,20 @@ def _train(run: Run, problem: Problem, hooks: Hooks) -> Outcome:
         rows = {} if training is None else training.recorder.rows()
         steps = 0 if training is None else training.step
         return Outcome(run_id=run.run_id, status="failed", steps=steps, error=usercode.describe(error), rows=rows)
+
+
+def _begun(run: Run, problem: Problem, state: dict[str, Any] | None) -> Training:
+    """The run as `state` left it, if that is its own and fits; else the run at its start."""
+    if state is not None and state.get("run_id") == run.run_id:
+        try:
+            training = Training(run, problem)
+            training.restore(state)
+            return training
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+            pass  # saved by something else: that costs time, not the result
+    training = Training(run, problem)
+    training.start()
+    return training
 
 
 def _loop(training: Training, hooks: Hooks) -> None:
@@ -205,9 +215,9 @@ class Training:
             "step": self.step,
             "lr_now": self._lr_now,
             "tensors": {name: tensor.detach().clone() for name, tensor in tensors.items()},
-            "modules": {name: _numbers(module) for name, module in self.model.named_modules()},
+            "modules": {name: _attributes(module) for name, module in self.model.named_modules()},
             "optimizer": _copied(self.optimizer.state_dict()),
-            "optimizer_numbers": _numbers(self.optimizer),
+            "optimizer_attributes": _attributes(self.optimizer),
             "recorder": self.recorder.state(),
             "plateau": None if self._plateau is None else self._plateau.state(),
             "hashes": list(self._hashes),
@@ -220,9 +230,9 @@ class Training:
         for name, saved in state["tensors"].items():
             tensors[name].copy_(saved)
         for name, module in self.model.named_modules():
-            vars(module).update(state["modules"][name])
+            vars(module).update(_copied(state["modules"][name]))
         self.optimizer.load_state_dict(_copied(state["optimizer"]))
-        vars(self.optimizer).update(state["optimizer_numbers"])
+        vars(self.optimizer).update(_copied(state["optimizer_attributes"]))
         self.recorder.restore(state["recorder"])
         if self._plateau is not None:
             self._plateau.restore(state["plateau"])
@@ -238,9 +248,10 @@ def _all_finite(weights: Sequence[torch.Tensor]) -> bool:
     return all(bool(torch.isfinite(weight).all()) for weight in weights)
 
 
-def _numbers(thing: object) -> dict[str, Any]:
-    """The attributes of a module or an optimizer that are plain numbers or text: a user's own counters."""
-    return {name: value for name, value in vars(thing).items() if type(value) in (bool, int, float, str)}
+def _attributes(thing: object) -> dict[str, Any]:
+    """What a module or optimizer of the user keeps in plain attributes, such as a counter or a running mean."""
+    own = {name: value for name, value in vars(thing).items() if name not in _TORCHS_OWN}
+    return {name: _copied(value) for name, value in own.items() if _is_plain(value)}
 
 
 def _copied(state: Any) -> Any:
@@ -259,3 +270,7 @@ def _is_plain(state: Any) -> bool:
     if type(state) in (list, tuple):
         return all(_is_plain(value) for value in state)
     return state is None or isinstance(state, torch.Tensor) or type(state) in (bool, int, float, str)
+
+
+# What torch keeps itself: in state dicts, or not at all.
+_TORCHS_OWN = (vars(nn.Module()).keys() | vars(torch.optim.SGD([torch.zeros(())])).keys()) - {"training"}

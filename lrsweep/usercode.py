@@ -23,9 +23,9 @@ def stream_seed(*key: object) -> int:
 
 def seed_all(seed: int) -> None:
     """Seed the global generators of torch (the CPU's, and the GPUs' where there are any), numpy and Python."""
-    # torch.manual_seed does the same at 100 times the cost: it asks for every kind of device at each call.
+    # torch.manual_seed does the same at 100 times the cost where a device is there but not in use.
     torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
@@ -33,16 +33,13 @@ def seed_all(seed: int) -> None:
 
 @contextmanager
 def isolated(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
-    """Within: torch's default dtype is `dtype`, and warnings are shown, never raised. Afterwards: all as before.
+    """Within: torch's default dtype is `dtype`, and warnings are never raised. Afterwards: all as before.
 
     The global generators of torch (CPU and `device`), numpy and Python are put back too.
     """
     numpy_state, python_state, default = np.random.get_state(), random.getstate(), torch.get_default_dtype()
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda, device_type="cuda"), warnings.catch_warnings():
-        warnings.simplefilter("default")
-        for quiet in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
-            warnings.simplefilter("ignore", quiet)
+    with torch.random.fork_rng(devices=cuda, device_type="cuda"), _tolerant():
         torch.set_default_dtype(dtype)
         try:
             yield
@@ -50,6 +47,19 @@ def isolated(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
             torch.set_default_dtype(default)
             np.random.set_state(numpy_state)
             random.setstate(python_state)
+
+
+@contextmanager
+def _tolerant() -> Iterator[None]:
+    """Within, no filter makes an exception of a warning. Other filters stay: to touch them is to repeat warnings."""
+    if not any(action == "error" for action, *_ in warnings.filters):
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        for quiet in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", quiet)
+        yield
 
 
 def describe(error: BaseException) -> str:

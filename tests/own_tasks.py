@@ -77,6 +77,30 @@ def counting_net():
     return Counting()
 
 
+class Tracking(nn.Module):
+    """Keeps what it has seen in plain attributes, as research code does."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 3)
+        self.mean, self.seen = torch.zeros(3), {"batches": 0}
+
+    def forward(self, x):
+        out = self.layer(x)
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * out.detach().mean(0)
+            self.seen["batches"] += 1
+        return out - self.mean + 0.01 * self.seen["batches"]
+
+
+def tracking_net():
+    return Tracking()
+
+
+def lazy_net():
+    return nn.Sequential(nn.LazyLinear(16), nn.Tanh(), nn.LazyLinear(3))
+
+
 def failing_net():
     raise RuntimeError("no such layer")
 
@@ -232,6 +256,21 @@ class Layerwise(torch.optim.SGD):
         params = list(params)
         matrices = [p for p in params if p.ndim > 1]
         super().__init__([{"params": matrices}, {"params": [p for p in params if p.ndim < 2], "lr": lr / 10}], lr=lr)
+
+
+class Warming(torch.optim.Optimizer):
+    """Plain SGD that counts its own steps and warms up by them."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, {"lr": lr})
+        self.count, self.speed = 0, torch.tensor(0.1)
+
+    @torch.no_grad()
+    def step(self):
+        self.count += 1
+        self.speed = torch.clamp(self.speed * 1.3, max=1.0)
+        for p in self.param_groups[0]["params"]:
+            p.sub_(self.param_groups[0]["lr"] * self.speed * min(1.0, self.count / 5) * p.grad)
 
 
 class Remembering(torch.optim.Optimizer):

@@ -275,6 +275,15 @@ def test_the_loss_module_can_be_stacked(task, dtype: str) -> None:
         assert values.tolist() == pytest.approx([each[name].item() for _, each in alone], abs=tolerance)
 
 
+def test_lazy_layers_draw_their_weights_from_the_seed() -> None:
+    made = build({"name": "classify", "model": "lazy_net"})
+    first, second, other = (made.build_model(seed) for seed in (0, 0, 1))
+    assert [tuple(p.shape) for p in first.parameters()] == [(16, 2), (16,), (3, 16), (3,)]
+    assert {p.dtype for p in first.parameters()} == {torch.float64}
+    assert torch.equal(flat(first), flat(second))
+    assert not torch.equal(flat(first), flat(other))
+
+
 # --- what is refused
 
 

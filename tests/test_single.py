@@ -370,6 +370,7 @@ class Stopping(NoHooks):
 
 
 RESUMED = {
+    "attributes": (({"name": "classify", "model": "tracking_net"},), {"optimizer": "own_tasks.py:Warming"}),
     "dropout, adam": (({"name": "classify", "model": "dropout_net"},), {"optimizer": "adam"}),
     "batchnorm, momentum": (({"name": "classify", "model": "batchnorm_net"},), {"momentum": 0.9}),
     "counters": (({"name": "classify", "model": "counting_net"},), {}),
@@ -414,6 +415,15 @@ def test_a_checkpoint_of_another_run_is_not_used() -> None:
         trained(run(recipe("classify"), seed=0), hooks)
     other = run(recipe("classify"), seed=1)
     assert trained(other, Stopping(resume=hooks.saved)) == trained(other)
+
+
+def test_a_checkpoint_that_does_not_fit_costs_only_time() -> None:
+    a_run = run(recipe("classify"))
+    hooks = Stopping(4)
+    with pytest.raises(StoppedError):
+        trained(a_run, hooks)
+    for damage in ({"tensors": {"w": torch.zeros(3)}}, {"optimizer": {}}, {"recorder": None}):
+        assert trained(a_run, Stopping(resume=hooks.saved | damage)) == trained(a_run)
 
 
 def test_state_that_no_checkpoint_can_hold_is_not_saved() -> None:
