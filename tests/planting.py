@@ -64,7 +64,9 @@ def run(
     }
 
 
-def table(label: str, lrs: Sequence[float], values: Any, starts: Sequence[float] = (2.0,), **axes: Any) -> list[dict[str, Any]]:
+def table(
+    label: str, lrs: Sequence[float], values: Any, starts: Sequence[float] = (2.0,), **axes: Any
+) -> list[dict[str, Any]]:
     """Runs with the final values (rates, seeds); nan and inf are diverged runs, None is a failed one."""
     out = []
     for lr, row in zip(lrs, values, strict=True):

@@ -35,7 +35,7 @@ def basin(lrs: Floats, m: Floats, l0: float, mode: Mode = "min", share: float = 
         )  # fmt: skip
     rates, costs = lrs[kept], m[kept]
     least = float(costs[best])
-    theta = least + share * (l0 - least)
+    theta = least + (l0 - least) / round(1 / share)  # a division is exact where the result is a float: no unit decides
     low, first = _edge(rates[best::-1], costs[best::-1], theta)
     high, last = _edge(rates[best:], costs[best:], theta)
     return Basin(

@@ -37,9 +37,11 @@ def sensitivity(m: Floats, l0: Floats | float) -> Floats:
 
 def normed(s: Floats, m: Floats, l0: Floats | float) -> Floats:
     """S over l0 - l*, in [0, 1] and free of units; nan where nothing got below l0."""
-    gain = np.asarray(l0, dtype=np.float64) - np.min(np.where(np.isnan(m), np.inf, m), axis=-1, initial=np.inf)
-    trained = np.isfinite(gain) & (gain > 0)
-    return np.where(trained, s / np.where(trained, gain, 1.0), np.nan)
+    start = np.asarray(l0, dtype=np.float64)
+    least = np.min(np.where(np.isnan(m), np.inf, m), axis=-1, initial=np.inf)
+    trained = np.isfinite(start) & (least < start)
+    gain = np.where(trained, start, 1.0) - np.where(trained, least, 0.0)
+    return np.where(trained, s / gain, np.nan)
 
 
 def window(lrs: Floats, m: Floats, l0: float, best: int) -> tuple[float, float, float]:

@@ -82,11 +82,14 @@ def _resampled(row: Floats, counts: Counts) -> Floats:
     if not len(row):
         return np.full(counts.shape[1], np.nan)
     order = np.argsort(row)
-    ranked, upto = row[order], np.cumsum(counts[order], axis=0, dtype=np.int16)
-    drawn = upto[-1]
-    low = (upto <= np.maximum(drawn - 1, 0) // 2).sum(axis=0, dtype=np.int16)
-    high = (upto <= drawn // 2).sum(axis=0, dtype=np.int16) if (drawn % 2 == 0).any() else low
-    last = len(ranked) - 1
+    ranked, last = row[order], len(row) - 1
+    drawn = counts.sum(axis=0, dtype=np.int16)
+    before, middle = np.maximum(drawn - 1, 0) // 2, drawn // 2
+    upto, low, high = np.zeros_like(drawn), np.zeros_like(drawn), np.zeros_like(drawn)
+    for times in counts[order]:
+        upto += times
+        low += upto <= before
+        high += upto <= middle
     return np.where(drawn > 0, halfway(ranked[np.minimum(low, last)], ranked[np.minimum(high, last)]), np.nan)
 
 

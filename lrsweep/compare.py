@@ -1,0 +1,276 @@
+"""Two sweeps side by side, what moved; and a verdict on one sweep, for CI.
+
+`compare` pairs the runs of both sweeps by seed: one bootstrap draw of the seeds serves both. Where the sweeps share
+fewer than two seeds, each is drawn on its own. Needs the files of the sweeps only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from lrsweep import tables
+from lrsweep.analysis.baseline import paired_gain
+from lrsweep.analysis.basin import basin, best_rate
+from lrsweep.analysis.cells import INITIAL_COLUMNS, Cell, Setup, cells_of, setup_of, tracks_of
+from lrsweep.analysis.drift import best_lrs, costs_of
+from lrsweep.analysis.facts import Estimate
+from lrsweep.analysis.rows import title
+from lrsweep.analysis.sensitivity import normed, sensitivity
+from lrsweep.analysis.stats import Floats, Ints, interval, medians, resampled_medians, resamples
+from lrsweep.spec import read_resolved
+from lrsweep.verdict import Check, Limits, Verdict, check, check_summary
+
+if TYPE_CHECKING:
+    from lrsweep.spectypes import Spec
+
+__all__ = [
+    "Change", "Check", "Comparison", "Limits", "RowChange", "Side", "Verdict",
+    "check", "check_summary", "compare", "compare_sides",
+]  # fmt: skip
+
+SAME = 1e-6
+"""Relative distance below which two rates are one."""
+BASIN_DRAWS = 1000
+"""Draws for numbers that are worked out one draw at a time."""
+
+Statistic: TypeAlias = Callable[[Floats, Floats, Floats], Floats]
+"""(rates (R,), medians (B, R), l0 (B,)) -> (B,)"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """One number before (A) and after (B). `change` is B - A with its 95 % interval.
+
+    `unit` is what the change is in: `decades` or that of the objective. `moved` is None without an interval.
+    """
+
+    name: str
+    before: float
+    after: float
+    change: Estimate
+    unit: str
+
+    @property
+    def moved(self) -> bool | None:
+        if math.isinf(self.change.value):
+            return True
+        return None if math.isnan(self.change.low) else not self.change.low <= 0 <= self.change.high
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowChange:
+    """What moved for one optimizer (and axis values). `paired` counts the seeds that both sweeps ran."""
+
+    title: str
+    paired: int
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """A against B, row by row; `only_a` and `only_b` have no partner in the other sweep."""
+
+    a: str
+    b: str
+    rows: tuple[RowChange, ...]
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def text(self) -> str:
+        """For a terminal."""
+        lines = [f"A: {self.a}", f"B: {self.b}"]
+        for row in self.rows:
+            lines += ["", f"{row.title} ({row.paired} paired seed{'s' * (row.paired != 1)})"]
+            lines += [f"  {_line(change)}" for change in row.changes]
+        lines += ["", *(f"only in A: {name}" for name in self.only_a), *(f"only in B: {name}" for name in self.only_b)]
+        return "\n".join([*lines, *self.notes]).replace("\n\n\n", "\n\n").rstrip()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Side:
+    """One sweep of a comparison."""
+
+    name: str
+    setup: Setup
+    cells: tuple[Cell, ...]
+
+
+def compare(a: Path | str, b: Path | str) -> Comparison:
+    """What moved from the sweep in folder `a` to that in `b`. Raises UsageError, StorageError."""
+    sides = load_side(Path(a)), load_side(Path(b))
+    return compare_sides(*sides)
+
+
+def load_side(folder: Path) -> Side:
+    """The runs of a sweep, from its files."""
+    tables.ensure(folder)
+    spec: Spec = read_resolved(folder / tables.SPEC)
+    setup = setup_of(spec, {})
+    # Only metrics other than the two losses have their untrained value in the curves alone.
+    curves = None if setup.metric in INITIAL_COLUMNS else tables.curve_chunks(folder)
+    cells = cells_of(tables.read_runs(folder), tracks_of(curves, setup.metric), setup)
+    return Side(name=f"{folder} ({setup.budget})", setup=setup, cells=tuple(cells))
+
+
+def compare_sides(a: Side, b: Side) -> Comparison:
+    """`compare` after its inputs were read."""
+    after = {title(cell): cell for cell in b.cells}
+    pairs = [(cell, after[title(cell)]) for cell in a.cells if title(cell) in after]
+    if not pairs and len(a.cells) == len(b.cells) == 1:
+        pairs = [(a.cells[0], b.cells[0])]
+    matched = {id(cell) for pair in pairs for cell in pair}
+    same = (a.setup.metric, a.setup.at, a.setup.mode) == (b.setup.metric, b.setup.at, b.setup.mode)
+    return Comparison(
+        a=a.name,
+        b=b.name,
+        rows=tuple(_row(before, now, a.setup, same_objective=same) for before, now in pairs),
+        only_a=tuple(title(cell) for cell in a.cells if id(cell) not in matched),
+        only_b=tuple(title(cell) for cell in b.cells if id(cell) not in matched),
+        notes=_notes(a.setup, b.setup, pairs, same_objective=same),
+    )
+
+
+def _notes(before: Setup, after: Setup, pairs: Sequence[tuple[Cell, Cell]], *, same_objective: bool) -> tuple[str, ...]:
+    notes = []
+    if not same_objective:
+        notes.append(
+            f"The objectives differ (A: {before.metric}, {before.at}; B: {after.metric}, {after.at}): only numbers "
+            "without their units are compared."
+        )
+    if any(not len(a.lrs) == len(b.lrs) == len(_common(a, b)[0]) for a, b in pairs):
+        notes.append("The grids differ: sensitivity is taken over the rates that both have, the rest over each grid.")
+    notes.append("Changes are B - A with 95 % intervals over seeds; intervals of a few seeds are rough.")
+    return tuple(notes)
+
+
+def _row(a: Cell, b: Cell, setup: Setup, *, same_objective: bool) -> RowChange:
+    seeds = [seed for seed in a.seeds if seed in b.seeds]
+    draws = _Draws.of(a, b, seeds)
+    common_a, common_b = _common(a, b)
+    changes = [
+        draws.change("best_lr", _best_lr, "decades", log=True),
+        *([_objective_change(a, b, seeds, draws, setup)] if same_objective else []),
+        *([draws.change("sensitivity", _s, "objective", common_a, common_b)] if same_objective else []),
+        draws.change("sensitivity_norm", _s_norm, "share of the gain", common_a, common_b),
+        draws.change("basin_decades", _basin_decades, "decades", most=BASIN_DRAWS),
+    ]
+    name = title(a) if title(a) == title(b) else f"{title(a)} -> {title(b)}"
+    return RowChange(title=name, paired=len(seeds), changes=tuple(changes))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Draws:
+    """Medians and starts of both cells, whole and for every bootstrap draw; `weight` (B,) counts each draw."""
+
+    a: Cell
+    b: Cell
+    drawn_a: tuple[Floats, Floats]
+    drawn_b: tuple[Floats, Floats]
+    weight: Ints
+    n: int
+
+    @classmethod
+    def of(cls, a: Cell, b: Cell, seeds: Sequence[int]) -> _Draws:
+        """Paired on `seeds` if these are two or more, else each cell drawn alone, the draws crossed at random."""
+        if len(seeds) > 1:
+            drawn_a, drawn_b = _drawn(a, seeds), _drawn(b, seeds)
+            return cls(a=a, b=b, drawn_a=drawn_a, drawn_b=drawn_b, weight=resamples(len(seeds))[1], n=len(seeds))
+        n = min(len(a.seeds), len(b.seeds))
+        random = np.random.Generator(np.random.PCG64(1979))
+        drawn = []
+        for cell in (a, b):
+            weight = resamples(len(cell.seeds))[1]
+            picked = random.choice(len(weight), size=10 * BASIN_DRAWS, p=weight / weight.sum())
+            medians_B, starts_B = _drawn(cell, cell.seeds)
+            drawn.append((medians_B[picked], starts_B[picked]))
+        return cls(a=a, b=b, drawn_a=drawn[0], drawn_b=drawn[1], weight=np.ones(10 * BASIN_DRAWS, dtype=np.intp), n=n)
+
+    def change(
+        self, name: str, statistic: Statistic, unit: str, rates_a: Sequence[int] | None = None,
+        rates_b: Sequence[int] | None = None, *, most: int | None = None, log: bool = False,
+    ) -> Change:  # fmt: skip
+        """A statistic of both cells, on the rates given by number, over at most `most` draws; `log`: in decades."""
+        sides = []
+        for cell, (m_B, l0_B), chosen in ((self.a, self.drawn_a, rates_a), (self.b, self.drawn_b, rates_b)):
+            at = np.arange(len(cell.lrs)) if chosen is None else np.array(chosen, dtype=np.intp)
+            whole = statistic(cell.lrs[at], medians(cell.cost)[None, at], np.array([cell.start]))
+            drawn = statistic(cell.lrs[at], m_B[:most, at], l0_B[:most]) if self.n > 1 else np.empty(0)
+            sides.append((float(whole[0]), drawn))
+        (before, drawn_a), (after, drawn_b) = sides
+        if log:
+            drawn_a, drawn_b = np.log10(drawn_a), np.log10(drawn_b)
+        low, high = interval(drawn_b - drawn_a, self.weight[:most]) if self.n > 1 else (math.nan, math.nan)
+        value = math.log10(after / before) if log else after - before
+        return Change(
+            name=name, before=before, after=after, change=Estimate(value=value, low=low, high=high, n=self.n), unit=unit
+        )
+
+
+def _drawn(cell: Cell, seeds: Sequence[int]) -> tuple[Floats, Floats]:
+    columns = [cell.seeds.index(seed) for seed in seeds]
+    return resampled_medians(costs_of(cell, seeds)), resampled_medians(cell.initial[None, columns])[:, 0]
+
+
+def _best_lr(lrs: Floats, m: Floats, _l0: Floats) -> Floats:
+    return best_lrs(lrs, m)
+
+
+def _s(_lrs: Floats, m: Floats, l0: Floats) -> Floats:
+    return np.where(np.isfinite(m).any(axis=-1), sensitivity(m, l0), np.nan)
+
+
+def _s_norm(_lrs: Floats, m: Floats, l0: Floats) -> Floats:
+    return normed(sensitivity(m, l0), m, l0)
+
+
+def _basin_decades(lrs: Floats, m: Floats, l0: Floats) -> Floats:
+    return np.array([basin(lrs, row, float(start)).decades for row, start in zip(m, l0, strict=True)])
+
+
+def _common(a: Cell, b: Cell) -> tuple[list[int], list[int]]:
+    """Numbers of the rates that both grids hold."""
+    pairs = []
+    for i, lr in enumerate(a.lrs):
+        near = np.flatnonzero(np.abs(b.lrs / lr - 1) <= SAME)
+        if len(near):
+            pairs.append((i, int(near[0])))
+    return [i for i, _ in pairs], [j for _, j in pairs]
+
+
+def _objective_change(a: Cell, b: Cell, seeds: Sequence[int], draws: _Draws, setup: Setup) -> Change:
+    """Best against best in the metric's own sign: a paired t interval over the shared seeds, else the bootstrap's."""
+    sign = 1.0 if setup.mode == "min" else -1.0
+    bests = [best_rate(medians(cell.cost)) for cell in (a, b)]
+    shown = [sign * float(_least(medians(cell.cost))) + 0.0 for cell in (a, b)]
+    if len(seeds) > 1 and None not in bests:
+        before, after = (sign * costs_of(cell, seeds)[at] for cell, at in zip((a, b), bests, strict=True))
+        change = paired_gain(after, before)
+    else:
+        before, after = (_least(drawn[0]) for drawn in (draws.drawn_a, draws.drawn_b))
+        low, high = interval(sign * (after - before), draws.weight) if draws.n > 1 else (math.nan, math.nan)
+        change = Estimate(value=shown[1] - shown[0], low=low, high=high, n=draws.n)
+    return Change(name="best_objective", before=shown[0], after=shown[1], change=change, unit="objective")
+
+
+def _least(m: Floats) -> Floats:
+    """Least finite median of every draw, nan if there is none."""
+    least = np.min(np.where(np.isfinite(m), m, np.inf), axis=-1, initial=np.inf)
+    return np.where(np.isfinite(least), least, np.nan)
+
+
+def _line(change: Change) -> str:
+    verdict = {True: "moved", False: "no clear change", None: "no interval"}[change.moved]
+    spread = "" if math.isnan(change.change.low) else f" [{change.change.low:+.3g}, {change.change.high:+.3g}]"
+    if change.change.value == change.change.low == change.change.high == 0:
+        verdict = "the same"
+    return (
+        f"{change.name:<17} {change.before:.4g} -> {change.after:.4g}  "
+        f"({change.change.value:+.3g}{spread} {change.unit}: {verdict})"
+    )

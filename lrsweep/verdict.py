@@ -1,0 +1,154 @@
+"""`check`: does every optimizer of a sweep hold the limits?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrsweep import tables
+from lrsweep.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROUNDING = 1e-9
+"""A limit is held if it is missed by rounding only."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One limit on one row of the summary. `optimizer` carries the axis values too; `limit`: two rates for a range."""
+
+    optimizer: str
+    check: str
+    value: float
+    limit: float | tuple[float, float]
+    ok: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """`ok` if there is a row and every check of every row holds."""
+
+    ok: bool
+    checks: tuple[Check, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For `json.dumps`; nan and inf become the texts "nan" and "inf", which JSON has no numbers for."""
+        checks = [
+            {"optimizer": c.optimizer, "check": c.check, "value": _plain(c.value), "limit": _plain(c.limit), "ok": c.ok}
+            for c in self.checks
+        ]
+        return {"ok": self.ok, "checks": checks}
+
+    def text(self) -> str:
+        """A line per check for a terminal, and one for the whole."""
+        lines = [f"{'ok    ' if one.ok else 'BROKEN'}  {one.optimizer}: {_sentence(one)}" for one in self.checks]
+        broken = sum(not one.ok for one in self.checks)
+        last = "all limits hold" if self.ok else f"{broken} of {len(self.checks)} checks broken"
+        return "\n".join([*lines, last if self.checks else "nothing was trained: the sweep has no finished run"])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What every row must hold; None asks for nothing."""
+
+    min_basin_decades: float | None = None
+    max_sensitivity: float | None = None
+    max_diverged: float | None = None
+    best_lr_within: tuple[float, float] | None = None
+
+
+def check(
+    results: Path | str, *, optimizer: str | None = None, min_basin_decades: float | None = None,
+    max_sensitivity: float | None = None, max_diverged: float | None = None,
+    best_lr_within: tuple[float, float] | None = None,
+) -> Verdict:  # fmt: skip
+    """Hold the sweep in folder `results` against limits. Raises UsageError, StorageError."""
+    limits = Limits(
+        min_basin_decades=min_basin_decades, max_sensitivity=max_sensitivity, max_diverged=max_diverged,
+        best_lr_within=best_lr_within,
+    )  # fmt: skip
+    _check_limits(limits)
+    tables.ensure(results)
+    return check_summary(tables.read_summary(results), limits, optimizer=optimizer)
+
+
+def check_summary(summary: pd.DataFrame, limits: Limits, *, optimizer: str | None = None) -> Verdict:
+    """The verdict on the rows of summary.csv.
+
+    A row that trained nothing (its basin is nan) is broken whatever the limits. nan holds no limit. A censored basin
+    counts with the width that was seen. The share of diverged runs is among those that did not fail.
+
+    Raises UsageError if no row belongs to `optimizer`.
+    """
+    rows = summary
+    if optimizer is not None:
+        rows = summary[summary["optimizer"] == optimizer]
+        if not len(rows):
+            known = ", ".join(dict.fromkeys(summary["optimizer"]))
+            raise UsageError(f"--optimizer {optimizer}: the sweep has no such label; it has {known or 'none'}")
+    axes = list(summary.columns[1 : list(summary.columns).index("best_lr")])
+    checks = [one for row in rows.to_dict("records") for one in _checks(row, axes, limits)]
+    return Verdict(ok=bool(checks) and all(one.ok for one in checks), checks=tuple(checks))
+
+
+def _checks(row: dict[Any, Any], axes: list[str], limits: Limits) -> list[Check]:
+    name = ", ".join([str(row["optimizer"]), *(f"{axis}={row[axis]}" for axis in axes)])
+    basin, s, best = (float(row[column]) for column in ("basin_decades", "sensitivity", "best_lr"))
+    alive = int(row["n_runs"]) - int(row["n_failed"])
+    share = int(row["n_diverged"]) / alive if alive else math.nan
+    trained = not math.isnan(basin)
+
+    def one(check: str, value: float, limit: float | tuple[float, float], holds: Callable[[float], bool]) -> Check:
+        return Check(optimizer=name, check=check, value=value, limit=limit, ok=not math.isnan(value) and holds(value))
+
+    out = []
+    if (low := limits.min_basin_decades) is not None:
+        out.append(one("min_basin_decades", basin, low, lambda value: value >= low - ROUNDING))
+    if (top := limits.max_sensitivity) is not None:
+        out.append(one("max_sensitivity", s, top, lambda value: value <= top + ROUNDING * max(1.0, abs(top))))
+    if (most := limits.max_diverged) is not None:
+        out.append(one("max_diverged", share, most, lambda value: value <= most + ROUNDING))
+    if (ends := limits.best_lr_within) is not None:
+        holds = lambda value: ends[0] * (1 - ROUNDING) <= value <= ends[1] * (1 + ROUNDING)  # noqa: E731
+        out.append(one("best_lr_within", best, ends, holds))
+    if not out or not trained:
+        out.append(one("trained", float(trained), 1.0, lambda value: value == 1.0))
+    return out
+
+
+def _check_limits(limits: Limits) -> None:
+    """Limits that no sweep could be judged by are the user's mistake."""
+    for option in ("min_basin_decades", "max_sensitivity"):
+        value = getattr(limits, option)
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise UsageError(f"--{option.replace('_', '-')} {value!r}: it must be a finite number from 0")
+    if limits.max_diverged is not None and not 0 <= limits.max_diverged <= 1:
+        raise UsageError(f"--max-diverged {limits.max_diverged!r}: it is a share of the runs, from 0 to 1")
+    if limits.best_lr_within is not None:
+        low, high = limits.best_lr_within
+        if not (0 < low <= high and math.isfinite(high)):
+            raise UsageError(f"--best-lr-within {low!r} {high!r}: two rates above 0, the lower one first")
+
+
+def _plain(value: float | tuple[float, float]) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return value if math.isfinite(value) else repr(value)
+
+
+def _sentence(one: Check) -> str:
+    if one.check == "trained":
+        return "trained" if one.ok else "nothing was trained: no rate got below the untrained model"
+    if isinstance(one.limit, tuple):
+        return f"best lr {one.value:.3g}, wanted within {one.limit[0]:.3g} .. {one.limit[1]:.3g}"
+    words = {
+        "min_basin_decades": "good range of {:.3g} decades, wanted at least {:g}",
+        "max_sensitivity": "sensitivity {:.4g}, wanted at most {:g}",
+        "max_diverged": "share of diverged runs {:.3g}, wanted at most {:g}",
+    }
+    return words[one.check].format(one.value, one.limit)

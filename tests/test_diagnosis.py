@@ -1,0 +1,220 @@
+"""The rule for finite divergence and the labels of training curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrsweep.diagnosis import MEANINGS, Curve, Label, diagnose, finite_divergence, label_of, level, noise
+
+K = np.arange(21)
+FALL = 0.1 + 2 * np.exp(-K / 2)
+FORMS = [(1.0, 0.0), (1.0, -50.0), (3.0, -100.0)]
+"""(a, c) of a*y + c."""
+
+CURVES = {
+    "converged": FALL,
+    "improving": 2.1 - 0.08 * K,
+    "oscillating": np.r_[2.1, 0.5 + 0.3 * (-1.0) ** K[1:]],
+    "stuck": np.r_[2.1, 1.5, np.full(19, 1.4)],
+    "worse_than_start": np.r_[2.1, np.full(20, 2.6)],
+    "recovered_spike": np.r_[2.1, 1, 5, 3, FALL[4:]],
+}
+
+
+def labelled(y: np.ndarray, a: float, c: float, *, above: bool = False) -> Label:
+    return label_of(a * y + c, reach=2 * a, typical_reach=2 * a, above_best=above)
+
+
+@pytest.mark.parametrize(("a", "c"), FORMS)
+@pytest.mark.parametrize("above", [False, True])
+@pytest.mark.parametrize("expected", CURVES)
+def test_label_of_each_shape(expected: str, above: bool, a: float, c: float) -> None:
+    assert labelled(CURVES[expected], a, c, above=above) == expected
+
+
+@pytest.mark.parametrize(("a", "c"), FORMS)
+@pytest.mark.parametrize("y", [2.1 - 0.002 * K, np.full(21, 2.1)], ids=["crawling", "constant"])
+def test_no_change_is_too_slow_below_the_best_rate_and_stuck_above(y: np.ndarray, a: float, c: float) -> None:
+    assert labelled(y, a, c) == "too_slow"
+    assert labelled(y, a, c, above=True) == "stuck"
+
+
+@pytest.mark.parametrize(("a", "c"), FORMS)
+def test_half_way_and_still_falling_depends_on_the_side_of_the_best_rate(a: float, c: float) -> None:
+    y = 2.1 - 0.03 * K
+    assert labelled(y, a, c) == "too_slow"
+    assert labelled(y, a, c, above=True) == "improving"
+
+
+def test_a_huge_flat_loss_is_worse_than_start_not_diverged() -> None:
+    y = np.r_[2.1, np.full(20, 1e10)]
+    assert finite_divergence(K.tolist(), y.tolist()) is None
+    assert labelled(y, 1.0, 0.0) == "worse_than_start"
+
+
+def test_one_awful_start_does_not_hide_the_others() -> None:
+    """A seed that starts at 1e6 falls by 1e6; against the seeds' median reach its slow end is still seen."""
+    awful = np.r_[1e6, 2.1 - 0.08 * K[1:]]
+    assert label_of(awful, reach=1e6, typical_reach=2.0, above_best=False) == "improving"
+    assert label_of(awful, reach=1e6, typical_reach=1e6, above_best=False) == "converged"
+
+
+def test_labels_are_all_explained() -> None:
+    assert set(MEANINGS) == set(Label.__args__) - {""}
+
+
+@pytest.mark.parametrize("n", range(8))
+def test_fewer_than_eight_rows_get_no_label(n: int) -> None:
+    assert label_of(FALL[: n + 1], reach=2, typical_reach=2, above_best=False) == ""
+
+
+@pytest.mark.parametrize(("e", "expected"), [(2.5, "worse_than_start"), (2.1, "stuck"), (1.9, "stuck")])
+def test_without_any_gain_to_compare_with(e: float, expected: str) -> None:
+    assert label_of(np.r_[2.1, np.full(20, e)], reach=0.0, typical_reach=0.0, above_best=False) == expected
+
+
+# ---------------------------------------------------------------------------------------------- finite divergence
+
+
+@pytest.mark.parametrize(("a", "c"), FORMS)
+@pytest.mark.parametrize("y", [2.1 * 1.1**K, -5 * 1.05**-K.astype(float)], ids=["growing", "negative and rising"])
+def test_a_loss_that_keeps_rising_diverges(y: np.ndarray, a: float, c: float) -> None:
+    assert finite_divergence((10 * K).tolist(), (a * y + c).tolist()) == 10
+
+
+@pytest.mark.parametrize(("a", "c"), FORMS)
+@pytest.mark.parametrize("y", [*CURVES.values(), np.full(21, 2.1), 2.1 - 0.002 * K])
+def test_everything_else_stays_ok(y: np.ndarray, a: float, c: float) -> None:
+    assert finite_divergence(K.tolist(), (a * y + c).tolist()) is None
+
+
+def test_step_is_that_of_the_first_row_that_stays_above_the_start() -> None:
+    y = [2.0, 1.0, 3.0, 1.5, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0]
+    assert finite_divergence([7 * k for k in range(13)], y) == 28
+
+
+def test_a_rise_within_the_noise_is_not_divergence() -> None:
+    jitter = 3.0 * (-1.0) ** K[1:]
+    y = np.r_[0.0, 10 + 0.5 * K[1:] + jitter]
+    assert finite_divergence(K.tolist(), y.tolist()) is None
+    assert finite_divergence(K.tolist(), np.r_[0.0, 10 + 0.5 * K[1:]].tolist()) == 1
+
+
+def test_rising_but_below_the_start_is_not_divergence() -> None:
+    assert finite_divergence(K.tolist(), np.r_[5.0, 1 + 0.1 * K[1:]].tolist()) is None
+
+
+@pytest.mark.parametrize(
+    ("y", "step"),
+    [
+        ([1, 2, 3], None),
+        ([1, 2, 3, 4], 1),
+        ([1, 0.5, 2, 3, 4, 5], 2),
+        ([1, 2, 3, 3], None),
+        ([1, 2, 4, 3], None),
+        ([4, 2, 3, 4], None),
+        ([1], None),
+        ([], None),
+    ],
+)
+def test_few_rows_go_by_the_last_three(y: list[float], step: int | None) -> None:
+    assert finite_divergence(range(len(y)), y) == step
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_the_first_non_finite_row_is_the_step(bad: float) -> None:
+    assert finite_divergence([0, 4, 8, 12], [2.1, 3.0, bad, bad]) == 8
+
+
+def test_values_near_the_largest_float_are_compared_without_overflow() -> None:
+    y = [-1.7e308, *np.linspace(1.0e308, 1.7e308, 12)]
+    assert finite_divergence(range(13), y) == 1
+
+
+# ------------------------------------------------------------------------------------------------ groups of runs
+
+
+def group(shapes: dict[float, Sequence[np.ndarray]], statuses: dict[float, str] | None = None) -> list[Curve]:
+    return [
+        Curve(lr=lr, seed=seed, status=(statuses or {}).get(lr, "ok"), train_loss=y.tolist())
+        for lr, seeds in shapes.items()
+        for seed, y in enumerate(seeds)
+    ]
+
+
+@pytest.mark.parametrize(("a", "c"), FORMS)
+def test_diagnose_reads_a_whole_sweep(a: float, c: float) -> None:
+    offsets = (0.0, 0.05, -0.05)
+    shapes = {1e-4: 2.1 - 0.002 * K, 1e-3: 2.1 - 0.08 * K, 1e-2: FALL, 1e-1: CURVES["stuck"], 1.0: 2.1 * 1.1**K}
+    curves = group(
+        {lr: [a * (y + off) + c for off in offsets] for lr, y in shapes.items()}, statuses={1.0: "diverged"}
+    )
+    curves.append(Curve(lr=10.0, seed=0, status="failed", train_loss=[]))
+    expected = ["too_slow", "improving", "converged", "stuck", "diverged"]
+    assert diagnose(curves) == [label for label in expected for _ in offsets] + ["failed"]
+
+
+def test_diagnose_survives_what_a_sweep_can_hold() -> None:
+    curves = group({1e-3: [FALL[:1], np.array([]), np.r_[2.1, np.nan]], 1e-2: [np.full(21, 3.0)] * 3})
+    assert diagnose(curves) == ["", "", "diverged", "stuck", "stuck", "stuck"]
+    assert diagnose([]) == []
+
+
+def test_diagnosis_of_a_run_does_not_depend_on_the_order_of_the_runs() -> None:
+    curves = group({1e-3: [2.1 - 0.03 * K] * 2, 1e-2: [FALL] * 2, 1e-1: [2.1 - 0.03 * K] * 2})
+    labels = diagnose(curves)
+    assert diagnose(curves[::-1]) == labels[::-1]
+    assert labels == ["too_slow"] * 2 + ["converged"] * 2 + ["improving"] * 2
+
+
+@given(
+    st.lists(st.integers(0, 4000), min_size=1, max_size=30),
+    st.integers(1, 5),
+    st.integers(-1000, 1000),
+)
+@settings(max_examples=300, deadline=None)
+def test_both_rules_see_differences_only(values: list[int], scale: int, shift: int) -> None:
+    """On a grid of 1/1024, where arithmetic is exact, y and a*y + c (a a power of two) get the same answer."""
+    y = np.array(values) / 1024
+    z = y * 2.0**scale + shift
+    assert finite_divergence(range(len(y)), y.tolist()) == finite_divergence(range(len(z)), z.tolist())
+    one, other = (
+        diagnose([Curve(lr=lr, seed=0, status="ok", train_loss=v[::order]) for lr, order in ((1.0, 1), (0.1, -1))])
+        for v in (y.tolist(), z.tolist())
+    )
+    assert len(y) == 1 or one == other
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=25))
+@settings(max_examples=300, deadline=None)
+def test_any_series_gets_an_answer(values: list[float]) -> None:
+    step = finite_divergence(range(len(values)), values)
+    finite = all(map(math.isfinite, values))
+    assert step is not None if values and not finite else step is None or 0 < step < len(values)
+    (label,) = diagnose([Curve(lr=1.0, seed=0, status="ok", train_loss=values)])
+    assert label in MEANINGS or label == ""
+    assert finite or label == "diverged"
+
+
+def test_level_is_the_median_of_the_last_tenth() -> None:
+    assert level(np.arange(21.0)) == 19.5
+    assert level(np.array([3.0])) == 3.0
+
+
+def test_noise_ignores_any_straight_line_and_measures_white_noise() -> None:
+    assert noise(5 - 0.25 * K) == 0
+    white = np.random.default_rng(0).normal(scale=0.3, size=20_000)
+    assert noise(white + np.arange(20_000)) == pytest.approx(0.3, rel=0.03)
+
+
+def test_long_tails_keep_their_slope() -> None:
+    rows = np.arange(3001)
+    y = 2.1 - 0.08 * rows / 150 + 0.01 * np.random.default_rng(0).normal(size=3001)
+    y[0] = 2.1
+    assert label_of(y, reach=2.0, typical_reach=2.0, above_best=False) == "improving"
