@@ -95,12 +95,16 @@ def run(
             fresh=fresh,
             reporter=reporter,
         )
+    from lrsweep import printed
+    from lrsweep.results import load
+
     if finished.estimate is not None:
-        typer.echo(display.estimate_text(finished.estimate))
+        typer.echo(printed.estimate(finished.estimate))
         return
-    typer.echo(display.summary_text(finished.path))
+    done = load(finished.path)
+    typer.echo(printed.summary(done.facts(), finished.path))
     if finished.failed:
-        typer.echo(display.failures_text(finished.path), err=True)
+        typer.echo(printed.failures(done.runs), err=True)
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
@@ -162,9 +166,9 @@ def check(
     json_: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON on stdout.")] = False,
 ) -> None:
     """Give a verdict for CI; exit code 6 when a limit is broken."""
-    from lrsweep import compare as comparing
+    from lrsweep import verdict as judging
 
-    verdict = comparing.check(
+    verdict = judging.check(
         results,
         optimizer=optimizer,
         min_basin_decades=min_basin_decades,
@@ -180,10 +184,10 @@ def check(
 @app.command()
 def status(results: Folder) -> None:
     """Say what is done, to do, failed."""
-    from lrsweep import display, sweep, tables
+    from lrsweep import printed, stored, tables
 
     for folder in tables.sweeps_below(results):
-        typer.echo(display.status_text(sweep.status(folder)))
+        typer.echo(printed.status(stored.status(folder)))
 
 
 @app.command("range-test")
@@ -198,12 +202,12 @@ def range_test(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the run.")] = 0,
 ) -> None:
     """Run the one-ramp LR finder and hold its rules against the sweep's U-curve."""
-    from lrsweep import display, finder
+    from lrsweep import finder, printed
 
     found = finder.run(
         config, results=results, device=device.value, overrides=set_ or (), low=low, high=high, steps=steps, seed=seed
     )
-    typer.echo(display.range_test_text(found))
+    typer.echo(printed.range_test(found))
 
 
 @app.command()

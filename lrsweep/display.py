@@ -9,18 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from lrsweep.printed import duration
 from lrsweep.reporting import Reporter, Start, Update
 
 PLAIN_SECONDS = 10.0
 """Between two lines of plain progress: a log stays short, and nobody wonders whether it still lives."""
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def _left(update: Update, steps_before: int, seconds: float) -> str:
@@ -28,7 +21,7 @@ def _left(update: Update, steps_before: int, seconds: float) -> str:
     made = update.member_steps - steps_before
     if made <= 0 or seconds <= 0:
         return "time left unknown"
-    return f"{_duration(seconds * (update.member_steps_total - update.member_steps) / made)} left"
+    return f"{duration(seconds * (update.member_steps_total - update.member_steps) / made)} left"
 
 
 def _counts(update: Update) -> str:
@@ -62,7 +55,7 @@ class PlainReporter:
 
     def finish(self) -> None:
         if self._last is not None:
-            self._line(f"{_counts(self._last)}, {_duration(time.monotonic() - self._started)} of training")
+            self._line(f"{_counts(self._last)}, {duration(time.monotonic() - self._started)} of training")
             self._last = None
 
     def _line(self, text: str) -> None:
@@ -130,7 +123,7 @@ class BarReporter:
     def finish(self) -> None:
         self._progress.stop()
         if self._last is not None:
-            line = f"{_counts(self._last)}, {_duration(time.monotonic() - self._started)} of training"
+            line = f"{_counts(self._last)}, {duration(time.monotonic() - self._started)} of training"
             self._console.print(line, highlight=False)
             self._last = None
 

@@ -15,6 +15,7 @@ from lrsweep.spectypes import Spec
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from lrsweep.analysis.facts import SweepFacts
     from lrsweep.plot import Sweep
 
 
@@ -43,6 +44,13 @@ class Results:
         from lrsweep import plot
 
         return plot.loss_curve(self._sweep(metric, None))
+
+    def facts(self) -> SweepFacts:
+        """What the sweep shows, by the spec's objective: see `lrsweep.analysis.facts`."""
+        from lrsweep import analysis
+
+        rates = zip(self.summary["optimizer"], self.summary["default_lr"], strict=True)
+        return analysis.analyse(self.runs, self.curves, self.spec, {str(name): float(lr) for name, lr in rates})
 
     def _sweep(self, metric: str | None, at: str | None) -> Sweep:
         from lrsweep import plot

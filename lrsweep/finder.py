@@ -1,0 +1,152 @@
+"""`lrsweep range-test`: the one-ramp finder on every optimizer of a spec, held against the sweep where there is one."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lrsweep import plan, range_test, storage, tables, worker
+from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
+from lrsweep.range_test import Ramp
+from lrsweep.spec import load_spec
+
+PICTURE, TABLE = "range_test.png", "range_test.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One optimizer. `rules` holds (rule, suggested rate, regret on the U-curve); regret is nan where unknown."""
+
+    label: str
+    ramp: Ramp
+    smooth: tuple[float, ...]
+    rules: tuple[tuple[str, float, float], ...]
+    spread: float
+    best_lr: float
+    row: OptimizerFacts | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RangeTest:
+    """What a range test found; `facts` are those of the sweep, None where there is none to compare with."""
+
+    name: str
+    low: float
+    high: float
+    steps: int
+    seed: int
+    lines: tuple[Line, ...]
+    facts: SweepFacts | None
+    files: tuple[Path, ...]
+
+    @property
+    def has_sweep(self) -> bool:
+        return self.facts is not None
+
+
+def run(
+    config: Path | str,
+    *,
+    results: Path | str,
+    device: str,
+    overrides: Sequence[str],
+    low: float,
+    high: float,
+    steps: int,
+    seed: int,
+) -> RangeTest:
+    """One ramp per optimizer of the spec, at the first value of each axis; writes `range_test.png` and `.csv`.
+
+    Raises SpecError, UsageError, StorageError.
+    """
+    range_test.rates(low, high, steps)
+    spec = load_spec(Path(config), overrides=overrides)
+    folder = Path(results) / spec.name
+    planned = plan.build(spec, plan.fingerprints(spec))
+    first = {run.label: run for run in reversed(planned.runs) if run.recipe is planned.runs[0].recipe}
+    facts = _facts(folder)
+    problem = worker.problems().get(planned.runs[0].recipe, worker.device_of(device))
+    lines = []
+    for optimizer in spec.optimizers:
+        run_of = first[optimizer.label]
+        ramp = range_test.ramp(problem, run_of.setting, seed, low=low, high=high, steps=steps)
+        lines.append(_line(optimizer.label, ramp, _row(facts, optimizer.label, run_of.axes)))
+    found = RangeTest(
+        name=spec.name,
+        low=low,
+        high=high,
+        steps=steps,
+        seed=seed,
+        lines=tuple(lines),
+        facts=facts,
+        files=(folder / PICTURE, folder / TABLE),
+    )
+    _write(found, folder)
+    return found
+
+
+def _facts(folder: Path) -> SweepFacts | None:
+    """What the sweep in `folder` shows, if one was run there."""
+    if not tables.is_sweep(folder):
+        return None
+    from lrsweep.results import load
+
+    return load(folder).facts()
+
+
+def _row(facts: SweepFacts | None, label: str, axes: tuple[object, ...]) -> OptimizerFacts | None:
+    if facts is None:
+        return None
+    rows = [row for row in facts.rows if row.optimizer == label]
+    return next(iter(rows), None) if len(rows) <= 1 or not axes else rows[0]
+
+
+def _line(label: str, ramp: Ramp, row: OptimizerFacts | None) -> Line:
+    smooth = range_test.smoothed(ramp.losses)
+    read = range_test.suggestions(ramp.lrs, smooth)
+    return Line(
+        label=label,
+        ramp=ramp,
+        smooth=tuple(float(value) for value in smooth),
+        rules=tuple(
+            (rule, rate, math.nan if row is None else regret(row, rate)) for rule, rate in asdict(read).items()
+        ),
+        spread=read.spread,
+        best_lr=math.nan if row is None else row.best_lr.value,
+        row=row,
+    )
+
+
+def regret(row: OptimizerFacts, rate: float) -> float:
+    """Cost on the U-curve at `rate`, interpolated linearly in log rate, less the best: inf beside a diverged
+    neighbour, nan outside the grid or where nothing trained."""
+    lrs = np.array([point.lr for point in row.rates])
+    inside = math.isfinite(rate) and row.trained and lrs[0] * (1 - 1e-9) <= rate <= lrs[-1] * (1 + 1e-9)
+    if not inside:
+        return math.nan
+    sign = -1.0 if row.best_objective > row.initial_objective else 1.0
+    costs = np.array([sign * point.objective for point in row.rates])
+    value = float(np.interp(math.log10(rate), np.log10(lrs), costs))
+    return value - sign * row.best_objective if math.isfinite(value) else math.inf
+
+
+def _write(found: RangeTest, folder: Path) -> None:
+    from lrsweep.plot import range_test as drawing
+    from lrsweep.plot import style
+
+    storage.make_folder(folder)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("optimizer", "step", "lr", "train_loss"))
+    for line in found.lines:
+        for step, (lr, loss) in enumerate(zip(line.ramp.lrs, line.ramp.losses, strict=True), start=1):
+            writer.writerow((line.label, step, repr(float(lr)), repr(float(loss))))
+    storage.replace(folder / TABLE, text.getvalue())
+    with style.styled():
+        storage.replace(folder / PICTURE, style.rendered(drawing.range_test(found), "png"))
