@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAME = "report.html"
+MOST_LINES = 10
+"""A longer list is folded after as many lines."""
 
 
 def write(folder: Path | str, *, formats: Sequence[str] = ()) -> Path:
@@ -74,9 +76,13 @@ def _contents() -> str:
 
 def _verdict(facts: SweepFacts) -> Iterable[str]:
     yield paragraph(facts.headline, "verdict")
-    yield bullets(f"{row.sentence} {_recommended(row)}".strip() for row in facts.rows)
+    sentences = [f"{row.sentence} {_recommended(row)}".strip() for row in facts.rows]
+    yield bullets(sentences) if len(sentences) <= MOST_LINES else folded("Every curve in words", bullets(sentences))
     if facts.warnings:
-        yield "<h3>Before you believe it</h3>" + bullets((w.text for w in facts.warnings), "warnings")
+        texts = [warned.text for warned in facts.warnings]
+        yield "<h3>Before you believe it</h3>" + bullets(texts[:MOST_LINES], "warnings")
+        if len(texts) > MOST_LINES:
+            yield folded(f"{len(texts) - MOST_LINES} more", bullets(texts[MOST_LINES:], "warnings"))
 
 
 def _recommended(row: OptimizerFacts) -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 
 
 def rate_text(rate: float, digits: int = 3) -> str:
-    """A rate as people write it: `0.01`, `3.16e-3`, `1e-5`, `nan`."""
-    if not math.isfinite(rate) or rate <= 0:
-        return f"{rate:g}"
-    if 0.01 <= rate < 1000:
+    """A rate in a sentence or a table: `0.00316`, `1e-05`, as the files write it but with few digits."""
+    return f"{rate:.{digits}g}"
+
+
+def compact(rate: float, digits: int = 3) -> str:
+    """A rate where there is little room: `1e-5`, `0.01`, `3.16e-3`."""
+    if not math.isfinite(rate) or rate <= 0 or 0.01 <= rate < 1000:
         return f"{rate:.{digits}g}"
     mantissa, exponent = f"{rate:.{digits - 1}e}".split("e")
-    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
-    return f"{mantissa}e{int(exponent)}"
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
 def number_text(value: float, digits: int = 3) -> str:
@@ -52,12 +55,23 @@ def facts_line(row: OptimizerFacts) -> str:
         return f"{row.n_diverged} of {row.n_runs} runs diverged"
     at_least = "≥ " if row.basin.censored else ""
     parts = [
-        f"best {rate_text(row.best_lr.value)}",
-        f"good {rate_text(row.basin.low, 2)} to {rate_text(row.basin.high, 2)} "
-        f"({at_least}{row.basin.decades:.1f} decades)",
+        f"best {compact(row.best_lr.value)}",
+        f"good {compact(row.basin.low, 2)} to {compact(row.basin.high, 2)} ({at_least}{row.basin.decades:.1f} decades)",
         f"S {number_text(row.sensitivity.whole.value, 2)}",
     ]
     return " · ".join(parts)
+
+
+def title(row: OptimizerFacts) -> str:
+    """The name of a row where there is little room: `sgd, batch_size=16` for the axis `train.batch_size`."""
+    return ", ".join([row.optimizer, *([axes_text(row.axes)] if row.axes else [])])
+
+
+def axes_text(axes: Mapping[str, str]) -> str:
+    """Axis values, each axis by the end of its path where that tells it from the others."""
+    ends = [path.rpartition(".")[2] for path in axes]
+    names = ends if len(set(ends)) == len(ends) else list(axes)
+    return ", ".join(f"{name}={text}" for name, text in zip(names, axes.values(), strict=True))
 
 
 def objective_text(facts: SweepFacts) -> str:

@@ -95,8 +95,10 @@ class Sweep:
             )
             for label in dict.fromkeys(row.optimizer for row in rows)
         ]
-        note = f"{self.facts.budget} · only the best {', '.join(self.facts.axes)} of each optimizer"
-        return Sweep(replace(self.facts, rows=tuple(best), budget=note), self.spec, self.curves)
+        note = f"{self.facts.budget}; each optimizer at its best of them"
+        cells = {row.optimizer: row.axes.items() for row in best}
+        moves = tuple(one for one in self.facts.drifts if one.fixed.items() <= cells[one.optimizer])
+        return Sweep(replace(self.facts, rows=tuple(best), drifts=moves, budget=note), self.spec, self.curves)
 
 
 def load(folder: Path | str, *, metric: str | None = None, at: str | None = None) -> Sweep:
@@ -141,14 +143,20 @@ def _check(curves: pd.DataFrame, metric: str | None, at: str | None) -> None:
 
 
 def budget_text(spec: Spec, facts: SweepFacts) -> str:
-    """What every number of the picture holds for: task, model, budget, batch, schedule."""
+    """What every number of the picture holds for: task, model, budget, batch, schedule; what an axis varies is named
+    as one."""
     parts = [call_text(spec.task.name, spec.task.args)]
     if spec.model is not None:
         parts.append(call_text(spec.model.name, spec.model.args))
+    if not {"train.epochs", "train.steps"} & set(spec.axes):
+        parts.append(facts.budget)
     size = spec.train.batch_size
-    parts.append(f"{facts.budget}, {'full batches' if size == 'full' else f'batches of {size}'}")
+    if "train.batch_size" not in spec.axes:
+        parts.append("full batches" if size == "full" else f"batches of {size}")
     if spec.schedule.name != "constant":
         parts.append(f"schedule {call_text(spec.schedule.name, spec.schedule.args)}")
+    if spec.axes:
+        parts.append(f"by {', '.join(spec.axes)}")
     return " · ".join(parts)
 
 
@@ -173,7 +181,7 @@ def pictures(sweep: Sweep) -> Iterator[Picture]:
         if math.isfinite(facts.target):
             yield _picture("time_to_target", targets.time_to_target(few.facts, few.looks), facts)
         if facts.drifts:
-            yield _picture("best_lr_drift", drift.drift(facts, _by_label(sweep)), facts)
+            yield _picture("best_lr_drift", drift.drift(few.facts, _by_label(sweep)), facts)
         for axis in facts.axes:
             if len(sweep.spec.axes.get(axis, ())) > 1:
                 yield _picture(f"heatmap_{_safe(axis)}", heatmap.heatmap(facts, axis), facts, axis)
@@ -250,4 +258,4 @@ def _picture(name: str, figure: Figure, facts: SweepFacts, axis: str = "") -> Pi
 
 
 def _in_words(rows: Sequence[OptimizerFacts]) -> str:
-    return " ".join(f"{row.title}: {words.facts_line(row)}." for row in rows[:12])
+    return " ".join(f"{words.title(row)}: {words.facts_line(row)}." for row in rows[:12])

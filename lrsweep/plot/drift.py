@@ -93,7 +93,7 @@ def _panel(ax: Axes, drifts: Sequence[Drift], looks: dict[str, Look]) -> None:
         ax.set_ylim(low, high)
         ticks = style.log_ticks(low, high)
         ax.yaxis.set_major_locator(FixedLocator(ticks))
-        ax.yaxis.set_major_formatter(FixedFormatter([words.rate_text(tick) for tick in ticks]))
+        ax.yaxis.set_major_formatter(FixedFormatter([words.compact(tick) for tick in ticks]))
     if values:
         ax.set_xlim(values[0] / 1.15, values[-1] * 1.15)
         shown = values if len(values) <= 6 else style.log_ticks(values[0], values[-1])

@@ -115,7 +115,7 @@ def _ticks(ax: Axes, rates: Sequence[float], values: Sequence[str]) -> None:
     places = sorted(decades) if len(decades) >= 2 else list(range(len(rates)))
     places = places[:: math.ceil(len(places) / 8)]
     ax.xaxis.set_major_locator(FixedLocator(places))
-    ax.xaxis.set_major_formatter(FixedFormatter([words.rate_text(rates[i]) for i in places]))
+    ax.xaxis.set_major_formatter(FixedFormatter([words.compact(rates[i]) for i in places]))
     rows = list(range(len(values)))[:: math.ceil(len(values) / 20)]
     ax.yaxis.set_major_locator(FixedLocator(rows))
     ax.yaxis.set_major_formatter(FixedFormatter([style.fit(values[i], 0.6, 8) for i in rows]))

@@ -14,10 +14,11 @@ from lrsweep.plot.style import GREY, INK, RED
 
 def legend(rows: Sequence[OptimizerFacts], *, worse_up: bool, beyond: bool) -> list[Artist]:
     statuses = {run.status for row in rows for run in row.runs}
+    several = any(row.n_seeds > 1 for row in rows)
     handles: list[Artist] = [
         Line2D([], [], color=GREY, marker="o", markersize=3.4, linestyle="", label="one seed"),
         Line2D([], [], color=GREY, linewidth=1.6, marker="o", markersize=4, label="median over seeds"),
-        Patch(color=GREY, alpha=0.3, linewidth=0, label="range over seeds"),
+        *([Patch(color=GREY, alpha=0.3, linewidth=0, label="range over seeds")] if several else []),
         Line2D([], [], color=GREY, linestyle=(0, (5, 3)), linewidth=1, label="untrained model"),
         Patch(color=GREY, alpha=0.14, linewidth=0, label="basin: within 5 % of the gain"),
         Line2D(

@@ -133,7 +133,7 @@ def loss_curves(facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: Lines,
         draw = _draw_seeds if row.n_seeds <= MOST_SEEDS else _draw_bands
         draw(ax, mine, row.best_lr.value, shade)
         _crosses(ax, mine, view)
-        style.panel_title(ax, row.title, _facts_line(row))
+        style.panel_title(ax, words.title(row), _facts_line(row))
         if page.left_column(index):
             ax.set_ylabel(column + (" (log)" if view.log else ""))
         if page.bottom_row(index):
@@ -171,11 +171,13 @@ def _draw_seeds(ax: Axes, parts: Sequence[Line], best: float, shade: Mapping[flo
 
 
 def _draw_bands(ax: Axes, parts: Sequence[Line], best: float, shade: Mapping[float, Color]) -> None:
-    """Per rate the median over its seeds, and their range as a band."""
+    """Per rate the median over its seeds, and as a band the range of those that did not diverge."""
     medians, bands, colors = [], [], []
     for lr in sorted({line.lr for line in parts}, key=lambda rate: (rate == best, rate)):
-        x, middle, low, high = over_seeds([line.xy for line in parts if line.lr == lr])
+        mine = [line for line in parts if line.lr == lr]
+        x, middle, _, _ = over_seeds([line.xy for line in mine])
         medians.append(np.column_stack([x, middle]))
+        x, _, low, high = over_seeds([line.xy for line in mine if not line.diverged] or [np.empty((0, 2))])
         bands.append(np.concatenate([np.column_stack([x, low]), np.column_stack([x, high])[::-1]]))
         colors.append(shade[lr])
     ax.add_collection(PolyCollection(bands, facecolors=colors, alpha=0.13, linewidths=0), autolim=False)
@@ -194,7 +196,9 @@ def over_seeds(parts: Sequence[Floats]) -> tuple[Floats, Floats, Floats, Floats]
     x, table = x[known], table[:, known]
     if not len(x):
         return x, x, x, x
-    return x, np.nanmedian(table, axis=0), np.nanmin(table, axis=0), np.nanmax(table, axis=0)
+    with np.errstate(over="ignore"):  # the mean of two values near the largest float
+        middle = np.nanmedian(table, axis=0)
+    return x, middle, np.nanmin(table, axis=0), np.nanmax(table, axis=0)
 
 
 def _finite(xy: Floats) -> Floats:
@@ -222,7 +226,7 @@ def _colorbar(figure: Figure, scale: ScalarMappable, rates: Sequence[float], roo
     low, high = rates[0], rates[-1]
     ticks = rates if len(rates) <= 2 else style.log_ticks(low, high)
     bar.ax.yaxis.set_major_locator(FixedLocator(ticks))
-    bar.ax.yaxis.set_major_formatter(FixedFormatter([words.rate_text(tick) for tick in ticks]))
+    bar.ax.yaxis.set_major_formatter(FixedFormatter([words.compact(tick) for tick in ticks]))
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.outline.set_linewidth(0.5)
     ax.set_title("rate", fontsize=8.5, pad=5)
@@ -259,7 +263,7 @@ def zoom(
     style.heading(page.figure, title, words.budget_line(facts))
     for index, (row, ax) in enumerate(zip(rows, page.panels, strict=True)):
         view = _zoom_panel(ax, row, parts, train, facts.mode)
-        style.panel_title(ax, row.title, " ")
+        style.panel_title(ax, words.title(row), " ")
         if page.left_column(index):
             ax.set_ylabel(column + (" (log)" if view.log else ""))
         if page.bottom_row(index):

@@ -49,7 +49,7 @@ def curve_key(rows: Sequence[OptimizerFacts], looks: Sequence[Look]) -> list[Art
             marker=one.marker,
             markersize=4.5,
             linewidth=1.6,
-            label=style.fit(row.title, 2.6, 8),
+            label=style.fit(words.title(row), 2.6, 8),
         )
         for row, one in zip(rows, looks, strict=True)
     ]
@@ -61,7 +61,7 @@ def aligned(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     shown = [(row, one) for row, one in zip(facts.rows, looks, strict=True) if row.trained]
     key = curve_key([row for row, _ in shown], [one for _, one in shown])
     page = style.page(1, columns=1, panel=PANEL, legend=key, head=0.05, left=0.75)
-    left_out = [row.title for row in facts.rows if not row.trained]
+    left_out = [words.title(row) for row in facts.rows if not row.trained]
     note = f" · left out, nothing trained: {', '.join(left_out)}" if left_out else ""
     style.heading(page.figure, f"{facts.name}: what a wrong rate costs", words.budget_line(facts) + note)
     ax = page.panels[0]

@@ -23,7 +23,7 @@ def sensitivity(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     """Bars with intervals over seeds; every row of the summary, in the order of the spec."""
     rows = facts.rows
     tall = max(1.1, 0.3 * len(rows) + 0.3)
-    names = max((style.width_of(row.title, 8.5) for row in rows), default=1.0)
+    names = max((style.width_of(words.title(row), 8.5) for row in rows), default=1.0)
     left = min(2.6, names + 0.25)
     page = style.page(3, columns=3, panel=(3.0, tall), left=left, gap=(0.3, 0.4), legend=_handles(facts))
     style.heading(page.figure, f"{facts.name}: how sensitive is each to its rate?", words.budget_line(facts))
@@ -35,7 +35,7 @@ def sensitivity(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     for ax in page.panels:
         ax.set_ylim(-0.6, len(rows) - 0.4)
         ax.yaxis.set_major_locator(FixedLocator(list(places)))
-        titles = [style.fit(row.title, left - 0.2, 8) for row in rows] if ax is spread else [""] * len(rows)
+        titles = [style.fit(words.title(row), left - 0.2, 8) for row in rows] if ax is spread else [""] * len(rows)
         ax.yaxis.set_major_formatter(FixedFormatter(titles))
         ax.grid(False, axis="y")
         ax.tick_params(axis="y", length=0)

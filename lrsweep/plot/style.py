@@ -153,7 +153,7 @@ def rate_axis(ax: Axes, low: float, high: float, *, label: str | None = "learnin
     ticks = log_ticks(low / air, high * air, most=8)
     ticks = sorted({*ticks, *(rate for rate in TRADITIONAL if low / air <= rate <= high * air)})
     ax.xaxis.set_major_locator(FixedLocator(ticks))
-    ax.xaxis.set_major_formatter(FixedFormatter([words.rate_text(tick) for tick in ticks]))
+    ax.xaxis.set_major_formatter(FixedFormatter([words.compact(tick) for tick in ticks]))
     no_minor(ax, x=True)
     marked = [rate for rate in TRADITIONAL if low / air <= rate <= high * air]
     ax.plot(
@@ -171,9 +171,13 @@ def log_ticks(low: float, high: float, *, most: int = 8) -> list[float]:
     if len(decades) >= 3:
         step = max(1, math.ceil(len(decades) / most))
         return [float(f"1e{k}") for k in decades if k % step == 0]
-    marks = (1, 2, 5) if math.log10(high / low) > 0.5 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
-    ticks = [float(f"{m}e{k}") for k in range(first - 1, last + 1) for m in marks]
-    return [tick for tick in ticks if low <= tick <= high] or [float(f"{math.sqrt(low * high):.2g}")]
+    ticks: list[float] = []
+    for marks in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9)):
+        ticks = [float(f"{m}e{k}") for k in range(first - 1, last + 1) for m in marks]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) >= 3:
+            break
+    return ticks or [float(f"{math.sqrt(low * high):.2g}")]
 
 
 def value_axis(ax: Axes, low: float, high: float, *, log: bool, show: tuple[float, float] | None = None) -> None:
@@ -305,11 +309,12 @@ def heading(figure: Figure, title: str, subtitle: str, *, left: float = 0.2) -> 
 
 
 def panel_title(ax: Axes, title: str, facts: str = "", warning: str = "", *, color: str = INK) -> None:
-    """Up to three left-aligned lines above a panel: its name, what was found, what is wrong."""
+    """Left-aligned lines above a panel: its name, what was found (one or two lines), what is wrong."""
     figure = ax.figure
     assert isinstance(figure, Figure)
     room = figure.get_size_inches()[0] * ax.get_position().width + 0.1
-    lines = [(title, 9.5, True, color), (facts, 7.8, False, GREY), (warning, 7.8, False, RED)]
+    found = [(text, 7.8, False, GREY) for text in facts.split("\n")]
+    lines = [(title, 9.5, True, color), *found, (warning, 7.8, False, RED)]
     for number, (text, size, bold, ink) in enumerate(line for line in reversed(lines) if line[0]):
         ax.annotate(
             fit(text, room, size, bold=bold),

@@ -237,8 +237,9 @@ def u_curve(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     for index, (row, ax) in enumerate(zip(rows, page.panels, strict=False)):
         draw_row(ax, row, looks[index], value_range([row], facts.mode) if own else common)
         style.rate_axis(ax, low, high, label="learning rate" if page.bottom_row(index) else None)
-        style.panel_title(ax, row.title, words.facts_line(row), words.warning_line(row))
-        title_key(ax, looks[index])
+        style.panel_title(ax, words.title(row), words.facts_line(row), words.warning_line(row))
+        if len(rows) > 1:
+            title_key(ax, looks[index])
         if page.left_column(index):
             ax.set_ylabel(words.axis_text(facts))
             rail_label(ax, common)
@@ -268,8 +269,8 @@ def by_optimizer(facts: SweepFacts) -> Figure:
         ]
         draw_overlay(ax, replace(facts, rows=rows, against_adam=()), looks, common)
         style.rate_axis(ax, min(rates), max(rates), label="learning rate" if page.bottom_row(index) else None)
-        ends = [", ".join(f"{name}={text}" for name, text in row.axes.items()) for row in (rows[0], rows[-1])]
-        style.panel_title(ax, label, f"medians, {len(rows)} curves", f"dark: {ends[0]} · light: {ends[1]}")
+        first, last = (words.axes_text(row.axes) for row in (rows[0], rows[-1]))
+        style.panel_title(ax, label, f"{len(rows)} median curves, dark: {first}\nlight: {last}")
         if page.left_column(index):
             ax.set_ylabel(words.axis_text(facts))
             rail_label(ax, common)
@@ -305,6 +306,8 @@ def draw_overlay(ax: Axes, facts: SweepFacts, looks: Sequence[Look], limits: Ran
                 xycoords=("axes fraction", "data"),
                 textcoords="offset points",
                 size=7,
+                zorder=5,
+                bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.8},
             )
 
 
