@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +20,7 @@ from lrsweep.yamlpos import Keys
 
 REQUIRED = inspect.Parameter.empty
 MISSING = object()
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 Count = Annotated[int, at.Ge(1)]
 Rate = Annotated[float, at.Gt(0)]
@@ -47,12 +49,10 @@ class Note:
 class Notes:
     """What was found wrong so far."""
 
-    found: list[Note] = field(default_factory=list)
+    found: dict[Note, None] = field(default_factory=dict)  # in order, none of them twice
 
     def add(self, path: Keys, message: str, *, key: bool = False) -> None:
-        note = Note(path=path, message=message, key=key)
-        if note not in self.found:
-            self.found.append(note)
+        self.found[Note(path=path, message=message, key=key)] = None
 
 
 TRAIN: dict[str, Argument] = {
@@ -164,14 +164,9 @@ def refusal(annotation: Any, value: Any) -> str:
 def hint(annotation: Any, text: str) -> str:
     """What the text was probably meant to be."""
     wanted = expected(annotation)
-    if "number" in wanted or "integer" in wanted:
-        digits = text.strip().replace("_", "").replace(",", ".")
-        try:
-            float(digits)
-        except ValueError:
-            pass
-        else:
-            return f"; that is text: write {digits} without quotes, `_` and `,`"
+    digits = text.strip().replace("_", "").replace(",", ".")
+    if ("number" in wanted or "integer" in wanted) and NUMBER.fullmatch(digits):
+        return f"; that is text: write {digits}" + (" without quotes" if digits == text else "")
     if "true or false" in wanted and text.lower() in ("yes", "on", "y", "no", "off", "n", "true", "false"):
         return f"; write {'true' if text.lower() in ('yes', 'on', 'y', 'true') else 'false'}"
     return did_you_mean(text, _literals(annotation))
@@ -215,7 +210,7 @@ def expected(annotation: Any) -> str:
         names = [item if isinstance(item, str) else shown(item) for item in inner]
         return names[0] if len(names) == 1 else f"one of {', '.join(names)}"
     if origin in (list, tuple):
-        return f"a list, each {expected(inner[0])}" if inner else "a list"
+        return f"a list (each {expected(inner[0])})" if inner else "a list"
     plain_names = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     plain_names |= {list: "a list", dict: "a mapping"}
     return plain_names.get(annotation) or plain_names.get(origin or annotation, "a value")
@@ -228,10 +223,15 @@ def _bounds(metadata: tuple[Any, ...]) -> str:
             for name in ("ge", "gt", "le", "lt", "min_length", "max_length"):
                 if (value := getattr(part, name, None)) is not None:
                     limits[name] = value
-    low = f" from {limits['ge']}" if "ge" in limits else f" above {limits['gt']}" if "gt" in limits else ""
-    high = f" up to {limits['le']}" if "le" in limits else f" below {limits['lt']}" if "lt" in limits else ""
-    many = f" of at least {limits['min_length']}" if limits.get("min_length") else ""
-    return low + (" and" if low and high.startswith(" below") else "") + high + many
+    ge, gt, le, lt = (limits.get(name) for name in ("ge", "gt", "le", "lt"))
+    if ge is not None and le is not None:
+        return f" from {ge} to {le}"
+    alone = le is None and lt is None
+    low = [] if ge is None else [f"from {ge}" if alone else f"at least {ge}"]
+    low += [] if gt is None else [f"above {gt}"]
+    high = [f"at most {le}"] if le is not None else [f"below {lt}"] if lt is not None else []
+    many = [f"of at least {limits['min_length']}"] if limits.get("min_length") else []
+    return "".join(f" {part}" for part in [" and ".join(low + high), *many] if part)
 
 
 def json_type(argument: Argument) -> dict[str, Any]:

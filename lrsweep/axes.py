@@ -7,6 +7,7 @@ any other axis holds plain values. `optimizers.<argument>` sets that argument fo
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from lrsweep.yamlpos import Keys
 
 NAMED = ("task", "model", "schedule")
 HEADS = (*NAMED, "train", "optimizers")
+MAX_POINTS = 100_000
 BARRED = ("name", "lr", "optimizers", "seeds", "axes", "objective", "refined")
 
 
@@ -144,6 +146,10 @@ def resolved(
     usable = {axis: values for axis, values in raw.items() if _sound(axis, values, raw, notes)}
     if ctx.known is None:
         return usable
+    count = math.prod(len(values) for values in usable.values())
+    if count > MAX_POINTS:
+        notes.add(("axes",), f"{count} combinations of values are too many (at most {MAX_POINTS})")
+        return {}
     found: dict[str, list[Any]] = {}
     for head in HEADS:
         mine = {axis: usable[axis] for axis in usable if parts(axis)[0] == head}
@@ -152,10 +158,11 @@ def resolved(
         elif mine and (head in written or any(map(is_whole, mine))):
             found |= _of_section(ctx, head, mine, written.get(head), notes)
     for axis, values in found.items():
-        texts = [canonical(value) for value in values]
-        for i, text in enumerate(texts):
-            if text in texts[:i]:
+        seen: set[str] = set()
+        for i, value in enumerate(values):
+            if (text := canonical(value)) in seen:
                 notes.add(("axes", axis, i), f"{value_text(raw[axis][i])} is given twice; remove one of them")
+            seen.add(text)
     return {axis: found[axis] for axis in raw if axis in found}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from functools import cached_property
 from typing import Any
 
 DEFAULT_MIN = 1e-6
@@ -28,7 +29,7 @@ class Grid:
     per_decade: int | None = None
     points: int | None = None
 
-    @property
+    @cached_property
     def rates(self) -> tuple[float, ...]:
         """Every rate, ascending for a generated grid and in the order of the list for a listed one."""
         if self.listed is not None:
@@ -62,7 +63,7 @@ def generate(low: float, high: float, *, per_decade: int | None = None, points: 
         return (low, *(_rounded(value) for value in inner), high)
     assert per_decade is not None
     # A step closer to `high` than a fiftieth of a gap is `high` itself, with other digits (3.162e-2 for 3.16228e-2).
-    steps = math.ceil(per_decade * math.log10(high / low) - 0.02)
+    steps = math.ceil(per_decade * (math.log10(high) - math.log10(low)) - 0.02)
     between = [_EXACT.multiply(bottom, _power(Decimal(10), k, per_decade)) for k in range(1, steps)]
     return (low, *(_rounded(value) for value in between), high)
 

@@ -141,13 +141,14 @@ def build(spec: Spec, prints: Mapping[str, str]) -> Plan:
     recipes: dict[str, Recipe] = {}
     settings: dict[str, Setting] = {}
     runs: list[Run] = []
+    rates = [spec.rates(optimizer) for optimizer in spec.optimizers]
     for chosen in axis_rules.products(spec.axes):
         recipe = _recipe(spec, chosen, identity, recipes)
         ordered = tuple(axis_rules.cell(axis, chosen[axis]) for axis in spec.axes)
-        for optimizer in spec.optimizers:
+        for optimizer, grid in zip(spec.optimizers, rates, strict=True):
             setting = _setting(spec, optimizer, chosen, identity, settings)
             start = hashlib.sha256(f"{recipe.key} {setting.key}".encode())
-            for lr in spec.rates(optimizer):
+            for lr in grid:
                 for seed in spec.seeds:
                     digest = start.copy()
                     digest.update(f" {lr!r} {seed}".encode())

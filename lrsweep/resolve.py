@@ -101,10 +101,9 @@ def _arguments_together(
             metric(args["metric"], (*path, "metric"), notes)
     if kind == "task" and chosen in DATA_FILES:
         key = DATA_FILES[chosen]
-        file = ctx.base_dir / str(args.get(key, ""))
-        if not file.is_file():
+        if not _is_file(ctx.base_dir / args[key]):
             notes.add(
-                (*path, key), f"there is no file {args.get(key)!r} in {ctx.base_dir} (paths are relative to the spec)"
+                (*path, key), f"there is no file {args[key]!r} in {ctx.base_dir} (paths are relative to the spec)"
             )
 
 
@@ -122,10 +121,17 @@ def import_path(ctx: Context, text: str, path: Keys, notes: Notes) -> bool:
         notes.add(path, f"{text!r} is no import path (file.py:name or package.module:name)")
         return False
     file = match["file"]
-    if file.endswith(".py") and not (ctx.base_dir / file).is_file():
+    if file.endswith(".py") and not _is_file(ctx.base_dir / file):
         notes.add(path, f"there is no file {file!r} in {ctx.base_dir} (paths are relative to the spec)")
         return False
     return True
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long, a folder that may not be entered
+        return False
 
 
 def metric(text: str, path: Keys, notes: Notes) -> bool:
@@ -196,9 +202,11 @@ def listed(raw: Any, path: Keys, notes: Notes) -> list[float] | None:
 
 
 def _no_doubles(values: list[Any], path: Keys, notes: Notes) -> None:
+    seen: set[Any] = {None}
     for i, value in enumerate(values):
-        if value is not None and value in values[:i]:
+        if value in seen and value is not None:
             notes.add((*path, i), f"{value!r} is given twice; remove one of them")
+        seen.add(value)
 
 
 def seeds(raw: Any, path: Keys, notes: Notes) -> list[int] | None:

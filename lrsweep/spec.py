@@ -19,7 +19,7 @@ from lrsweep.resolved import changed_keys, dump_resolved, resolved_dict
 from lrsweep.schema import json_schema
 from lrsweep.sources import from_dict, override
 from lrsweep.spectypes import Named, ObjectiveSpec, OptimizerSpec, Spec, TrainSpec, value_text
-from lrsweep.yamlpos import Tree, dotted, parse, read_text
+from lrsweep.yamlpos import Keys, Tree, dotted, parse, read_text
 
 __all__ = [
     "Named",
@@ -234,14 +234,19 @@ def _across(spec: Spec, ctx: Context, notes: Notes) -> None:
         at = ", ".join(f"{axis}={value_text(value)}" for axis, value in chosen.items())
         same = f"is the same setting as optimizers[{first}]{f' at {at}' if at else ''}; remove one of them"
         notes.add(("optimizers", second), same)
-    watched = {("objective", "metric"): spec.objective.metric}
-    if spec.schedule.name == "plateau":
-        watched["schedule", "metric"] = spec.schedule.args["metric"]
-    for path, column in watched.items():
-        _recorded(spec, ctx, path, column, notes)
+    _recorded(spec, ctx, ("objective", "metric"), spec.objective.metric, notes)
+    schedules: list[tuple[Keys, dict[str, Any]]] = [(("schedule",), spec.schedule.as_dict())]
+    schedules += [
+        (("optimizers", i, "schedule"), e.schedule.as_dict()) for i, e in enumerate(spec.optimizers) if e.schedule
+    ]
+    for axis in ("schedule", "schedule.name"):
+        schedules += [(("axes", axis, i), value) for i, value in enumerate(spec.axes.get(axis, []))]
+    for path, schedule in schedules:
+        if schedule["name"] == "plateau" and "metric" in schedule:
+            _recorded(spec, ctx, (*path, "metric"), schedule["metric"], notes)
 
 
-def _recorded(spec: Spec, ctx: Context, path: tuple[str, str], column: str, notes: Notes) -> None:
+def _recorded(spec: Spec, ctx: Context, path: Keys, column: str, notes: Notes) -> None:
     split, _, bare = column.partition("_")
     if split == "train" and bare != "loss" and not spec.train.metrics and "train.metrics" not in spec.axes:
         notes.add(path, f"{column} is recorded only with train.metrics: true")

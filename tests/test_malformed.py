@@ -61,7 +61,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "rate infinite": ("lr: [0.1, @.inf]", "lr[1]", "a number above 0"),
     "rate overflowing": ("lr: [@1e999]", "lr[0]", "a number above 0"),
     "rate as text": ('lr: [@"1e-3"]', "lr[0]", "write 1e-3 without quotes"),
-    "rate with a comma": ("lr: [@'0,1']", "lr[0]", "write 0.1 without quotes"),
+    "rate with a comma": ("lr: [@'0,1']", "lr[0]", "write 0.1"),
     "rate true": ("lr: [@true]", "lr[0]", "not true"),
     "rate twice": ("lr: [1e-3, @0.001]", "lr[1]", "given twice"),
     "grid upside down": ("lr: {min: 1, max: @0.1}", "lr.max", "above min"),
@@ -117,7 +117,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     # schedule
     "unknown schedule": ("schedule: @linaer", "schedule", "did you mean linear?"),
     "schedule without its argument": ("schedule: @exponential", "schedule.gamma", "is missing"),
-    "until above one": ("schedule: {name: linear, until: @1.5}", "schedule.until", "up to 1"),
+    "until above one": ("schedule: {name: linear, until: @1.5}", "schedule.until", "at most 1"),
     "warmup of one and a half": ("schedule: {name: linear, warmup: @1.5}", "schedule.warmup", "below 1"),
     "warmup negative": ("schedule: {name: linear, warmup: @-3}", "schedule.warmup", "an integer from 0"),
     "plateau factor": ("schedule: {name: plateau, factor: @1, patience: 2}", "schedule.factor", "below 1"),
@@ -135,7 +135,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "no seed": ("seeds: @0", "seeds", "an integer from 1"),
     "seeds as text": ("seeds: @'3'", "seeds", "write 3 without quotes"),
     "seed twice": ("seeds: [1, 2, @1]", "seeds[2]", "given twice"),
-    "seed negative": ("seeds: [@-1]", "seeds[0]", "an integer from 0"),
+    "seed negative": ("seeds: [@-1]", "seeds[0]", "an integer at least 0"),
     "seed list empty": ("seeds: @[]", "seeds", "a list of seeds"),
     # train
     "neither epochs nor steps": ("train: @{batch_size: 64}", "train", "needs epochs or steps"),
@@ -206,6 +206,24 @@ CASES: dict[str, tuple[str, str, str]] = {
         "@seeds: 10000\nlr: {points: 1000}",
         "spec",
         "runs are too many",
+    ),
+    "far too many axes": (
+        "axes: @{train.batch_size: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], task.split_seed: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],"
+        " model.hidden: [[1], [2], [3], [4], [5], [6], [7], [8], [9], [10]],"
+        " train.epochs: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], schedule.warmup: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],"
+        " optimizers.weight_decay: [1, 2]}",
+        "axes",
+        "200000 combinations",
+    ),
+    "plateau of an optimizer": (
+        "optimizers: [{name: sgd, schedule: {name: plateau, factor: 0.5, patience: 1, metric: @val_mse}}]",
+        "optimizers[0].schedule.metric",
+        "digits records no 'val_mse'",
+    ),
+    "plateau in an axis": (
+        "axes: {schedule: [{name: plateau, factor: 0.5, patience: 1, metric: @val_mse}]}",
+        "axes.schedule[0].metric",
+        "digits records no 'val_mse'",
     ),
     # refined
     "refined unknown": ("refined: {@sdg: [0.1]}", "refined.sdg", "did you mean sgd?"),
