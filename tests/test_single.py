@@ -192,6 +192,13 @@ def test_random_layers_and_datasets_draw_from_seed_and_step_alone() -> None:
         assert len(set(still)) == len(still)
 
 
+def test_a_dropout_mask_is_new_at_every_step_and_for_every_seed() -> None:
+    seen = [trained(run(recipe("masks", epochs=4, batch_size=4, eval_every={"steps": 1}), seed=s)) for s in (0, 1, 0)]
+    drawn = [outcome.rows["train_loss"][1:] for outcome in seen]
+    assert drawn[0] == drawn[2]
+    assert len({*drawn[0], *drawn[1]}) == 16
+
+
 def test_training_leaves_the_global_state_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
