@@ -1,7 +1,7 @@
 """Named points at which a test may kill the process, to prove that nothing written before is lost.
 
 `LRSWEEP_CRASH=name:3` sends SIGKILL to the process that reaches the point `name` for the third time;
-`LRSWEEP_CRASH_COUNT=file` appends the name of every point reached to `file`. Without them a point costs one test.
+`LRSWEEP_CRASH_COUNT=file` appends process id and name of every point reached to `file`. Without them a point costs one test.
 """
 
 from __future__ import annotations
@@ -9,24 +9,32 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
-_WANTED = os.environ.get("LRSWEEP_CRASH")
-_COUNT_FILE = os.environ.get("LRSWEEP_CRASH_COUNT")
-_ACTIVE = bool(_WANTED or _COUNT_FILE)
-_reached: Counter[str] = Counter()
+
+class _Plan:
+    """What the environment asks for."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.wanted = environment.get("LRSWEEP_CRASH")
+        self.count_file = environment.get("LRSWEEP_CRASH_COUNT")
+        self.active = bool(self.wanted or self.count_file)
+        self.reached: Counter[str] = Counter()
+
+    def reach(self, name: str) -> None:
+        self.reached[name] += 1
+        if self.count_file:
+            with Path(self.count_file).open("a", encoding="utf-8") as file:
+                file.write(f"{os.getpid()} {name}\n")
+        if self.wanted == f"{name}:{self.reached[name]}":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+_plan = _Plan(os.environ)
 
 
 def point(name: str) -> None:
     """Die here if the environment asks for it."""
-    if _ACTIVE:
-        _reach(name)
-
-
-def _reach(name: str) -> None:
-    _reached[name] += 1
-    if _COUNT_FILE:
-        with Path(_COUNT_FILE).open("a", encoding="utf-8") as file:
-            file.write(f"{name}\n")
-    if _WANTED == f"{name}:{_reached[name]}":
-        os.kill(os.getpid(), signal.SIGKILL)
+    if _plan.active:
+        _plan.reach(name)

@@ -89,12 +89,16 @@ class Entry:
 
 @dataclass(kw_only=True)
 class Replay:
-    """What the journal says. Outcomes stay on disk and are read one at a time."""
+    """What the journal says. Outcomes stay on disk and are read one at a time.
+
+    `groups` are in the order in which they were last written; `plan` is the last one, `specs` are the texts of all.
+    """
 
     entries: dict[str, Entry] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     plan: dict[str, Any] | None = None
+    specs: set[str] = field(default_factory=set)
     damage: list[Damage] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     shared: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
@@ -306,6 +310,7 @@ def _take(found: Replay, path: Path, offset: int, length: int, data: bytes) -> N
         found.checkpoints[record["group"]] = Checkpoint(file=record["file"], sha256=record["sha256"])
     elif kind == "plan":
         found.plan = record
+        found.specs.add(record["spec"])
     elif kind == "header" and record["format"] > FORMAT:
         raise StorageError(
             f"{path} has journal format {record['format']}, written by lrsweep {record.get('lrsweep')}; "

@@ -19,7 +19,7 @@ class Setup:
     folder: str
     device: str
     parent: int
-    checkpoint_seconds: float = 20.0
+    checkpoint_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from lrsweep.problem import Problem
 
 REPORT = "report.html"
+
+CHECKPOINT_SECONDS = 20.0
+"""The least time between two checkpoints of a group; costly ones come more rarely, see worker.py."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +141,20 @@ class Sweep:
             self._reporter.note(note)
         work = todo.tasks(left, replay, self._cut) if left.runs else []
         jobs = self._jobs(work, planned)
+        self._drop_checkpoints(work)
         self._record(changes.plan_record(planned, self.folder, replay.plan), work, replay)
         if jobs:
             self._tell_reasons(work)
             self._train(jobs, planned, replay)
         return planned
+
+    def _drop_checkpoints(self, work: Sequence[Task]) -> None:
+        """Delete those that no group will go on from: their group is done, or the journal never came to name them."""
+        kept = {task.resume.file for task in work if task.resume is not None}
+        for path in (self.folder / worker.CHECKPOINTS).glob("*.pt"):
+            if path.name not in kept:
+                with suppress(OSError):
+                    path.unlink()
 
     def _record(self, record: dict[str, Any], work: Sequence[Task], replay: Replay) -> None:
         """Write down what is about to be trained, and how it is grouped, before it is. Twice: see journal.py."""
@@ -184,7 +197,12 @@ class Sweep:
 
     def _train(self, jobs: Sequence[Job], planned: Plan, replay: Replay) -> None:
         count = 1 if self._options.device == "cuda" else min(self._options.workers, len(jobs))
-        setup = Setup(folder=str(self.folder.absolute()), device=self._options.device, parent=os.getpid())
+        setup = Setup(
+            folder=str(self.folder.absolute()),
+            device=self._options.device,
+            parent=os.getpid(),
+            checkpoint_seconds=CHECKPOINT_SECONDS,
+        )
         executor = executors.EXECUTORS[self._options.executor](setup, count)
         training = Training(
             folder=self.folder,

@@ -101,7 +101,7 @@ def write(folder: Path, plan: Plan, replay: Replay, record: dict[str, Any]) -> W
     """Replace `spec.yaml` and the three tables by what the journal says. Raises StorageError."""
     from lrsweep import analysis, tabulate
 
-    keep_edited(folder, record["spec"])
+    keep_edited(folder, replay)
     storage.replace(folder / SPEC, record["spec"])
     hashes = tabulate.write(folder, plan, replay)
     header, rows = analysis.summary_rows(read_runs(folder), curve_chunks(folder), plan.spec, default_rates(record))
@@ -117,12 +117,12 @@ def default_rates(record: dict[str, Any]) -> dict[str, float]:
     return {label: float(rate) for label, rate in record["default_lr"].items()}
 
 
-def keep_edited(folder: Path, text: str) -> None:
-    """A `spec.yaml` that is neither ours of before nor the one to be written was edited: keep it beside."""
+def keep_edited(folder: Path, replay: Replay) -> None:
+    """A `spec.yaml` that is none of those this sweep has had was edited: keep it beside."""
     path = folder / SPEC
-    if path.is_file() and (data := path.read_bytes()) != text.encode("utf-8"):
-        stamp = _stamp(folder)
-        if stamp.get("files", {}).get(SPEC) != hashlib.sha256(data).hexdigest() and stamp:
+    if _stamp(folder) and path.is_file():
+        data = path.read_bytes()
+        if data.decode("utf-8", "replace") not in replay.specs:
             storage.replace(folder / "spec.edited.yaml", data)
             _log.warning("%s was changed by hand; it is written anew, the change is kept in spec.edited.yaml", path)
 
@@ -186,9 +186,10 @@ def _frames(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
         "dtype": types,
         "keep_default_na": False,
         "na_values": {name: ["", "nan"] for name in numbers},
-        "float_precision": "round_trip",
         "encoding": "utf-8",
     }
+    if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):  # later ones read floats to the bit anyway
+        options["float_precision"] = "round_trip"
     with storage.translated(path, "read"):
         try:
             if rows is None:

@@ -139,7 +139,7 @@ def _epochs(outcome: Outcome) -> float | None:
     steps, epochs = outcome.rows.get("step", [0]), outcome.rows.get("epoch", [0.0])
     if not steps or not steps[-1] or not epochs[-1]:
         return None
-    return outcome.steps / round(steps[-1] / epochs[-1])
+    return float(outcome.steps / round(steps[-1] / epochs[-1]))
 
 
 def _finals(outcome: Outcome, columns: Columns) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def cell(value: Any) -> str:
     if isinstance(value, str):
         # What UTF-8 or a CSV reader cannot hold is written as an escape.
         value = value.replace("\r\n", "\n").replace("\r", "\\r").replace("\0", "\\x00")
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+        return str(value.encode("utf-8", "backslashreplace").decode("utf-8"))
     if isinstance(value, bool | np.bool_):
         return str(bool(value))
     if isinstance(value, int | np.integer):

@@ -1,0 +1,72 @@
+"""Small sweeps in this process, or in a forked one that may be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lrsweep import sweep
+from lrsweep.errors import LrsweepError
+from lrsweep.reporting import Silent
+from lrsweep.running import Finished, Sweep
+
+TABLES = ("runs.csv", "curves.csv", "summary.csv")
+
+
+def spec(**changed: Any) -> dict[str, Any]:
+    """12 runs of 6 updates, among them diverged ones."""
+    return {
+        "name": "small",
+        "task": {"name": "blobs", "n": 90, "centers": 3},
+        "model": {"name": "linear"},
+        "lr": [0.01, 0.1, 1e38],
+        "optimizers": ["sgd", "adam"],
+        "seeds": 2,
+        "train": {"epochs": 2, "batch_size": 20},
+        **changed,
+    }
+
+
+def run(folder: Path, config: Any = None, *, reporter: Any = None, draw: bool = False, **options: Any) -> Finished:
+    """`folder` is that of all results. Pictures are left out unless asked for: they take longer than the training."""
+    given: dict[str, Any] = {
+        "device": "cpu", "workers": 1, "executor": "local", "overrides": (), "compile": "off",
+        "refine": False, "dry_run": False, "fresh": False,
+    }  # fmt: skip
+    drawn = Sweep._draw
+    if not draw:
+        Sweep._draw = lambda self: (self.folder / "report.html").touch()  # type: ignore[method-assign]
+    try:
+        config = spec() if config is None else config
+        return sweep.execute(config, results=folder, reporter=reporter or Silent(), **(given | options))
+    finally:
+        Sweep._draw = drawn  # type: ignore[method-assign]
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in TABLES}
+
+
+def forked(function: Callable[[], object]) -> int:
+    """Exit code of a forked process that calls `function`; a negative number is a signal, 1 any other exception."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            function()
+            code = 0
+        except LrsweepError as error:
+            os.write(2, f"{error}\n".encode())
+            code = error.exit_code
+        except BaseException:
+            os.write(2, traceback.format_exc().encode())
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+KILLED = -signal.SIGKILL

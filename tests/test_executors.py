@@ -1,0 +1,316 @@
+"""What becomes of groups that go wrong, and the worker processes themselves."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from lrsweep import executors, journal, worker
+from lrsweep.errors import StoppedError, StorageError, UsageError
+from lrsweep.executors import Event, Local
+from lrsweep.journal import Checkpoint, Group, Journal
+from lrsweep.messages import (
+    Died,
+    Ended,
+    Job,
+    Left,
+    Message,
+    OutOfMemory,
+    Raised,
+    Saved,
+    Setup,
+    Ticked,
+    Trained,
+    Unwritable,
+)
+from lrsweep.outcome import Outcome
+from lrsweep.reporting import Silent
+from lrsweep.training import TRIES, Training
+
+Behaviour = Callable[[Job], list[Message]]
+
+
+def job(*names: str, engine: str = "stacked", steps: int = 10) -> Job:
+    runs: Any = tuple(SimpleNamespace(run_id=name, recipe=SimpleNamespace(key="k")) for name in names)
+    return Job(group=Group(engine=engine, runs=names), runs=runs, member_steps=steps * len(names))
+
+
+def ok(job: Job) -> list[Message]:
+    return [*(Trained(Outcome(run_id=run.run_id, status="ok", steps=3)) for run in job.runs), Ended()]
+
+
+class Scripted:
+    """An executor in which every job behaves as the test says."""
+
+    def __init__(self, behave: Behaviour) -> None:
+        self._behave = behave
+        self.jobs: list[Job] = []
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def events(self, queue: deque[Job]) -> Iterator[list[Event]]:
+        while queue:
+            job = queue.popleft()
+            self.jobs.append(job)
+            yield [(job, message) for message in self._behave(job)]
+
+
+def train(folder: Path, behave: Behaviour, *jobs: Job) -> tuple[journal.Replay, Scripted, Silent, Training]:
+    wanted = frozenset(run.run_id for one in jobs for run in one.runs)
+    writer, reporter, executor = Journal(folder), Silent(), Scripted(behave)
+    training = Training(
+        folder=folder, writer=writer, replay=journal.replay(folder), reporter=reporter, wanted=wanted
+    )
+    try:
+        training.run(jobs, executor, lambda: False)
+    finally:
+        writer.close()
+    return journal.replay(folder), executor, reporter, training
+
+
+def statuses(replay: journal.Replay) -> dict[str, str]:
+    return {run: entry.status for run, entry in sorted(replay.entries.items())}
+
+
+def test_outcomes_reach_the_journal(tmp_path: Path) -> None:
+    found, _, _, training = train(tmp_path, ok, job("a", "b"), job("c"))
+    assert statuses(found) == {"a": "ok", "b": "ok", "c": "ok"}
+    update = training.progress.update()
+    assert (update.done, update.total, update.member_steps, update.member_steps_total) == (3, 3, 30, 30)
+
+
+@pytest.mark.parametrize("names", ["abcdefgh", "abcde", "e", "ae"])
+def test_a_run_that_kills_its_worker_is_cornered(tmp_path: Path, names: str) -> None:
+    def behave(job: Job) -> list[Message]:
+        return [Died("gone")] if any(run.run_id == "e" for run in job.runs) else ok(job)
+
+    found, executor, reporter, _ = train(tmp_path, behave, job(*names))
+    assert statuses(found) == {name: "failed" if name == "e" else "ok" for name in names}
+    assert found.outcome("e").error == "gone"
+    assert found.entries["e"].worker_died
+    tried = Counter(one.group.id for one in executor.jobs)
+    assert max(tried.values()) == TRIES
+    assert sum(count == TRIES for count in tried.values()) == 1  # the halves are tried once each
+    assert len(executor.jobs) <= TRIES + 2 * math.ceil(math.log2(len(names)) if len(names) > 1 else 0)
+    assert reporter.notes
+
+
+def test_a_worker_that_dies_once_costs_nothing(tmp_path: Path) -> None:
+    saved = Checkpoint(file="g-1.pt", sha256="0")
+    seen: list[Job] = []
+
+    def behave(job: Job) -> list[Message]:
+        seen.append(job)
+        return [Saved(saved), Ticked(5), Died("gone")] if len(seen) == 1 else ok(job)
+
+    found, _, _, training = train(tmp_path, behave, job("a", "b"))
+    assert statuses(found) == {"a": "ok", "b": "ok"}
+    assert [one.resume for one in seen] == [None, saved]
+    assert seen[0].group == seen[1].group
+    assert training.progress.update().member_steps == 20
+
+
+def test_out_of_memory_halves_the_group(tmp_path: Path) -> None:
+    def behave(job: Job) -> list[Message]:
+        return [OutOfMemory("OutOfMemoryError: too big")] if len(job.runs) > 3 else ok(job)
+
+    found, executor, _, _ = train(tmp_path, behave, job(*"abcdefghij"))
+    assert set(statuses(found).values()) == {"ok"}
+    assert [len(one.runs) for one in executor.jobs] == [10, 5, 5, 2, 3, 2, 3]
+    assert {group.runs for group in found.groups.values()} == {
+        tuple(text) for text in ("abcde", "fghij", "ab", "cde", "fg", "hij")
+    }
+
+
+def test_out_of_memory_alone_fails_that_run(tmp_path: Path) -> None:
+    def behave(job: Job) -> list[Message]:
+        return [OutOfMemory("OutOfMemoryError: too big")] if "b" in job.group.runs else ok(job)
+
+    found, _, _, _ = train(tmp_path, behave, job(*"abcd"))
+    assert statuses(found) == {"a": "ok", "b": "failed", "c": "ok", "d": "ok"}
+    assert found.outcome("b").error == "OutOfMemoryError: too big"
+
+
+def test_an_engine_that_raises_leaves_the_runs_to_train_alone(tmp_path: Path) -> None:
+    def behave(job: Job) -> list[Message]:
+        return [Raised("KeyError: 'x'")] if job.group.engine == "stacked" or "b" in job.group.runs else ok(job)
+
+    found, executor, reporter, _ = train(tmp_path, behave, job(*"abc"))
+    assert statuses(found) == {"a": "ok", "b": "failed", "c": "ok"}
+    assert [one.group.engine for one in executor.jobs] == ["stacked", "single", "single", "single"]
+    assert found.outcome("b").error == "KeyError: 'x'"
+    assert "each is trained alone" in reporter.notes[0]
+
+
+def test_runs_that_are_done_are_not_written_again(tmp_path: Path) -> None:
+    train(tmp_path, ok, job("a", "b"))
+    before = sum(path.stat().st_size for path in journal.paths(tmp_path))
+    found, _, _, training = train(tmp_path, ok, job("a", "b"))
+    assert sum(path.stat().st_size for path in journal.paths(tmp_path)) == before
+    assert training.trained == 0
+    assert statuses(found) == {"a": "ok", "b": "ok"}
+
+
+def test_a_failed_run_that_succeeds_later_is_ok(tmp_path: Path) -> None:
+    train(tmp_path, lambda job: [Raised("flaky")], job("a", engine="single"))
+    found, _, _, _ = train(tmp_path, ok, job("a", engine="single"))
+    assert statuses(found) == {"a": "ok"}
+
+
+def test_checkpoints_are_deleted_when_they_are_of_no_use(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    group = job("a").group.id
+    checkpoints = [worker.write(folder, group, {"step": step}) for step in (1, 2)]
+
+    def behave(job: Job) -> list[Message]:
+        assert len(list(folder.iterdir())) == 2
+        return [*(Saved(checkpoint) for checkpoint in checkpoints), *ok(job)]
+
+    found, _, _, _ = train(tmp_path, behave, job("a"))
+    assert list(folder.iterdir()) == []
+    assert found.checkpoints[group] == checkpoints[-1]
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_sweep(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="disk is full"):
+        train(tmp_path, lambda job: [Unwritable("the disk is full")], job("a"))
+
+
+def test_a_checkpoint_comes_back_or_is_refused(tmp_path: Path) -> None:
+    state = {"step": 3, "tensors": {"w": torch.tensor([math.nan, 1.0])}, "none": None, "list": [1.5, "x"]}
+    checkpoint = worker.write(tmp_path, "g", state)
+    path = tmp_path / checkpoint.file
+    back = worker.load(path, checkpoint)
+    assert back is not None
+    assert repr(back) == repr(state)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    assert worker.load(path, checkpoint) is None
+    path.unlink()
+    assert worker.load(path, checkpoint) is None
+
+
+def test_ray_and_unknown_devices_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--executor local"):
+        executors.EXECUTORS["ray"](Setup(folder=str(tmp_path), device="cpu", parent=1, checkpoint_seconds=1.0), 1)
+    with pytest.raises(UsageError, match="auto, cpu, cuda"):
+        worker.device_of("tpu")
+
+
+# The worker processes. The engine is forked along, so it may live here.
+
+
+def fake_engine(job: Job, problem: Any, hooks: Any) -> Iterator[Outcome]:
+    for run in job.runs:
+        if run.run_id == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if run.run_id == "leave":
+            os._exit(7)
+        if run.run_id == "memory":
+            raise MemoryError("no")
+        if run.run_id == "bug":
+            raise KeyError("x")
+        if run.run_id == "long":
+            hooks.tick(1)
+            while not hooks.stopping:
+                time.sleep(0.01)
+            hooks.save({"step": 1})
+            raise StoppedError
+        if run.run_id == "print":
+            print("from the user's code")
+        assert torch.get_num_threads() == 1
+        yield Outcome(run_id=run.run_id, status="ok", rows={"train_loss": [math.nan]})
+
+
+@pytest.fixture
+def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Local]]:
+    if sys.platform != "linux":
+        pytest.skip("workers are forked on Linux only")
+    cache = SimpleNamespace(get=lambda recipe, device: None)
+    monkeypatch.setattr(worker, "problems", lambda: cache)
+    monkeypatch.setitem(worker.ENGINES, "stacked", fake_engine)
+    made: list[Local] = []
+
+    def make(count: int) -> Local:
+        made.append(Local(Setup(folder=str(tmp_path), device="cpu", parent=os.getpid(), checkpoint_seconds=1.0), count))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def collect(pool: Local, *jobs: Job) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {one.group.runs[0]: [] for one in jobs}
+    for events in pool.events(deque(jobs)):
+        for one, message in events:
+            if not isinstance(message, Ticked):
+                found[one.group.runs[0]].append(message)
+    return found
+
+
+def test_jobs_go_to_forked_workers_and_outcomes_come_back(pool: Callable[[int], Local]) -> None:
+    found = collect(pool(2), *(job(f"{i}", f"{i}'") for i in range(7)))
+    assert len(found) == 7
+    for name, messages in found.items():
+        assert [type(message) for message in messages] == [Trained, Trained, Ended]
+        assert [message.outcome.run_id for message in messages[:-1]] == [name, f"{name}'"]
+        assert math.isnan(messages[0].outcome.rows["train_loss"][0])
+
+
+def test_every_end_of_a_job_is_told(pool: Callable[[int], Local]) -> None:
+    found = collect(pool(1), job("memory"), job("bug"), job("fine"), job("print"))
+    assert isinstance(found["memory"][0], OutOfMemory)
+    assert found["memory"][0].text.startswith("MemoryError: no")
+    assert isinstance(found["bug"][0], Raised)
+    assert "KeyError" in found["bug"][0].text
+    assert isinstance(found["fine"][-1], Ended)
+    assert isinstance(found["print"][-1], Ended)
+
+
+@pytest.mark.parametrize(("name", "text"), [("kill", "killed by SIGKILL"), ("leave", "exit code 7")])
+def test_a_dead_worker_is_told_with_its_cause(pool: Callable[[int], Local], name: str, text: str) -> None:
+    found = collect(pool(2), job(name), job("other"))
+    assert isinstance(found[name][-1], Died)
+    assert text in found[name][-1].text
+    assert isinstance(found["other"][-1], Ended)
+
+
+def test_stop_lets_workers_save_and_starts_nothing_new(pool: Callable[[int], Local], tmp_path: Path) -> None:
+    local = pool(2)
+    queue = deque([job("long"), job("long", "b"), job("never")])
+    messages: list[Message] = []
+    for events in local.events(queue):
+        messages += [message for _, message in events if not isinstance(message, Ticked)]
+        local.stop()
+    assert Counter(type(message) for message in messages) == {Saved: 2, Left: 2}
+    assert len(queue) == 1
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+
+
+def test_close_leaves_no_process(pool: Callable[[int], Local]) -> None:
+    local = pool(2)
+    next(local.events(deque([job("long")])))
+    pids = [one.process.pid for one in local._workers]
+    local.close()
+    for pid in pids:
+        assert pid is not None
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

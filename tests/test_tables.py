@@ -1,0 +1,252 @@
+"""The tables: what the journal says, in the contract's columns, read back to the bit."""
+
+from __future__ import annotations
+
+import csv
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lrsweep import changes, journal, plan, tables
+from lrsweep.errors import StorageError, UsageError
+from lrsweep.journal import Journal
+from lrsweep.outcome import Outcome
+from lrsweep.plan import Plan
+from lrsweep.spec import load_spec
+
+FLOATS = st.floats(allow_nan=True, allow_infinity=True, allow_subnormal=True)
+RUN_COLUMNS = [
+    *("run_id", "optimizer", "lr", "seed", "status", "diverged_step", "diagnosis", "steps", "epochs"),
+    *("initial_train_loss", "initial_val_loss", "final_train_loss", "final_val_loss", "best_val_loss", "best_epoch"),
+    *("final_val_accuracy", "best_val_accuracy", "final_test_loss", "final_test_accuracy", "objective", "error"),
+]
+
+
+def spec(**changed: Any) -> dict[str, Any]:
+    return {
+        "name": "made",
+        "task": "digits",
+        "lr": [0.1, 1.0],
+        "optimizers": ["sgd", "adam"],
+        "seeds": 2,
+        "train": {"epochs": 2},
+        **changed,
+    }
+
+
+def planned(**changed: Any) -> Plan:
+    loaded = load_spec(spec(**changed))
+    return plan.build(loaded, plan.fingerprints(loaded))
+
+
+def outcome(run_id: str, losses: list[float], **facts: Any) -> Outcome:
+    """A run of 17 updates an epoch whose columns all follow `losses`."""
+    count = range(len(losses))
+    rows: dict[str, list[Any]] = {
+        "step": [17 * k for k in count],
+        "epoch": [float(k) for k in count],
+        "lr_now": [0.1 for _ in count],
+        "train_loss": losses,
+        "val_loss": [loss + 1.0 for loss in losses],
+        "val_accuracy": [1.0 / (k + 2) for k in count],
+    }
+    given_ = {"status": "ok", "steps": 17 * max(len(losses) - 1, 0), "rows": rows}
+    given_["test"] = {"test_accuracy": 0.25, "test_loss": 9.0}
+    return Outcome(run_id=run_id, **{**given_, **facts})
+
+
+def write(folder: Path, of: Plan, outcomes: list[Outcome]) -> None:
+    folder.mkdir(exist_ok=True)
+    writer = Journal(folder)
+    record = changes.plan_record(of, folder, None)
+    writer.append([record, *(journal.outcome_record(one, "g") for one in outcomes)])
+    writer.close()
+    tables.write(folder, of, journal.replay(folder), record)
+
+
+def raw(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_columns_and_values_of_runs_csv(tmp_path: Path) -> None:
+    of = planned()
+    ids = [run.run_id for run in of.runs]
+    diverged = outcome(
+        ids[1], [2.0, 5.0, math.nan], status="diverged", diverged_step=34, steps=33, test={"test_loss": math.inf}
+    )
+    failed = outcome(ids[2], [2.0], status="failed", error='ValueError: "a, b"\nsecond line', steps=3, test={})
+    write(tmp_path, of, [failed, diverged, outcome(ids[0], [2.0, 0.5, 1.0])])
+    header = (tmp_path / "runs.csv").read_text().split("\n", 1)[0]
+    assert header.split(",") == RUN_COLUMNS
+    first, second, third = raw(tmp_path / "runs.csv")  # the order of the plan, not of the journal
+    assert [row["run_id"] for row in (first, second, third)] == ids[:3]
+    assert (first["optimizer"], first["lr"], first["seed"]) == ("sgd", "0.1", "0")
+    assert first["status"] == "ok"
+    assert first["diverged_step"] == ""
+    assert (first["steps"], first["epochs"]) == ("34", "2.0")
+    assert (first["initial_train_loss"], first["final_train_loss"]) == ("2.0", "1.0")
+    assert (first["best_val_loss"], first["best_epoch"]) == ("1.5", "1.0")
+    assert first["final_val_accuracy"] == "0.25"
+    assert first["best_val_accuracy"] == repr(1 / 3)  # the column's own best, the larger the better
+    assert (first["final_test_loss"], first["final_test_accuracy"]) == ("9.0", "0.25")
+    assert first["objective"] == "2.0"
+    assert (second["status"], second["diverged_step"], second["steps"]) == ("diverged", "34", "33")
+    assert second["epochs"] == repr(33 / 17)
+    assert (second["final_train_loss"], second["best_val_loss"], second["objective"]) == ("nan", "6.0", "nan")
+    assert (second["final_test_loss"], second["diagnosis"]) == ("inf", "diverged")
+    assert third["error"] == 'ValueError: "a, b"\nsecond line'
+    assert (third["status"], third["initial_train_loss"]) == ("failed", "2.0")
+    assert third["final_val_loss"] == third["objective"] == third["best_val_loss"] == ""
+
+
+def test_columns_and_values_of_curves_csv(tmp_path: Path) -> None:
+    of = planned(axes={"train.batch_size": [16, 64]})
+    ids = [run.run_id for run in of.runs]
+    write(tmp_path, of, [outcome(ids[-1], [2.0, math.inf]), outcome(ids[0], [1e-300, -0.0, 5e-324])])
+    head = ["run_id", "optimizer", "lr", "seed", "train.batch_size", "step", "epoch", "lr_now", "train_loss"]
+    lines = (tmp_path / "curves.csv").read_text().splitlines()
+    assert lines[0].split(",") == [*head, "val_loss", "val_accuracy"]
+    assert lines[1] == f"{ids[0]},sgd,0.1,0,16,0,0.0,0.1,1e-300,1.0,0.5"
+    assert [line.split(",")[8] for line in lines[1:]] == ["1e-300", "-0.0", "5e-324", "2.0", "inf"]
+    assert lines[-1].startswith(f"{ids[-1]},adam,1.0,1,64,17,1.0,0.1,inf,inf,")
+    assert pd.read_csv(tmp_path / "runs.csv").columns[4] == "train.batch_size"
+    frame = tables.read_curves(tmp_path)
+    assert frame["train.batch_size"].tolist() == [16, 16, 16, 64, 64]
+    assert frame["step"].dtype == np.int64
+
+
+@given(losses=st.lists(FLOATS, min_size=1, max_size=5), error=st.text(max_size=20) | st.sampled_from(["nan", "none"]))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_read_back_is_what_was_measured(tmp_path: Path, losses: list[float], error: str) -> None:
+    shutil.rmtree(tmp_path / "x", ignore_errors=True)
+    of = planned(optimizers=[{"name": "sgd", "label": "nan"}, {"name": "adam", "label": 'none, "x"'}])
+    ids = [run.run_id for run in of.runs]
+    write(tmp_path / "x", of, [outcome(ids[0], losses), outcome(ids[-1], [], status="failed", error=error, test={})])
+    runs, curves = tables.read_runs(tmp_path / "x"), tables.read_curves(tmp_path / "x")
+    assert curves["train_loss"].tolist() == pytest.approx(losses, abs=0, rel=0, nan_ok=True)
+    assert [math.copysign(1, v) for v in curves["train_loss"] if v == v] == [
+        math.copysign(1, v) for v in losses if v == v
+    ]
+    assert runs["optimizer"].tolist() == ["nan", 'none, "x"']
+    assert curves["optimizer"].unique().tolist() == ["nan"]
+    escaped = error.replace("\r\n", "\n").replace("\r", "\\r").replace("\0", "\\x00")
+    assert runs["error"].tolist()[1] == escaped.encode("utf-8", "backslashreplace").decode()
+    assert runs["final_val_loss"].isna().tolist()[1]
+
+
+def test_axes_that_hold_text_stay_text(tmp_path: Path) -> None:
+    of = planned(axes={"train.clip_norm": [None, 1.0], "train.shuffle": [True, False]})
+    write(tmp_path, of, [outcome(run.run_id, [2.0, 1.0]) for run in of.runs])
+    runs = tables.read_runs(tmp_path)
+    assert set(runs["train.clip_norm"]) == {"null", "1.0"}
+    assert set(runs["train.shuffle"]) == {"true", "false"}
+    summary = tables.read_summary(tmp_path)
+    assert len(summary) == 8
+    assert summary["at_edge"].dtype == bool
+
+
+def test_equal_journals_give_equal_bytes(tmp_path: Path) -> None:
+    of = planned()
+    outcomes = [outcome(run.run_id, [2.0, 1.0 / (k + 1)]) for k, run in enumerate(of.runs)]
+    write(tmp_path / "a", of, outcomes)
+    write(tmp_path / "b", of, outcomes[::-1])
+    for name in ("runs.csv", "curves.csv", "summary.csv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in ("runs.csv", "curves.csv", "summary.csv", "spec.yaml")}
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    of = planned()
+    write(tmp_path / "made", of, [outcome(run.run_id, [2.0, 1.0]) for run in of.runs])
+    return tmp_path / "made"
+
+
+@pytest.mark.parametrize("name", ["runs.csv", "curves.csv", "summary.csv", "spec.yaml"])
+@pytest.mark.parametrize("damage", ["gone", "cut", "flipped", "empty"])
+def test_damaged_tables_are_rebuilt(finished: Path, name: str, damage: str) -> None:
+    before = content(finished)
+    data = bytearray(before[name])
+    if damage == "gone":
+        (finished / name).unlink()
+    else:
+        data[len(data) // 2] ^= 1
+        (finished / name).write_bytes({"cut": data[:-9], "flipped": data, "empty": b""}[damage])
+    tables.ensure(finished)
+    assert content(finished) == before
+
+
+def test_tables_that_are_current_are_left_alone(finished: Path) -> None:
+    stamps = {name: (finished / name).stat().st_ino for name in content(finished)}
+    tables.ensure(finished)
+    assert {name: (finished / name).stat().st_ino for name in content(finished)} == stamps
+
+
+def test_new_outcomes_reach_the_tables(finished: Path) -> None:
+    of = planned()
+    shutil.rmtree(finished)
+    write(finished, of, [outcome(run.run_id, [2.0, 1.0]) for run in of.runs[:-1]])
+    writer = Journal(finished)
+    writer.append([journal.outcome_record(outcome(of.runs[-1].run_id, [2.0, 7.0]), "g")])
+    writer.close()
+    tables.ensure(finished)
+    assert tables.read_runs(finished)["final_train_loss"].tolist() == [1.0] * 7 + [7.0]
+
+
+def test_a_moved_folder_is_rebuilt_without_its_files(finished: Path, tmp_path: Path) -> None:
+    before = content(finished)
+    moved = finished.rename(tmp_path / "elsewhere and ünïcode")
+    (moved / "runs.csv").unlink()
+    tables.ensure(moved)
+    assert content(moved) == before
+
+
+def test_an_edited_spec_is_kept_beside(finished: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = (finished / "spec.yaml").read_text()
+    (finished / "spec.yaml").write_text(text.replace("epochs: 2", "epochs: 3"))
+    tables.ensure(finished)
+    assert (finished / "spec.yaml").read_text() == text
+    assert "epochs: 3" in (finished / "spec.edited.yaml").read_text()
+    assert "spec.edited.yaml" in caplog.text
+
+
+def test_a_published_copy_is_left_alone(finished: Path) -> None:
+    shutil.rmtree(finished / "journal")
+    with (finished / "runs.csv").open("a") as stream:
+        stream.write("")
+    before = content(finished)
+    tables.ensure(finished)
+    assert content(finished) == before
+
+
+def test_folders_without_a_sweep_are_usage_errors(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no sweep"):
+        tables.ensure(tmp_path)
+    with pytest.raises(UsageError, match="no sweep"):
+        tables.sweeps_below(tmp_path)
+    with pytest.raises(UsageError, match="no such folder"):
+        tables.sweeps_below(tmp_path / "none")
+
+
+def test_sweeps_are_found_below_a_folder(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "deep" / "er")
+    assert tables.sweeps_below(finished) == [finished]
+    assert tables.sweeps_below(tmp_path) == [tmp_path / "deep" / "er", finished]
+
+
+def test_a_table_that_is_no_table_is_a_storage_error(finished: Path) -> None:
+    shutil.rmtree(finished / "journal")
+    (finished / "runs.csv").write_text("hello\nworld\n")
+    with pytest.raises(StorageError, match="damaged"):
+        tables.read_runs(finished)
