@@ -41,7 +41,7 @@ def rounded(value: float) -> Any:
     return pytest.approx(value, rel=1e-6)
 
 
-# -------------------------------------------------------------------------------------------------------- sensitivity
+# ---------------------------------------------------------------------- sensitivity
 
 
 @pytest.mark.parametrize("c", SHIFTS)
@@ -119,7 +119,7 @@ def test_even_grids(rates: list[float], even: bool) -> None:
     assert is_even(np.array(rates)) is even
 
 
-# -------------------------------------------------------------------------------------------------------------- basin
+# ---------------------------------------------------------------------- basin
 
 
 @pytest.mark.parametrize("c", SHIFTS)
@@ -182,7 +182,7 @@ def test_a_second_valley_is_not_part_of_the_basin() -> None:
     assert found.rates == (1e-2,)
 
 
-# ----------------------------------------------------------------------------------------------- margins and defaults
+# ---------------------------------------------------------------------- margins and defaults
 
 
 def test_margins_to_the_cliff() -> None:
@@ -224,7 +224,7 @@ def test_nadam_default_between_two_rates() -> None:
     assert (value, interpolated) == (near(1 + math.log10(2)), True)
 
 
-# --------------------------------------------------------------------------------------------------------------- seeds
+# ---------------------------------------------------------------------- seeds
 
 
 def test_tied_examples() -> None:
@@ -297,7 +297,7 @@ def test_medians_leave_failed_runs_out_and_count_diverged_ones(values: list[floa
         assert found == pytest.approx(float(np.median(known)))
 
 
-# ------------------------------------------------------------------------------------------- tries, profile and drift
+# ---------------------------------------------------------------------- tries, profile and drift
 
 
 @pytest.mark.parametrize(("k", "expected"), [(1, 1.28), (2, 0.88), (3, 0.704), (5, 0.574208)])
@@ -346,7 +346,7 @@ def test_gain_where_one_side_diverged_has_no_interval() -> None:
     assert verdict(paired_gain(np.array([1.0, 2.0, 3.0]), np.array([1.5, 1.51, 3.0]))) == "tied"
 
 
-# -------------------------------------------------------------------------------------------------------- random tables
+# ---------------------------------------------------------------------- random tables
 
 LOSSES = st.one_of(
     st.floats(-1e6, 1e6), st.sampled_from([NAN, INF, -INF, -1e30, 1e30, 0.0, 2.0]), st.none()
@@ -426,7 +426,7 @@ def test_order_of_the_rows_does_not_matter(runs: pd.DataFrame) -> None:
     assert repr(one) == repr(other)
 
 
-# --------------------------------------------------------------------------------------------------------------- shape
+# ---------------------------------------------------------------------- shape
 
 
 def two() -> pd.DataFrame:

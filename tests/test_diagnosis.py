@@ -79,7 +79,7 @@ def test_without_any_gain_to_compare_with(e: float, expected: str) -> None:
     assert label_of(np.r_[2.1, np.full(20, e)], reach=0.0, typical_reach=0.0, above_best=False) == expected
 
 
-# ---------------------------------------------------------------------------------------------- finite divergence
+# ---------------------------------------------------------------------- finite divergence
 
 
 @pytest.mark.parametrize(("a", "c"), FORMS)
@@ -137,7 +137,7 @@ def test_values_near_the_largest_float_are_compared_without_overflow() -> None:
     assert finite_divergence(range(13), y) == 1
 
 
-# ------------------------------------------------------------------------------------------------ groups of runs
+# ---------------------------------------------------------------------- groups of runs
 
 
 def group(shapes: dict[float, Sequence[np.ndarray]], statuses: dict[float, str] | None = None) -> list[Curve]:

@@ -24,8 +24,8 @@ def next_rates(row: OptimizerFacts) -> tuple[float, ...]:
 
     - All rates diverged: a decade further down. Nothing trained: a decade up if no run diverged, else a decade down.
     - Best rate at an edge, or the basin runs out of the grid: a decade past that side.
-    - Fewer than three rates in the basin: its gaps cut evenly, the coarsest cut that gives three; only rates in the
-      basin are added. A basin of a single rate between diverged ones gets the middles of the two gaps beside it.
+    - Fewer than three rates in the basin: its gaps cut evenly, the coarsest cut that gives three; only rates in it
+      are added. A basin too thin for any cut (a lone rate between diverged ones): the middles of the gaps beside it.
     """
     grid = [point.lr for point in row.rates]
     if not any(point.n_runs > point.n_failed for point in row.rates):
@@ -65,14 +65,12 @@ def filled(grid: Sequence[float], low: float, high: float, inside: int) -> tuple
     if not near:
         return ()
     span = grid[max(near[0] - 1, 0) : near[-1] + 2]
-    if high <= low * (1 + 1e-9):
-        return tuple(rate for rate in cut(span, 2) if rate not in grid)
     found: tuple[float, ...] = ()
     for parts in range(2, FINEST + 1):
         found = tuple(rate for rate in cut(span, parts) if low < rate < high)
         if len(found) + inside >= ENOUGH:
             break
-    return found
+    return found or tuple(cut(span, 2))
 
 
 def cut(rates: Sequence[float], parts: int) -> list[float]:

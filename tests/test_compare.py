@@ -1,0 +1,281 @@
+"""Two sweeps side by side, and the verdict for CI."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from planting import HALF_DECADES, curves, frame, spec, table, valley
+
+from lrsweep.analysis import analyse, summary_frame
+from lrsweep.analysis.cells import cells_of, setup_of, tracks_of
+from lrsweep.compare import Change, Comparison, Limits, Side, check, check_summary, compare, compare_sides
+from lrsweep.errors import UsageError
+
+LRS = HALF_DECADES
+OFFSETS = np.array([0.0, 0.1, -0.1])
+STARTS = (2.0, 2.1, 1.9)
+
+
+def values(best: float, *, floor: float = 0.5, depth: float = 0.4, seeds: int = 3, noise: float = 0.0) -> np.ndarray:
+    rng = np.random.default_rng(5)
+    return valley(LRS, best, floor=floor, depth=depth)[:, None] + OFFSETS[:seeds] + noise * rng.normal(size=(13, seeds))
+
+
+def side(name: str, *tables: list[dict[str, Any]], **options: Any) -> Side:
+    runs = frame(*tables)
+    labels = list(dict.fromkeys(runs["optimizer"]))
+    setup = setup_of(spec(*labels, **options), {})
+    later = curves(runs, lambda lr, t: t)
+    return Side(name=name, setup=setup, cells=tuple(cells_of(runs, tracks_of(later, setup.metric), setup)))
+
+
+def change_of(found: Comparison, name: str, row: int = 0) -> Change:
+    return next(change for change in found.rows[row].changes if change.name == name)
+
+
+def test_what_moved_is_told_with_its_size() -> None:
+    before = side("A", table("adam", LRS, values(1e-2, noise=0.005), STARTS))
+    after = side("B", table("adam", LRS, values(1e-3, floor=0.3, depth=0.1, noise=0.005), STARTS))
+    found = compare_sides(before, after)
+    assert found.rows[0].paired == 3
+    best = change_of(found, "best_lr")
+    assert (best.before, best.after, best.unit) == (1e-2, 1e-3, "decades")
+    assert best.change.value == pytest.approx(-1)
+    assert best.moved
+    objective = change_of(found, "best_objective")
+    assert objective.change.value == pytest.approx(-0.2, abs=0.02)
+    assert objective.change.low < -0.2 < objective.change.high < 0
+    s = change_of(found, "sensitivity")
+    assert s.after < s.before
+    assert s.change.value == pytest.approx(s.after - s.before)
+    assert s.moved
+    basin = change_of(found, "basin_decades")
+    assert basin.after > basin.before
+    assert basin.moved
+
+
+def test_numbers_agree_with_the_summary() -> None:
+    tables = [table(label, LRS, values(best, noise=0.01), STARTS) for label, best in (("adam", 1e-2), ("sgd", 0.1))]
+    summary = summary_frame(analyse(frame(*tables), None, spec("adam", "sgd"), {}))
+    found = compare_sides(side("A", *tables), side("B", *tables))
+    for number, row in enumerate(found.rows):
+        for name in ("best_lr", "best_objective", "sensitivity", "sensitivity_norm", "basin_decades"):
+            assert change_of(found, name, number).before == pytest.approx(summary.loc[number, name])
+        assert row.title == summary.loc[number, "optimizer"]
+
+
+def test_a_sweep_compared_with_itself_did_not_move() -> None:
+    one = side("A", table("adam", LRS, values(1e-2, noise=0.1), STARTS))
+    found = compare_sides(one, one)
+    for change in found.rows[0].changes:
+        assert (change.change.value, change.change.low, change.change.high) == (0, 0, 0), change.name
+        assert not change.moved
+    assert "the same" in found.text()
+
+
+def test_paired_seeds_see_through_what_the_seeds_share() -> None:
+    """Seeds differ by 1, the change is 0.1: paired by seed it stands out, unpaired it drowns."""
+    wide = np.array([0.0, 1.0, -1.0])
+    base = valley(LRS, 1e-2)[:, None] + wide
+    before = side("A", table("adam", LRS, base, (9.0,)))
+    after = side("B", table("adam", LRS, base - 0.1 + 0.001 * wide, (9.0,)))
+    assert change_of(compare_sides(before, after), "best_objective").moved
+    rows = table("adam", LRS, base - 0.1 + 0.001 * wide, (9.0,))
+    other = side("B", [{**row, "seed": row["seed"] + 10} for row in rows])
+    found = compare_sides(before, other)
+    assert found.rows[0].paired == 0
+    assert not change_of(found, "best_objective").moved
+    assert change_of(found, "best_objective").change.n == 3
+
+
+def test_accuracy_keeps_its_sign() -> None:
+    options = {"mode": "max", "metric": "val_loss"}
+    before = side("A", table("adam", LRS, 1 - values(1e-2, noise=0.001), (-1.0,)), **options)
+    after = side("B", table("adam", LRS, 1.2 - values(1e-2, noise=0.001), (-1.0,)), **options)
+    objective = change_of(compare_sides(before, after), "best_objective")
+    assert objective.before == pytest.approx(0.5, abs=0.01)
+    assert objective.change.value == pytest.approx(0.2)
+
+
+def test_one_seed_gives_no_interval() -> None:
+    before = side("A", table("adam", LRS, values(1e-2, seeds=1)))
+    after = side("B", table("adam", LRS, values(1e-3, seeds=1)))
+    found = compare_sides(before, after)
+    assert all(change.moved is None for change in found.rows[0].changes)
+    assert "no interval" in found.text()
+
+
+def test_other_grids_are_compared_over_the_rates_they_share() -> None:
+    before = side("A", table("adam", LRS, values(1e-2), STARTS))
+    after = side("B", table("adam", LRS[4:], values(1e-2)[4:], STARTS))
+    found = compare_sides(before, after)
+    assert change_of(found, "sensitivity").change.value == pytest.approx(0)
+    assert any("grids differ" in note for note in found.notes)
+    assert not any("grids differ" in note for note in compare_sides(before, before).notes)
+
+
+def test_other_objectives_share_only_numbers_without_units() -> None:
+    before = side("A", table("adam", LRS, values(1e-2), STARTS))
+    after = side("B", table("adam", LRS, values(1e-2), STARTS), at="best")
+    found = compare_sides(before, after)
+    assert [change.name for change in found.rows[0].changes] == ["best_lr", "sensitivity_norm", "basin_decades"]
+    assert any("objectives differ" in note for note in found.notes)
+
+
+def test_rows_without_a_partner_are_listed() -> None:
+    shared = table("adam", LRS, values(1e-2), STARTS)
+    found = compare_sides(
+        side("A", shared, table("sgd", LRS, values(1e-2), STARTS)), side("B", shared, table("lion", LRS, values(1e-2)))
+    )
+    assert (found.only_a, found.only_b) == (("sgd",), ("lion",))
+    assert "only in A: sgd" in found.text()
+
+
+def test_two_sweeps_of_one_optimizer_are_compared_whatever_the_label() -> None:
+    found = compare_sides(
+        side("A", table("adam", LRS, values(1e-2), STARTS)), side("B", table("adam(warmup)", LRS, values(1e-2), STARTS))
+    )
+    assert found.rows[0].title == "adam -> adam(warmup)"
+
+
+def test_sweeps_in_which_everything_diverged_can_be_compared() -> None:
+    dead = side("B", table("adam", LRS, np.full((13, 3), math.nan), STARTS))
+    alive = side("A", table("adam", LRS, values(1e-2), STARTS))
+    for found in (compare_sides(alive, dead), compare_sides(dead, alive), compare_sides(dead, dead)):
+        assert math.isnan(change_of(found, "best_lr").change.value)
+        assert found.text()
+
+
+def test_seven_seeds_draw_at_random_and_stay_the_same() -> None:
+    rng = np.random.default_rng(0)
+    many = valley(LRS, 1e-2)[:, None] + rng.normal(scale=0.05, size=(13, 7))
+    one, other = side("A", table("adam", LRS, many)), side("B", table("adam", LRS, many - 0.2))
+    assert compare_sides(one, other) == compare_sides(one, other)
+    assert change_of(compare_sides(one, other), "best_objective").moved
+
+
+# ---------------------------------------------------------------------- check
+
+
+def summary(**columns: Any) -> pd.DataFrame:
+    row = {
+        "optimizer": "adam", "best_lr": 1e-2, "best_objective": 0.5, "at_edge": False, "basin_decades": 1.2,
+        "sensitivity": 0.3, "n_runs": 39, "n_diverged": 6, "n_failed": 0,
+    }  # fmt: skip
+    return pd.DataFrame([{**row, **columns}])
+
+
+HOLDS = [
+    (Limits(min_basin_decades=1.2), True),
+    (Limits(min_basin_decades=1.3), False),
+    (Limits(max_sensitivity=0.3), True),
+    (Limits(max_sensitivity=0.29), False),
+    (Limits(max_diverged=0.2), True),
+    (Limits(max_diverged=0.1), False),
+    (Limits(max_diverged=6 / 39), True),
+    (Limits(best_lr_within=(1e-3, 1e-2)), True),
+    (Limits(best_lr_within=(1e-2, 1e-2)), True),
+    (Limits(best_lr_within=(2e-2, 1.0)), False),
+    (Limits(), True),
+    (Limits(min_basin_decades=1, max_sensitivity=1, max_diverged=1, best_lr_within=(1e-3, 1)), True),
+    (Limits(min_basin_decades=1, max_sensitivity=0.1, max_diverged=1, best_lr_within=(1e-3, 1)), False),
+]
+
+
+@pytest.mark.parametrize(("limits", "ok"), HOLDS)
+def test_limits(limits: Limits, ok: bool) -> None:
+    assert check_summary(summary(), limits).ok is ok
+
+
+def test_a_limit_missed_by_rounding_only_is_held() -> None:
+    assert check_summary(summary(basin_decades=1.0799999999999996), Limits(min_basin_decades=1.08)).ok
+
+
+@pytest.mark.parametrize(
+    ("column", "limits"),
+    [
+        ("basin_decades", Limits(min_basin_decades=0.0)),
+        ("sensitivity", Limits(max_sensitivity=1e9)),
+        ("best_lr", Limits(best_lr_within=(1e-12, 1e3))),
+    ],
+)
+def test_nan_holds_no_limit(column: str, limits: Limits) -> None:
+    assert not check_summary(summary(**{column: math.nan}), limits).ok
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(max_sensitivity=1.0), Limits(max_diverged=1.0)])
+def test_a_row_that_trained_nothing_is_broken_whatever_the_limits(limits: Limits) -> None:
+    verdict = check_summary(summary(sensitivity=0.0, basin_decades=math.nan), limits)
+    assert not verdict.ok
+    assert "trained" in {one.check for one in verdict.checks}
+
+
+def test_nothing_trained_in_a_real_summary() -> None:
+    facts = analyse(frame(table("adam", LRS, np.full((13, 3), 2.2), (2.0,))), None, spec("adam"), {})
+    assert not check_summary(summary_frame(facts), Limits()).ok
+    assert not check_summary(summary_frame(facts), Limits(max_sensitivity=1.0)).ok
+
+
+def test_every_row_has_to_hold_unless_one_is_named() -> None:
+    both = pd.concat([summary(), summary(optimizer="sgd", sensitivity=9.0)])
+    limits = Limits(max_sensitivity=1.0)
+    assert not check_summary(both, limits).ok
+    assert check_summary(both, limits, optimizer="adam").ok
+    with pytest.raises(UsageError, match="adam, sgd"):
+        check_summary(both, limits, optimizer="lion")
+
+
+def test_failed_runs_are_not_in_the_share_of_diverged_ones() -> None:
+    assert not check_summary(summary(n_failed=19), Limits(max_diverged=0.2)).ok
+    assert not check_summary(summary(n_failed=39, n_diverged=0), Limits(max_diverged=1.0)).ok
+
+
+def test_a_sweep_without_rows_trained_nothing() -> None:
+    verdict = check_summary(summary().iloc[:0], Limits())
+    assert not verdict.ok
+    assert "nothing was trained" in verdict.text()
+
+
+def test_json_is_json_even_for_nan() -> None:
+    two = pd.concat([summary(), summary(optimizer="sgd", best_lr=math.nan, basin_decades=math.nan)])
+    verdict = check_summary(two, Limits(best_lr_within=(1e-3, 1e-1), max_sensitivity=0.5))
+    read = json.loads(json.dumps(verdict.as_json(), allow_nan=False))
+    assert read["ok"] is False
+    assert read["checks"][0] == {
+        "optimizer": "adam", "check": "max_sensitivity", "value": 0.3, "limit": 0.5, "ok": True
+    }  # fmt: skip
+    assert read["checks"][1]["limit"] == [1e-3, 1e-1]
+    assert {one["value"] for one in read["checks"] if one["check"] == "best_lr_within"} == {1e-2, "nan"}
+    assert "BROKEN" in verdict.text()
+
+
+def test_axis_values_name_the_row() -> None:
+    wide = summary()
+    wide.insert(1, "train.batch_size", 16)
+    (one,) = check_summary(wide, Limits()).checks
+    assert one.optimizer == "adam, train.batch_size=16"
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"max_diverged": 1.5}, {"max_diverged": -0.1}, {"max_diverged": math.nan}, {"min_basin_decades": math.nan},
+        {"max_sensitivity": -1.0}, {"best_lr_within": (1.0, 0.1)}, {"best_lr_within": (0.0, 1.0)},
+        {"best_lr_within": (math.nan, 1.0)},
+    ],
+)  # fmt: skip
+def test_limits_nobody_could_hold_are_a_mistake(limits: dict[str, Any], tmp_path: Any) -> None:
+    with pytest.raises(UsageError, match="--"):
+        check(tmp_path, **limits)
+
+
+def test_a_folder_without_a_sweep_is_a_mistake(tmp_path: Any) -> None:
+    with pytest.raises(UsageError, match="no sweep"):
+        check(tmp_path)
+    with pytest.raises(UsageError, match="no sweep"):
+        compare(tmp_path, tmp_path)

@@ -1,0 +1,120 @@
+"""Which rates `--refine` adds, and the `lr:` line to paste."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from planting import HALF_DECADES, frame, spec, table, valley
+
+from lrsweep.analysis import analyse
+from lrsweep.analysis.facts import SweepFacts
+from lrsweep.analysis.next_rates import cut, extended, written
+from lrsweep.grids import generate
+from lrsweep.refine import refine
+
+OFFSETS = np.array([0.0, 0.01, -0.01])
+
+
+def facts(values: Any, lrs: Any = HALF_DECADES) -> SweepFacts:
+    return analyse(frame(table("adam", lrs, np.asarray(values)[:, None] + OFFSETS)), None, spec("adam"), {})
+
+
+def test_a_best_rate_at_the_top_edge_gets_a_decade_above() -> None:
+    assert refine(facts(valley(HALF_DECADES, 1.0))) == {"adam": [3.16228, 10.0]}
+
+
+def test_a_best_rate_at_the_bottom_edge_gets_a_decade_below() -> None:
+    assert refine(facts(valley(HALF_DECADES, 1e-6))) == {"adam": [1e-7, 3.16228e-7]}
+
+
+def test_a_basin_that_runs_out_of_the_grid_is_followed() -> None:
+    values = valley(HALF_DECADES, 0.3, depth=0.05)
+    assert refine(facts(values)) == {"adam": [3.16228, 10.0]}
+
+
+def test_a_thin_basin_is_filled_and_nothing_else() -> None:
+    found = facts(valley(HALF_DECADES, 1e-2))
+    (added,) = refine(found).values()
+    basin = found.rows[0].basin
+    assert len(added) == 2
+    assert all(basin.low < rate < basin.high for rate in added)
+    assert added == [pytest.approx(10**-2.25, rel=1e-5), pytest.approx(10**-1.75, rel=1e-5)]
+
+
+def test_a_basin_with_three_rates_is_left_alone() -> None:
+    assert refine(facts(valley(HALF_DECADES, 1e-3, depth=0.1))) == {}
+
+
+def test_a_single_rate_between_diverged_ones_gets_the_gaps_beside_it() -> None:
+    assert refine(facts([math.nan, 0.5, math.nan], [1e-3, 1e-2, 1e-1])) == {"adam": [0.00316228, 0.0316228]}
+
+
+def test_a_very_thin_basin_gets_some_rates() -> None:
+    values = np.minimum(0.5 + 20 * (np.log10(np.array(HALF_DECADES)) + 2) ** 2, 2.0)
+    assert refine(facts(values)) == {"adam": [pytest.approx(5.62342e-3), pytest.approx(1.77828e-2)]}
+
+
+def test_everything_diverged_goes_down() -> None:
+    assert refine(facts([math.nan] * 3, [1e-3, 1e-2, 1e-1])) == {"adam": [1e-4]}
+
+
+def test_nothing_trained_goes_up_unless_runs_diverged() -> None:
+    assert refine(facts([2.5, 2.5, 2.5], [1e-3, 1e-2, 1e-1])) == {"adam": [1.0]}
+    assert refine(facts([2.5, 2.5, math.nan], [1e-3, 1e-2, 1e-1])) == {"adam": [1e-4]}
+
+
+def test_a_lone_rate_gets_both_sides() -> None:
+    assert refine(facts([0.5], [1e-2])) == {"adam": [1e-3, 0.00316228, 0.0316228, 0.1]}
+
+
+def test_everything_failed_asks_for_nothing() -> None:
+    runs = frame(table("adam", [1e-2, 1e-1], [[None], [None]]))
+    assert refine(analyse(runs, None, spec("adam"), {})) == {}
+
+
+def test_axis_values_of_one_optimizer_share_a_grid() -> None:
+    parts = [
+        table("adam", HALF_DECADES, valley(HALF_DECADES, best)[:, None] + OFFSETS, width=width)
+        for width, best in ((1, 1.0), (2, 1e-6))
+    ]
+    found = analyse(frame(*parts), None, spec("adam", axes={"width": [1, 2]}), {})
+    assert refine(found) == {"adam": [1e-7, 3.16228e-7, 3.16228, 10.0]}
+
+
+def test_refining_ends() -> None:
+    """Following the advice on a known valley leads to a grid that asks for nothing, with the best rate inside."""
+    lrs = [1e-6, 1e-5, 1e-4]
+    for _ in range(20):
+        found = facts(valley(lrs, 2e-2, depth=0.3), lrs)
+        added = refine(found)
+        if not added:
+            break
+        lrs = sorted({*lrs, *added["adam"]})
+    assert refine(found) == {}
+    assert abs(math.log10(found.rows[0].best_lr.value / 2e-2)) < 0.3
+    assert len(lrs) < 15
+
+
+def test_grids_stop_somewhere() -> None:
+    assert extended([1e2, 1e3], down=False, up=True) == ()
+    assert extended([1e-12, 1e-11], down=True, up=False) == ()
+
+
+def test_cut_is_even_in_log() -> None:
+    assert cut([1e-2, 1e-1], 2) == [0.0316228]
+    assert cut([1e-3, 1e-2, 1e-1], 3) == [0.00215443, 0.00464159, 0.0215443, 0.0464159]
+
+
+@pytest.mark.parametrize(("low", "high", "per_decade"), [(1e-6, 1.0, 2), (3e-4, 3.0, 3), (1e-5, 0.1, 1)])
+def test_the_line_to_paste_gives_the_same_rates(low: float, high: float, per_decade: int) -> None:
+    rates = generate(low, high, per_decade=per_decade)
+    line = yaml.safe_load(written(rates))["lr"]
+    assert {key: float(value) for key, value in line.items()} == {"min": low, "max": high, "per_decade": per_decade}
+
+
+def test_an_irregular_grid_is_listed() -> None:
+    assert written([1e-3, 2e-3, 0.1]) == "lr: [0.001, 0.002, 0.1]"
