@@ -205,6 +205,14 @@ def _transposed(graph: Graph, nodes: list[Node], ref: Ref) -> Ref:
     return out
 
 
+def views_of_any_layout(graph: Graph) -> None:
+    """The passes after this one change how values lie in memory: a reshape copies where a view would have to refuse."""
+    written = _written(graph)
+    for node in graph.nodes:
+        if node.op in (aten.view.default, aten._unsafe_view.default) and not written & {node.args[0], node.outs[0]}:
+            node.op = aten.reshape.default
+
+
 def gradients_in_place(graph: Graph) -> None:
     """An output that is the transpose of a product is computed the other way round, unless that would be narrow."""
     maker, users = _producers(graph), _users(graph)
@@ -323,6 +331,7 @@ SAME_MEMORY = {
     aten.expand.default,
     aten.view.default,
     aten._unsafe_view.default,
+    aten.reshape.default,
     aten.transpose.int,
     aten.permute.default,
 }
@@ -341,6 +350,7 @@ OVERWRITING: dict[Any, tuple[Any, str | None]] = {
 }
 PASSES: tuple[Callable[[Graph], None], ...] = (
     tidy,
+    views_of_any_layout,
     widen_products,
     tidy,
     gradients_in_place,

@@ -330,6 +330,11 @@ class Group:
         self._seeds = list(dict.fromkeys(self.runs[position].seed for position in self._positions))
         self._index()
 
+    def parameters(self, run_id: str) -> dict[str, Tensor]:
+        """The trainable weights of a run that is still in the tensors, by name."""
+        slot = self._positions.index(self.run_ids.index(run_id))
+        return {name: value[slot] for name, value in zip(self._stepper.trainable, self._weights.params, strict=True)}
+
     def state(self) -> dict[str, Any]:
         """A copy of all that the next update depends on (random numbers follow from the seed and the step)."""
         return {

@@ -75,14 +75,16 @@ class Stepper:
         return self._run(False, params, fixed, batch)
 
     def graph(self, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> tracing.Graph:
-        """The recording of a training step, not yet rewritten."""
+        """The recording of a training step, not yet rewritten: for counting what it does."""
         leaves, spec = tree_flatten(batch)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        return self._record(True, self._train_step(leaves, spec, []), (*params, *fixed, *tensors))
+        return self._record(True, self._train_step(leaves, spec, []), (*params, *fixed, *tensors), strict=False)
 
-    def _record(self, training: bool, step: Callable[..., Any], inputs: Sequence[Tensor]) -> tracing.Graph:
+    def _record(
+        self, training: bool, step: Callable[..., Any], inputs: Sequence[Tensor], strict: bool = True
+    ) -> tracing.Graph:
         with _quiet(), _modes(self.module, training):
-            return tracing.record(step, *(tracing.copied(value) for value in inputs))
+            return tracing.record(step, *(tracing.copied(value) for value in inputs), strict=strict)
 
     def _run(self, training: bool, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> Result:
         runs = params[0].shape[0] if params else 0
@@ -115,11 +117,20 @@ class Stepper:
         build = self._train_step if training else self._eval_step
         step = build(leaves, spec, names)
         if len(self._programs) >= MANY_SHAPES:
+            self.random = True
             return _Program(self._eager(step, training), names, recorded=False)
         inputs = (*params, *fixed, *tensors)
-        graph = self._record(training, step, inputs)
+        cuda = sorted({value.device.index or 0 for value in inputs if value.is_cuda})
+        # What is drawn here must not be missing from the step that comes after.
+        with torch.random.fork_rng(devices=cuda, device_type="cuda"):
+            try:
+                graph = self._record(training, step, inputs)
+            except tracing.NotRepeatableError:
+                self.random = True  # which is not known of a step that is not recorded
+                return _Program(self._eager(step, training), names, recorded=False)
+            call = graphs.program(graph, inputs)
         self.random = self.random or (training and graph.random)
-        return _Program(graphs.program(graph, inputs), names, recorded=True)
+        return _Program(call, names, recorded=True)
 
     def _eager(self, step: Callable[..., Any], training: bool) -> Callable[..., Any]:
         def call(*inputs: Tensor) -> Any:

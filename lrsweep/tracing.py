@@ -23,6 +23,10 @@ class TraceError(Exception):
     """The step does something that a recording cannot repeat; the text says what, as the end of a sentence."""
 
 
+class NotRepeatableError(TraceError):
+    """What the step does next depends on the values in a batch: right as long as it is not replayed with another."""
+
+
 def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
     """`value` with every leaf of its tuples, lists and dicts replaced by `function` of it."""
     kind = type(value)
@@ -155,6 +159,7 @@ class _Recorder(TorchDispatchMode):
     """Notes every operation that runs below it. Tensors are kept alive, so that their identity names them."""
 
     graph: Graph
+    strict: bool
     known: dict[int, Ref] = field(default_factory=dict)
     alive: list[Tensor] = field(default_factory=list)
 
@@ -182,7 +187,8 @@ class _Recorder(TorchDispatchMode):
         return self.name(leaf)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        _refuse(func)
+        if self.strict:
+            _refuse(func)
         kwargs = kwargs or {}
         noted = map_leaves(self.argument, (tuple(args), kwargs))
         out = func(*args, **kwargs)
@@ -198,9 +204,9 @@ class _Recorder(TorchDispatchMode):
 def _refuse(func: Any) -> None:
     name = str(func)
     if "_local_scalar_dense" in name:
-        raise TraceError("turns a tensor into a Python number (.item(), float(), if), which differs between runs")
+        raise NotRepeatableError("turns a tensor into a Python number (.item(), float(), if)")
     if torch.Tag.dynamic_output_shape in func.tags or torch.Tag.data_dependent_output in func.tags:
-        raise TraceError(f"has tensors whose shapes depend on their values ({name.removeprefix('aten.')})")
+        raise NotRepeatableError(f"has tensors whose shapes depend on their values ({name.removeprefix('aten.')})")
 
 
 def copied(tensor: Tensor) -> Tensor:
@@ -208,13 +214,15 @@ def copied(tensor: Tensor) -> Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device).copy_(tensor)
 
 
-def record(step: Callable[..., Sequence[Tensor | None]], *inputs: Tensor) -> Graph:
+def record(step: Callable[..., Sequence[Tensor | None]], *inputs: Tensor, strict: bool = True) -> Graph:
     """Run `step(*inputs)` once and return its graph; raises `TraceError` for what cannot be repeated.
+
+    `strict=False`: note what depends on the values of the inputs too; good for counting, not for replaying.
 
     `step` may use autograd and vmap inside. Its in-place writes to `inputs` are part of the recording.
     """
     graph = Graph([], [], [], {}, {})
-    recorder = _Recorder(graph)
+    recorder = _Recorder(graph, strict)
     graph.inputs = [recorder.name(tensor) for tensor in inputs]
     with recorder:
         outputs = step(*inputs)
