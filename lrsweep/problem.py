@@ -7,7 +7,6 @@ that random layers and Datasets draw (contract, What a run means).
 from __future__ import annotations
 
 import hashlib
-import inspect
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -21,11 +20,9 @@ from torch import nn
 
 from lrsweep import usercode
 from lrsweep.batches import DatasetSplit, TensorSplit, map_tensors, split_of
-from lrsweep.errors import LrsweepError, UsageError
-from lrsweep.loading import resolve
-from lrsweep.models import MODELS, misfit
-from lrsweep.task import Task, shapes_of
-from lrsweep.tasks import TASKS
+from lrsweep.errors import UsageError
+from lrsweep.ingredients import builder_of, task_of
+from lrsweep.task import Task
 
 if TYPE_CHECKING:
     from lrsweep.plan import Recipe
@@ -291,10 +288,8 @@ def build(recipe: Recipe, device: torch.device | str = "cpu") -> Problem:
     device, train = torch.device(device), recipe.train
     dtype = DTYPES[train["dtype"]]
     with usercode.isolated(dtype, device):
-        # Data that a task draws without a seed of its own are still the same in every process.
-        usercode.seed_all(usercode.stream_seed("task"))
-        task = _task(recipe)
-        builder = _builder(recipe, task)
+        task = task_of(recipe)
+        builder = builder_of(recipe, task)
 
         def place(batch: Any) -> Any:
             return map_tensors(lambda t: t.to(device, dtype) if t.is_floating_point() else t.to(device), batch)
@@ -322,68 +317,3 @@ def build(recipe: Recipe, device: torch.device | str = "cpu") -> Problem:
         steps_per_epoch=per_epoch,
         total_steps=total,
     )
-
-
-def _named(kind: str, entry: Mapping[str, Any], table: Mapping[str, Callable[..., Any]], base_dir: str) -> Any:
-    """The function that a `{name: ..., **arguments}` entry means, and its arguments."""
-    name = entry["name"]
-    function = resolve(name, base_dir) if ":" in name else table.get(name)
-    if function is None:
-        raise UsageError(f"{kind}: there is no {name!r} (one of: {', '.join(table)})")
-    if not callable(function):
-        raise UsageError(f"{kind} {name}: is a {type(function).__name__}, not a function")
-    return function, {key: value for key, value in entry.items() if key != "name"}
-
-
-def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
-    try:
-        return inspect.signature(function)
-    except (TypeError, ValueError):  # some callables written in C do not tell
-        return None
-
-
-def _task(recipe: Recipe) -> Task:
-    function, arguments = _named("task", recipe.task, TASKS, recipe.base_dir)
-    name = recipe.task["name"]
-    signature = _signature(function)
-    try:
-        if signature is not None:
-            signature.bind(**arguments)
-    except TypeError as error:
-        raise UsageError(f"task {name}: {error} (its arguments are {signature})") from error
-    try:
-        task = function(**arguments)
-    except LrsweepError:
-        raise
-    except Exception as error:
-        raise UsageError(f"task {name}: {usercode.describe(error)}") from error
-    if not isinstance(task, Task):
-        raise UsageError(f"task {name}: it must return an lrsweep.Task, not a {type(task).__name__}")
-    return task
-
-
-def _builder(recipe: Recipe, task: Task) -> Callable[[], nn.Module]:
-    """The model builder without arguments: the spec's model where it names one, else the task's own."""
-    if recipe.model is None and task.model is None:
-        raise UsageError(f"task {recipe.task['name']}: it brings no model; name one with `model:`")
-    name = "of the task" if recipe.model is None else recipe.model["name"]
-    function: Any = task.model
-    arguments: dict[str, Any] = {}
-    if recipe.model is not None:
-        function, arguments = _named("model", recipe.model, MODELS, recipe.base_dir)
-    signature = _signature(function)
-    wanted = {"in_shape", "num_outputs"} & (signature.parameters.keys() if signature else set()) - arguments.keys()
-    shapes = shapes_of(task) if wanted else None
-    if shapes is not None and function in MODELS.values() and (wrong := misfit(name, shapes)):
-        raise UsageError(f"model {name}: {wrong}")
-    given = {key: getattr(shapes, key) for key in sorted(wanted) if getattr(shapes, key) is not None}
-    arguments = given | arguments
-    try:
-        if signature is not None:
-            signature.bind(**arguments)
-    except TypeError as error:
-        raise UsageError(f"model {name}: {error} (its arguments are {signature})") from error
-    if function in MODELS.values():
-        with torch.device("meta"):  # what a built-in refuses is found here; a user's builder is called by runs alone
-            function(**arguments)
-    return lambda: function(**arguments)

@@ -369,3 +369,13 @@ def masks():
 
     row = torch.ones(8, 1)
     return Task(train=(row,), val=(row,), model=lambda: Vector((0.0,)), step=step)
+
+
+def misshapen():
+    """A Task that lrsweep itself refuses."""
+    x, y = points(90)
+    return Task(train=(x, y[:10]), val=(x, y), model=small_net, loss=F.cross_entropy)
+
+
+def leaving():
+    raise SystemExit("no data here")

@@ -291,8 +291,14 @@ def test_lazy_layers_draw_their_weights_from_the_seed() -> None:
     ("task", "model", "text"),
     [
         ("raising", None, r"KeyError: 'missing' \(own_tasks\.py:\d+ in raising\)"),
-        ("not_a_task", None, "must return an lrsweep.Task, not a function"),
-        ({"name": "classify", "m": 3}, None, r"unexpected keyword argument 'm' \(its arguments are \(n=90"),
+        ("not_a_task", None, r"own_tasks\.py:\d+: it must return an lrsweep.Task, not a function"),
+        ("misshapen", None, r"different numbers of rows: 90, 10 \(own_tasks\.py:\d+ in misshapen\)"),
+        ("leaving", None, r"SystemExit: no data here \(own_tasks\.py:\d+ in leaving\)"),
+        (
+            {"name": "classify", "m": 3},
+            None,
+            r"own_tasks\.py:\d+: got an unexpected keyword argument 'm' \(its arguments are \(n=90",
+        ),
         ("without_model", None, "it brings no model; name one with `model:`"),
         ("classify", {"name": "own_tasks.py:shaped_net", "wdth": 3}, "unexpected keyword argument 'wdth'"),
         ("slope", {"name": "mlp"}, "model mlp: the task has no inputs"),
