@@ -450,13 +450,29 @@ def test_a_full_disk_is_not_the_runs_failure() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_lower_precision_trains_in_float32(dtype: str) -> None:
-    a_run = run(recipe("classify", dtype=dtype), "adam", lr=0.01)
-    made = problem.build(a_run.recipe)
-    assert {p.dtype for p in made.build_model(0).parameters()} == {torch.float32}
-    outcome = trained(a_run)
-    assert outcome.status == "ok", outcome.error
-    double = trained(run(recipe("classify"), "adam", lr=0.01))
-    assert outcome.rows["val_loss"][0] != double.rows["val_loss"][0]
-    # another precision starts from other random numbers, so only the ends are alike
-    assert outcome.rows["val_loss"][-1] < outcome.rows["val_loss"][0]
+def test_lower_precision_is_float32_with_or_without_autocast(dtype: str) -> None:
+    def loss(data):
+        x, y = data
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+            return nn.functional.cross_entropy(model(x.float()), y)
+
+    torch.manual_seed(0)
+    model = own_tasks.small_net()
+    opt = torch.optim.Adam(model.parameters(), lr=0.01)
+    x, y = own_tasks.points(90)
+    means = [loss((x, y)).item()]
+    for epoch in range(3):
+        losses = []
+        for index in torch.randperm(90, generator=torch.Generator().manual_seed(epoch)).split(32):
+            opt.zero_grad()
+            value = loss((x[index], y[index]))
+            value.backward()
+            opt.step()
+            losses.append(value.item())
+        means.append(sum(losses) / 3)
+    outcome = trained(run(recipe("classify", dtype=dtype), "adam", lr=0.01))
+    assert outcome.rows["train_loss"] == pytest.approx(means, rel=1e-6)
+    assert outcome.rows["val_loss"][-1] == pytest.approx(loss(own_tasks.points(50, seed=4)).item(), rel=1e-6)
+    assert {p.dtype for p in problem.build(recipe("classify", dtype=dtype)).build_model(0).parameters()} == {
+        torch.float32
+    }
