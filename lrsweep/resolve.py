@@ -325,7 +325,7 @@ def _torch_arguments(
             notes.add((*path, key), f"cannot be set: {REFUSED[key]}; remove it", key=True)
         elif key not in defaults:
             notes.add((*path, key), check.unknown(key, [*defaults, *OPTIMIZER_KEYS[1:]], chosen), key=True)
-    args = {key: _like(value, defaults[key]) for key, value in written.items() if key in defaults}
+    args = {key: value for key, value in written.items() if key in defaults}
     for argument, wrong in known.check_optimizer(chosen, args):
         value = written.get(argument)
         fix = check.hint(float, value) if isinstance(value, str) and "number" in wrong else ""
@@ -334,17 +334,6 @@ def _torch_arguments(
     if len(notes.found) > before:
         return None
     return known.resolved_optimizer(chosen, args, independent=independent)
-
-
-def _like(value: Any, default: Any) -> Any:
-    """Integers as floats where the default is one, so that `0` and `0.0` are the same setting."""
-    if type(value) is int and type(default) is float and abs(value) < 2**53:
-        return float(value)
-    if isinstance(value, list) and isinstance(default, list) and len(value) == len(default):
-        return [_like(item, like) for item, like in zip(value, default, strict=True)]
-    if isinstance(value, dict) and isinstance(default, dict):
-        return {key: _like(item, default.get(key)) for key, item in value.items()}
-    return value
 
 
 def rates_above_one(made: Grid | None, path: str) -> str | None:

@@ -85,6 +85,7 @@ def test_listed_rates_stay_as_written() -> None:
 def test_the_last_gap_is_shorter_where_the_range_is_no_whole_number_of_steps() -> None:
     assert spec(lr={"min": 0.01, "max": 0.3, "per_decade": 1}).lr.rates == (0.01, 0.1, 0.3)
     assert spec(lr={"min": 0.01, "max": 0.316, "per_decade": 2}).lr.rates == (0.01, 0.0316228, 0.1, 0.316)
+    assert spec(lr={"min": 0.01, "max": 0.317, "per_decade": 2}).lr.rates == (0.01, 0.0316228, 0.1, 0.317)
 
 
 rates = st.floats(min_value=1e-12, max_value=1e6)
