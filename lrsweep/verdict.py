@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lrsweep import tables
 from lrsweep.errors import UsageError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ROUNDING = 1e-9
 """A limit is held if it is missed by rounding only."""
@@ -74,29 +72,29 @@ def check(
     )  # fmt: skip
     _check_limits(limits)
     tables.ensure(results)
-    return check_summary(tables.read_summary(results), limits, optimizer=optimizer)
+    return check_summary(tables.read_summary(results).to_dict("records"), limits, optimizer=optimizer)
 
 
-def check_summary(summary: pd.DataFrame, limits: Limits, *, optimizer: str | None = None) -> Verdict:
-    """The verdict on the rows of summary.csv.
+def check_summary(
+    summary: Sequence[Mapping[Any, Any]], limits: Limits, *, optimizer: str | None = None
+) -> Verdict:
+    """The verdict on the rows of summary.csv, each with its columns in their order.
 
     A row that trained nothing (its basin is nan) is broken whatever the limits. nan holds no limit. A censored basin
     counts with the width that was seen. The share of diverged runs is among those that did not fail.
 
     Raises UsageError if no row belongs to `optimizer`.
     """
-    rows = summary
-    if optimizer is not None:
-        rows = summary[summary["optimizer"] == optimizer]
-        if not len(rows):
-            known = ", ".join(dict.fromkeys(summary["optimizer"]))
-            raise UsageError(f"--optimizer {optimizer}: the sweep has no such label; it has {known or 'none'}")
-    axes = list(summary.columns[1 : list(summary.columns).index("best_lr")])
-    checks = [one for row in rows.to_dict("records") for one in _checks(row, axes, limits)]
+    rows = [row for row in summary if optimizer in (None, row["optimizer"])]
+    if optimizer is not None and not rows:
+        known = ", ".join(dict.fromkeys(str(row["optimizer"]) for row in summary))
+        raise UsageError(f"--optimizer {optimizer}: the sweep has no such label; it has {known or 'none'}")
+    checks = [one for row in rows for one in _checks(row, limits)]
     return Verdict(ok=bool(checks) and all(one.ok for one in checks), checks=tuple(checks))
 
 
-def _checks(row: dict[Any, Any], axes: list[str], limits: Limits) -> list[Check]:
+def _checks(row: Mapping[Any, Any], limits: Limits) -> list[Check]:
+    axes = itertools.takewhile(lambda column: column != "best_lr", itertools.islice(row, 1, None))
     name = ", ".join([str(row["optimizer"]), *(f"{axis}={row[axis]}" for axis in axes)])
     basin, s, best = (float(row[column]) for column in ("basin_decades", "sensitivity", "best_lr"))
     alive = int(row["n_runs"]) - int(row["n_failed"])

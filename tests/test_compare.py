@@ -7,7 +7,6 @@ import math
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from planting import HALF_DECADES, curves, frame, spec, table, valley
 
@@ -162,12 +161,12 @@ def test_seven_seeds_draw_at_random_and_stay_the_same() -> None:
 # ---------------------------------------------------------------------- check
 
 
-def summary(**columns: Any) -> pd.DataFrame:
+def summary(**columns: Any) -> list[dict[Any, Any]]:
     row = {
         "optimizer": "adam", "best_lr": 1e-2, "best_objective": 0.5, "at_edge": False, "basin_decades": 1.2,
         "sensitivity": 0.3, "n_runs": 39, "n_diverged": 6, "n_failed": 0,
     }  # fmt: skip
-    return pd.DataFrame([{**row, **columns}])
+    return [{**row, **columns}]
 
 
 HOLDS = [
@@ -217,12 +216,12 @@ def test_a_row_that_trained_nothing_is_broken_whatever_the_limits(limits: Limits
 
 def test_nothing_trained_in_a_real_summary() -> None:
     facts = analyse(frame(table("adam", LRS, np.full((13, 3), 2.2), (2.0,))), None, spec("adam"), {})
-    assert not check_summary(summary_frame(facts), Limits()).ok
-    assert not check_summary(summary_frame(facts), Limits(max_sensitivity=1.0)).ok
+    assert not check_summary(summary_frame(facts).to_dict("records"), Limits()).ok
+    assert not check_summary(summary_frame(facts).to_dict("records"), Limits(max_sensitivity=1.0)).ok
 
 
 def test_every_row_has_to_hold_unless_one_is_named() -> None:
-    both = pd.concat([summary(), summary(optimizer="sgd", sensitivity=9.0)])
+    both = [*summary(), *summary(optimizer="sgd", sensitivity=9.0)]
     limits = Limits(max_sensitivity=1.0)
     assert not check_summary(both, limits).ok
     assert check_summary(both, limits, optimizer="adam").ok
@@ -236,13 +235,13 @@ def test_failed_runs_are_not_in_the_share_of_diverged_ones() -> None:
 
 
 def test_a_sweep_without_rows_trained_nothing() -> None:
-    verdict = check_summary(summary().iloc[:0], Limits())
+    verdict = check_summary([], Limits())
     assert not verdict.ok
     assert "nothing was trained" in verdict.text()
 
 
 def test_json_is_json_even_for_nan() -> None:
-    two = pd.concat([summary(), summary(optimizer="sgd", best_lr=math.nan, basin_decades=math.nan)])
+    two = [*summary(), *summary(optimizer="sgd", best_lr=math.nan, basin_decades=math.nan)]
     verdict = check_summary(two, Limits(best_lr_within=(1e-3, 1e-1), max_sensitivity=0.5))
     read = json.loads(json.dumps(verdict.as_json(), allow_nan=False))
     assert read["ok"] is False
@@ -255,9 +254,8 @@ def test_json_is_json_even_for_nan() -> None:
 
 
 def test_axis_values_name_the_row() -> None:
-    wide = summary()
-    wide.insert(1, "train.batch_size", 16)
-    (one,) = check_summary(wide, Limits()).checks
+    (row,) = summary()
+    (one,) = check_summary([{"optimizer": "adam", "train.batch_size": 16, **row}], Limits()).checks
     assert one.optimizer == "adam, train.batch_size=16"
 
 
