@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrsweep import words
-from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
     from lrsweep.estimate import Estimate
     from lrsweep.finder import RangeTest
     from lrsweep.stored import Status

@@ -65,7 +65,7 @@ def _panel(ax: Axes, line: Line, found: RangeTest) -> None:
         if math.isfinite(rate):
             color, marker = RULES[rule]
             ax.axvline(rate, color=color, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
-            ax.plot([rate], [high], color=color, marker=marker, markersize=6, clip_on=False, zorder=6)
+            ax.plot([rate], [high - 0.06 * (high - low)], color=color, marker=marker, markersize=6, zorder=6)
     style.rate_axis(ax, found.low, found.high)
     style.value_axis(ax, low, high, log=False)
     style.light_grid(ax)
