@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lrsweep import plot, report_tables, storage, tables
+from lrsweep import manifest, plot, report_tables, storage, tables
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.report_html import bullets, folded, page, paragraph, picture, section
 from lrsweep.report_rules import RULES
+from lrsweep.spectypes import call_text
 from lrsweep.words import rate_text
 
 if TYPE_CHECKING:
@@ -35,12 +36,32 @@ def write(folder: Path | str, *, formats: Sequence[str] = ()) -> Path:
         for _ in plot.save(one, folder, formats):
             pass
         drawn.append(picture(number, plot.svg(one), one.alt, one.caption))
-    text = html(sweep.facts, drawn, tables.read_runs(folder), (folder / tables.SPEC).read_text(encoding="utf-8"))
+    text = html(sweep.facts, drawn, tables.read_runs(folder), _read_spec(folder), splits(manifest.read(folder)))
     storage.replace(folder / NAME, text)
     return folder / NAME
 
 
-def html(facts: SweepFacts, pictures: Sequence[str], runs: pd.DataFrame, spec: str) -> str:
+def _read_spec(folder: Path) -> str:
+    with storage.translated(folder / tables.SPEC, "read"):
+        return (folder / tables.SPEC).read_text(encoding="utf-8")
+
+
+def splits(facts: Mapping[str, Any]) -> list[str]:
+    """The sizes of the splits, from what `manifest.json` says of the tasks; empty for a sweep without one."""
+    found = []
+    tasks = facts.get("tasks")
+    for notes in tasks.values() if isinstance(tasks, dict) else ():
+        if isinstance(notes, dict) and {"train", "val"} <= set(notes):
+            task = notes.get("task")
+            name = call_text(str(task["name"]), {}) if isinstance(task, dict) and "name" in task else "the task"
+            test = notes.get("test") or "no"
+            found.append(f"{name}: {notes['train']} train, {notes['val']} validation, {test} test examples.")
+    return sorted(set(found))
+
+
+def html(
+    facts: SweepFacts, pictures: Sequence[str], runs: pd.DataFrame, spec: str, split_sizes: Sequence[str] = ()
+) -> str:
     """The report as text. `pictures` are figures as `report_html.picture` makes them."""
     body = [
         f"<header>{_title(facts)}</header>",
@@ -50,7 +71,7 @@ def html(facts: SweepFacts, pictures: Sequence[str], runs: pd.DataFrame, spec: s
         section("numbers", "The numbers", *_numbers(facts)),
         section("diagnosis", "Diagnosis", *_diagnosis(facts, runs)),
         section("comparisons", "Comparisons", *_comparisons(facts)),
-        section("setting", "What was run", *_setting(facts, spec)),
+        section("setting", "What was run", *_setting(facts, spec, split_sizes)),
         section("rules", "Rules behind the numbers", *_rules()),
     ]
     return page(f"{facts.name}: learning-rate sensitivity", body)
@@ -124,8 +145,9 @@ def _comparisons(facts: SweepFacts) -> Iterable[str]:
     yield bullets(facts.notes)
 
 
-def _setting(facts: SweepFacts, spec: str) -> Iterable[str]:
+def _setting(facts: SweepFacts, spec: str, split_sizes: Sequence[str]) -> Iterable[str]:
     yield paragraph(_chosen_on(facts.metric))
+    yield bullets(split_sizes)
     yield "<h3>The resolved spec</h3>"
     yield f'<pre tabindex="0"><code>{escape(spec)}</code></pre>'
 

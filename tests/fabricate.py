@@ -17,6 +17,7 @@ import pandas as pd
 import yaml
 
 from lrsweep import analysis, tables, tabulate
+from lrsweep.analysis.facts import SweepFacts
 from lrsweep.spec import read_resolved
 
 STABLE = {"sgd": 0.6, "sgd(momentum=0.9)": 0.12, "rmsprop": 0.012, "adagrad": 0.3, "adadelta": 20.0, "adam": 0.02}
@@ -132,13 +133,13 @@ def spec(
     axes: Mapping[str, Sequence[Any]] | None = None,
     name: str = "made_up",
 ) -> dict[str, Any]:
-    """The spec of the same sweep as a mapping. A label that is no built-in name becomes sgd under that label."""
+    """The spec of the same sweep as a mapping. A label that is no built-in name becomes a kind of sgd."""
     return {
         "name": name,
         "task": {"name": "digits"},
         "model": {"name": "mlp", "hidden": [128, 128]},
         "lr": list(grid() if rates is None else rates),
-        "optimizers": [_optimizer(label) for label in optimizers],
+        "optimizers": [_optimizer(label, number) for number, label in enumerate(optimizers)],
         "schedule": "constant",
         "seeds": list(range(seeds)),
         "train": {"epochs": rows, "batch_size": 64},
@@ -146,11 +147,13 @@ def spec(
     }
 
 
-def _optimizer(label: str) -> dict[str, Any]:
+def _optimizer(label: str, number: int) -> dict[str, Any]:
     if label == "sgd(momentum=0.9)":
         return {"name": "sgd", "momentum": 0.9, "label": label}
     known = ("sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta", "nadam", "radam", "adamax", "asgd", "rprop")
-    return {"name": label if label in known else "sgd", "label": label}
+    if label in known:
+        return {"name": label, "label": label}
+    return {"name": "sgd", "label": label, "weight_decay": 1e-3 * (number + 1)}
 
 
 def folder(root: Path, **settings: Any) -> Path:
@@ -169,3 +172,47 @@ def folder(root: Path, **settings: Any) -> Path:
     )
     tabulate.write_frame(path / "summary.csv", header, rows)
     return path
+
+
+def facts_of_medians(
+    rates: Sequence[float],
+    medians: Mapping[str, Sequence[float]],
+    *,
+    start: float,
+    mode: str = "min",
+    spread: float = 0.0,
+) -> SweepFacts:
+    """The facts of a sweep of three seeds whose medians are given; an infinite one is a rate at which all diverged."""
+    metric = "val_loss" if mode == "min" else "val_accuracy"
+    rows = []
+    for label, values in medians.items():
+        for lr, median in zip(rates, values, strict=True):
+            for seed in range(3):
+                bad = not np.isfinite(median)
+                objective = float("nan") if bad else median + (seed - 1) * spread
+                rows.append(
+                    {
+                        "run_id": f"{label}-{lr!r}-{seed}",
+                        "optimizer": label,
+                        "lr": lr,
+                        "seed": seed,
+                        "status": "diverged" if bad else "ok",
+                        "diverged_step": 1 if bad else pd.NA,
+                        "diagnosis": "diverged" if bad else "converged",
+                        "objective": objective,
+                        f"final_{metric}": objective,
+                        f"initial_{metric}": start,
+                    }
+                )
+    heads = ["run_id", "optimizer", "lr", "seed", "status", "diverged_step", "diagnosis", "objective"]
+    runs = pd.DataFrame(rows, columns=None if rows else heads)
+    curves = pd.DataFrame(
+        {
+            "run_id": [row["run_id"] for row in rows for _ in range(2)],
+            "step": [step for _ in rows for step in (0, 10)],
+            metric: [value for row in rows for value in (start, row["objective"])],
+        }
+    )
+    mapping = spec(list(medians) or ["sgd"], rates, seeds=3)
+    mapping["objective"] = {"metric": metric, "at": "final", "mode": mode}
+    return analysis.analyse(runs, curves, read_resolved(yaml.safe_dump(mapping)), DEFAULTS)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PolyCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -99,7 +100,11 @@ def _panel(ax: Axes, rows: Sequence[OptimizerFacts], axis: str, mode: str, scale
     colors[np.isnan(table)] = (*[int(MISSING[i : i + 2], 16) / 255 for i in (1, 3, 5)], 1.0)
     colors[np.isinf(table)] = (0.97, 0.93, 0.93, 1.0)
     ax.grid(False)
-    ax.imshow(colors, origin="lower", aspect="auto", interpolation="nearest")
+    corners = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
+    places = np.array([(x, y) for y in range(len(rows)) for x in range(len(rates))])
+    ax.add_collection(PolyCollection(places[:, None] + corners, facecolors=colors.reshape(-1, 4), edgecolors="face"))
+    ax.set_xlim(-0.5, len(rates) - 0.5)
+    ax.set_ylim(-0.5, len(rows) - 0.5)
     if crosses:
         columns, lines = zip(*crosses, strict=True)
         ax.scatter(columns, lines, s=26, marker="x", color=RED, linewidth=1.2, zorder=5)
@@ -125,6 +130,4 @@ def _colorbar(figure: Figure, scale: ScalarMappable, metric: str, room: float) -
     width, height = figure.get_size_inches()
     tall = min(3.0, height - 2.0)
     ax = figure.add_axes(((width - room + 0.22) / width, (height - 1.15 - tall) / height, 0.14 / width, tall / height))
-    bar = figure.colorbar(scale, cax=ax)
-    ax.set_title(style.fit(metric, 0.9, 8.5), fontsize=8.5, pad=5)
-    bar.outline.set_linewidth(0.5)
+    style.colorbar(ax, scale, style.fit(metric, 0.9, 8.5))

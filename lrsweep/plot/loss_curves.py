@@ -222,14 +222,12 @@ def _colorbar(figure: Figure, scale: ScalarMappable, rates: Sequence[float], roo
     width, height = figure.get_size_inches()
     tall = min(3.4, height - 2.2)
     ax = figure.add_axes(((width - room + 0.2) / width, (height - 1.1 - tall) / height, 0.14 / width, tall / height))
-    bar = figure.colorbar(scale, cax=ax)
+    bar = style.colorbar(ax, scale, "rate")
     low, high = rates[0], rates[-1]
     ticks = rates if len(rates) <= 2 else style.log_ticks(low, high)
     bar.ax.yaxis.set_major_locator(FixedLocator(ticks))
     bar.ax.yaxis.set_major_formatter(FixedFormatter([words.compact(tick) for tick in ticks]))
     bar.ax.yaxis.set_minor_locator(NullLocator())
-    bar.outline.set_linewidth(0.5)
-    ax.set_title("rate", fontsize=8.5, pad=5)
 
 
 def _handles(rows: Sequence[OptimizerFacts]) -> list[Artist]:

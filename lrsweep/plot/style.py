@@ -17,6 +17,8 @@ import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Colormap, ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -100,7 +102,20 @@ def look(index: int) -> Look:
 def rate_colormap() -> Colormap:
     """Viridis without its pale end, which fades on paper."""
     base = matplotlib.colormaps["viridis"]
-    return ListedColormap([base(0.92 * i / 255) for i in range(256)], name="rates")
+    return ListedColormap([base(0.92 * i / 63) for i in range(64)], name="rates")
+
+
+def colorbar(ax: Axes, scale: ScalarMappable, title: str) -> Colorbar:
+    """A colour bar that fills `ax`, as shapes: a picture inside an SVG would be a request for a data address."""
+    figure = ax.figure
+    assert isinstance(figure, Figure)
+    bar = figure.colorbar(scale, cax=ax)
+    if bar.solids is not None:
+        bar.solids.set_rasterized(False)
+        bar.solids.set_edgecolor("face")
+    bar.outline.set_linewidth(0.5)
+    ax.set_title(title, fontsize=8.5, pad=5)
+    return bar
 
 
 def rate_norm(rates: Sequence[float]) -> LogNorm:

@@ -1,0 +1,256 @@
+"""report.html: one file that needs nothing else, says everything, and cannot be broken by what it shows."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import fabricate
+import pytest
+
+from lrsweep import report, tables
+from lrsweep.errors import UsageError
+from lrsweep.report_html import STYLE, Cell, code, picture, table
+from lrsweep.report_rules import RULES
+from lrsweep.results import load
+
+HOSTILE = "<script>alert('x')</script>&\"`$y$"
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fabricate.folder(tmp_path_factory.mktemp("report"), rates=fabricate.grid(per_decade=1), failed=(20, 21, 50))
+
+
+@pytest.fixture(scope="module")
+def text(sweep: Path) -> str:
+    return report.write(sweep).read_text(encoding="utf-8")
+
+
+class Structure(HTMLParser):
+    """Collects tags with their attributes and checks that every element is closed by its own end tag."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "br", "hr"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(text: str) -> Structure:
+    return Structure(text)
+
+
+def test_it_asks_for_nothing_from_anywhere(text: str, page: Structure) -> None:
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "//" not in re.sub(r"<pre.*?</pre>", "", text, flags=re.S)
+    for tag, attributes in page.tags:
+        assert "src" not in attributes
+        assert "srcset" not in attributes
+        for name in ("href", "xlink:href"):
+            assert (attributes.get(name) or "#").startswith("#"), (tag, attributes)
+    assert not re.search(r"url\((?!#)|@import", text)
+
+
+def test_the_answer_comes_first(text: str, sweep: Path) -> None:
+    facts = load(sweep).facts()
+    assert facts.headline in text
+    assert text.index(facts.headline) < text.index("<svg") < text.index("<table")
+
+
+def test_every_curve_warning_note_and_rule_is_in_it(page: Structure, sweep: Path) -> None:
+    facts = load(sweep).facts()
+    said = " ".join(" ".join(page.text).split())
+    wanted = [row.sentence for row in facts.rows] + [warned.text for warned in facts.warnings] + list(facts.notes)
+    wanted += [part for rule in RULES for part in rule]
+    wanted += ["A test split never chooses anything", "val_loss", "the validation split"]
+    for sentence in wanted:
+        for part in sentence.split("`"):  # what stands between backticks is code
+            assert " ".join(part.split()) in said
+    assert "No optimizer is best everywhere" in said
+
+
+def test_the_whole_spec_is_in_it(page: Structure, sweep: Path) -> None:
+    assert (sweep / "spec.yaml").read_text(encoding="utf-8") in page.text
+
+
+def test_failed_runs_are_listed_with_their_error(page: Structure) -> None:
+    assert "ValueError: <script>alert(1)</script> made up" in page.text
+
+
+def test_the_tables_hold_the_numbers_of_the_summary(page: Structure, sweep: Path) -> None:
+    sorted_by = [attributes.get("data-v") for _, attributes in page.tags]
+    for row in load(sweep).summary.itertuples():
+        assert repr(float(row.best_lr)) in sorted_by  # type: ignore[arg-type]
+        assert repr(float(row.sensitivity)) in sorted_by  # type: ignore[arg-type]
+
+
+def test_screen_readers_find_names(page: Structure) -> None:
+    pictures = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(pictures) >= 6
+    for attributes in pictures:
+        assert attributes["role"] == "img"
+        assert len(attributes["aria-label"] or "") > 40
+    heads = [attributes for tag, attributes in page.tags if tag == "th"]
+    assert heads
+    assert all(attributes.get("scope") in {"row", "col"} for attributes in heads)
+    tables_found = [tag for tag, _ in page.tags if tag in {"table", "caption"}]
+    assert tables_found.count("table") == tables_found.count("caption")
+    assert ("html", {"lang": "en"}) in page.tags
+
+
+def test_ids_are_unique_and_references_lead_somewhere(text: str, page: Structure) -> None:
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    used = {attributes["href"] for _, attributes in page.tags if attributes.get("href")}
+    used |= {f"#{name}" for name in re.findall(r"url\(#([^)]+)\)", text)}
+    assert {name.removeprefix("#") for name in used if name} <= set(ids)
+
+
+def test_hostile_labels_stay_text(tmp_path: Path) -> None:
+    folder = fabricate.folder(tmp_path, optimizers=(HOSTILE, "adam"), rates=[1e-3, 1e-2, 1e-1], seeds=2, rows=8)
+    page = Structure(report.write(folder).read_text(encoding="utf-8"))
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert any(HOSTILE.split("`")[0] in part for part in page.text)
+
+
+def test_the_same_files_give_the_same_bytes(sweep: Path, text: str) -> None:
+    assert report.write(sweep).read_text(encoding="utf-8") == text
+
+
+def test_pictures_can_be_saved_on_the_way(tmp_path: Path) -> None:
+    from lrsweep import plot
+
+    folder = fabricate.folder(tmp_path, optimizers=("adam",), rates=[1e-3, 1e-2, 1e-1], seeds=2, rows=8)
+    report.write(folder, formats=("png",))
+    saved = {path.name: path.read_bytes() for path in folder.glob("*.png")}
+    drawn = plot.draw_all(folder)
+    assert {path.name: path.read_bytes() for path in drawn} == saved
+
+
+def test_split_sizes_are_named(tmp_path: Path) -> None:
+    folder = fabricate.folder(tmp_path, optimizers=("adam",), rates=[1e-3, 1e-2], seeds=1, rows=8)
+    notes = {"task": {"name": "/some/where/own.py:make_task"}, "train": 1077, "val": 360, "test": 0}
+    (folder / "manifest.json").write_text(json.dumps({"tasks": {"k": notes, "odd": 3}}), encoding="utf-8")
+    text = report.write(folder).read_text(encoding="utf-8")
+    assert "make_task: 1077 train, 360 validation, no test examples." in text
+    assert "/some/where" not in text
+
+
+def test_a_folder_without_a_sweep_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no sweep"):
+        report.write(tmp_path)
+
+
+def test_a_sweep_without_a_finished_run_has_a_report(tmp_path: Path) -> None:
+    folder = fabricate.folder(tmp_path, optimizers=("adam",), rates=[1e-3, 1e-2], seeds=1, rows=8)
+    for name in ("runs.csv", "curves.csv", "summary.csv"):
+        path = folder / name
+        path.write_text(path.read_text(encoding="utf-8").split("\n", 1)[0] + "\n", encoding="utf-8")
+    assert "No run has finished yet" in report.write(folder).read_text(encoding="utf-8")
+
+
+# --- parts --------------------------------------------------------------------------------------------------------
+
+
+def test_code_is_what_stands_between_pairs_of_backticks() -> None:
+    assert code("try `a<b`") == "try <code>a&lt;b</code>"
+    assert code("a ` b") == "a ` b"
+
+
+def test_cells_sort_by_their_value_and_nan_has_none() -> None:
+    made = table(
+        "t", ("a", "b"), [["x", Cell("1e-05", 1e-5)], ["y", Cell("", float("nan"))], ["z", Cell("inf", float("inf"))]]
+    )
+    assert re.findall(r'data-v="([^"]*)"', made) == ["1e-05", "", "1e999"]
+    assert table("t", ("a",), []) == ""
+
+
+def test_a_picture_that_is_no_svg_of_ours_is_refused() -> None:
+    with pytest.raises(ValueError, match="SVG"):
+        picture(0, "<svg></svg>", "alt", "caption")
+
+
+def luminance(color: str) -> float:
+    digits = color if len(color) == 7 else "#" + "".join(2 * c for c in color[1:])
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize("pair", ["ink paper", "soft paper", "soft card", "link paper", "ink warnbg", "ink card"])
+def test_text_is_readable(number: int, pair: str) -> None:
+    """WCAG 2.1, 1.4.3: a contrast of 4.5 or more."""
+    scheme = re.findall(r":root\{(.*?)\}", STYLE, flags=re.S)[number]
+    colors = dict(re.findall(r"--(\w+):(#[0-9a-f]+)", scheme))
+    light, dark = sorted((luminance(colors[name]) for name in pair.split()), reverse=True)
+    assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+# --- in a browser -------------------------------------------------------------------------------------------------
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--virtual-time-budget=8000",
+]  # fmt: skip
+FRAME = """<!DOCTYPE html><title>waiting</title><iframe style="width:WIDTHpx;height:900px;border:0"></iframe><script>
+var frame=document.querySelector("iframe");frame.onload=function(){var d=frame.contentDocument,r=d.documentElement;
+var b=d.querySelector("thead button"),t=b.closest("table");t.querySelectorAll("thead button")[1].click();
+var v=Array.from(t.tBodies[0].rows).map(function(x){return x.cells[1].getAttribute("data-v")});
+document.title=JSON.stringify({wide:r.scrollWidth,room:r.clientWidth,order:v})};frame.srcdoc=TEXT;</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_in_a_browser_nothing_scrolls_sideways_and_columns_sort(text: str, tmp_path: Path, width: int) -> None:
+    html = FRAME.replace("WIDTH", str(width)).replace("TEXT", json.dumps(text).replace("</", "<\\/"))
+    (tmp_path / "frame.html").write_text(html, encoding="utf-8")
+    command = [
+        str(CHROMIUM),
+        *QUIET,
+        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--window-size={width + 40},1000",
+        "--dump-dom",
+    ]
+    done = subprocess.run(
+        [*command, (tmp_path / "frame.html").as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    title = re.search(r"<title>(.*?)</title>", done.stdout)
+    assert title is not None
+    seen = json.loads(title[1].replace("&quot;", '"'))
+    assert seen["wide"] <= seen["room"] <= width
+    order = [float(value) for value in seen["order"] if value]
+    assert order == sorted(order)
+    assert len(order) == 5
+
+
+def test_the_report_needs_only_the_tables(sweep: Path) -> None:
+    assert not (sweep / "journal").exists()
+    assert tables.is_sweep(sweep)
