@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
+if TYPE_CHECKING:
+    from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 
 
 def rate_text(rate: float, digits: int = 3) -> str:
