@@ -146,7 +146,10 @@ def _notes(before: Setup, after: Setup, pairs: Sequence[tuple[Cell, Cell]], *, s
         )
     if any(not len(a.lrs) == len(b.lrs) == len(_common(a, b)[0]) for a, b in pairs):
         notes.append("The grids differ: sensitivity is taken over the rates that both have, the rest over each grid.")
-    notes.append("Changes are B - A with 95 % intervals over seeds; intervals of a few seeds are rough.")
+    notes.append(
+        "Changes are B - A with 95 % intervals over seeds, rough for a few seeds; that of best_objective is the mean "
+        "over paired seeds, the values beside it are medians."
+    )
     return tuple(notes)
 
 

@@ -106,6 +106,12 @@ def test_a_rise_within_the_noise_is_not_divergence() -> None:
     assert finite_divergence(K.tolist(), np.r_[0.0, 10 + 0.5 * K[1:]].tolist()) == 1
 
 
+def test_the_quarters_have_to_rise_one_after_the_other() -> None:
+    dip = [0.0, *[1.0] * 5, *[3.0] * 5, *[2.5] * 5, *[5.0] * 5]
+    assert finite_divergence(range(21), dip) is None
+    assert finite_divergence(range(21), [0.0, *[1.0] * 5, *[3.0] * 5, *[3.5] * 5, *[5.0] * 5]) == 1
+
+
 def test_rising_but_below_the_start_is_not_divergence() -> None:
     assert finite_divergence(K.tolist(), np.r_[5.0, 1 + 0.1 * K[1:]].tolist()) is None
 

@@ -257,6 +257,15 @@ def test_one_seed() -> None:
     assert row.tied_lrs == (1e-2,)
 
 
+def test_without_the_untrained_value_the_best_rate_still_stands() -> None:
+    (row,) = analyse(frame(table("adam", LRS, 1 - planted())), None, spec("adam", metric="val_f1", mode="max"), {}).rows
+    assert math.isnan(row.initial_objective)
+    assert (row.best_lr.value, row.recommended_lr) == (1e-2, 1e-2)
+    assert {warned.kind for warned in row.warnings} == {"no_start"}
+    assert "0.01 is the best of" in row.sentence
+    assert "nothing trained" not in row.sentence
+
+
 def test_uneven_grid() -> None:
     lrs = [1e-4, 1e-3, 2e-3, 1e-2, 1e-1]
     assert "uneven" in kinds(valley(lrs, 1e-3)[:, None] + OFFSETS, lrs)

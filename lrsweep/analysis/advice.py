@@ -45,7 +45,7 @@ def sentence(row: OptimizerFacts, budget: str) -> str:
         return f"{row.title}: every run failed, so there is nothing to say."
     if math.isnan(row.best_lr.value):
         return f"{row.title}: every one of {tried} diverged; try smaller ones."
-    if not row.trained:
+    if not row.trained and not math.isnan(row.initial_objective):
         return f"{row.title}: nothing trained at any of {tried}: no rate got below the untrained model."
     parts = [f"{row.title}: {rate(row.best_lr.value)} is the best of {tried}", _width(row)]
     if not math.isnan(row.margins.diverges_from):
@@ -57,6 +57,8 @@ def sentence(row: OptimizerFacts, budget: str) -> str:
 
 def _width(row: OptimizerFacts) -> str:
     basin = row.basin
+    if not basin.rates:
+        return "how wide the good range is cannot be told without a value of the untrained model"
     if basin.censored:
         return f"the good range is at least {basin.decades:.2g} decades wide ({_span(basin.low, basin.high)})"
     if basin.decades == 0:

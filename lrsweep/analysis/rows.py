@@ -45,6 +45,19 @@ def row_of(
     cell: Cell, middle: Middle, drawn: Floats, time: Floats, target: float, setup: Setup
 ) -> OptimizerFacts:
     """`drawn` (B, R) are the medians of every bootstrap draw, `time` (R, S) is the time to `target` (a cost)."""
+    draft = _draft(cell, middle, drawn, time, target, setup)
+    return dataclasses.replace(
+        draft,
+        sentence=advice.sentence(draft, setup.budget),
+        warnings=advice.warnings_of(draft),
+        lr_line=next_rates.lr_line(draft),
+    )
+
+
+def _draft(
+    cell: Cell, middle: Middle, drawn: Floats, time: Floats, target: float, setup: Setup
+) -> OptimizerFacts:
+    """The numbers of a row, without its words."""
     starts = resampled_medians(cell.initial[None])[:, 0]
     seeds, m, l0, best, mode = len(cell.seeds), middle.m, middle.start, middle.best, setup.mode
     found = basin(cell.lrs, m, l0, mode)
@@ -54,9 +67,11 @@ def row_of(
     edge = edge_side(m, best)
     best_lr = best_lr_estimate(cell.lrs, best, best_lrs(cell.lrs, drawn), seeds)
     choice = recommended(found, cell.lrs, gone == 0, best_lr.value)
+    if best is not None and math.isnan(l0):
+        choice = best_lr.value, "the best of the rates tried; without the untrained model's value no range can be told"
     costs = m[~np.isnan(m)]
     statuses = Counter(run.status for run in cell.runs)
-    draft = OptimizerFacts(
+    return OptimizerFacts(
         optimizer=cell.optimizer,
         name=cell.name,
         axes=dict(cell.axes),
@@ -92,12 +107,6 @@ def row_of(
         sentence="",
         warnings=(),
         lr_line="",
-    )
-    return dataclasses.replace(
-        draft,
-        sentence=advice.sentence(draft, setup.budget),
-        warnings=advice.warnings_of(draft),
-        lr_line=next_rates.lr_line(draft),
     )
 
 
