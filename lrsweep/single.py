@@ -172,7 +172,7 @@ class Training:
         losses = (self.recorder.last("train_loss"), self.recorder.last("val_loss"))
         if self.diverged_step is None and not all(math.isfinite(loss) for loss in losses):
             self.diverged_step = step
-        if self._plateau is not None and self.diverged_step is None and step > 0:
+        if self._plateau is not None and self.diverged_step is None:
             self._plateau.observe(self.recorder.last(self._plateau.metric), step)
 
     @torch.no_grad()
