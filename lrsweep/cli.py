@@ -102,10 +102,15 @@ def run(
         typer.echo(printed.estimate(finished.estimate))
         return
     done = load(finished.path)
-    typer.echo(printed.summary(done.facts(), finished.path))
+    typer.echo(printed.summary(done.facts(), finished.path, unicode=_unicode()))
     if finished.failed:
         typer.echo(printed.failures(done.runs), err=True)
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _unicode() -> bool:
+    """Can stdout show block characters?"""
+    return "utf" in (sys.stdout.encoding or "").lower()
 
 
 def _worker_count(text: str) -> int | str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lrsweep import words
+from lrsweep import textplot, words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,14 +54,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence
     return "\n".join(line.rstrip() for line in aligned)
 
 
-def summary(facts: SweepFacts, folder: Path) -> str:
-    """What a finished sweep says: a line per optimizer, what to know before believing it, where the files are."""
+def summary(facts: SweepFacts, folder: Path, *, unicode: bool = True) -> str:
+    """What a finished sweep says: a line per optimizer, the U-curves as text, what to know before believing it, where
+    the files are. `unicode=False` keeps to ASCII."""
     head = ("optimizer", "best lr", facts.metric, "good range", "decades", "S", "diverged", "")
     lines = [
         f"{facts.name}: {words.objective_text(facts)}, best of the rates tried",
         words.budget_line(facts),
         "",
         table(head, [_summary_row(row) for row in facts.rows], right=(1, 2, 4, 5, 6)),
+        "",
+        textplot.u_curves(facts, unicode=unicode),
     ]
     if facts.warnings:
         lines += ["", *(f"- {warned.text}" for warned in facts.warnings)]

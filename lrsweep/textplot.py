@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.objective import cost
 from lrsweep.words import compact
+
+if TYPE_CHECKING:
+    from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-=+oO#"
 BEST, DIVERGED, FAILED = "*", "x", "?"
