@@ -155,10 +155,16 @@ def refusal(annotation: Any, value: Any) -> str:
     """`must be an integer from 1, not 'abc'`, and how to mend it where that can be told."""
     text = f"must be {expected(annotation)}, not {shown(value)}"
     if isinstance(value, str):
-        text += hint(annotation, value)
-    elif isinstance(value, float) and value.is_integer() and "an integer" in text:
-        text += f"; write {int(value)}"
+        return told(text, hint(annotation, value))
+    if isinstance(value, float) and value.is_integer() and "an integer" in text:
+        return told(text, f"write {int(value)}")
     return text
+
+
+def told(what: str, *asides: str) -> str:
+    """`what is wrong (what is allowed; did you mean ...)`, without the asides that are empty."""
+    said = "; ".join(aside for aside in asides if aside)
+    return f"{what} ({said})" if said else what
 
 
 def hint(annotation: Any, text: str) -> str:
@@ -166,9 +172,9 @@ def hint(annotation: Any, text: str) -> str:
     wanted = expected(annotation)
     digits = text.strip().replace("_", "").replace(",", ".")
     if ("number" in wanted or "integer" in wanted) and NUMBER.fullmatch(digits):
-        return f"; that is text: write {digits}" + (" without quotes" if digits == text else "")
+        return f"that is text: write {digits}" + (" without quotes" if digits == text else "")
     if "true or false" in wanted and text.lower() in ("yes", "on", "y", "no", "off", "n", "true", "false"):
-        return f"; write {'true' if text.lower() in ('yes', 'on', 'y', 'true') else 'false'}"
+        return f"write {'true' if text.lower() in ('yes', 'on', 'y', 'true') else 'false'}"
     return did_you_mean(text, _literals(annotation))
 
 
@@ -186,17 +192,17 @@ def shown(value: Any) -> str:
 
 
 def unknown(key: str, allowed: Iterable[str], what: str) -> str:
-    """`unknown key of train (one of epochs, steps, ...; did you mean epochs?)`."""
+    """`train has no 'epoch' (allowed: epochs, steps, ...; did you mean epochs?)`."""
     names = list(allowed)
-    listed = f" (allowed: {', '.join(names)})" if names else " (it takes no arguments)"
-    return f"{what} has no {key!r}{listed}{did_you_mean(key, names)}"
+    listed = f"allowed: {', '.join(names)}" if names else "it takes no arguments"
+    return told(f"{what} has no {key!r}", listed, did_you_mean(key, names))
 
 
 def did_you_mean(text: str, names: Iterable[str]) -> str:
-    """`; did you mean X?` where a name is near, else nothing."""
+    """`did you mean X?` where a name is near, else nothing."""
     lower = {name.lower(): name for name in names}
     near = difflib.get_close_matches(text.lower(), lower, n=1, cutoff=0.6)
-    return f"; did you mean {lower[near[0]]}?" if near else ""
+    return f"did you mean {lower[near[0]]}?" if near else ""
 
 
 def expected(annotation: Any) -> str:

@@ -172,17 +172,20 @@ def _sound(axis: str, values: Any, raw: Mapping[str, Any], notes: Notes) -> bool
     head, *below = parts(axis)
     before = len(notes.found)
     if head in BARRED and not (head == "optimizers" and below):
-        fix = "; name an argument: optimizers.momentum" if head == "optimizers" else ""
+        fix = "name an argument: optimizers.momentum" if head == "optimizers" else ""
+        allowed = f"allowed: values of {', '.join(HEADS[:-1])}, optimizers.<argument>"
         notes.add(
             path,
-            f"cannot be an axis (allowed: values of {', '.join(HEADS[:-1])}, optimizers.<argument>){fix}",
+            check.told("cannot be an axis", allowed, fix),
             key=True,
         )
     elif head not in HEADS:
         hint = check.did_you_mean(axis, ["task", "model", "schedule", *(f"train.{key}" for key in check.TRAIN)])
-        hint = f"; did you mean train.{axis}?" if axis in check.TRAIN else hint
+        hint = f"did you mean train.{axis}?" if axis in check.TRAIN else hint
         notes.add(
-            path, f"is no value of the spec (task, model, schedule, train.<key>, optimizers.<argument>){hint}", key=True
+            path,
+            check.told("is no value of the spec", "task, model, schedule, train.<key>, optimizers.<argument>", hint),
+            key=True,
         )
     elif head == "train" and below and below[0] not in check.TRAIN:
         notes.add(path, check.unknown(below[0], check.TRAIN, "train"), key=True)
@@ -249,7 +252,8 @@ def _of_optimizers(
         if not having:
             names = {name for optimizer in optimizers for name in optimizer.args}
             hint = check.did_you_mean(".".join(below), names)
-            notes.add(("axes", axis), f"no listed optimizer has the argument {'.'.join(below)!r}{hint}", key=True)
+            wrong = f"no listed optimizer has the argument {'.'.join(below)!r}"
+            notes.add(("axes", axis), check.told(wrong, hint), key=True)
             continue
         kept = []
         for i, value in enumerate(values):

@@ -43,10 +43,10 @@ def name(raw: Any, path: Keys, notes: Notes) -> str | None:
     allowed = "one path component of letters, digits, `.`, `_`, `-`, not starting with a dot"
     if isinstance(raw, str) and NAME.fullmatch(raw):
         return raw
-    fix = f"; write '{raw}' in quotes" if isinstance(raw, int | float) and not isinstance(raw, bool) else ""
+    fix = f"write '{raw}' in quotes" if isinstance(raw, int | float) and not isinstance(raw, bool) else ""
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", raw).strip(".-") if isinstance(raw, str) else ""
-    fix = f"; for example {safe[:200]}" if safe else fix
-    notes.add(path, f"must be {allowed}, not {check.shown(raw)}{fix}")
+    fix = f"for example {safe[:200]}" if safe else fix
+    notes.add(path, check.told(f"must be {allowed}, not {check.shown(raw)}", fix))
     return None
 
 
@@ -110,8 +110,9 @@ def _arguments_together(
 def unknown_name(text: str, kind: str, table: Mapping[str, Any]) -> str:
     near = check.did_you_mean(text, table)
     if text.endswith(".py"):
-        near = f"; did you mean {text}:function?"
-    return f"there is no {kind} {text!r} (one of {', '.join(table)}; or file.py:name, package.module:name){near}"
+        near = f"did you mean {text}:function?"
+    allowed = f"one of {', '.join(table)}; or file.py:name, package.module:name"
+    return check.told(f"there is no {kind} {text!r}", allowed, near)
 
 
 def import_path(ctx: Context, text: str, path: Keys, notes: Notes) -> bool:
@@ -144,7 +145,8 @@ def metric(text: str, path: Keys, notes: Notes) -> bool:
         fix = f"did you mean val_{text}?"
     else:
         fix = "a metric is named by its column"
-    notes.add(path, f"{text!r} is no curve column (train_loss, val_loss, val_<metric>, train_<metric>); {fix}")
+    allowed = "train_loss, val_loss, val_<metric> or train_<metric>"
+    notes.add(path, check.told(f"{text!r} is no curve column", allowed, fix))
     return False
 
 
@@ -154,10 +156,14 @@ def grid(raw: Any, path: Keys, notes: Notes) -> Grid | None:
         rates = listed(raw, path, notes)
         return None if rates is None else Grid(listed=tuple(rates))
     if not isinstance(raw, dict):
-        fix = f"; write [{raw!r}] for one rate" if isinstance(raw, int | float) and not isinstance(raw, bool) else ""
+        fix = f"write [{raw!r}] for one rate" if isinstance(raw, int | float) and not isinstance(raw, bool) else ""
         notes.add(
             path,
-            f"must be a list of rates or {{min, max, per_decade}} or {{min, max, points}}, not {check.shown(raw)}{fix}",
+            check.told(
+                f"must be a list of rates or a mapping, not {check.shown(raw)}",
+                "{min, max, per_decade} or {min, max, points}",
+                fix,
+            ),
         )
         return None
     before = len(notes.found)
@@ -219,7 +225,8 @@ def seeds(raw: Any, path: Keys, notes: Notes) -> list[int] | None:
     if type(raw) is int and 1 <= raw <= MAX_SEEDS:
         return list(range(raw))
     fix = check.hint(check.Count, raw) if isinstance(raw, str) else ""
-    notes.add(path, f"must be how many seeds (an integer from 1) or a list of seeds, not {check.shown(raw)}{fix}")
+    most = f"how many is an integer from 1 to {MAX_SEEDS}"
+    notes.add(path, check.told(f"must be how many seeds or a list of seeds, not {check.shown(raw)}", most, fix))
     return None
 
 
@@ -254,7 +261,8 @@ def objective(raw: Any, path: Keys, notes: Notes) -> ObjectiveSpec | None:
     at = full.get("at", "final")
     if not AT.fullmatch(at):
         fix = check.did_you_mean(at, ["final", "best", "mean", "last_10"])
-        notes.add((*path, "at"), f"must be final, best, mean or last_K with an integer K from 1, not {at!r}{fix}")
+        allowed = f"must be final, best, mean or last_K with an integer K from 1, not {at!r}"
+        notes.add((*path, "at"), check.told(allowed, fix))
     if len(notes.found) > before:
         return None
     return ObjectiveSpec(metric=full["metric"], at=at, mode=full["mode"] or default_mode(full["metric"]))
@@ -330,7 +338,7 @@ def _torch_arguments(
         value = written.get(argument)
         fix = check.hint(float, value) if isinstance(value, str) and "number" in wrong else ""
         below = tuple(argument.split(".")) if argument in args or argument.partition(".")[0] in args else ()
-        notes.add((*path, *below), wrong + fix)
+        notes.add((*path, *below), check.told(wrong, fix))
     if len(notes.found) > before:
         return None
     return known.resolved_optimizer(chosen, args, independent=independent)

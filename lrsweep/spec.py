@@ -162,9 +162,9 @@ def _unknown_keys(data: Mapping[str, Any], notes: Notes) -> None:
         if key in KEYS:
             continue
         if key in check.TRAIN:
-            message = f"unknown key; write it under train (train.{key})"
+            message = f"unknown key (write it under train: train.{key})"
         elif key in MEANT:
-            message = f"unknown key; did you mean {MEANT[key]}?"
+            message = f"unknown key (did you mean {MEANT[key]}?)"
         else:
             message = check.unknown(key, KEYS, "the spec")
         notes.add((key,), message, key=True)
@@ -198,8 +198,9 @@ def _optimizers(data: Mapping[str, Any], ctx: Context, notes: Notes) -> list[Opt
         return None
     raw = data["optimizers"]
     if not isinstance(raw, list) or not raw:
-        fix = f"; write [{raw}]" if isinstance(raw, str) else ""
-        notes.add(("optimizers",), f"must be a list of at least one optimizer, not {check.shown(raw)}{fix}")
+        fix = f"write [{raw}]" if isinstance(raw, str) else ""
+        wrong = f"must be a list of at least one optimizer, not {check.shown(raw)}"
+        notes.add(("optimizers",), check.told(wrong, fix))
         return None
     found = [resolve.optimizer(ctx, entry, ("optimizers", i), notes) for i, entry in enumerate(raw)]
     labels: dict[str, int] = {}
@@ -255,8 +256,9 @@ def _recorded(spec: Spec, ctx: Context, path: Keys, column: str, notes: Notes) -
         return
     bares = ["loss", *ctx.known.metrics[spec.task.name]]
     if bare not in bares:
-        hint = check.did_you_mean(bare, bares)
-        notes.add(path, f"{spec.task.name} records no {column!r} (val_ or train_ of {', '.join(bares)}){hint}")
+        allowed = f"val_ or train_ with one of {', '.join(bares)}"
+        near = check.did_you_mean(bare, bares)
+        notes.add(path, check.told(f"{spec.task.name} records no {column!r}", allowed, near))
 
 
 def _warnings(spec: Spec) -> list[str]:
