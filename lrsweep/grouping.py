@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lrsweep import rules, stackable, usercode
+from lrsweep.losses import use_stacked_loss
 from lrsweep.machine import Machine
 from lrsweep.problem import Problem
 from lrsweep.stepping import Stepper
@@ -182,6 +183,7 @@ def _measure(problem: Problem, seed: int) -> Sizes:
     """Record one step of one run and add up what it does."""
     with problem.user_code():
         module = problem.build_model(seed)
+        use_stacked_loss(module, problem)
         stepper = Stepper(module, shared=True, wants_metrics=problem.train_metrics)
         values = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         usercode.seed_all(0)

@@ -12,7 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lrsweep import task
-from lrsweep.problem import Problem
+from lrsweep.problem import LossModule, Problem
+
+
+def use_stacked_loss(module: LossModule, problem: Problem) -> None:
+    """Give the module a loss that is cheaper for a stack, if there is one for this task."""
+    loss = stacked_loss(problem)
+    if loss is not None:
+        del module._loss  # it may be a module, which a function cannot take the place of
+        module._loss = loss
 
 
 def stacked_loss(problem: Problem) -> Callable[[Any, Any], Tensor] | None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from lrsweep import rules, single
 from lrsweep.diagnosis import finite_divergence
 from lrsweep.errors import LrsweepError, StoppedError, UsageError
-from lrsweep.losses import stacked_loss
+from lrsweep.losses import use_stacked_loss
 from lrsweep.outcome import Hooks, Outcome
 from lrsweep.problem import Problem, weights_hash
 from lrsweep.rates import Rates
@@ -119,9 +119,7 @@ class Group:
         models = {seed: problem.build_model(seed) for seed in seeds}
         module = models[seeds[0]]
         self._hashes = {seed: (weights_hash(models[seed].model), problem.order_hash(seed)) for seed in seeds}
-        if (loss := stacked_loss(problem)) is not None:
-            del module._loss  # it may be a module, which a function cannot take the place of
-            module._loss = loss
+        use_stacked_loss(module, problem)
         self._seeds, self._shared = seeds, len(seeds) == 1
         self._stepper = Stepper(
             module, shared=self._shared, wants_metrics=problem.train_metrics, compile=compile
