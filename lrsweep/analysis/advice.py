@@ -14,6 +14,8 @@ from lrsweep.objective import Mode
 
 WIDE_TIE = 0.5
 """Share of the grid: more rates than this tied with the best means that the seeds cannot tell them apart."""
+MANY = 12
+"""Sentences or names of one kind that are still read."""
 
 NO_RANKING = (
     "No optimizer is best everywhere: this is one task, one model and one budget, so read no ranking into it; "
@@ -158,13 +160,16 @@ def notes_of(
         notes.append(NO_RANKING)
     factors = [row for row in rows if math.isfinite(row.margins.bengio_factor)]
     if factors:
-        here = ", ".join(f"{row.title} {_factor(row)}" for row in factors)
+        here = _names([f"{row.title} {_factor(row)}" for row in factors], MANY)
         notes.append(f"{BENGIO} Here the factor is: {here}.")
     notes.append(WINDOWS)
     if any(row.name == "adadelta" for row in rows):
         notes.append(ADADELTA)
     notes += [_coupled(label, value) for label, value in decay.items()]
-    notes += [_moved(drift) for drift in drifts if math.isfinite(drift.slope.value)]
+    moved = [_moved(drift) for drift in drifts if math.isfinite(drift.slope.value)]
+    notes += moved[:MANY]
+    if len(moved) > MANY:
+        notes.append(f"{len(moved) - MANY} more drifts of this kind were fitted.")
     return tuple(notes)
 
 
@@ -237,9 +242,7 @@ def _divergence(rows: Sequence[OptimizerFacts]) -> str:
     cliffs = [row for row in rows if not math.isnan(row.margins.diverges_from)]
     if not cliffs:
         return "Nothing diverges above its best rate within the grid."
-    shown = ", ".join(f"{row.title} from {rate(row.margins.diverges_from)}" for row in cliffs[:6])
-    more = f" and {len(cliffs) - 6} more" if len(cliffs) > 6 else ""
-    return f"Diverging: {shown}{more}."
+    return f"Diverging: {_names([f'{row.title} from {rate(row.margins.diverges_from)}' for row in cliffs], 6)}."
 
 
 def _next(rows: Sequence[OptimizerFacts]) -> str:
@@ -256,5 +259,5 @@ def _next(rows: Sequence[OptimizerFacts]) -> str:
     return f"Next: {'; '.join(steps)}." if steps else "The grid shows the whole of every good range."
 
 
-def _names(titles: Sequence[str]) -> str:
-    return ", ".join(titles[:4]) + (f" and {len(titles) - 4} more" if len(titles) > 4 else "")
+def _names(titles: Sequence[str], most: int = 4) -> str:
+    return ", ".join(titles[:most]) + (f" and {len(titles) - most} more" if len(titles) > most else "")
