@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from lrsweep import arguments as check
@@ -153,10 +153,13 @@ def resolved(
     found: dict[str, list[Any]] = {}
     for head in HEADS:
         mine = {axis: usable[axis] for axis in usable if parts(axis)[0] == head}
-        if mine and head == "optimizers":
-            found |= _of_optimizers(ctx, mine, written.get(head), optimizers, notes)
-        elif mine and (head in written or any(map(is_whole, mine))):
+        if mine and head == "optimizers" and head in written:
+            found |= _of_optimizers(ctx, mine, written[head], optimizers, notes)
+        elif mine and head != "optimizers" and (head in written or any(map(is_whole, mine))):
             found |= _of_section(ctx, head, mine, written.get(head), notes)
+        elif mine and not notes.found:
+            wrong = f"there is no {head} to set it in: the task brings its own; name one with `{head}:`"
+            notes.add(("axes", next(iter(mine))), wrong, key=True)
     for axis, values in found.items():
         seen: set[str] = set()
         for i, value in enumerate(values):
@@ -199,20 +202,46 @@ def _sound(axis: str, values: Any, raw: Mapping[str, Any], notes: Notes) -> bool
 
 
 def _of_section(ctx: Context, head: str, mine: dict[str, list[Any]], base: Any, notes: Notes) -> dict[str, list[Any]]:
-    """The values of the axes of one section, each checked in every combination with the others."""
+    def make(section: Any, local: Notes) -> Any:
+        if head == "train":
+            return resolve.train(section, (head,), local)
+        return resolve.named(ctx, head, section, (head,), local)
+
+    return _checked(head, mine, base, make, notes)
+
+
+def _of_optimizers(
+    ctx: Context, mine: dict[str, list[Any]], entries: list[Any], optimizers: list[OptimizerSpec], notes: Notes
+) -> dict[str, list[Any]]:
+    def make(section: Any, local: Notes) -> Any:
+        return resolve.optimizer(ctx, section, ("optimizers",), local)
+
+    found: dict[str, list[Any]] = {}
+    for entry, optimizer in zip(entries, optimizers, strict=True):
+        had = {axis: values for axis, values in mine.items() if has(optimizer, parts(axis)[1:])}
+        if had:
+            found = _checked("optimizers", had, entry, make, notes, who=f" (for {optimizer.label})") | found
+    for axis in mine:
+        below = parts(axis)[1:]
+        if not any(has(optimizer, below) for optimizer in optimizers):
+            near = check.did_you_mean(".".join(below), {name for optimizer in optimizers for name in optimizer.args})
+            wrong = f"no listed optimizer has the argument {'.'.join(below)!r}"
+            notes.add(("axes", axis), check.told(wrong, near), key=True)
+    return found
+
+
+def _checked(
+    head: str, mine: dict[str, list[Any]], base: Any, make: Callable[[Any, Notes], Any], notes: Notes, who: str = ""
+) -> dict[str, list[Any]]:
+    """The resolved values of the axes of one section, which `make` checks in every combination of them."""
     found: dict[str, list[Any]] = {axis: [check.MISSING] * len(values) for axis, values in mine.items()}
     before = len(notes.found)
     for places in itertools.product(*(range(len(values)) for values in mine.values())):
         at = dict(zip(mine, places, strict=True))
         local = Notes()
-        section = applied(base, head, {axis: mine[axis][i] for axis, i in at.items()})
-        made = (
-            resolve.train(section, ("train",), local)
-            if head == "train"
-            else (resolve.named(ctx, head, section, (head,), local))
-        )
+        made = make(applied(base, head, {axis: mine[axis][i] for axis, i in at.items()}), local)
         for note in local.found:
-            notes.add(*_moved(note, at, mine, note.path), key=note.key)
+            notes.add(_moved(note, at, mine), note.message + who, key=note.key)
         if made is not None and not local.found:
             for axis, i in at.items():
                 if found[axis][i] is check.MISSING:
@@ -220,53 +249,25 @@ def _of_section(ctx: Context, head: str, mine: dict[str, list[Any]], base: Any, 
     return found if len(notes.found) == before else {}
 
 
-def _value_in(made: Named | TrainSpec, axis: str, mine: Iterable[str]) -> Any:
+def _value_in(made: Named | TrainSpec | OptimizerSpec, axis: str, mine: Iterable[str]) -> Any:
     """The resolved value of one axis; what other axes set inside a whole section is theirs and left out of it."""
-    if is_whole(axis):
-        assert isinstance(made, Named)
+    below = parts(axis)[1:]
+    if isinstance(made, Named):
         theirs = {parts(other)[1] for other in mine if not is_whole(other)}
-        return {key: value for key, value in made.as_dict().items() if key not in theirs}
-    section = made.as_dict() if isinstance(made, Named) else {key: getattr(made, key) for key in check.TRAIN}
-    return get(section, parts(axis)[1:])
+        section = made.as_dict()
+        return (
+            {key: item for key, item in section.items() if key not in theirs} if is_whole(axis) else get(section, below)
+        )
+    if isinstance(made, TrainSpec):
+        return get({key: getattr(made, key) for key in check.TRAIN}, below)
+    return get({"independent_weight_decay": made.independent_weight_decay, **made.args}, below)
 
 
-def _moved(note: Note, at: Mapping[str, int], mine: Mapping[str, list[Any]], path: Keys) -> tuple[Keys, str]:
-    """A note about a section, moved to the axis value that caused it."""
-    inside = [axis for axis in at if path[: len(parts(axis))] == parts(axis)]
+def _moved(note: Note, at: Mapping[str, int], mine: Mapping[str, list[Any]]) -> Keys:
+    """The path of a note about a section, moved to the axis value that caused it."""
+    inside = [axis for axis in at if note.path[: len(parts(axis))] == parts(axis)]
     axis = max(inside or at, key=lambda axis: len(parts(axis)))
-    rest = path[len(parts(axis)) :] if inside else ()
+    rest = note.path[len(parts(axis)) :] if inside else ()
     if note.key and not rest:
-        return ("axes", axis), note.message
-    return ("axes", axis, at[axis], *(rest if isinstance(mine[axis][at[axis]], dict) else ())), note.message
-
-
-def _of_optimizers(
-    ctx: Context, mine: dict[str, list[Any]], entries: list[Any] | None, optimizers: list[OptimizerSpec], notes: Notes
-) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
-    if entries is None:
-        return found
-    for axis, values in mine.items():
-        below = parts(axis)[1:]
-        having = [i for i, optimizer in enumerate(optimizers) if has(optimizer, below)]
-        if not having:
-            names = {name for optimizer in optimizers for name in optimizer.args}
-            hint = check.did_you_mean(".".join(below), names)
-            wrong = f"no listed optimizer has the argument {'.'.join(below)!r}"
-            notes.add(("axes", axis), check.told(wrong, hint), key=True)
-            continue
-        kept = []
-        for i, value in enumerate(values):
-            for index in having:
-                local = Notes()
-                entry = entries[index]
-                made = resolve.optimizer(
-                    ctx, put({"name": entry} if isinstance(entry, str) else entry, below, value), (), local
-                )
-                for note in local.found:
-                    notes.add(("axes", axis, i), f"{note.message} (for {optimizers[index].label})")
-                if made is not None and index == having[0]:
-                    whole = {**made.args, "independent_weight_decay": made.independent_weight_decay}
-                    kept.append(get(made.args if below[0] in made.args else whole, below))
-        found[axis] = kept
-    return found if all(len(found[axis]) == len(mine[axis]) for axis in found) else {}
+        return ("axes", axis)
+    return ("axes", axis, at[axis], *(rest if isinstance(mine[axis][at[axis]], dict) else ()))

@@ -107,10 +107,8 @@ def _problems(tree: Tree, notes: Notes) -> list[Problem]:
 
 def _sections(data: Any, ctx: Context, stem: str, notes: Notes) -> Spec | None:
     if not isinstance(data, dict):
-        what = "is empty" if data is None else f"is {check.shown(data)}"
-        notes.add(
-            (), f"the spec {what}; it must be a mapping with task, optimizers and train (`lrsweep init` writes one)"
-        )
+        what = "the spec is empty" if data is None else f"the spec is {check.shown(data)}"
+        notes.add((), f"{what}; it must be a mapping with task, optimizers and train (`lrsweep init` writes one)")
         return None
     _unknown_keys(data, notes)
     name = resolve.name(data.get("name", stem), ("name",), notes)
@@ -121,38 +119,23 @@ def _sections(data: Any, ctx: Context, stem: str, notes: Notes) -> Spec | None:
     optimizers = _optimizers(data, ctx, notes)
     schedule = resolve.named(ctx, "schedule", data.get("schedule", "constant"), ("schedule",), notes)
     seeds = resolve.seeds(data.get("seeds", 3), ("seeds",), notes)
-    raw_axes = data.get("axes", {})
-    budget = isinstance(raw_axes, dict) and bool({"train.epochs", "train.steps"} & set(raw_axes))
+    axes_given = data.get("axes", {})
+    budget = isinstance(axes_given, dict) and bool({"train.epochs", "train.steps"} & set(axes_given))
     train = resolve.train(data.get("train", {}), ("train",), notes, given_by_axes=budget)
     objective = resolve.objective(data.get("objective", {}), ("objective",), notes)
     model_raw = _model(data, task, ctx, notes)
     model = resolve.named(ctx, "model", model_raw, ("model",), notes) if model_raw is not None else None
-    written = {
-        "task": data.get("task") if task else None,
-        "model": model_raw,
-        "schedule": data.get("schedule", "constant") if schedule else None,
-        "train": data.get("train", {}) if train else None,
-        "optimizers": data.get("optimizers") if optimizers else None,
-    }
-    written = {head: section for head, section in written.items() if section is not None}
-    axes = axis_rules.resolved(ctx, raw_axes, written, optimizers or [], notes)
+    right = {"task": task, "model": model, "schedule": schedule, "train": train, "optimizers": optimizers}
+    raw = {"schedule": "constant", "train": {}, **data, "model": model_raw}
+    written = {head: raw[head] for head, section in right.items() if section is not None}
+    axes = axis_rules.resolved(ctx, axes_given, written, optimizers or [], notes)
     refined = _refined(data.get("refined", {}), optimizers, notes)
     if notes.found or not (name and task and lr and optimizers and schedule and seeds and train and objective):
         return None
     made = Spec(
-        name=name,
-        task=task,
-        model=model,
-        lr=lr,
-        optimizers=optimizers,
-        schedule=schedule,
-        seeds=seeds,
-        train=train,
-        objective=objective,
-        axes=axes,
-        refined=refined,
-        base_dir=ctx.base_dir,
-    )
+        name=name, task=task, model=model, lr=lr, optimizers=optimizers, schedule=schedule, seeds=seeds, train=train,
+        objective=objective, axes=axes, refined=refined, base_dir=ctx.base_dir,
+    )  # fmt: skip
     made.warnings.extend(_warnings(made))
     return made
 

@@ -188,6 +188,11 @@ CASES: dict[str, tuple[str, str, str]] = {
         "set the same thing",
     ),
     "axis the model has not": ("axes: {@model.width: [1]}", "axes.model.width", "mlp has no 'width'"),
+    "axis of a model that is the task's": (
+        "task: own.py:make\naxes: {@model.hidden: [[8]]}",
+        "axes.model.hidden",
+        "the task brings its own; name one with `model:`",
+    ),
     "axis of a model": ("axes: {model.hidden: [[8], @8]}", "axes.model.hidden[1]", "must be a list"),
     "axis no optimizer has": (
         "axes: {@optimizers.betas: [[0.9, 0.99]]}",

@@ -247,6 +247,13 @@ def test_axes_are_checked_in_combination() -> None:
     assert spec(axes={"schedule": ["linear", "cosine"], "schedule.end": [0, 0.1]}).axes["schedule.end"] == [0.0, 0.1]
 
 
+def test_axes_of_optimizers_are_checked_in_combination() -> None:
+    both = {"optimizers.nesterov": [True, False], "optimizers.momentum": [0.5, 0.9]}
+    assert spec(axes=both).axes == both
+    with pytest.raises(SpecError, match=r"nesterov\[0\]: needs momentum above 0 and dampening 0 \(for sgd\)"):
+        spec(axes=both | {"optimizers.momentum": [0.0, 0.9]})
+
+
 def test_an_axis_of_names() -> None:
     made = spec(model="mlp", axes={"model.name": ["mlp", "logistic"], "task.name": ["digits"]})
     assert [value["name"] for value in made.axes["model.name"]] == ["mlp", "logistic"]
