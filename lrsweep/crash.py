@@ -21,13 +21,15 @@ class _Plan:
         self.count_file = environment.get("LRSWEEP_CRASH_COUNT")
         self.active = bool(self.wanted or self.count_file)
         self.reached: Counter[str] = Counter()
+        self.process = os.getpid()
 
     def reach(self, name: str) -> None:
         self.reached[name] += 1
         if self.count_file:
             with Path(self.count_file).open("a", encoding="utf-8") as file:
                 file.write(f"{os.getpid()} {name}\n")
-        if self.wanted == f"{name}:{self.reached[name]}":
+        # A forked worker has this object too: it counts, but the one to die is the process that was asked to.
+        if self.wanted == f"{name}:{self.reached[name]}" and os.getpid() == self.process:
             os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -24,11 +24,11 @@ TABLES_LOCK = ".tables.lock"
 def hold(folder: Path) -> Iterator[None]:
     """Keep the sweep in `folder` for this process. Raises BusyError naming the holder, StorageError."""
     guard = _guard(folder / LOCK)
-    try:
-        with storage.translated(folder / LOCK):
+    with storage.translated(folder / LOCK):
+        try:
             guard.acquire(blocking=False)
-    except filelock.Timeout:
-        raise BusyError(_busy_text(folder)) from None
+        except filelock.Timeout:
+            raise BusyError(_busy_text(folder)) from None
     try:
         facts = {"host": socket.gethostname(), "pid": os.getpid(), "since": datetime.now(UTC).isoformat("T", "seconds")}
         storage.replace(folder / HOLDER, json.dumps(facts) + "\n")

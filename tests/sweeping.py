@@ -51,21 +51,24 @@ def tables(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in TABLES}
 
 
+def forked_code(function: Callable[[], object]) -> int:
+    """Exit code that `function` ends with: 0, that of an LrsweepError, 1 for any other exception."""
+    try:
+        function()
+    except LrsweepError as error:
+        os.write(2, f"{error}\n".encode())
+        return error.exit_code
+    except BaseException:
+        os.write(2, traceback.format_exc().encode())
+        return 1
+    return 0
+
+
 def forked(function: Callable[[], object]) -> int:
-    """Exit code of a forked process that calls `function`; a negative number is a signal, 1 any other exception."""
+    """Exit code of a forked process that calls `function`; a negative number is a signal."""
     pid = os.fork()
     if pid == 0:
-        code = 1
-        try:
-            function()
-            code = 0
-        except LrsweepError as error:
-            os.write(2, f"{error}\n".encode())
-            code = error.exit_code
-        except BaseException:
-            os.write(2, traceback.format_exc().encode())
-        finally:
-            os._exit(code)
+        os._exit(forked_code(function))
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
