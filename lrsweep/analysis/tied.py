@@ -39,8 +39,8 @@ def best_lr_estimate(lrs: Floats, best: int | None, drawn: Floats, seeds: int) -
     """Best rate with its 95 % interval. `drawn` (B,) is the best grid rate of every bootstrap draw of the seeds.
 
     The percentile interval of a grid's best rate knows nothing of the rates between the grid's, and over few seeds it
-    shrinks to one rate: for an optimum off the grid it covers as little as 5 % (3 to 10 seeds, simulated). So its ends are
-    moved out to the middle, in log lr, between the rate there and the next one. That covers at least 94 % in all of
+    shrinks to one rate: for an optimum off the grid it covers as little as 5 % (3 to 10 seeds, simulated). So its ends
+    are moved out to the middle, in log lr, between the rate there and the next one. That covers at least 94 % in all of
     those simulations: valleys with a rounded, a lopsided and a noisy floor, on 1, 2 and 4 rates per decade.
     """
     value = float(lrs[best]) if best is not None else math.nan
