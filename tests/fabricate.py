@@ -174,6 +174,13 @@ def folder(root: Path, **settings: Any) -> Path:
     return path
 
 
+def facts_of(runs: pd.DataFrame, curves: pd.DataFrame, optimizers: Sequence[str], **settings: Any) -> SweepFacts:
+    """The facts of frames made here; `optimizers` and `settings` as of `spec`."""
+    rates = sorted({float(lr) for lr in runs["lr"]})
+    mapping = spec(optimizers, rates, seeds=runs["seed"].nunique(), **settings)
+    return analysis.analyse(runs, curves, read_resolved(yaml.safe_dump(mapping)), DEFAULTS)
+
+
 def facts_of_medians(
     rates: Sequence[float],
     medians: Mapping[str, Sequence[float]],

@@ -135,6 +135,8 @@ def _font(bold: bool) -> FT2Font:
 def _advance(character: str, bold: bool) -> float:
     """Width of a character in units of the font size."""
     font = _font(bold)
+    if not font.get_char_index(ord(character)):
+        return 1.0  # a box is drawn in its place
     font.set_size(100.0, 72)
     return float(font.load_char(ord(character)).linearHoriAdvance) / 65536 / 100
 

@@ -1,0 +1,468 @@
+"""The pictures: everything that was run is in them, nothing odd in the numbers bends them, and bytes repeat."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fabricate
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from lrsweep import plot, words
+from lrsweep.analysis.facts import SweepFacts
+from lrsweep.errors import UsageError
+from lrsweep.plot import heatmap, loss_curves, overlays, sensitivity, style, targets, u_curves
+
+RATES = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
+U = [2.2, 1.5, 0.3, 0.6, math.inf]
+
+
+def looks(facts: SweepFacts) -> list[style.Look]:
+    return [style.look(index) for index in range(len(facts.rows))]
+
+
+def u_curve(facts: SweepFacts) -> Figure:
+    with style.styled():
+        return u_curves.u_curve(facts, looks(facts))
+
+
+def marks(ax: Axes, *, color: str | None = None) -> list[PathCollection]:
+    found = [one for one in ax.collections if isinstance(one, PathCollection)]
+    return [one for one in found if color is None or to_hex(one.get_edgecolor()[0]) == color.lower()]
+
+
+def counted(collections: list[PathCollection]) -> int:
+    return sum(len(one.get_offsets()) for one in collections)  # type: ignore[arg-type]
+
+
+def texts(figure: Figure) -> str:
+    return "\n".join(one.get_text() for one in figure.findobj(Text))  # type: ignore[attr-defined]
+
+
+def fits(figure: Figure) -> list[str]:
+    """Texts that stick out of the figure."""
+    with style.styled(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.canvas.draw()
+        renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+        box = figure.bbox.padded(2)
+        out = []
+        for one in figure.findobj(Text):
+            if one.get_visible() and one.get_text().strip():  # type: ignore[attr-defined]
+                extent = one.get_window_extent(renderer)
+                if not (box.contains(extent.x0, extent.y0) and box.contains(extent.x1, extent.y1)):
+                    out.append(one.get_text())  # type: ignore[attr-defined]
+        return out
+
+
+# --- the U-curve --------------------------------------------------------------------------------------------------
+
+
+def test_every_run_has_a_mark_whatever_became_of_it() -> None:
+    runs, curves = fabricate.frames(("sgd", "adam"), failed=(3, 4), seeds=3)
+    facts = fabricate.facts_of(runs, curves, ("sgd", "adam"))
+    figure = u_curve(facts)
+    for ax, row in zip(figure.axes, facts.rows, strict=False):
+        diverged = marks(ax, color=style.RED)
+        assert counted(diverged) == row.n_diverged > 0
+        stars_and_rings = [one for one in marks(ax) if one.get_zorder() >= 7]
+        assert counted(marks(ax)) - counted(stars_and_rings) == row.n_runs
+
+
+def test_a_loss_of_1e30_bends_no_axis_and_is_still_there() -> None:
+    facts = fabricate.facts_of_medians(RATES, {"sgd": [2.2, 1.5, 0.3, 0.6, 1e30]}, start=2.3)
+    ax = u_curve(facts).axes[0]
+    assert ax.get_ylim()[1] < 4.0
+    assert ax.get_ylim()[0] > -1.0
+    beyond = [one for one in marks(ax) if one.get_zorder() == 6]
+    assert counted(beyond) == 3
+    assert "finite, beyond the axis" in texts(ax.figure)  # type: ignore[arg-type]
+
+
+def test_the_rail_is_above_for_losses_and_below_for_accuracies() -> None:
+    for mode, medians, start in (("min", U, 2.3), ("max", [0.1, 0.5, 0.9, 0.8, -math.inf], 0.1)):
+        ax = u_curve(fabricate.facts_of_medians(RATES, {"sgd": medians}, start=start, mode=mode)).axes[0]
+        (cross,) = marks(ax, color=style.RED)
+        heights = np.asarray(cross.get_offsets())[:, 1]  # axes fractions
+        assert np.all(heights > 0.87) if mode == "min" else np.all(heights < 0.13)
+        ticks = [tick for tick in ax.get_yticks() if ax.get_ylim()[0] <= tick <= ax.get_ylim()[1]]
+        fractions = [(tick - ax.get_ylim()[0]) / np.diff(ax.get_ylim())[0] for tick in ticks]
+        assert all(f <= 0.87 for f in fractions) if mode == "min" else all(f >= 0.13 for f in fractions)
+
+
+def test_best_recommended_default_and_traditional_rates_are_marked() -> None:
+    facts = fabricate.facts_of_medians(RATES, {"sgd": U}, start=2.3)
+    row = facts.rows[0]
+    ax = u_curve(facts).axes[0]
+    star = [one for one in marks(ax) if one.get_zorder() == 8]
+    ring = [one for one in marks(ax) if one.get_zorder() == 7]
+    assert np.allclose(star[0].get_offsets(), [[1e-2, 0.3]])
+    assert np.allclose(np.asarray(ring[0].get_offsets())[0, 0], row.recommended_lr)
+    vertical = [line for line in ax.lines if list(line.get_xdata()) == [1e-3, 1e-3]]
+    assert len(vertical) == 1  # torch's default rate of sgd
+    ticks = {round(float(tick), 9) for tick in ax.get_xticks()}
+    assert {0.01, 0.1} <= ticks
+    triangles = [line for line in ax.lines if line.get_marker() == "^" and line.get_linestyle() == "None"]
+    assert list(triangles[0].get_xdata()) == [0.01, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("medians", "said"),
+    [
+        ([2.2, 1.5, 0.9, 0.6, 0.3], "best at the high end of the grid: widen"),
+        ([0.3, 0.6, 1.0, 2.0, math.inf], "best at the low end of the grid: widen"),
+        ([2.4, 2.5, 2.6, 2.7, 2.8], "no rate beat the untrained model: no U"),
+        ([math.inf] * 5, "diverge at every rate: no U"),
+        ([0.51, 0.5, 0.5, 0.5, 0.51], "no U"),
+    ],
+)
+def test_it_says_when_there_is_no_u(medians: list[float], said: str) -> None:
+    facts = fabricate.facts_of_medians(RATES, {"sgd": medians}, start=2.3, spread=0.001)
+    assert said in texts(u_curve(facts)) or said in words.warning_line(facts.rows[0])
+    assert said in texts(u_curve(facts))
+
+
+def test_every_picture_of_a_sweep_carries_its_budget(drawn: plot.Sweep) -> None:
+    for picture in plot.pictures(drawn):
+        assert "20 epochs" in texts(picture.figure), picture.name
+        assert "3 seeds" in texts(picture.figure), picture.name
+
+
+def test_positive_losses_over_decades_get_a_log_axis_and_negative_ones_a_linear_one() -> None:
+    medians = [1.0, 0.1, 1e-5, 1e-3, math.inf]
+    assert u_curve(fabricate.facts_of_medians(RATES, {"sgd": medians}, start=2.0)).axes[0].get_yscale() == "log"
+    moved = [value - 50 for value in medians]
+    assert u_curve(fabricate.facts_of_medians(RATES, {"sgd": moved}, start=-48.0)).axes[0].get_yscale() == "linear"
+
+
+# --- colours ------------------------------------------------------------------------------------------------------
+
+
+def test_colours_follow_the_spec_and_not_what_is_there(drawn: plot.Sweep) -> None:
+    by_label = dict(zip([row.optimizer for row in drawn.facts.rows], drawn.looks, strict=True))
+    fewer = plot.Sweep(replace(drawn.facts, rows=drawn.facts.rows[:0:-1]), drawn.spec, drawn.curves)
+    for row, look in zip(fewer.facts.rows, fewer.looks, strict=True):
+        assert look == by_label[row.optimizer]
+
+
+def test_looks_stay_distinct_for_77_curves() -> None:
+    assert len({style.look(index) for index in range(77)}) == 77
+
+
+@pytest.mark.parametrize("kind", ["normal", "protanopia", "deuteranopia", "tritanopia"])
+def test_the_first_seven_colours_differ_for_everyone(kind: str) -> None:
+    """Machado, Oliveira and Fernandes 2009, full severity, on linear RGB; told apart by 0.05 or more there."""
+    matrix = {
+        "normal": "1 0 0; 0 1 0; 0 0 1",
+        "protanopia": "0.152286 1.052583 -0.204868; 0.114503 0.786281 0.099216; -0.003882 -0.048116 1.051998",
+        "deuteranopia": "0.367322 0.860646 -0.227968; 0.280085 0.672501 0.047413; -0.011820 0.042940 0.968881",
+        "tritanopia": "1.255528 -0.076749 -0.178779; -0.078411 0.930809 0.147602; 0.004733 0.691367 0.303900",
+    }[kind]
+    rgb = np.array([[int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for color in style.COLORS])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array([row.split() for row in matrix.split(";")], dtype=float).T, 0, 1)
+    distance = np.linalg.norm(seen[:, None] - seen[None], axis=-1)
+    assert distance[~np.eye(len(seen), dtype=bool)].min() > 0.05
+
+
+# --- loss curves --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fabricate.folder(tmp_path_factory.mktemp("plot"), rates=fabricate.grid(1e-4, 1.0, 2), failed=(5,))
+
+
+@pytest.fixture(scope="module")
+def drawn(folder: Path) -> plot.Sweep:
+    return plot.load(folder)
+
+
+def segments(ax: Axes) -> int:
+    found = [one for one in ax.collections if isinstance(one, LineCollection)]
+    return sum(len(one.get_segments()) for one in found)
+
+
+def test_every_run_is_a_line_and_every_divergence_a_cross(drawn: plot.Sweep) -> None:
+    figure = plot.loss_curve(drawn)
+    for ax, row in zip(figure.axes, drawn.facts.rows, strict=False):
+        at_best = sum(run.lr == row.best_lr.value for run in row.runs)
+        assert segments(ax) == row.n_runs - row.n_failed + at_best  # the best rate is drawn twice: edge and line
+        assert counted(marks(ax, color=style.RED)) == row.n_diverged
+        assert ax.get_yscale() == "log"
+        assert ax.get_ylim()[1] < 100
+
+
+def test_losses_below_zero_are_drawn_on_a_linear_axis() -> None:
+    runs, curves = fabricate.frames(("adam",), seeds=2, shift=-100.0)
+    facts = fabricate.facts_of(runs, curves, ("adam",))
+    with style.styled():
+        lines = loss_curves.lines(curves, facts, "val_loss")
+        ax = loss_curves.loss_curves(facts, facts.rows, lines, "val_loss", x="epoch").axes[0]
+    assert ax.get_yscale() == "linear"
+    assert -101 < ax.get_ylim()[0] < ax.get_ylim()[1] < -90
+
+
+def test_many_seeds_become_a_median_with_its_range() -> None:
+    runs, curves = fabricate.frames(("adam",), rates=[1e-3, 1e-2], seeds=8)
+    facts = fabricate.facts_of(runs, curves, ("adam",))
+    with style.styled():
+        lines = loss_curves.lines(curves, facts, "val_loss")
+        ax = loss_curves.loss_curves(facts, facts.rows, lines, "val_loss", x="epoch").axes[0]
+    bands = [one for one in ax.collections if isinstance(one, PolyCollection)]
+    assert len(bands[0].get_paths()) == 2
+    tables = [curves[curves["lr"] == lr].pivot(index="epoch", columns="seed", values="val_loss") for lr in (1e-3, 1e-2)]
+    medians = [one for one in ax.collections if isinstance(one, LineCollection)][-1].get_segments()
+    expected = sorted(table.median(axis=1).to_numpy().sum() for table in tables)
+    assert np.allclose(sorted(part[:, 1].sum() for part in medians), expected)
+
+
+def test_medians_over_seeds_pass_over_what_is_not_finite_or_not_there() -> None:
+    a = np.array([[0, 2.0], [1, 1.0], [2, 0.5]])
+    b = np.array([[0, 4.0], [1, np.nan]])
+    x, middle, low, high = loss_curves.over_seeds([a, b])
+    assert x.tolist() == [0, 1, 2]
+    assert middle.tolist() == [3.0, 1.0, 0.5]
+    assert low.tolist() == [2.0, 1.0, 0.5]
+    assert high.tolist() == [4.0, 1.0, 0.5]
+
+
+def test_long_curves_are_thinned_but_keep_their_ends() -> None:
+    runs, curves = fabricate.frames(("adam",), rates=[1e-3], seeds=1, rows=5000)
+    facts = fabricate.facts_of(runs, curves, ("adam",), rows=5000)
+    (line,) = loss_curves.lines(curves, facts, "val_loss").values()
+    assert len(line.xy) <= loss_curves.MOST_POINTS + 1
+    assert line.xy[0, 0] == 0
+    assert line.xy[-1].tolist() == [5000.0, curves["val_loss"].iloc[-1]]
+
+
+def test_the_zoom_takes_the_rates_next_to_2_5_and_10_times_the_best() -> None:
+    rates = [1e-3, 2e-3, 5e-3, 1e-2, 2.2e-2, 4.4e-2, 1.3e-1, 1.0]
+    medians = [2.0, 1.5, 1.0, 0.2, 0.5, 0.9, 1.5, 2.0]
+    row = fabricate.facts_of_medians(rates, {"sgd": medians}, start=2.3).rows[0]
+    assert loss_curves.zoom_rates(row) == [1e-2, 2.2e-2, 4.4e-2, 1.3e-1]
+    top = fabricate.facts_of_medians(rates, {"sgd": medians[::-1]}, start=2.3).rows[0]
+    assert loss_curves.zoom_rates(top)[0] == top.best_lr.value
+
+
+# --- the other pictures -------------------------------------------------------------------------------------------
+
+
+def test_aligned_curves_touch_zero_at_their_best_rate() -> None:
+    medians = {"sgd": U, "adam": [1.0, 0.4, 1.0, 2.0, math.inf], "stuck": [2.4, 2.5, 2.6, 2.7, 2.8]}
+    facts = fabricate.facts_of_medians(RATES, medians, start=2.3)
+    with style.styled():
+        figure = overlays.aligned(facts, looks(facts))
+    curves = [line for line in figure.axes[0].lines if line.get_marker() in {"o", "s", "^"}]
+    assert len(curves) == 2
+    for line in curves:
+        at = dict(zip(np.round(line.get_xdata(), 9), line.get_ydata(), strict=True))
+        assert at[1.0] == pytest.approx(0.0)
+    assert "left out, nothing trained: stuck" in texts(figure)
+
+
+def test_share_of_the_gain_that_is_lost() -> None:
+    row = fabricate.facts_of_medians(RATES, {"sgd": U}, start=2.3).rows[0]
+    assert overlays.lost_share(row, 0.3) == 0.0
+    assert overlays.lost_share(row, 2.3) == pytest.approx(1.0)
+    assert overlays.lost_share(row, 1.3) == pytest.approx(0.5)
+    assert overlays.lost_share(row, math.inf) == math.inf
+
+
+def test_a_heatmap_has_a_cell_per_rate_and_axis_value_a_ridge_and_crosses(tmp_path: Path) -> None:
+    axes = {"train.batch_size": [16, 64, 256]}
+    rates = fabricate.grid(1e-3, 1)
+    sweep = plot.load(fabricate.folder(tmp_path, optimizers=("sgd", "adam"), rates=rates, seeds=1, axes=axes))
+    with style.styled():
+        figure = heatmap.heatmap(sweep.facts, "train.batch_size")
+    for label, ax in zip(("sgd", "adam"), figure.axes, strict=False):
+        rows = [row for row in sweep.facts.rows if row.optimizer == label]
+        cells = [one for one in ax.collections if isinstance(one, PolyCollection)]
+        assert len(cells[0].get_facecolor()) == sum(row.n_rates for row in rows) == 3 * 7
+        gone = sum(not math.isfinite(point.objective) for row in rows for point in row.rates)
+        assert counted(marks(ax, color=style.RED)) == gone
+        ridge = [line for line in ax.lines if line.get_marker() == "*"]
+        grid = sorted({point.lr for row in rows for point in row.rates})
+        assert [grid[int(x)] for x in ridge[0].get_xdata()] == [row.best_lr.value for row in rows]
+        assert [text.get_text() for text in ax.get_yticklabels()] == ["16", "64", "256"]
+
+
+def test_bars_are_as_long_as_the_numbers(drawn: plot.Sweep) -> None:
+    with style.styled():
+        figure = sensitivity.sensitivity(drawn.facts, drawn.looks)
+    spread, width = figure.axes[:2]
+    rows = drawn.facts.rows
+    assert [bar.get_width() for bar in spread.patches] == [row.sensitivity.whole.value for row in rows]  # type: ignore[attr-defined]
+    assert [bar.get_width() for bar in width.patches] == [row.basin.decades for row in rows]  # type: ignore[attr-defined]
+
+
+def test_times_that_never_come_stand_on_their_rail(drawn: plot.Sweep) -> None:
+    with style.styled():
+        ax = targets.time_to_target(drawn.facts, drawn.looks).axes[1]
+    never = [line for line in ax.lines if line.get_linestyle() == "None" and line.get_transform() != ax.transData]
+    never = [line for line in never if line.get_markersize() < 3]
+    wanted = sum(point.time == math.inf for row in drawn.facts.rows for point in row.rates)
+    assert sum(len(line.get_xdata()) for line in never) == wanted > 0  # type: ignore[arg-type]
+
+
+# --- sizes --------------------------------------------------------------------------------------------------------
+
+TWELVE = ("sgd", "sgd(momentum=0.9)", "rmsprop", "adagrad", "adam", "adadelta", "nadam", "radam", "adamax", *"xyz")
+
+
+@pytest.mark.parametrize(
+    ("optimizers", "rates", "seeds"),
+    [(("adam",), 1, 1), (("adam",), 5, 20), (("adam", "sgd"), 60, 3), (TWELVE, 5, 1)],
+    ids=["one run", "many seeds", "many rates", "many optimizers"],
+)
+def test_every_text_of_every_picture_fits(tmp_path: Path, optimizers: tuple[str, ...], rates: int, seeds: int) -> None:
+    grid = [float(f"{rate:.6g}") for rate in np.geomspace(1e-6, 1, rates)]
+    folder = fabricate.folder(tmp_path, optimizers=optimizers, rates=grid, seeds=seeds, rows=10)
+    for picture in plot.pictures(plot.load(folder)):
+        assert fits(picture.figure) == [], picture.name
+
+
+def test_long_and_odd_labels_are_cut_and_never_read_as_mathematics(tmp_path: Path) -> None:
+    labels = ("$x_1$ with $ signs", "a" * 200, "日本語 <b>")
+    folder = fabricate.folder(tmp_path, optimizers=labels, rates=RATES, seeds=2, rows=8)
+    for picture in plot.pictures(plot.load(folder)):
+        style.rendered(picture.figure, "svg")
+        assert fits(picture.figure) == [], picture.name
+        assert "$x_1$" in texts(picture.figure)
+
+
+def test_many_axis_values_are_one_panel_per_optimizer(tmp_path: Path) -> None:
+    axes = {"train.batch_size": [2**k for k in range(10)]}
+    folder = fabricate.folder(tmp_path, optimizers=("sgd", "adam"), rates=RATES, seeds=1, rows=8, axes=axes)
+    sweep = plot.load(folder)
+    assert len(plot.u_curve(sweep).axes) == 2
+    names = [picture.name for picture in plot.pictures(sweep)]
+    assert "heatmap_train.batch_size" in names
+    assert all(fits(picture.figure) == [] for picture in plot.pictures(sweep))
+
+
+def test_cut_texts_keep_both_ends_and_fit() -> None:
+    cut = style.fit("sgd(momentum=0.9, nesterov=True, weight_decay=0.0001)", 1.5, 9)
+    assert cut.startswith("sgd(mom")
+    assert cut.endswith(")")
+    assert "…" in cut
+    assert style.width_of(cut, 9) <= 1.5
+    assert style.fit("short", 1.5, 9) == "short"
+
+
+# --- ticks and numbers --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [(1e-6, "1e-6"), (3.16228e-3, "3.16e-3"), (0.01, "0.01"), (0.316228, "0.316"), (1.0, "1"), (1e4, "1e4")],
+)
+def test_rates_where_there_is_little_room(rate: float, text: str) -> None:
+    assert words.compact(rate) == text
+
+
+@pytest.mark.parametrize(("low", "high"), [(1e-6, 1), (1e-12, 1e3), (0.1, 0.9), (0.30, 0.34), (1e-3, 1.1e-3), (2, 40)])
+def test_ticks_of_a_log_axis_are_few_round_and_inside(low: float, high: float) -> None:
+    ticks = style.log_ticks(low, high)
+    assert 1 <= len(ticks) <= 12
+    assert all(low * 0.999 <= tick <= high * 1.001 for tick in ticks)
+    assert ticks == sorted(set(ticks))
+
+
+def test_tick_texts_tell_neighbours_apart() -> None:
+    assert style.tick_texts([0.0, 0.5, 1.0]) == ["0", "0.5", "1"]
+    assert style.tick_texts([10000.0, 20000.0]) == ["10000", "20000"]
+    assert style.tick_texts([100000.1, 100000.2]) == ["100000.1", "100000.2"]
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+DRAW = """
+import sys
+sys.path.insert(0, {package!r})
+from lrsweep import plot
+for path in plot.draw_all({folder!r}, ("png", "svg", "pdf")):
+    print(path.name)
+assert "torch" not in sys.modules, "torch was imported"
+assert "matplotlib.pyplot" not in sys.modules, "pyplot was imported"
+"""
+
+
+def test_two_processes_draw_the_same_bytes_without_torch(tmp_path: Path) -> None:
+    axes = {"train.batch_size": [16, 64]}
+    folder = fabricate.folder(tmp_path, optimizers=("sgd", "adam"), rates=RATES, seeds=2, rows=10, axes=axes)
+    code = DRAW.format(package=str(Path(plot.__file__).parents[2]), folder=str(folder))
+    digests = []
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+        names = done.stdout.split()
+        assert {"u_curve.png", "u_curve.svg", "u_curve.pdf", "loss_curves.png"} <= set(names)
+        assert "heatmap_train.batch_size.png" in names
+        digests.append({name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names})
+    assert digests[0] == digests[1]
+
+
+def test_the_style_of_the_user_changes_nothing_and_is_left_alone(drawn: plot.Sweep) -> None:
+    plain = style.rendered(plot.u_curve(drawn), "svg")
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black", "svg.hashsalt": None, "savefig.dpi": 20}):
+        assert style.rendered(plot.u_curve(drawn), "svg") == plain
+        assert matplotlib.rcParams["font.size"] == 30
+        assert matplotlib.rcParams["axes.facecolor"] == "black"
+
+
+def test_another_metric_is_drawn_from_the_files_alone(folder: Path) -> None:
+    sweep = plot.load(folder, metric="val_accuracy", at="best")
+    assert sweep.facts.mode == "max"
+    figure = plot.u_curve(sweep)
+    assert "val_accuracy at its best" in texts(figure)
+    curves = pd.read_csv(folder / "curves.csv")
+    runs = pd.read_csv(folder / "runs.csv")
+    ok = curves[(curves["step"] > 0) & curves["run_id"].isin(runs["run_id"][runs["status"] == "ok"])]
+    best = ok.groupby("run_id")["val_accuracy"].max()
+    dots = [run for row in sweep.facts.rows for run in row.runs if run.status == "ok"]
+    assert {run.run_id: run.objective for run in dots} == pytest.approx(best.to_dict())
+    shown = [one for one in marks(figure.axes[0]) if one.get_zorder() == 3]
+    assert counted(shown) == sweep.facts.rows[0].n_ok
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"metric": "val_accuracies"}, "no such column.*val_accuracy"),
+        ({"metric": "lr_now"}, "no such column"),
+        ({"at": "last"}, "--at.*last_K"),
+        ({"formats": ("png", "bmp")}, "bmp.*png, svg, pdf"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(folder: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        plot.draw_all(folder, **options)
+
+
+def test_a_folder_without_a_sweep_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no sweep"):
+        plot.draw_all(tmp_path)
+
+
+def test_a_sweep_that_has_not_finished_a_run_is_one_picture_that_says_so(tmp_path: Path) -> None:
+    folder = fabricate.folder(tmp_path, optimizers=("adam",), rates=[1e-3, 1e-2], seeds=1, rows=8)
+    for name in ("runs.csv", "curves.csv", "summary.csv"):
+        path = folder / name
+        path.write_text(path.read_text(encoding="utf-8").split("\n", 1)[0] + "\n", encoding="utf-8")
+    assert [path.name for path in plot.draw_all(folder)] == ["u_curve.png"]
