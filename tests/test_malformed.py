@@ -5,15 +5,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from lrsweep import starter
 from lrsweep.errors import LrsweepError, SpecError, UsageError
-from lrsweep.spec import load_spec
+from lrsweep.spec import load_spec, resolved_dict
+from lrsweep.yamlpos import parse
 
 DEFAULTS = {"task": "digits", "optimizers": "[sgd]", "train": "{epochs: 1}"}
+DEFAULT_DICT = {"task": "digits", "optimizers": ["sgd"], "train": {"epochs": 1}}
 
 # name -> spec (missing task, optimizers and train are added below it), path, part of the message
 CASES: dict[str, tuple[str, str, str]] = {
@@ -399,3 +406,42 @@ def test_a_dict_that_holds_itself() -> None:
     data["task"] = data
     with pytest.raises(SpecError, match="cannot stand in a spec"):
         load_spec(data)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_a_damaged_spec_is_read_or_refused_but_never_crashes(data: st.DataObject) -> None:
+    text = starter.TEXT + "axes: {schedule: [constant, {name: linear}], optimizers.weight_decay: [0, 0.1]}\n"
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(text)))
+        end = start + data.draw(st.integers(0, 4))
+        text = text[:start] + data.draw(st.text("[]{}:,-#'\"&*!|> \n\t01e.~ab", max_size=3)) + text[end:]
+    with contextlib.suppress(SpecError):
+        tree = parse(text, "f")
+        if isinstance(tree.data, dict):
+            load_spec(tree.data)
+
+
+VALUES = st.recursive(
+    st.sampled_from([None, True, -1, 0, 3, 0.5, 1e400, "", "sgd", "linear", "mlp", "full", "x.py:f", "a:b", "1e-3"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["name", "min", "points", "lr", "end", "momentum", "steps", "label"]), inner)
+    ),
+    max_leaves=5,
+)
+HEADS = ["name", "task", "model", "lr", "optimizers", "schedule", "seeds", "train", "objective", "refined"]
+AXES = ["schedule", "schedule.end", "model.name", "model", "train.epochs", "optimizers.momentum", "task.n", "a..b", ""]
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.dictionaries(st.sampled_from(HEADS), VALUES, max_size=3),
+    st.dictionaries(st.sampled_from(AXES), VALUES | st.lists(VALUES, max_size=3), max_size=2),
+)
+def test_a_dict_of_anything_is_read_or_refused_but_never_crashes(
+    sections: dict[str, Any], axes: dict[str, Any]
+) -> None:
+    with contextlib.suppress(SpecError):
+        made = load_spec(DEFAULT_DICT | sections | {"axes": axes})
+        assert load_spec(resolved_dict(made, made.base_dir)) == made
