@@ -1,7 +1,8 @@
 """Named points at which a test may kill the process, to prove that nothing written before is lost.
 
 `LRSWEEP_CRASH=name:3` sends SIGKILL to the process that reaches the point `name` for the third time;
-`LRSWEEP_CRASH_COUNT=file` appends process id and name of every point reached to `file`. Without them a point costs one test.
+`LRSWEEP_CRASH_COUNT=file` appends process id and name of every point reached to `file`. Without them a point costs one
+test.
 """
 
 from __future__ import annotations

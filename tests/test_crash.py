@@ -10,7 +10,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +175,8 @@ def test_a_damaged_journal_is_healed_or_refused(tmp_path: Path, reference: dict[
     chance = random.Random(3)
     start = tmp_path / "start"
     interrupted(start, 19)
-    healed = 0
-    for number in range(16):
+    refused: list[str] = []
+    for number in range(8):
         folder = tmp_path / str(number)
         shutil.copytree(start, folder)
         for path in journal.paths(folder / "small"):
@@ -184,11 +184,11 @@ def test_a_damaged_journal_is_healed_or_refused(tmp_path: Path, reference: dict[
         try:
             extended(folder)
         except StorageError as error:
-            assert "--fresh" in str(error)
-            continue
-        healed += 1
-        assert sweeping.tables(folder / "small") == reference["grown"]
-    assert healed >= 12
+            refused.append(str(error))
+        else:
+            assert sweeping.tables(folder / "small") == reference["grown"]
+    assert all("--fresh" in text for text in refused)
+    assert len(refused) <= 2
 
 
 @pytest.mark.parametrize("name", ["spec.yaml", "runs.csv", "manifest.json", "journal/tables.json"])
@@ -204,7 +204,7 @@ def test_a_damaged_derived_file_is_healed(tmp_path: Path, reference: dict[str, d
 
 
 @pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, int, int], list[int]]]:
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int, int], list[int]]:
     def arm(function: str, number: int, code: int) -> list[int]:
         """Let the `number`-th call (from 0; -1: none) of an os function fail in this process; counts the calls."""
         real, main, calls = getattr(os, function), os.getpid(), [0]
@@ -221,7 +221,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, int, int
         monkeypatch.setattr(os, function, call)
         return calls
 
-    yield arm
+    return arm
 
 
 @pytest.mark.parametrize(("function", "code"), [
@@ -239,7 +239,7 @@ def test_a_full_disk_at_any_call_is_exit_4_and_loses_nothing(
     sweeping.run(tmp_path / "count")
     total = calls[0]
     assert total >= 3
-    failures = 0
+    failures: list[StorageError] = []
     for number in sorted(random.Random(4).sample(range(total), min(6, total))):
         monkeypatch.undo()
         failing(function, number, code)
@@ -247,13 +247,12 @@ def test_a_full_disk_at_any_call_is_exit_4_and_loses_nothing(
         try:
             sweeping.run(folder)
         except StorageError as error:
-            failures += 1
-            assert error.exit_code == 4
-            assert str(folder) in str(error)
+            failures.append(error)
         monkeypatch.undo()
         sweeping.run(folder)
         assert sweeping.tables(folder / "small") == reference["plain"]
     assert failures or function == "open"
+    assert all(error.exit_code == 4 and str(tmp_path) in str(error) for error in failures)
 
 
 def test_a_limit_on_file_sizes_is_exit_4_and_loses_nothing(

@@ -1,0 +1,423 @@
+"""A sweep as a whole: what is trained when, what is said, what is written."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sweeping
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import lrsweep
+from lrsweep import executors, journal, sweep, tables, worker
+from lrsweep.errors import SpecError, StorageError, UsageError
+from lrsweep.messages import Job
+from lrsweep.outcome import Outcome
+from lrsweep.reporting import Silent, Start, Update
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    worker.prepare()
+
+
+class Watching(Silent):
+    def __init__(self) -> None:
+        super().__init__()
+        self.starts: list[Start] = []
+        self.updates: list[Update] = []
+
+    def start(self, start: Start) -> None:
+        self.starts.append(start)
+
+    def update(self, update: Update) -> None:
+        self.updates.append(update)
+
+
+def told(reporter: Silent) -> list[str]:
+    """What was said, but for the rates above 1 that these specs have on purpose."""
+    return [note for note in reporter.notes if "above 1" not in note]
+
+
+def rows(folder: Path) -> dict[str, str]:
+    """Lines of runs.csv by run id."""
+    return {line.split(",", 1)[0]: line for line in (folder / "runs.csv").read_text().splitlines()[1:]}
+
+
+def test_a_sweep_leaves_what_the_contract_names(tmp_path: Path) -> None:
+    watching = Watching()
+    finished = sweeping.run(tmp_path, reporter=watching, draw=True, workers=2)
+    folder = tmp_path / "small"
+    assert (finished.path, finished.total, finished.trained, finished.failed) == (folder, 12, 12, 0)
+    assert finished.diverged == 4
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    assert names >= {
+        *("spec.yaml", "runs.csv", "curves.csv", "summary.csv", "manifest.json", "report.html", "journal"),
+        *("u_curve.png", "loss_curves.png"),
+    }
+    runs = tables.read_runs(folder)
+    assert len(runs) == 12
+    assert runs["status"].tolist().count("diverged") == 4
+    curves = tables.read_curves(folder)
+    assert (curves.groupby("run_id").size()[runs[runs["status"] == "ok"]["run_id"]] == 3).all()
+    assert len(tables.read_summary(folder)) == 2
+    last = watching.updates[-1]
+    assert (last.done, last.total, last.diverged, last.failed) == (12, 12, 4, 0)
+    assert last.member_steps == last.member_steps_total == 12 * 6 * 1
+    assert watching.starts[0].total == 12
+    assert told(watching) == []
+
+
+def test_the_manifest_tells_what_may_differ(tmp_path: Path) -> None:
+    sweeping.run(tmp_path)
+    facts = json.loads((tmp_path / "small" / "manifest.json").read_text())
+    assert facts["lrsweep"] == lrsweep.__version__
+    assert facts["device"] == "cpu"
+    assert sum(engine["runs"] for engine in facts["engines"].values()) == 12
+    assert facts["grid"] == {"sgd": [0.01, 0.1, 1e38], "adam": [0.01, 0.1, 1e38]}
+    (seeds,) = facts["determinism"]["initial_weights_and_batches"].values()
+    assert set(seeds) == {"0", "1"}
+    assert seeds["0"] != seeds["1"]
+    assert facts["sessions"][0]["packages"]["torch"]
+    (task,) = facts["tasks"].values()
+    assert task["train"] > task["val"] > 0
+
+
+def test_two_sweeps_are_equal_whatever_the_workers(tmp_path: Path) -> None:
+    sweeping.run(tmp_path / "a", workers=2)
+    sweeping.run(tmp_path / "b", workers=2)
+    assert sweeping.tables(tmp_path / "a" / "small") == sweeping.tables(tmp_path / "b" / "small")
+
+
+def test_a_finished_sweep_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweeping.run(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "small").rglob("*") if path.is_file()}
+    monkeypatch.setattr(worker, "problems", None)  # no task is built
+    monkeypatch.setattr(executors, "EXECUTORS", {"local": None})
+    watching = Watching()
+    assert sweeping.run(tmp_path, reporter=watching).trained == 0
+    assert watching.starts == told(watching) == []
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "small").rglob("*") if path.is_file()}
+    assert after == before
+
+
+@given(
+    first=st.sets(st.sampled_from([0.001, 0.01, 0.1, 1e38]), min_size=1),
+    more=st.sets(st.sampled_from([0.001, 0.01, 0.1, 1e38]), min_size=1),
+    seeds=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    labels=st.tuples(*[st.sampled_from([["sgd"], ["adam"], ["sgd", "adam"], ["adam", "sgd"]])] * 2),
+)
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_extending_trains_only_what_is_new(
+    tmp_path: Path, first: set[float], more: set[float], seeds: tuple[int, int], labels: tuple[list[str], list[str]]
+) -> None:
+    shutil.rmtree(tmp_path, ignore_errors=True)
+    a = sweeping.spec(lr=sorted(first), seeds=seeds[0], optimizers=labels[0])
+    b = sweeping.spec(lr=sorted(more), seeds=seeds[1], optimizers=labels[1])
+    assert sweeping.run(tmp_path, a).trained == len(first) * seeds[0] * len(labels[0])
+    folder = tmp_path / "small"
+    old = rows(folder)
+    shared = len(first & more) * min(seeds) * len(set(labels[0]) & set(labels[1]))
+    watching = Watching()
+    finished = sweeping.run(tmp_path, b, reporter=watching)
+    assert finished.total == len(rows(folder)) == len(more) * seeds[1] * len(labels[1])
+    assert finished.trained == finished.total - shared
+    if finished.trained:
+        assert watching.starts[0].member_steps == 6 * finished.trained
+    drop = 6 + 1  # the diagnosis may differ: it compares with other runs
+    for run_id, line in rows(folder).items():
+        if run_id in old:
+            assert line.split(",")[:drop][:6] == old[run_id].split(",")[:drop][:6]
+            assert line.split(",")[7:] == old[run_id].split(",")[7:]
+    assert sweep.status(folder).outside == len(old) - shared
+
+
+def test_a_spec_that_shrinks_keeps_its_runs_in_the_journal(tmp_path: Path) -> None:
+    sweeping.run(tmp_path)
+    whole = sweeping.tables(tmp_path / "small")
+    sweeping.run(tmp_path, sweeping.spec(seeds=1))
+    assert len(tables.read_runs(tmp_path / "small")) == 6
+    status = sweep.status(tmp_path / "small")
+    assert (status.total, status.done, status.outside, status.to_do) == (6, 6, 6, 0)
+    assert sweeping.run(tmp_path).trained == 0
+    assert sweeping.tables(tmp_path / "small") == whole
+
+
+def test_a_changed_recipe_trains_its_own_runs_and_says_which_keys(tmp_path: Path) -> None:
+    sweeping.run(tmp_path)
+    reporter = Silent()
+    changed = sweeping.spec(train={"epochs": 3, "batch_size": 20}, model={"name": "mlp", "hidden": [4]})
+    assert sweeping.run(tmp_path, changed, reporter=reporter).trained == 12
+    (note,) = told(reporter)
+    assert "train.epochs" in note
+    assert "model" in note
+    assert "batch_size" not in note
+    assert "12 stored runs" in note
+    reporter = Silent()
+    assert sweeping.run(tmp_path, reporter=reporter).trained == 0  # back again: nothing was lost
+    assert "train.epochs" in told(reporter)[0]
+
+
+def test_the_resolved_spec_trains_nothing_new(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    source = tmp_path / "config" / "task.py"
+    source.write_text(own_task())
+    config = tmp_path / "config" / "mine.yaml"
+    config.write_text("task: task.py:make\noptimizers: [sgd]\nlr: [0.1]\nseeds: 2\ntrain: {steps: 3}\n")
+    assert sweeping.run(tmp_path / "results here", config).trained == 2
+    folder = tmp_path / "results here" / "mine"
+    assert sweeping.run(tmp_path / "results here", folder / "spec.yaml").trained == 0
+    reporter = Silent()
+    source.write_text(own_task() + "\n# changed\n")
+    assert sweeping.run(tmp_path / "results here", config, reporter=reporter).trained == 2
+    assert "the file of task" in told(reporter)[0]
+
+
+def own_task(body: str = "") -> str:
+    return textwrap.dedent("""
+        import os
+        import torch
+        from lrsweep import Task
+
+        def model():
+            BODY
+            return torch.nn.Linear(2, 1)
+
+        def make():
+            x = torch.arange(20.0).reshape(10, 2)
+            return Task(train=(x, x[:, :1]), val=(x, x[:, :1]), model=model,
+                        loss=lambda output, target: ((output - target) ** 2).mean())
+    """).replace("BODY", body or "pass")
+
+
+def own(folder: Path, body: str, **changed: Any) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    (folder / "task.py").write_text(own_task(body))
+    return sweeping.spec(task=f"{folder}/task.py:make", model=None, train={"steps": 3}, lr=[1e-4, 1e-3], **changed)
+
+
+def test_a_failing_run_is_in_the_tables_and_tried_again(tmp_path: Path) -> None:
+    switch = tmp_path / "switch"
+    body = f"if torch.initial_seed() == 1 and not os.path.exists({str(switch)!r}): raise RuntimeError('seed 1 is bad')"
+    config = own(tmp_path / "code", body, optimizers=["sgd"])
+    finished = sweeping.run(tmp_path, config)
+    assert (finished.trained, finished.failed) == (4, 2)
+    runs = tables.read_runs(tmp_path / "small")
+    assert runs["status"].tolist() == ["ok", "failed", "ok", "failed"]
+    assert runs["error"][1].startswith("RuntimeError: seed 1 is bad (task.py:")
+    assert runs["error"][0] == ""
+    assert sweep.status(tmp_path / "small").failed == 2
+    again = sweeping.run(tmp_path, config)
+    assert (again.trained, again.failed) == (2, 2)
+    switch.touch()
+    last = sweeping.run(tmp_path, config)
+    assert (last.trained, last.failed) == (2, 0)
+    assert sweeping.run(tmp_path, config).trained == 0
+    assert tables.read_runs(tmp_path / "small")["status"].tolist() == ["ok"] * 4
+
+
+@pytest.mark.slow
+def test_a_run_that_ends_its_process_costs_only_itself(tmp_path: Path) -> None:
+    """The model builder leaves without a word for one seed; the workers that replace the dead ones start anew."""
+    body = f"if torch.initial_seed() == 1 and os.getpid() != {__import__('os').getpid()}: os._exit(3)"
+    config = own(tmp_path / "code", body, optimizers=["sgd"], seeds=3)
+    reporter = Silent()
+    finished = sweeping.run(tmp_path, config, reporter=reporter)
+    assert (finished.trained, finished.failed) == (6, 2)
+    runs = tables.read_runs(tmp_path / "small")
+    assert runs[runs["seed"] == 1]["status"].tolist() == ["failed", "failed"]
+    assert runs[runs["seed"] != 1]["status"].tolist() == ["ok"] * 4
+    assert "exit code 3" in runs["error"][1]
+    assert any("exit code 3" in note for note in reporter.notes)
+
+
+def test_a_task_that_cannot_be_built_leaves_nothing_behind(tmp_path: Path) -> None:
+    config = own(tmp_path / "code", "")
+    (tmp_path / "code" / "task.py").write_text("def make():\n    raise ValueError('no data')\n")
+    with pytest.raises(UsageError, match=r"no data[\s\S]*task.py"):
+        sweeping.run(tmp_path, config)
+    assert not (tmp_path / "small").exists()
+
+
+def test_an_objective_that_nothing_records_is_refused(tmp_path: Path) -> None:
+    config = own(tmp_path / "code", "", objective={"metric": "val_accuracy"})
+    with pytest.raises(UsageError, match="val_loss"):
+        sweeping.run(tmp_path, config)
+
+
+def test_why_runs_train_alone_is_said_once(tmp_path: Path) -> None:
+    reporter = Silent()
+    config = sweeping.spec(optimizers=["asgd", "sgd"], lr=[0.01, 0.1])
+    sweeping.run(tmp_path, config, reporter=reporter)
+    alone = [note for note in reporter.notes if "one at a time" in note]
+    assert len(alone) == len(set(alone)) <= 1
+    facts = json.loads((tmp_path / "small" / "manifest.json").read_text())
+    for note in alone:
+        assert any(reason in note for reason in facts["notes"])
+
+
+def test_fresh_sets_the_journal_aside(tmp_path: Path) -> None:
+    sweeping.run(tmp_path)
+    before = sweeping.tables(tmp_path / "small")
+    assert sweeping.run(tmp_path, fresh=True).trained == 12
+    assert sweeping.run(tmp_path, fresh=True).trained == 12
+    assert sweeping.tables(tmp_path / "small") == before
+    for number in (1, 2):
+        assert list((tmp_path / "small" / f"journal.old-{number}").glob("*.jsonl"))
+    assert len(journal.replay(tmp_path / "small").entries) == 12
+
+
+def test_a_published_copy_is_replaced_when_the_run_ends(tmp_path: Path) -> None:
+    sweeping.run(tmp_path)
+    before = sweeping.tables(tmp_path / "small")
+    shutil.rmtree(tmp_path / "small" / "journal")
+    (tmp_path / "small" / "runs.csv").write_bytes(before["runs.csv"].replace(b"sgd", b"foo"))
+    reporter = Silent()
+    assert sweeping.run(tmp_path, reporter=reporter).trained == 12
+    assert "published copy" in told(reporter)[0]
+    assert sweeping.tables(tmp_path / "small") == before
+
+
+def test_refine_adds_rates_that_stay(tmp_path: Path) -> None:
+    config = sweeping.spec(lr=[0.001, 0.01], optimizers=["sgd"], train={"epochs": 9, "batch_size": 20})
+    assert sweeping.run(tmp_path, config).trained == 4
+    reporter = Silent()
+    finished = sweeping.run(tmp_path, config, refine=True, reporter=reporter)
+    assert finished.trained > 0
+    assert any("--refine" in note for note in reporter.notes)
+    assert "refined:" in (tmp_path / "small" / "spec.yaml").read_text()
+    rates = set(tables.read_runs(tmp_path / "small")["lr"])
+    assert rates > {0.001, 0.01}
+    assert sweeping.run(tmp_path, config).trained == 0  # they count as part of the spec
+    assert set(tables.read_runs(tmp_path / "small")["lr"]) == rates
+    sweeping.run(tmp_path, config, fresh=True)
+    assert set(tables.read_runs(tmp_path / "small")["lr"]) == {0.001, 0.01}
+
+
+def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
+    finished = sweeping.run(tmp_path, dry_run=True)
+    facts = finished.estimate
+    assert facts is not None
+    assert (facts.runs, facts.done, facts.to_do, facts.member_steps) == (12, 0, 12, 72)
+    assert sum(facts.engines.values()) == 12
+    assert facts.bytes > 1000
+    assert not (tmp_path / "small").exists()
+    sweeping.run(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    grown = sweeping.run(tmp_path, sweeping.spec(seeds=3), dry_run=True).estimate
+    assert grown is not None
+    assert (grown.runs, grown.done, grown.to_do, grown.member_steps) == (18, 12, 6, 36)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_times_real_steps(tmp_path: Path) -> None:
+    config = sweeping.spec(train={"steps": 1_000_000, "batch_size": 20}, lr=[0.01, 0.1])
+    facts = sweeping.run(tmp_path, config, dry_run=True).estimate
+    assert facts is not None
+    assert facts.seconds > 10
+    assert math.isfinite(facts.seconds)
+
+
+def test_the_python_function(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = lrsweep.run(
+        sweeping.spec(), results=tmp_path, set=["train.epochs=1", "seeds=1"], device="cpu", workers=1
+    )
+    assert results.path == tmp_path / "small"
+    assert len(results.runs) == 6
+    assert results.spec.train.epochs == 1
+    assert lrsweep.load(tmp_path / "small").runs.equals(results.runs)
+    with pytest.raises(SpecError):
+        lrsweep.run({"optimizers": "x"}, results=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"workers": 0}, "whole number"),
+        ({"executor": "ray"}, "--executor local"),
+        ({"executor": "mail"}, "local, ray"),
+        ({"device": "tpu"}, "auto, cpu, cuda"),
+        ({"compile": "maybe"}, "auto, on or off"),
+    ],
+)
+def test_wrong_options_are_usage_errors(tmp_path: Path, options: dict[str, Any], text: str) -> None:
+    with pytest.raises(UsageError, match=text) as info:
+        sweeping.run(tmp_path, **options)
+    assert info.value.exit_code == 2
+
+
+def test_a_file_in_the_way_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("not a folder")
+    with pytest.raises(StorageError, match="choose another folder") as info:
+        sweeping.run(tmp_path / "results")
+    assert info.value.exit_code == 4
+
+
+@pytest.mark.parametrize("name", ["with space", "ünïcode ☂", "quote'\"", "-dash", "new\nline", "%s{}$HOME"])
+def test_hostile_folder_names(tmp_path: Path, name: str) -> None:
+    config = sweeping.spec(seeds=1, lr=[0.1], optimizers=["sgd"])
+    assert sweeping.run(tmp_path / name, config).trained == 1
+    assert sweeping.run(tmp_path / name, config).trained == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name]
+
+
+def test_status_of_an_unfinished_sweep_and_of_a_copy(tmp_path: Path) -> None:
+    sweeping.run(tmp_path)
+    folder = tmp_path / "small"
+    (path,) = journal.paths(folder)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-2]))
+    status = sweep.status(folder)
+    assert (status.total, status.done, status.to_do, status.failed, status.busy) == (12, 10, 2, 0, False)
+    shutil.rmtree(folder / "journal")
+    copy = sweep.status(folder)
+    assert (copy.total, copy.done, copy.diverged) == (12, 12, 4)
+
+
+def test_status_needs_no_torch(tmp_path: Path) -> None:
+    sweeping.run(tmp_path)
+    (tmp_path / "small" / "runs.csv").unlink()
+    code = (
+        "import sys\nfrom lrsweep import sweep, tables\n"
+        f"status = sweep.status({str(tmp_path / 'small')!r})\ntables.ensure({str(tmp_path / 'small')!r})\n"
+        "assert status.done == 12\nassert 'torch' not in sys.modules, 'torch'\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def recording(job: Job, problem: Any, hooks: Any) -> Iterator[Outcome]:
+    """An engine that trains nothing; a group's runs all show how many were in it."""
+    for run in job.runs:
+        hooks.tick(6)
+        yield Outcome(
+            run_id=run.run_id, status="ok", steps=6, rows={"step": [0], "train_loss": [float(len(job.runs))]}
+        )
+
+
+def test_a_resumed_sweep_repeats_the_groups_that_were_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in worker.ENGINES:
+        monkeypatch.setitem(worker.ENGINES, name, recording)
+    sweeping.run(tmp_path / "whole")
+    sweeping.run(tmp_path)
+    (path,) = journal.paths(tmp_path / "small")
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if b'"outcome"' not in line]
+    outcomes = [line for line in lines if b'"outcome"' in line]
+    path.write_bytes(b"".join([*kept, outcomes[0]]))
+    finished = sweeping.run(tmp_path, sweeping.spec(seeds=3))
+    assert finished.trained == 17
+    found = journal.replay(tmp_path / "small")
+    whole = journal.replay(tmp_path / "whole" / "small")
+    for run_id in whole.entries:
+        assert found.outcome(run_id) == whole.outcome(run_id)
