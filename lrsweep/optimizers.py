@@ -219,7 +219,7 @@ def _wrong_type(value: object, default: object) -> str | None:
 
 
 def build(
-    name: str, args: Mapping[str, Any], params: Iterable[nn.Parameter], lr: float, base_dir: Path | str
+    name: str, args: Mapping[str, Any], params: Iterable[torch.Tensor], lr: float, base_dir: Path | str
 ) -> Optimizer:
     """The optimizer of one run. `args` are keyword arguments; lists become tuples where the default is one.
 

@@ -133,7 +133,7 @@ class StackedRule:
             return tensors, tensors
         sizes = [math.prod(shape) for shape in self._shapes]
         whole = torch.zeros((m, sum(sizes)), dtype=self._dtype, device=self._device)
-        views = [part.view(m, *shape) for part, shape in zip(whole.split(sizes, 1), self._shapes, strict=True)]
+        views = [part.view(m, *shape) for part, shape in zip(torch.split(whole, sizes, 1), self._shapes, strict=True)]
         return [whole], views
 
     def _per_run(self, m: int) -> tuple[Tensor, list[Tensor]]:
@@ -144,8 +144,8 @@ class StackedRule:
     @torch.no_grad()
     def step(
         self,
-        params: Sequence[Tensor],
-        grads: Sequence[Tensor],
+        params: list[Tensor],
+        grads: list[Tensor],
         lr_m: Tensor,
         factor_m: Tensor | None = None,
     ) -> None:
@@ -167,7 +167,7 @@ class StackedRule:
         if not self._plain:
             torch._foreach_zero_(self._u)
 
-    def _displacements(self, params: Sequence[Tensor], grads: Sequence[Tensor]) -> Sequence[Tensor]:
+    def _displacements(self, params: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
         """What torch's rule does to weights at lr 1, without weight decay."""
         if self._plain:
             return grads
@@ -187,7 +187,8 @@ class StackedRule:
         before = self._u
         self._decays = self._decays[:, index]
         self._allocate()
-        state, replaced = defaultdict(dict), dict(zip(before, self._u, strict=True))
+        replaced = dict(zip(before, self._u, strict=True))
+        state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         for old, new in replaced.items():
             for key, value in self._optimizer.state[old].items():
                 per_run = isinstance(value, Tensor) and value.shape == old.shape
@@ -260,11 +261,11 @@ def _probe_error(name: str, args: Mapping[str, Any], base_dir: Path | str) -> fl
                 param.grad = grad[run].clone()
             single.step()
     return max(
-        float(_norm([p[run] - q.detach() for p, q in zip(stacked, alone[run], strict=True)]))
-        / float(_norm([q.detach() - p[run] for p, q in zip(start, alone[run], strict=True)]))
+        _norm([p[run] - q.detach() for p, q in zip(stacked, alone[run], strict=True)])
+        / _norm([q.detach() - p[run] for p, q in zip(start, alone[run], strict=True)])
         for run in range(2)
     )
 
 
-def _norm(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.cat([t.flatten() for t in tensors]).norm()
+def _norm(tensors: Sequence[Tensor]) -> float:
+    return math.sqrt(sum(float(t.square().sum()) for t in tensors))

@@ -95,7 +95,7 @@ REQUIRED = {
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize(("warmup", "length"), [(10, 10), (0.1, 20), (0.07, 14), (0, 0), (1, 1)])
+@pytest.mark.parametrize(("warmup", "length"), [(10, 10), (0.1, 20), (0.145, 29), (0, 0), (1, 1)])
 def test_warmup_comes_first_and_shortens_the_rest(name: str, warmup: float, length: int) -> None:
     schedule = {"name": name, **REQUIRED.get(name, {})}
     warmed = factors({**schedule, "warmup": warmup}, T, ".")
@@ -262,15 +262,16 @@ def test_plateau_options_that_need_each_other() -> None:
         Plateau(factor=0.5, patience=1, raise_factor=2.0)
 
 
-def test_plateau_continues_from_its_state() -> None:
+@pytest.mark.parametrize("cut", range(40))
+def test_plateau_continues_from_its_state(cut: int) -> None:
     values = np.random.default_rng(0).standard_normal(40).tolist()
-    arguments = {"factor": 0.5, "patience": 2, "cooldown": 1, "raise_factor": 3.0, "raise_patience": 7}
-    whole, first, second = Plateau(**arguments), Plateau(**arguments), Plateau(**arguments)
-    for step, value in enumerate(values, 1):
-        whole.observe(value, step)
-        (first if step <= 13 else second).observe(value, step)
-        if step == 13:
-            state = first.state()
-            first.observe(0.0, 14)
-            second.restore(state)
-    assert second.state() == whole.state()
+    arguments = {"factor": 0.5, "patience": 2, "cooldown": 3, "raise_factor": 3.0, "raise_patience": 7}
+    straight, first, second = Plateau(**arguments), Plateau(**arguments), Plateau(**arguments)
+    for step, value in enumerate(values[:cut], 1):
+        straight.observe(value, step)
+        first.observe(value, step)
+    second.restore(first.state())
+    for step, value in enumerate(values[cut:], cut + 1):
+        straight.observe(value, step)
+        second.observe(value, step)
+        assert second.factor == straight.factor
