@@ -74,7 +74,7 @@ class MuonWithAux:
     """
 
     def __init__(
-        self, params: Iterable[nn.Parameter], lr: float, aux: Mapping[str, Any] | None = None, **args: Any
+        self, params: Iterable[torch.Tensor], lr: float, aux: Mapping[str, Any] | None = None, **args: Any
     ) -> None:
         params = list(params)
         matrices = [p for p in params if p.ndim == 2]
