@@ -1,0 +1,158 @@
+"""The command line as a user meets it: exit codes, where messages go, what is imported."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SPEC = """\
+task: {name: blobs, n: 120}
+lr: [0.01, 0.1]
+optimizers: [sgd, adam]
+seeds: 2
+train: {epochs: 2, batch_size: 32}
+"""
+COMMANDS = ("run", "plot", "report", "compare", "check", "status", "range-test", "init", "list", "schema")
+
+
+def lrsweep(*args: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lrsweep.cli", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `tiny.yaml` and its finished sweep in `results/tiny`."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "tiny.yaml").write_text(SPEC)
+    ran = lrsweep("run", "tiny.yaml", cwd=folder)
+    assert ran.returncode == 0, ran.stderr
+    return folder
+
+
+def test_run_prints_the_summary_on_stdout_and_progress_on_stderr(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(SPEC)
+    ran = lrsweep("run", "tiny.yaml", cwd=tmp_path)
+    assert ran.returncode == 0
+    assert "best of the rates tried" in ran.stdout
+    assert "8/8 runs" in ran.stderr
+    assert "8/8 runs" not in ran.stdout
+    assert "optimal" not in ran.stdout
+    assert {"runs.csv", "curves.csv", "summary.csv", "u_curve.png", "loss_curves.png", "report.html"} <= {
+        path.name for path in (tmp_path / "results" / "tiny").iterdir()
+    }
+
+
+def test_progress_none_says_nothing_on_stderr(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(SPEC)
+    assert lrsweep("run", "tiny.yaml", "--progress", "none", cwd=tmp_path).stderr == ""
+
+
+def test_a_finished_sweep_trains_nothing_again(done: Path) -> None:
+    before = (done / "results/tiny/runs.csv").read_bytes()
+    again = lrsweep("run", "tiny.yaml", cwd=done)
+    assert again.returncode == 0
+    assert "runs in" not in again.stderr  # the line that opens training
+    assert (done / "results/tiny/runs.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    shown = lrsweep(command, "--help")
+    assert shown.returncode == 0
+    assert "Usage" in shown.stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; from lrsweep.cli import app\ntry: app(['--help'])\nexcept SystemExit: pass\n"
+    code += "print(sorted({'torch', 'pandas', 'matplotlib', 'pydantic'} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert out.rstrip().endswith("[]")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["run", "nowhere.yaml"], 2, "nowhere.yaml"),
+        (["run", "tiny.yaml", "--workers", "0"], 2, "--workers 0"),
+        (["run", "tiny.yaml", "--executor", "ray"], 2, "ray"),
+        (["run", "tiny.yaml", "--set", "train.epoch=3"], 2, "did you mean epochs"),
+        (["run", "tiny.yaml", "--device", "tpu"], 2, "--device"),
+        (["plot", "nowhere"], 2, "nowhere"),
+        (["plot", "results", "--metric", "val_f1"], 2, "val_accuracy"),
+        (["check", "results/tiny", "--max-diverged", "0.5"], 0, ""),
+        (["check", "results/tiny", "--min-basin-decades", "9"], 6, ""),
+        (["check", "results/tiny", "--optimizer", "lion"], 2, "sgd"),
+        (["compare", "results/tiny", "nowhere"], 2, "nowhere"),
+        (["list", "frobs"], 2, "schedules"),
+        (["init", "tiny.yaml"], 2, "exists already"),
+        (["frob"], 2, "frob"),
+    ],
+)
+def test_exit_codes_and_messages(done: Path, args: list[str], code: int, said: str) -> None:
+    ran = lrsweep(*args, cwd=done)
+    assert ran.returncode == code, ran.stderr
+    assert said in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_the_commands_that_read_results_import_no_torch(done: Path) -> None:
+    for args in (["plot", "results"], ["report", "results"], ["status", "results"], ["check", "results/tiny"]):
+        code = (
+            "import sys; from lrsweep.cli import app\n"
+            f"try: app({args!r})\nexcept SystemExit as end: assert not end.code, end.code\n"
+            "assert 'torch' not in sys.modules"
+        )
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=done)
+        assert ran.returncode == 0, (args, ran.stderr)
+
+
+def test_check_json_is_the_contracts(done: Path) -> None:
+    verdict = json.loads(lrsweep("check", "results/tiny", "--max-diverged", "0", "--json", cwd=done).stdout)
+    assert verdict["ok"] is True
+    assert {"optimizer", "check", "value", "limit", "ok"} == set(verdict["checks"][0])
+
+
+def test_status_counts(done: Path) -> None:
+    assert "8 of 8 runs done, 0 to do" in lrsweep("status", "results", cwd=done).stdout
+
+
+def test_dry_run_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(SPEC)
+    ran = lrsweep("run", "tiny.yaml", "--dry-run", cwd=tmp_path)
+    assert ran.returncode == 0
+    assert re.search(r"runs +8: 0 done, 8 to do", ran.stdout)
+    assert re.search(r"updates to make +48", ran.stdout)  # 72 examples in batches of 32 are 3 updates an epoch
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+def test_range_test_reads_its_rules_against_the_sweep(done: Path) -> None:
+    ran = lrsweep("range-test", "tiny.yaml", "--steps", "40", cwd=done)
+    assert ran.returncode == 0, ran.stderr
+    assert "by the sweep's U-curve" in ran.stdout
+    raw = (done / "results/tiny/range_test.csv").read_text().splitlines()
+    assert raw[0] == "optimizer,step,lr,train_loss"
+    assert raw[1].startswith("sgd,1,1e-07,")
+    assert (done / "results/tiny/range_test.png").stat().st_size > 5000
+
+
+def test_the_starter_spec_runs(tmp_path: Path) -> None:
+    assert lrsweep("init", "mine.yaml", cwd=tmp_path).returncode == 0
+    ran = lrsweep("run", "mine.yaml", "--dry-run", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_list_states_how_weight_decay_is_coupled() -> None:
+    shown = lrsweep("list", "optimizers").stdout
+    assert re.search(r"adamw\(.*weight_decay=0.01.*\)\n +default lr 0.001; weight decay is decoupled", shown)
+    assert re.search(r"adadelta\(.*\n.*\n.*another scale", shown)
+
+
+def test_schema_is_json() -> None:
+    schema = json.loads(lrsweep("schema").stdout)
+    assert "optimizers" in schema["properties"]
