@@ -156,7 +156,8 @@ def test_recommended_shuns_rates_where_a_seed_diverged_and_prefers_the_smaller_o
     found = basin(DECADES[:4], m, 2.0)
     assert recommended(found, DECADES[:4], np.ones(4, dtype=bool), 1e-4)[0] == 1e-4
     assert recommended(found, DECADES[:4], np.array([True, False, True, True]), 1e-4)[0] == 1e-3
-    assert recommended(found, DECADES[:4], np.zeros(4, dtype=bool), 1e-4)[0] == 1e-4
+    outside = np.array([True, False, False, True])
+    assert recommended(found, DECADES[:4], outside, 1e-4)[0] == 1e-4
 
 
 def test_a_censored_basin_recommends_the_best_rate() -> None:

@@ -113,7 +113,8 @@ def test_other_grids_are_compared_over_the_rates_they_share() -> None:
     before = side("A", table("adam", LRS, values(1e-2), STARTS))
     after = side("B", table("adam", LRS[4:], values(1e-2)[4:], STARTS))
     found = compare_sides(before, after)
-    assert change_of(found, "sensitivity").change.value == pytest.approx(0)
+    for name in ("sensitivity", "sensitivity_norm"):
+        assert change_of(found, name).change.value == pytest.approx(0)
     assert any("grids differ" in note for note in found.notes)
     assert not any("grids differ" in note for note in compare_sides(before, before).notes)
 

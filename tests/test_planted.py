@@ -222,6 +222,14 @@ def test_failed_runs_are_counted_and_left_out() -> None:
     assert "failed" in {warned.kind for warned in row.warnings}
 
 
+def test_the_untrained_value_of_a_seed_survives_a_failed_run() -> None:
+    values: list[list[float | None]] = planted().tolist()
+    values[0][1] = None
+    runs = frame(table("adam", LRS, values, STARTS))
+    runs.loc[runs["status"] == "failed", "initial_val_loss"] = math.nan
+    assert analyse(runs, None, spec("adam"), {}).rows[0].initial_objective == 2.0
+
+
 def test_a_rate_that_only_failed_is_no_evidence() -> None:
     values: list[list[float | None]] = planted(best=1.0, cliff=10).tolist()
     values[-1] = [None] * 3
@@ -294,6 +302,17 @@ def test_best_rate_that_falls_with_the_budget_is_seen_in_the_rows() -> None:
     assert (drift.against, drift.from_rows) == ("budget", True)
     assert drift.values == (10, 20, 50, 100, 200)
     assert drift.slope.value == pytest.approx(-1, abs=1e-4)
+
+
+def test_a_run_counts_for_a_shorter_budget_only_before_it_diverged() -> None:
+    """At 1e-2 the loss is best throughout, but the runs count as diverged from update 60 on."""
+    runs = frame(table("adam", LRS, valley(LRS, 1e-2)[:, None] + OFFSETS, STARTS))
+    rows = curves(runs, lambda lr, t: t)
+    runs.loc[runs["lr"] == 1e-2, ["status", "diverged_step"]] = ["diverged", 60.0]
+    (drift,) = analyse(runs, rows, spec("adam"), {}).drifts
+    assert drift.values == (10, 20, 50, 100, 200)
+    assert drift.best_lrs[:3] == (1e-2,) * 3
+    assert set(drift.best_lrs[3:]) == {0.00316228}
 
 
 def test_no_drift_from_rows_where_the_schedule_knows_its_end() -> None:

@@ -45,6 +45,11 @@ def test_a_thin_basin_is_filled_and_nothing_else() -> None:
     assert added == [pytest.approx(10**-2.25, rel=1e-5), pytest.approx(10**-1.75, rel=1e-5)]
 
 
+def test_rates_outside_the_basin_are_not_added() -> None:
+    lrs = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
+    assert refine(facts([2.0, 1.9, 1.0, 0.5, 0.6, math.nan], lrs)) == {"adam": [0.0215443, 0.0464159]}
+
+
 def test_a_basin_with_three_rates_is_left_alone() -> None:
     assert refine(facts(valley(HALF_DECADES, 1e-3, depth=0.1))) == {}
 
