@@ -5,6 +5,7 @@ The rules for stacks of runs are in `rules`.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -137,6 +138,7 @@ def required(name: str | type[Any]) -> list[str]:
     return [key for key, p in _parameters(name).items() if p.default is p.empty and key not in RESERVED]
 
 
+@functools.cache
 def _parameters(name: str | type[Any]) -> dict[str, inspect.Parameter]:
     cls = OPTIMIZERS[name] if isinstance(name, str) else name
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
