@@ -161,6 +161,14 @@ def test_time_to_target(facts: SweepFacts) -> None:
     assert (diverged.time, diverged.arrived) == (math.inf, 0)
 
 
+def test_a_run_that_met_the_target_and_then_diverged_never_arrived() -> None:
+    runs = frame(table("adam", LRS, planted(), STARTS))
+    rows = curves(runs, lambda lr, t: t)
+    runs.loc[(runs["lr"] == 1e-2) & (runs["seed"] == 2), ["status", "diverged_step"]] = ["diverged", 200.0]
+    (row,) = analyse(runs, rows, spec("adam"), {}).rows
+    assert next(point.arrived for point in row.rates if point.lr == 1e-2) < 1
+
+
 def test_grid_quality(facts: SweepFacts) -> None:
     row = facts.row("adam")
     assert row.worst_objective == math.inf
