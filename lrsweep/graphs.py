@@ -21,12 +21,23 @@ NARROW = 16  # a product with fewer columns than this is computed transposed: BL
 SAME = 1e-3  # rewritten and recorded results may differ by this share of the largest value
 
 
-def program(graph: Graph, inputs: Sequence[Tensor]) -> Callable[..., Sequence[Tensor | None]]:
-    """The rewritten graph as a function of its inputs; `inputs` are values to check it with."""
+def program(
+    graph: Graph, inputs: Sequence[Tensor], *, inductor: bool = False
+) -> Callable[..., Sequence[Tensor | None]]:
+    """The rewritten graph as a function of its inputs; `inputs` are values to check it with.
+
+    `inductor`: compile it with torch.compile; where that fails (no C++ compiler), it is replayed as it is. What the
+    passes leave gains nothing by it for networks of linear layers: kernels of products are what is left.
+    """
     recorded = tracing.compiled(graph)
     rewritten = graph.copy()
     for rewrite in PASSES:
         rewrite(rewritten)
+    if inductor:
+        fused = tracing.compiled(rewritten, inductor=True)
+        if _agree(recorded, fused, inputs):
+            return fused
+    reuse_memory(rewritten)
     replay = tracing.compiled(rewritten)
     return replay if _agree(recorded, replay, inputs) else recorded
 
@@ -357,5 +368,4 @@ PASSES: tuple[Callable[[Graph], None], ...] = (
     tidy,
     add_within_products,
     tidy,
-    reuse_memory,
 )

@@ -85,7 +85,7 @@ def cut(
 ) -> list[GroupPlan]:
     """Cut `runs`, which share the recipe of `problem`, into groups for `workers` processes, longest first.
 
-    `compile`: "on", "off", or "auto" (where it pays by the same estimate).
+    `compile`: "on" or "off"; "auto" is off, because compiling a step takes longer than it has ever given back here.
     """
     alone, together = [], []
     reasons: dict[str, str | None] = {}
@@ -94,7 +94,7 @@ def cut(
         if key not in reasons:
             reasons[key] = stackable.stack_reason(problem, run.setting)
         (together if reasons[key] is None else alone).append((run, reasons[key]))
-    sizes = _measure(problem, runs[0].seed) if together else None
+    sizes = measure(problem, runs[0].seed) if together else None
     plans = [_single(run, reason, problem, sizes, machine) for run, reason in alone]
     if sizes is not None:
         plans += _cut_stackable([run for run, _ in together], problem, sizes, machine, workers, compile)
@@ -179,8 +179,8 @@ def makespan(seconds: Sequence[float], workers: int) -> float:
     return max(loads)
 
 
-def _measure(problem: Problem, seed: int) -> Sizes:
-    """Record one step of one run and add up what it does."""
+def measure(problem: Problem, seed: int) -> Sizes:
+    """Record one training step of one run and add up what it does."""
     with problem.user_code():
         module = problem.build_model(seed)
         use_stacked_loss(module, problem)

@@ -128,7 +128,7 @@ class Stepper:
             except tracing.NotRepeatableError:
                 self.random = True  # which is not known of a step that is not recorded
                 return _Program(self._eager(step, training), names, recorded=False)
-            call = graphs.program(graph, inputs)
+            call = graphs.program(graph, inputs, inductor=self._compile and training)
         self.random = self.random or (training and graph.random)
         return _Program(call, names, recorded=True)
 

@@ -230,8 +230,11 @@ def record(step: Callable[..., Sequence[Tensor | None]], *inputs: Tensor, strict
     return graph
 
 
-def source(graph: Graph) -> tuple[str, dict[str, Any]]:
-    """Python text of a function that replays the graph, and the names it uses. Values go after their last use."""
+def source(graph: Graph, *, bare: bool = True) -> tuple[str, dict[str, Any]]:
+    """Python text of a function that replays the graph, and the names it uses. Values go after their last use.
+
+    `bare`: call what is behind torch's operator objects, which saves a call each; torch.compile needs the objects.
+    """
     names: dict[str, Any] = {f"c{ref.index}": tensor for ref, tensor in graph.constants.items()}
     text = {ref: f"c{ref.index}" for ref in graph.constants}
     text.update({ref: f"v{ref.index}" for ref in graph.like if ref not in graph.constants})
@@ -242,7 +245,7 @@ def source(graph: Graph) -> tuple[str, dict[str, Any]]:
     for number, node in enumerate(graph.nodes):
         if node.op not in ops:
             ops[node.op] = f"f{len(ops)}"
-            names[ops[node.op]] = getattr(node.op, "_op", node.op)
+            names[ops[node.op]] = getattr(node.op, "_op", node.op) if bare else node.op
         parts = [_literal(argument, text, names) for argument in node.args]
         parts += [f"{key}={_literal(value, text, names)}" for key, value in node.kwargs.items()]
         call = f"{ops[node.op]}({', '.join(parts)})"
@@ -271,8 +274,11 @@ def _literal(value: Any, text: dict[Ref, str], names: dict[str, Any]) -> str:
     return name
 
 
-def compiled(graph: Graph) -> Callable[..., list[Tensor | None]]:
-    """The graph as a Python function of its inputs. Call it with gradients off."""
-    text, names = source(graph)
+def compiled(graph: Graph, *, inductor: bool = False) -> Callable[..., list[Tensor | None]]:
+    """The graph as a Python function of its inputs. Call it with gradients off.
+
+    `inductor`: through torch.compile, which takes seconds to minutes and fuses what lies between products.
+    """
+    text, names = source(graph, bare=not inductor)
     exec(compile(text, "<lrsweep graph>", "exec"), names)
-    return names["replay"]
+    return torch.compile(names["replay"], dynamic=False, fullgraph=True) if inductor else names["replay"]

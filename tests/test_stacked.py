@@ -355,13 +355,21 @@ def test_every_rewrite_keeps_the_results(net: str) -> None:
     graph, inputs = graph_of(net)
     wanted = tracing.compiled(graph)(*inputs)
     changed = graph.copy()
-    for rewrite in graphs.PASSES:
+    for rewrite in (*graphs.PASSES, graphs.reuse_memory):
         rewrite(changed)
         with torch.no_grad():
             found = tracing.compiled(changed)(*inputs)
         for one, other in zip(wanted, found, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
     assert len(changed.nodes) < 0.7 * len(graph.nodes)
+
+
+@pytest.mark.slow
+def test_compiled_steps_equal_the_run_alone() -> None:
+    shared = recipe({"name": "stack_tasks.py:task"}, steps=30)
+    runs = made(shared, *MIXED)
+    compiled = {one.run_id: one for one in stacked.train(runs, problem.build(shared), NoHooks(), compile=True)}
+    _same_curves(outcomes(single, runs, shared), compiled)
 
 
 def test_a_rewrite_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
