@@ -271,8 +271,6 @@ class Sweep:
         """Derived files; after a stop the tables and the manifest alone."""
         if self._trained or not tables.current(self.folder) or not (self.folder / REPORT).is_file():
             written = self._tables(planned)
-            if not self._stopping.requested():
-                self._draw()
             options = dataclasses.asdict(self._options)
             session = manifest.session(
                 begun=begun, ended=time.time(), training_seconds=self._seconds, trained=self._trained, **options
@@ -281,6 +279,8 @@ class Sweep:
                 self.folder, planned, journal.replay(self.folder), session=session,
                 hashes=written.hashes, sha256=written.sha256, tasks=self._task_notes,
             )  # fmt: skip
+            if not self._stopping.requested():
+                self._draw()  # after the manifest, which tells the report the sizes of the splits
         stored = stored_of(self.folder, planned, journal.replay(self.folder))
         if self._stopping.exit_code is not None:
             raise StoppedError(
@@ -294,15 +294,14 @@ class Sweep:
 
     def _draw(self) -> None:
         """Pictures and report. What goes wrong in them is told and loses nothing: they can be drawn again."""
-        from lrsweep import plot, report
+        from lrsweep import report
 
-        for what, make in (("pictures", plot.draw_all), ("report", report.write)):
-            try:
-                make(self.folder)
-            except LrsweepError:
-                raise
-            except Exception as error:  # noqa: BLE001 - the results are safe; a picture must not cost them
-                self._reporter.note(f"the {what} could not be made ({type(error).__name__}: {error}); see lrsweep plot")
+        try:
+            report.write(self.folder, formats=("png",))
+        except LrsweepError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the results are safe; a picture must not cost them
+            self._reporter.note(f"the report could not be made ({type(error).__name__}: {error}); see lrsweep report")
 
     def dry_run(self, spec: Spec, fresh: bool) -> Finished:
         """Count and time what a run would do; writes nothing."""

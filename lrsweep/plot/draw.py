@@ -145,16 +145,18 @@ def _check(curves: pd.DataFrame, metric: str | None, at: str | None) -> None:
 def budget_text(spec: Spec, facts: SweepFacts) -> str:
     """What every number of the picture holds for: task, model, budget, batch, schedule; what an axis varies is named
     as one."""
-    parts = [call_text(spec.task.name, spec.task.args)]
+    parts = [call_text(spec.task.name, {})]
     if spec.model is not None:
-        parts.append(call_text(spec.model.name, spec.model.args))
+        # Of a model the sizes, not the many defaults that a resolved spec writes out.
+        sizes = {key: value for key, value in spec.model.args.items() if isinstance(value, list)}
+        parts.append(call_text(spec.model.name, sizes))
     if not {"train.epochs", "train.steps"} & set(spec.axes):
         parts.append(facts.budget)
     size = spec.train.batch_size
     if "train.batch_size" not in spec.axes:
         parts.append("full batches" if size == "full" else f"batches of {size}")
     if spec.schedule.name != "constant":
-        parts.append(f"schedule {call_text(spec.schedule.name, spec.schedule.args)}")
+        parts.append(f"{call_text(spec.schedule.name, {})} schedule")
     if spec.axes:
         parts.append(f"by {', '.join(spec.axes)}")
     return " · ".join(parts)

@@ -232,19 +232,17 @@ def _colorbar(figure: Figure, scale: ScalarMappable, rates: Sequence[float], roo
 
 def _handles(rows: Sequence[OptimizerFacts]) -> list[Artist]:
     many = any(row.n_seeds > MOST_SEEDS for row in rows)
-    return [
+    handles: list[Artist] = [
         Line2D([], [], color=GREY, linewidth=1.1, label="median over seeds, with their range" if many else "one run"),
         Line2D([], [], color=INK, linewidth=2.8, label="best rate of the grid (black edge)"),
-        Line2D(
-            [],
-            [],
-            color=RED,
-            marker="x",
-            markersize=5.5,
-            linestyle="",
-            label="diverged here (at the border: beyond it)",
-        ),
     ]
+    if any(row.n_diverged for row in rows):
+        handles.append(_cross("diverged here (at the border: beyond it)"))
+    return handles
+
+
+def _cross(label: str) -> Artist:
+    return Line2D([], [], color=RED, marker="x", markersize=5.5, linestyle="", label=label)
 
 
 def zoom(
@@ -255,7 +253,7 @@ def zoom(
     handles: list[Artist] = [Line2D([], [], color=GREY, linewidth=1.4, label=f"{column}, one line per seed")]
     if train:
         handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=DOTTED, label="train_loss"))
-    handles.append(Line2D([], [], color=RED, marker="x", markersize=5.5, linestyle="", label="diverged here"))
+    handles.append(_cross("diverged here"))
     page = style.page(len(rows), columns=columns, panel=_size(rows), head=0.34, legend=handles)
     title = f"{facts.name}: {column} at the best rate and at about 2, 5 and 10 times it"
     style.heading(page.figure, title, words.budget_line(facts))

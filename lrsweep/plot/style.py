@@ -38,6 +38,8 @@ TRADITIONAL = (0.01, 0.1)
 
 Ints: TypeAlias = npt.NDArray[np.int_]
 DPI = 120
+LINE_POINTS = 11.5
+"""Between two lines above a panel."""
 STYLE: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 8.5,
@@ -336,7 +338,7 @@ def panel_title(ax: Axes, title: str, facts: str = "", warning: str = "", *, col
         ax.annotate(
             fit(text, room, size, bold=bold),
             (0, 1),
-            xytext=(0, 4 + 11.5 * number),
+            xytext=(0, 4 + LINE_POINTS * number),
             xycoords="axes fraction",
             textcoords="offset points",
             size=size,

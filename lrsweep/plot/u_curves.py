@@ -15,9 +15,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 
 from lrsweep import words
-from lrsweep.analysis.facts import OptimizerFacts, RatePoint, SweepFacts
+from lrsweep.analysis.facts import OptimizerFacts, RatePoint, RunPoint, SweepFacts
 from lrsweep.plot import keys, style
 from lrsweep.plot.style import GREY, INK, RED, Look
 
@@ -114,7 +115,7 @@ def draw_rail(ax: Axes, row: OptimizerFacts, limits: Range) -> None:
     any_failed = any(run.status == "failed" for run in row.runs)
     diverged = [run.lr * spread ** place[run.seed] for run in row.runs if run.status == "diverged"]
     failed = [run.lr * spread ** place[run.seed] for run in row.runs if run.status == "failed"]
-    beyond = _beyond(row, limits)
+    beyond = [run.lr * spread ** place[run.seed] for run in _beyond(row, limits)]
     if diverged:
         y = _rail_y(limits, 0.7 if any_failed else 0.5)
         ax.scatter(
@@ -151,7 +152,7 @@ def draw_median(
 def _band(ax: Axes, points: Sequence[RatePoint], color: str, limits: Range) -> None:
     """Range over the seeds; a diverged seed takes it to the end of the axis."""
     edge = limits.high if limits.worse_up else limits.low
-    best = np.array([point.best for point in points])
+    best = np.array([edge if limits.beyond(point.best) else point.best for point in points])
     worst = np.array([edge if point.n_diverged or limits.beyond(point.worst) else point.worst for point in points])
     known = np.isfinite(best) & np.isfinite(worst)
     ax.fill_between(
@@ -203,16 +204,20 @@ def _marks(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range) -> None:
         )  # fmt: skip
 
 
-def _beyond(row: OptimizerFacts, limits: Range) -> list[float]:
-    """Rates of the finite runs that the axis does not reach."""
-    return [run.lr for run in row.runs if run.status == "ok" and limits.beyond(run.objective)]
+def _beyond(row: OptimizerFacts, limits: Range) -> list[RunPoint]:
+    """The finite runs that the axis does not reach."""
+    return [run for run in row.runs if run.status == "ok" and limits.beyond(run.objective)]
 
 
-def title_key(ax: Axes, looks: Look) -> None:
-    """Line and marker of the curve at the right of the panel title, so the overlay needs no legend of its own."""
+def title_key(ax: Axes, looks: Look, lines: int) -> None:
+    """Line and marker of the curve at the right end of the panel's title, which stands `lines` lines above the panel,
+    so that the overlay needs no legend of its own."""
+    figure = ax.figure
+    assert isinstance(figure, Figure)
+    lift = ScaledTranslation(0, (7.5 + style.LINE_POINTS * (lines - 1)) / 72, figure.dpi_scale_trans)
     ax.plot(
-        [0.91, 0.955, 1.0], [1.17] * 3, color=looks.color, linestyle=looks.line, linewidth=1.6, marker=looks.marker,
-        markersize=4.5, markevery=[1], transform=ax.transAxes, clip_on=False,
+        [0.91, 0.955, 1.0], [1.0] * 3, color=looks.color, linestyle=looks.line, linewidth=1.6, marker=looks.marker,
+        markersize=4.5, markevery=[1], transform=ax.transAxes + lift, clip_on=False,
     )  # fmt: skip
 
 
@@ -232,21 +237,23 @@ def u_curve(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
         page.figure, f"{facts.name}: {words.objective_text(facts)} by learning rate", words.budget_line(facts)
     )
     own = _scales_differ(rows)
+    warnings = [words.warning_line(row) for row in rows]
+    blank = " " if any(warnings) else ""  # titles of all panels stand equally high
     low = min((row.rates[0].lr for row in rows if row.rates), default=1e-6)
     high = max((row.rates[-1].lr for row in rows if row.rates), default=1.0)
     for index, (row, ax) in enumerate(zip(rows, page.panels, strict=False)):
         draw_row(ax, row, looks[index], value_range([row], facts.mode) if own else common)
         style.rate_axis(ax, low, high, label="learning rate" if page.bottom_row(index) else None)
-        style.panel_title(ax, words.title(row), words.facts_line(row), words.warning_line(row))
+        style.panel_title(ax, words.title(row), words.facts_line(row), warnings[index] or blank)
         if len(rows) > 1:
-            title_key(ax, looks[index])
+            title_key(ax, looks[index], 3 if blank else 2)
         if page.left_column(index):
             ax.set_ylabel(words.axis_text(facts))
             rail_label(ax, common)
     if len(rows) > 1:
         draw_overlay(page.panels[-1], facts, looks, common)
         style.rate_axis(page.panels[-1], low, high)
-        style.panel_title(page.panels[-1], "all of them", "medians over seeds")
+        style.panel_title(page.panels[-1], "all of them", "medians over seeds", blank)
     return page.figure
 
 
