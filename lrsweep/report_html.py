@@ -113,7 +113,7 @@ STYLE = """
 --link:#8ec2ff;--warn:#ffb4ab;--warnbg:#35201f}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
-main{max-width:1120px;margin:0 auto;padding:1.2rem 1rem 4rem}
+main{max-width:1180px;margin:0 auto;padding:1.2rem 1rem 4rem}
 h1{font-size:1.7rem;line-height:1.2;margin:.4rem 0 .2rem;overflow-wrap:anywhere}
 h2{font-size:1.25rem;margin:2.4rem 0 .6rem;padding-top:.4rem;border-top:1px solid var(--line)}
 h3{font-size:1.02rem;margin:1.4rem 0 .3rem}
@@ -129,9 +129,9 @@ background:var(--card);padding:.05em .3em;border-radius:3px}
 pre{background:var(--card);padding:.8rem;border-radius:4px;overflow-x:auto;font-size:.85rem;line-height:1.4}
 pre code{padding:0;background:none;font-size:1em}
 .scroll{overflow-x:auto;max-width:100%}
-table{border-collapse:collapse;font-size:.88rem;margin:.4rem 0 1rem;min-width:50%}
+table{border-collapse:collapse;font-size:.84rem;margin:.4rem 0 1rem;min-width:50%}
 caption{text-align:left;padding-bottom:.3rem;font-size:.88rem}
-th,td{padding:.28rem .6rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
+th,td{padding:.28rem .45rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 tbody th{font-weight:600;white-space:nowrap}
 td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 thead th{vertical-align:bottom;background:var(--card)}
