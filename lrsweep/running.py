@@ -30,7 +30,7 @@ from lrsweep import (
     worker,
 )
 from lrsweep import plan as planning
-from lrsweep.errors import LrsweepError, StoppedError, UsageError
+from lrsweep.errors import LrsweepError, StoppedError, StorageError, UsageError
 from lrsweep.estimate import Estimate
 from lrsweep.journal import Group, Journal, Replay
 from lrsweep.machine import this_machine
@@ -88,6 +88,7 @@ class Sweep:
         self.folder, self._options = folder, options
         self._reporter, self._stopping = reporter, stopping
         self._writer = Journal(folder)
+        self._replay = Replay()
         self._task_notes: dict[str, Any] = {}
         self._trained = 0
         self._seconds = 0.0
@@ -133,7 +134,7 @@ class Sweep:
     def _advance(self, spec: Spec) -> Plan:
         """Train what the spec asks for and the journal lacks."""
         planned = planning.build(spec, planning.fingerprints(spec))
-        replay = journal.replay(self.folder)
+        replay = self._replay = journal.replay(self.folder)
         for line in journal.damaged_lines(journal.keep_damaged(replay)):
             self._reporter.note(line)
         left = todo.todo(planned, replay)
@@ -216,6 +217,7 @@ class Sweep:
             try:
                 executor.start()
                 self._reporter.start(self._start(jobs, planned, replay, count))
+                _load_what_comes_after()
                 training.run(jobs, executor, self._stopping.requested)
             finally:
                 executor.close()
@@ -224,7 +226,8 @@ class Sweep:
                 self._trained += training.trained
 
     def _start(self, jobs: Sequence[Job], planned: Plan, replay: Replay, count: int) -> Start:
-        done = sum(run.run_id in replay.entries for run in planned.runs)
+        statuses = (replay.entries[run.run_id].status for run in planned.runs if run.run_id in replay.entries)
+        done = sum(status != "failed" for status in statuses)
         return Start(
             name=planned.spec.name,
             folder=str(self.folder),
@@ -263,25 +266,26 @@ class Sweep:
 
     def _tables(self, planned: Plan) -> tables.Written:
         with lock.tables(self.folder):
-            replay = journal.replay(self.folder)
-            record = changes.plan_record(planned, self.folder, replay.plan)
-            return tables.write(self.folder, planned, replay, record)
+            self._replay = journal.replay(self.folder)
+            record = changes.plan_record(planned, self.folder, self._replay.plan)
+            return tables.write(self.folder, planned, self._replay, record)
 
     def _finish(self, planned: Plan, begun: float) -> Finished:
         """Derived files; after a stop the tables and the manifest alone."""
         if self._trained or not tables.current(self.folder) or not (self.folder / REPORT).is_file():
-            written = self._tables(planned)
+            with self._stopping.graceful():
+                written = self._tables(planned)
+            if not self._stopping.requested():
+                self._draw()
             options = dataclasses.asdict(self._options)
             session = manifest.session(
                 begun=begun, ended=time.time(), training_seconds=self._seconds, trained=self._trained, **options
             )
             manifest.write(
-                self.folder, planned, journal.replay(self.folder), session=session,
+                self.folder, planned, self._replay, session=session,
                 hashes=written.hashes, sha256=written.sha256, tasks=self._task_notes,
             )  # fmt: skip
-            if not self._stopping.requested():
-                self._draw()  # after the manifest, which tells the report the sizes of the splits
-        stored = stored_of(self.folder, planned, journal.replay(self.folder))
+        stored = stored_of(self.folder, planned, self._replay)
         if self._stopping.exit_code is not None:
             raise StoppedError(
                 f"stopped: {stored.done} of {stored.total} runs are done and in the tables of {self.folder}; "
@@ -338,6 +342,13 @@ class Sweep:
         return Finished(path=self.folder, total=len(planned.runs), estimate=facts)
 
 
+def _load_what_comes_after() -> None:
+    """Import, while the workers are training, what the tables and pictures need; it takes a second or two."""
+    from lrsweep import analysis, plot, report
+
+    del analysis, plot, report
+
+
 def _check_metric(problem: Problem, metric: str) -> None:
     """Raises UsageError if no curve of this task will have the objective's column."""
     names = problem.metric_names
@@ -348,14 +359,32 @@ def _check_metric(problem: Problem, metric: str) -> None:
 
 
 def with_refined(spec: Spec, folder: Path, fresh: bool) -> Spec:
-    """The spec with the rates that --refine added before; they count until --fresh."""
-    record = None if fresh or not journal.exists(folder) else journal.replay(folder).plan
-    if record is None:
+    """The spec with the rates that --refine added before; they count until --fresh. Raises StorageError."""
+    before = None if fresh else _spec_before(folder)
+    if before is None:
         return spec
-    before = read_resolved(record["spec"], base_dir=folder).refined
     labels = {optimizer.label for optimizer in spec.optimizers}
     merged = dict(spec.refined)
-    for label, rates in before.items():
+    for label, rates in before.refined.items():
         if label in labels:
             merged[label] = sorted({*merged.get(label, []), *rates})
     return dataclasses.replace(spec, refined=merged) if merged != spec.refined else spec
+
+
+def _spec_before(folder: Path) -> Spec | None:
+    """The spec that this folder was last run with: from the journal, or where that record is lost, from spec.yaml."""
+    record = journal.replay(folder).plan if journal.exists(folder) else None
+    if record is not None:
+        return read_resolved(record["spec"], base_dir=folder)
+    path = folder / tables.SPEC
+    if not path.is_file():
+        return None
+    try:
+        return read_resolved(path)
+    except UsageError as error:
+        if not journal.exists(folder):
+            return None
+        raise StorageError(
+            f"neither the journal nor {path} can tell what was run here ({error}); run again with --fresh, which sets "
+            "the journal aside, or delete spec.yaml if nothing was ever refined"
+        ) from error

@@ -17,7 +17,7 @@ from lrsweep.errors import StorageError
 TEMPORARY = ".tmp-"
 """How the name of a file that is being written begins; a killed process may leave one behind."""
 
-_ADVICE = {
+ADVICE = {
     errno.ENOSPC: "the disk is full: free some space",
     errno.EDQUOT: "the disk quota is used up: free some space",
     errno.EFBIG: "the file would exceed the size limit (ulimit -f): raise the limit",
@@ -34,12 +34,17 @@ _ADVICE = {
 
 
 @contextmanager
-def translated(path: Path, verb: str = "write") -> Iterator[None]:
-    """Turn an OSError of the block into a StorageError that names `path`, the cause and what to do."""
+def translated(path: Path, verb: str = "write", *, only_storage: bool = False) -> Iterator[None]:
+    """Turn an OSError of the block into a StorageError that names `path`, the cause and what to do.
+
+    With `only_storage`, one that the disk is not to blame for passes.
+    """
     try:
         yield
     except OSError as error:
-        cause = _ADVICE.get(error.errno or 0, error.strerror or str(error))
+        if only_storage and error.errno not in ADVICE:
+            raise
+        cause = ADVICE.get(error.errno or 0, error.strerror or str(error))
         raise StorageError(
             f"cannot {verb} {path}: {cause}; then run the same command again, what was finished before is kept"
         ) from error

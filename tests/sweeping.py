@@ -58,7 +58,7 @@ def forked_code(function: Callable[[], object]) -> int:
     except LrsweepError as error:
         os.write(2, f"{error}\n".encode())
         return error.exit_code
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - nothing may come out of a forked copy of the test
         os.write(2, traceback.format_exc().encode())
         return 1
     return 0

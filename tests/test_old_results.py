@@ -1,8 +1,8 @@
 """Results of released formats stay readable.
 
 `tests/data/results-v1` was written by version 0.1.0. Never write it anew to make a test pass: a difference here means
-that users' results are no longer what they were. A new format gets a folder of its own, made by
-`python tests/test_old_results.py tests/data/results-vN` (with `task.py` and `stored.yaml` of the first one copied there).
+that users' results are no longer what they were. A new format gets a folder of its own: copy `task.py` and
+`stored.yaml` there and run `python tests/test_old_results.py tests/data/results-vN`.
 """
 
 from __future__ import annotations

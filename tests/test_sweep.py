@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -19,7 +21,7 @@ from hypothesis import strategies as st
 
 import lrsweep
 from lrsweep import executors, journal, sweep, tables, worker
-from lrsweep.errors import SpecError, StorageError, UsageError
+from lrsweep.errors import SpecError, StoppedError, StorageError, UsageError
 from lrsweep.messages import Job
 from lrsweep.outcome import Outcome
 from lrsweep.reporting import Silent, Start, Update
@@ -228,7 +230,7 @@ def test_a_failing_run_is_in_the_tables_and_tried_again(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_run_that_ends_its_process_costs_only_itself(tmp_path: Path) -> None:
     """The model builder leaves without a word for one seed; the workers that replace the dead ones start anew."""
-    body = f"if torch.initial_seed() == 1 and os.getpid() != {__import__('os').getpid()}: os._exit(3)"
+    body = f"if torch.initial_seed() == 1 and os.getpid() != {os.getpid()}: os._exit(3)"
     config = own(tmp_path / "code", body, optimizers=["sgd"], seeds=3)
     reporter = Silent()
     finished = sweeping.run(tmp_path, config, reporter=reporter)
@@ -301,6 +303,43 @@ def test_refine_adds_rates_that_stay(tmp_path: Path) -> None:
     assert set(tables.read_runs(tmp_path / "small")["lr"]) == rates
     sweeping.run(tmp_path, config, fresh=True)
     assert set(tables.read_runs(tmp_path / "small")["lr"]) == {0.001, 0.01}
+
+
+def test_refined_rates_survive_the_loss_of_their_record(tmp_path: Path) -> None:
+    config = sweeping.spec(lr=[0.001, 0.01], optimizers=["sgd"], train={"epochs": 9, "batch_size": 20})
+    sweeping.run(tmp_path, config, refine=True)
+    folder = tmp_path / "small"
+    whole = sweeping.tables(folder)
+    for path in journal.paths(folder):
+        path.write_bytes(b"".join(line for line in path.read_bytes().splitlines(True) if b'"kind":"plan"' not in line))
+    assert sweeping.run(tmp_path, config).trained == 0
+    assert sweeping.tables(folder) == whole
+    for path in journal.paths(folder):
+        path.write_bytes(b"".join(line for line in path.read_bytes().splitlines(True) if b'"kind":"plan"' not in line))
+    (folder / "spec.yaml").write_bytes(b"\0")
+    with pytest.raises(StorageError, match="--fresh"):
+        sweeping.run(tmp_path, config)
+
+
+def test_a_sweep_in_which_everything_fails_has_tables(tmp_path: Path) -> None:
+    config = own(tmp_path / "code", "raise OSError('no model today')", optimizers=["sgd"])
+    finished = sweeping.run(tmp_path, config, draw=True)
+    assert (finished.trained, finished.failed) == (4, 4)
+    assert tables.read_runs(tmp_path / "small")["error"].str.startswith("OSError: no model today").all()
+    assert len(tables.read_curves(tmp_path / "small")) == 0
+    assert tables.read_summary(tmp_path / "small")["n_failed"].tolist() == [4]
+
+
+def test_a_sweep_stopped_before_its_first_run_has_tables(tmp_path: Path) -> None:
+    class Impatient(Silent):
+        def start(self, start: Start) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(StoppedError, match="0 of 4 runs") as info:
+        sweeping.run(tmp_path, sweeping.spec(train={"steps": 100_000}, lr=[0.1]), reporter=Impatient())
+    assert info.value.exit_code == 130
+    assert len(tables.read_runs(tmp_path / "small")) == 0
+    assert sweep.status(tmp_path / "small").to_do == 4
 
 
 def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
