@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lrsweep.plan import Run
 
 # Seconds and rates of an ordinary core. Their ratios choose the engine; being off by half changes little.
-ALONE_STEP = 150e-6  # everything in a step of a run alone that is not an operation of its model
+ALONE_STEP = 300e-6  # everything in a step of a run alone that is not an operation of its model
 ALONE_OP = 8e-6  # one operation of a run alone, its share of autograd included
 STACKED_STEP = 120e-6  # everything in a step of a group that is not an operation of its graph
 STACKED_OP = 4e-6  # one operation of a replayed graph
@@ -63,16 +63,18 @@ class Sizes:
 
     def alone(self, machine: Machine) -> float:
         """Seconds of a step of a run by itself."""
-        return ALONE_STEP + ALONE_OP * self.ops + self.flops / FLOPS + self._moving(1, machine.l2)
+        # What a run alone allocates for one operation it has just freed from another: it stays in the cache.
+        return ALONE_STEP + ALONE_OP * self.ops + self.flops / FLOPS + self._bytes / CACHED
 
     def stacked(self, runs: int, machine: Machine) -> float:
         """Seconds of a step of `runs` runs together, without their update rules."""
-        return STACKED_STEP + STACKED_OP * self.ops + runs * self.flops / FLOPS + self._moving(runs, machine.l2)
+        rate = CACHED if runs * self.values < machine.l2 else UNCACHED
+        return STACKED_STEP + STACKED_OP * self.ops + runs * (self.flops / FLOPS + self._bytes / rate)
 
-    def _moving(self, runs: int, cache: int) -> float:
+    @property
+    def _bytes(self) -> float:
         # The optimizer reads and writes weights, gradients and its state: about six passes.
-        rate = CACHED if runs * self.values < cache else UNCACHED
-        return runs * (self.moved + 6 * self.weights) / rate
+        return self.moved + 6 * self.weights
 
 
 def workers_for(runs: int, machine: Machine) -> int:
