@@ -32,10 +32,10 @@ def write(folder: Path | str, *, formats: Sequence[str] = ()) -> Path:
     tables.ensure(folder)
     sweep = plot.load(folder)
     drawn = []
-    for number, one in enumerate(plot.pictures(sweep)):
+    for number, one in enumerate(plot.rendered(sweep, sorted({*formats, "svg"}))):
         for _ in plot.save(one, folder, formats):
             pass
-        drawn.append(picture(number, plot.svg(one), one.alt, one.caption))
+        drawn.append(picture(number, one.files["svg"].decode("utf-8"), one.alt, one.caption))
     text = html(sweep.facts, drawn, tables.read_runs(folder), _read_spec(folder), splits(manifest.read(folder)))
     storage.replace(folder / NAME, text)
     return folder / NAME

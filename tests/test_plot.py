@@ -396,11 +396,12 @@ def test_tick_texts_tell_neighbours_apart() -> None:
 
 DRAW = """
 import sys
+from pathlib import Path
 sys.path.insert(0, {package!r})
 from lrsweep import plot
-for picture in plot.pictures(plot.load({folder!r})):
+for picture in plot.rendered(plot.load({folder!r}), ("png", "svg", "pdf")):
     several = picture.name in ("u_curve", "loss_curves", "heatmap_train.batch_size")
-    for path in plot.save(picture, {folder!r}, ("png", "svg", "pdf") if several else ("png",)):
+    for path in plot.save(picture, Path({folder!r}), ("png", "svg", "pdf") if several else ("png",)):
         print(path.name)
 assert "torch" not in sys.modules, "torch was imported"
 assert "matplotlib.pyplot" not in sys.modules, "pyplot was imported"

@@ -2,6 +2,30 @@
 
 from __future__ import annotations
 
-from lrsweep.plot.draw import Picture, Sweep, draw_all, load, loss_curve, pictures, save, svg, sweep_of, u_curve
+from lrsweep.plot.draw import (
+    Picture,
+    Rendered,
+    Sweep,
+    draw_all,
+    load,
+    loss_curve,
+    pictures,
+    rendered,
+    save,
+    sweep_of,
+    u_curve,
+)
 
-__all__ = ["Picture", "Sweep", "draw_all", "load", "loss_curve", "pictures", "save", "svg", "sweep_of", "u_curve"]
+__all__ = [
+    "Picture",
+    "Rendered",
+    "Sweep",
+    "draw_all",
+    "load",
+    "loss_curve",
+    "pictures",
+    "rendered",
+    "save",
+    "sweep_of",
+    "u_curve",
+]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,12 +15,14 @@ from matplotlib.figure import Figure
 from lrsweep import analysis, storage, tables, words
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.errors import UsageError
+from lrsweep.machine import available_cores
 from lrsweep.objective import cost, last_k
 from lrsweep.plot import drift, heatmap, loss_curves, overlays, sensitivity, style, targets, u_curves
 from lrsweep.plot.loss_curves import Lines
 from lrsweep.plot.style import Look
 from lrsweep.spec import read_resolved
 from lrsweep.spectypes import Spec, call_text
+from lrsweep.spread import spread
 
 MOST_PANELS = 16
 """More rows than this (axes multiply them): one panel per optimizer."""
@@ -34,6 +36,16 @@ class Picture:
     figure: Figure
     caption: str
     alt: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A picture as the bytes of files, by format; see Picture for the rest."""
+
+    name: str
+    caption: str
+    alt: str
+    files: dict[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -164,29 +176,58 @@ def budget_text(spec: Spec, facts: SweepFacts) -> str:
 
 def pictures(sweep: Sweep) -> Iterator[Picture]:
     """Every picture that the sweep has something to show in, most important first."""
-    facts, looks, few = sweep.facts, sweep.looks, sweep.leading
-    with style.styled():
-        yield _picture("u_curve", u_curve(sweep), facts)
-        if not facts.rows:
-            return
-        if len(facts.rows) > 1:
-            yield _picture("u_curve_overlay", overlays.overlay(few.facts, few.looks), facts)
-        if any(row.trained for row in few.facts.rows):
-            yield _picture("u_curve_aligned", overlays.aligned(few.facts, few.looks), facts)
-        yield _picture("loss_curves", loss_curve(sweep), facts)
-        if any(row.trained for row in few.facts.rows):
-            zoomed = loss_curves.zoom(
-                few.facts, few.facts.rows, sweep.lines, sweep.train_lines, sweep.column, x=sweep.x
-            )
-            yield _picture("loss_curves_zoom", zoomed, facts)
-        yield _picture("sensitivity", sensitivity.sensitivity(facts, looks), facts)
-        if math.isfinite(facts.target):
-            yield _picture("time_to_target", targets.time_to_target(few.facts, few.looks), facts)
-        if facts.drifts:
-            yield _picture("best_lr_drift", drift.drift(few.facts, _by_label(sweep)), facts)
-        for axis in facts.axes:
-            if len(sweep.spec.axes.get(axis, ())) > 1:
-                yield _picture(f"heatmap_{_safe(axis)}", heatmap.heatmap(facts, axis), facts, axis)
+    for draft in _drafts(sweep):
+        yield draft()
+
+
+def _drafts(sweep: Sweep) -> list[Callable[[], Picture]]:
+    """How to draw each picture; neighbours cost about the same."""
+    facts, few = sweep.facts, sweep.leading
+    found: list[Callable[[], Picture]] = []
+
+    def add(name: str, draw: Callable[[], Figure], axis: str = "") -> None:
+        def draft() -> Picture:
+            with style.styled():
+                return _picture(name, draw(), facts, axis)
+
+        found.append(draft)
+
+    add("u_curve", lambda: u_curve(sweep))
+    if not facts.rows:
+        return found
+    trained = any(row.trained for row in few.facts.rows)
+    if len(facts.rows) > 1:
+        add("u_curve_overlay", lambda: overlays.overlay(few.facts, few.looks))
+    if trained:
+        add("u_curve_aligned", lambda: overlays.aligned(few.facts, few.looks))
+    add("loss_curves", lambda: loss_curve(sweep))
+    if trained:
+        add("loss_curves_zoom", lambda: _zoom(sweep))
+    add("sensitivity", lambda: sensitivity.sensitivity(facts, sweep.looks))
+    if math.isfinite(facts.target):
+        add("time_to_target", lambda: targets.time_to_target(few.facts, few.looks))
+    if facts.drifts:
+        add("best_lr_drift", lambda: drift.drift(few.facts, _by_label(sweep)))
+    for axis in facts.axes:
+        if len(sweep.spec.axes.get(axis, ())) > 1:
+            add(f"heatmap_{_safe(axis)}", partial(heatmap.heatmap, facts, axis), axis)
+    return found
+
+
+def _zoom(sweep: Sweep) -> Figure:
+    few = sweep.leading
+    return loss_curves.zoom(few.facts, few.facts.rows, sweep.lines, sweep.train_lines, sweep.column, x=sweep.x)
+
+
+def rendered(sweep: Sweep, formats: Sequence[str]) -> list[Rendered]:
+    """The files of every picture, drawn on all cores; the same bytes as on one."""
+
+    def one(draft: Callable[[], Picture]) -> Rendered:
+        picture = draft()
+        files = {kind: style.rendered(picture.figure, kind) for kind in formats}
+        return Rendered(name=picture.name, caption=picture.caption, alt=picture.alt, files=files)
+
+    return spread([partial(one, draft) for draft in _drafts(sweep)], available_cores())
 
 
 def u_curve(sweep: Sweep) -> Figure:
@@ -217,19 +258,18 @@ def draw_all(
         raise UsageError(
             f"format {unknown[0]!r}: there is no such picture format (one of: {', '.join(style.METADATA)})"
         )
-    return [path for picture in pictures(load(folder, metric=metric, at=at)) for path in save(picture, folder, formats)]
+    return [
+        path
+        for one in rendered(load(folder, metric=metric, at=at), formats)
+        for path in save(one, Path(folder), formats)
+    ]
 
 
-def save(picture: Picture, folder: Path | str, formats: Sequence[str]) -> Iterator[Path]:
+def save(picture: Rendered, folder: Path, formats: Sequence[str]) -> Iterator[Path]:
     for kind in formats:
-        path = Path(folder) / f"{picture.name}.{kind}"
-        storage.replace(path, style.rendered(picture.figure, kind))
+        path = folder / f"{picture.name}.{kind}"
+        storage.replace(path, picture.files[kind])
         yield path
-
-
-def svg(picture: Picture) -> str:
-    """The picture as SVG text, for a page."""
-    return style.rendered(picture.figure, "svg").decode("utf-8")
 
 
 def _by_label(sweep: Sweep) -> dict[str, Look]:
