@@ -83,9 +83,9 @@ def write(folder: Path, plan: Plan, replay: Replay) -> dict[str, Any]:
                 if run.run_id in replay.entries:
                     outcome = replay.outcome(run.run_id)
                     cell.add(run, outcome)
-                    curves.writerows(_curve_rows(run, outcome, columns))
+                    curves.lines(_curve_lines(run, outcome, columns))
                     _note_hashes(hashes, run, outcome)
-            runs.writerows(cell.rows())
+            runs.rows(cell.rows())
     return hashes
 
 
@@ -165,13 +165,14 @@ def _objective(outcome: Outcome, objective: ObjectiveSpec) -> float | None:
     return objective_of(outcome.rows, objective.metric, objective.at, objective.mode)
 
 
-def _curve_rows(run: Run, outcome: Outcome, columns: Columns) -> Iterator[list[str]]:
-    head = [cell(value) for value in _head(run)]
+def _curve_lines(run: Run, outcome: Outcome, columns: Columns) -> Iterator[str]:
+    """The rows of one run as text; millions of them are written, so nothing here is done number by number."""
     count = len(outcome.rows.get("step", []))
+    head = line([cell(value) for value in _head(run)]).removesuffix("\n")
     missing = [""] * count
-    measured = [list(map(cell, outcome.rows[name])) if name in outcome.rows else missing for name in columns.curve]
-    for values in zip(*measured, strict=True):
-        yield [*head, *values]
+    texts = [list(map(repr, outcome.rows[name])) if name in outcome.rows else missing for name in columns.curve]
+    for values in zip(*texts, strict=True):
+        yield f"{head},{','.join(values)}\n"
 
 
 def _note_hashes(hashes: dict[str, Any], run: Run, outcome: Outcome) -> None:
@@ -180,22 +181,41 @@ def _note_hashes(hashes: dict[str, Any], run: Run, outcome: Outcome) -> None:
         of_recipe.setdefault(str(run.seed), {"weights": outcome.weights_hash, "batches": outcome.batches_hash})
 
 
+class _Table:
+    """A CSV file being written."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
+
+    def rows(self, rows: Iterable[Sequence[str]]) -> None:
+        self.lines(map(line, rows))
+
+    def lines(self, lines: Iterable[str]) -> None:
+        self._text.writelines(lines)
+
+
 @contextmanager
-def _table(path: Path, header: Sequence[str]) -> Iterator[Any]:
+def _table(path: Path, header: Sequence[str]) -> Iterator[_Table]:
     with storage.replacing(path) as stream:
-        text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=False)
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(header)
-        yield writer
+        text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+        table = _Table(text)
+        table.rows([header])
+        yield table
         text.flush()
         text.detach()
 
 
+def line(cells: Sequence[str]) -> str:
+    """The cells as a line of CSV, quoted where that is needed."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
 def write_frame(path: Path, header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Replace `path` by a table of `rows`. Raises StorageError."""
-    with _table(path, header) as writer:
-        for row in rows:
-            writer.writerow([cell(row.get(name)) for name in header])
+    with _table(path, header) as table:
+        table.rows([cell(row.get(name)) for name in header] for row in rows)
 
 
 def axis_text(value: Any) -> str:
