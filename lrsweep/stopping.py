@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ class Stopping:
     def __init__(self) -> None:
         self.exit_code: int | None = None
         self._graceful = False
+        self._process = os.getpid()
 
     def requested(self) -> bool:
         return self.exit_code is not None
@@ -32,6 +34,10 @@ class Stopping:
             self._graceful = False
 
     def _handle(self, number: int, _: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a fork of this process, whose business this is not
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
         code = 128 + number
         if self._graceful and self.exit_code is None:
             self.exit_code = code
