@@ -163,6 +163,9 @@ NETS = {
             nn.Linear(3, 3),
         ),
     ),
+    "pooled": lambda: Shaped(
+        (1, 2, 2), nn.Sequential(nn.Conv2d(1, 8, 1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 3))
+    ),
     "groupnorm": lambda: Shaped(
         (4, 1, 1), nn.Sequential(nn.Conv2d(4, 8, 1), nn.GroupNorm(2, 8), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
     ),

@@ -140,7 +140,7 @@ MIXED = [("sgd", 0.1), ("adam", 0.01), ("sgd", 0.03, {"momentum": 0.9}), ("adamw
 
 @pytest.mark.parametrize(
     "net",
-    "inplace wide batchnorm dropout conv groupnorm tied partly attention mha shared_item".split(),
+    "inplace wide batchnorm dropout conv pooled groupnorm tied partly attention mha shared_item".split(),
 )
 def test_layers_equal_the_run_alone(net: str) -> None:
     function = "tokens" if net in ("attention", "mha") else "task"
@@ -350,7 +350,7 @@ def graph_of(net: str) -> tuple[tracing.Graph, list[torch.Tensor]]:
     return tracing.record(step, *inputs), inputs
 
 
-@pytest.mark.parametrize("net", ["mlp", "wide", "conv", "tied"])
+@pytest.mark.parametrize("net", ["mlp", "wide", "conv", "pooled", "tied"])
 def test_every_rewrite_keeps_the_results(net: str) -> None:
     graph, inputs = graph_of(net)
     wanted = tracing.compiled(graph)(*inputs)
