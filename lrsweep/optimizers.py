@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +138,14 @@ def required(name: str | type[Any]) -> list[str]:
     return [key for key, p in _parameters(name).items() if p.default is p.empty and key not in RESERVED]
 
 
+def _parameters(name: object) -> dict[str, inspect.Parameter]:
+    """Of a built-in's name or a class."""
+    return _named_parameters(name)
+
+
 @functools.cache
-def _parameters(name: str | type[Any]) -> dict[str, inspect.Parameter]:
-    cls = OPTIMIZERS[name] if isinstance(name, str) else name
+def _named_parameters(name: Hashable) -> dict[str, inspect.Parameter]:
+    cls: Any = OPTIMIZERS[name] if isinstance(name, str) else name
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {key: p for key, p in inspect.signature(cls).parameters.items() if p.kind in named}
 
