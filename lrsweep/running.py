@@ -217,8 +217,7 @@ class Sweep:
             try:
                 executor.start()
                 self._reporter.start(self._start(jobs, planned, replay, count))
-                _load_what_comes_after()
-                training.run(jobs, executor, self._stopping.requested)
+                training.run(jobs, executor, self._stopping.requested, _load_what_comes_after)
             finally:
                 executor.close()
                 self._reporter.finish()

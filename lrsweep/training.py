@@ -81,8 +81,13 @@ class Training:
         self.trained = 0
         self.progress: Progress
 
-    def run(self, jobs: Sequence[Job], executor: Executor, stopping: Callable[[], bool]) -> None:
-        """Train `jobs`. Raises StorageError; when `stopping()` turns true the workers save and this returns."""
+    def run(
+        self, jobs: Sequence[Job], executor: Executor, stopping: Callable[[], bool], meanwhile: Callable[[], None]
+    ) -> None:
+        """Train `jobs`; `meanwhile` is called once, when the workers have something to do.
+
+        Raises StorageError; when `stopping()` turns true the workers save and this returns.
+        """
         # The longest first: a long group that starts last would keep one core busy and the others idle.
         self._queue.extend(sorted(jobs, key=lambda job: -job.member_steps))
         self.progress = Progress(
@@ -99,6 +104,8 @@ class Training:
             if stopping():
                 executor.stop()
             self._reporter.update(self.progress.update())
+            meanwhile()
+            meanwhile = _nothing
 
     def _write(self, events: Iterable[Event]) -> None:
         """One write for all that came together; then it may be reported as done."""
@@ -193,3 +200,7 @@ class Training:
         if text not in self._notes:
             self._notes.add(text)
             self._reporter.note(text)
+
+
+def _nothing() -> None:
+    pass

@@ -77,7 +77,7 @@ def train(folder: Path, behave: Behaviour, *jobs: Job) -> tuple[journal.Replay, 
         folder=folder, writer=writer, replay=journal.replay(folder), reporter=reporter, wanted=wanted
     )
     try:
-        training.run(jobs, executor, lambda: False)
+        training.run(jobs, executor, lambda: False, lambda: None)
     finally:
         writer.close()
     return journal.replay(folder), executor, reporter, training
