@@ -106,24 +106,26 @@ def _replace(graph: Graph, changed: dict[Ref, Ref]) -> None:
 
 def drop_copies_of_nothing(graph: Graph) -> None:
     """detach, views that change nothing, products with 1: their operand does as well."""
-    written, changed = _written(graph), {}
+    written = _written(graph)
+    changed: dict[Ref, Ref] = {}
     for node in graph.nodes:
-        if len(node.outs) != 1 or not node.args or not isinstance(node.args[0], Ref) or node.outs[0] is None:
+        if len(node.outs) != 1 or node.outs == (None,) or not node.args or not isinstance(node.args[0], Ref):
             continue
-        before, after = graph.like[node.args[0]], graph.like[node.outs[0]]
+        before, after = graph.like[node.args[0]], graph.like[node.out]
         same = before.same_layout(after)
-        free = not written & {node.args[0], node.outs[0]}
+        free = not written & {node.args[0], node.out}
         # A view of a view can be the first one again.
         if node.op in SAME_MEMORY and same:
-            changed[node.outs[0]] = node.args[0]
+            changed[node.out] = node.args[0]
         elif node.op is aten.mul.Scalar and node.args[1] == 1 and same and free:
-            changed[node.outs[0]] = node.args[0]
+            changed[node.out] = node.args[0]
     _replace(graph, changed)
 
 
 def join_transposes(graph: Graph) -> None:
     """A transpose of a transpose of the same two dimensions is where it began."""
-    maker, changed = _producers(graph), {}
+    maker = _producers(graph)
+    changed: dict[Ref, Ref] = {}
     for node in graph.nodes:
         if node.op is not aten.transpose.int:
             continue
@@ -131,7 +133,7 @@ def join_transposes(graph: Graph) -> None:
         if inner is None or inner.op is not aten.transpose.int:
             continue
         if _dims(graph, node) == _dims(graph, inner):
-            changed[node.outs[0]] = inner.args[0]
+            changed[node.out] = inner.args[0]
     _replace(graph, changed)
 
 
@@ -141,18 +143,20 @@ def _dims(graph: Graph, node: Node) -> set[int]:
 
 def share_equal_nodes(graph: Graph) -> None:
     """The same operation on the same values once, where nothing is written in between and nothing is random."""
-    written, seen, changed = _written(graph), {}, {}
+    written = _written(graph)
+    seen: dict[Any, Ref] = {}
+    changed: dict[Ref, Ref] = {}
     for node in graph.nodes:
         node.map_inputs(lambda value: changed.get(value, value) if isinstance(value, Ref) else value)
-        if node.mutates or node.random or not node.single or node.outs[0] is None:
+        if node.mutates or node.random or not node.single or node.outs == (None,):
             continue
         if written & {*node.inputs(), *node.outs}:
             continue
         key = (node.op, repr(node.args), repr(node.kwargs))
         if key in seen:
-            changed[node.outs[0]] = seen[key]
+            changed[node.out] = seen[key]
         else:
-            seen[key] = node.outs[0]
+            seen[key] = node.out
     _replace(graph, changed)
 
 
@@ -171,9 +175,9 @@ def fold_constants(graph: Graph) -> None:
     """What depends on no input, or on nothing of it but its shape, is computed now."""
     written, kept = _written(graph), []
     for node in graph.nodes:
-        free = not node.mutates and not node.random and node.single and node.outs[0] not in {None, *written}
+        free = not node.mutates and not node.random and node.single and not {None, *written} & {*node.outs}
         if free and node.op in SHAPES_ONLY:
-            like = graph.like[node.outs[0]]
+            like = graph.like[node.out]
             fill = 0.0 if node.op in (aten.new_zeros.default, aten.zeros_like.default) else 1.0
             value = torch.full(like.shape, fill, dtype=like.dtype, device=like.device)
         elif free and all(ref in graph.constants for ref in node.inputs()):
@@ -181,7 +185,7 @@ def fold_constants(graph: Graph) -> None:
         else:
             kept.append(node)
             continue
-        graph.constants[node.outs[0]] = value
+        graph.constants[node.out] = value
     graph.nodes = kept
 
 
@@ -197,17 +201,17 @@ def widen_products(graph: Graph) -> None:
     """A product with few columns and more rows is computed transposed: (a b)^T = b^T a^T."""
     nodes: list[Node] = []
     for node in graph.nodes:
-        rows_columns = graph.like[node.outs[0]].shape[-2:] if node.op is aten.bmm.default and node.outs[0] else (0, 0)
+        rows_columns = graph.like[node.out].shape[-2:] if node.op is aten.bmm.default else (0, 0)
         if not rows_columns[1] < min(NARROW, rows_columns[0]):
             nodes.append(node)
             continue
         a, b = node.args
-        out = graph.like[node.outs[0]]
+        out = graph.like[node.out]
         at, bt = _transposed(graph, nodes, a), _transposed(graph, nodes, b)
         product = graph.new(Like.dense((out.shape[0], out.shape[2], out.shape[1]), out))
         nodes.append(Node(aten.bmm.default, (bt, at), {}, (product,)))
         nodes.append(Node(aten.transpose.int, (product, 1, 2), {}, node.outs))
-        graph.like[node.outs[0]] = graph.like[product].transposed()
+        graph.like[node.out] = graph.like[product].transposed()
     graph.nodes = nodes
 
 
@@ -221,7 +225,7 @@ def views_of_any_layout(graph: Graph) -> None:
     """The passes after this one change how values lie in memory: a reshape copies where a view would have to refuse."""
     written = _written(graph)
     for node in graph.nodes:
-        if node.op in (aten.view.default, aten._unsafe_view.default) and not written & {node.args[0], node.outs[0]}:
+        if node.op in (aten.view.default, aten._unsafe_view.default) and not written & {node.args[0], node.out}:
             node.op = aten.reshape.default
 
 
@@ -230,8 +234,8 @@ def gradients_in_place(graph: Graph) -> None:
     maker, users = _producers(graph), _users(graph)
     nodes = list(graph.nodes)
     for ref in graph.outputs:
-        turn = maker.get(ref) if ref is not None else None
-        if turn is None or turn.op is not aten.transpose.int or _dims(graph, turn) != {1, 2}:
+        turn = None if ref is None else maker.get(ref)
+        if ref is None or turn is None or turn.op is not aten.transpose.int or _dims(graph, turn) != {1, 2}:
             continue
         product = maker.get(turn.args[0])
         if product is None or product.op is not aten.bmm.default or len(users[turn.args[0]]) > 1:
@@ -265,10 +269,10 @@ def add_within_products(graph: Graph) -> None:
         if turned is None:
             nodes.append(Node(aten.baddbmm.default, (bias, *product.args), {}, node.outs))
         else:
-            out = graph.new(graph.like[product.outs[0]])
+            out = graph.new(graph.like[product.out])
             nodes.append(Node(aten.baddbmm.default, (_transposed(graph, nodes, bias), *product.args), {}, (out,)))
             nodes.append(Node(aten.transpose.int, (out, 1, 2), {}, node.outs))
-            graph.like[node.outs[0]] = graph.like[out].transposed()
+            graph.like[node.out] = graph.like[out].transposed()
     graph.nodes = [node for node in nodes if id(node) not in gone]
 
 
@@ -287,7 +291,7 @@ def _bias_and_product(
         product, turned = maker.get(other), None
         if product is not None and product.op is aten.transpose.int and _dims(graph, product) == {1, 2}:
             turned, product = product, maker.get(product.args[0])
-            if product is None or len(users[product.outs[0]]) > 1:
+            if product is None or len(users[product.out]) > 1:
                 continue
         if product is not None and product.op is aten.bmm.default:
             return bias, product, turned
@@ -337,8 +341,8 @@ def reuse_memory(graph: Graph) -> None:
         over = OVERWRITING.get(node.op)
         if over is None or not isinstance(node.args[0], Ref) or node.kwargs:
             continue
-        into, out = node.args[0], node.outs[0]
-        if into not in fresh or alive[into] != number or out is None or into in node.args[1:]:
+        into, out = node.args[0], node.out
+        if into not in fresh or alive[into] != number or into in node.args[1:]:
             continue
         if graph.like[into].dtype != graph.like[out].dtype or graph.like[into].shape != graph.like[out].shape:
             continue
@@ -347,8 +351,6 @@ def reuse_memory(graph: Graph) -> None:
         alive[into] = max(alive[into], alive[out])
         # `out` now lies in `into`; only a value of its own memory may be overwritten in turn.
         fresh.discard(out)
-        if op is not None:
-            owner[out] = into
 
 
 def tidy(graph: Graph) -> None:

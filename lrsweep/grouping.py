@@ -89,7 +89,8 @@ def cut(
 
     `compile`: "on" or "off"; "auto" is off, because compiling a step takes longer than it has ever given back here.
     """
-    alone, together = [], []
+    alone: list[tuple[Run, str | None]] = []
+    together: list[tuple[Run, str | None]] = []
     reasons: dict[str, str | None] = {}
     for run in runs:
         key = rules.split(run.setting.name, run.setting.args)[0]

@@ -31,7 +31,7 @@ def stacked_loss(problem: Problem) -> Callable[[Any, Any], Tensor] | None:
     """
     loss = problem.task.loss
     plain = isinstance(loss, nn.CrossEntropyLoss) and type(loss) is nn.CrossEntropyLoss and _is_default(loss)
-    if not (plain or loss in (task.cross_entropy, F.cross_entropy)) or not problem.shared_batches:
+    if loss is None or not (plain or loss in (task.cross_entropy, F.cross_entropy)) or not problem.shared_batches:
         return None
     targets = [split.tensors[-1] for split in problem.splits.values() if hasattr(split, "tensors")]
     if len(targets) < len(problem.splits) or any(target.dtype != torch.int64 for target in targets):

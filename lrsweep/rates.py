@@ -24,7 +24,7 @@ class Rates:
 
     def __init__(self, runs: Sequence[Run], problem: Problem) -> None:
         distinct: dict[str, int] = {}
-        table = []
+        table: list[schedules.Floats] = []
         for run in runs:
             if repr(run.setting.schedule) not in distinct:
                 distinct[repr(run.setting.schedule)] = len(table)
@@ -35,7 +35,7 @@ class Rates:
         self._plateaus = [schedules.plateau_of(run.setting.schedule, problem.total_steps) for run in runs]
         self._has_plateaus = any(plateau is not None for plateau in self._plateaus)
         self._constant = not self._has_plateaus and bool((self._factors == self._factors[:, :1]).all())
-        self._like = {"dtype": problem.dtype, "device": problem.device}
+        self._like: dict[str, Any] = {"dtype": problem.dtype, "device": problem.device}
         self._kept: tuple[int, tuple[Tensor, Tensor]] | None = None
         self.last: list[float] = (self._lr * self._factors[self._which, 0]).tolist()
 

@@ -72,19 +72,19 @@ def _try(problem: Problem) -> None:
     checks, _ = next(problem.eval_batches("val"))
     try:
         exact = [copy.deepcopy(module).double() for module in modules]
-        wide = tree_map(_double, (batches, checks))
+        wide, wide_checks = tree_map(_double, (batches, checks))
         torch.set_default_dtype(torch.float64)
-        alone = _alone(exact, *wide, problem)
+        alone = _alone(exact, wide, wide_checks, problem)
     except Exception:  # noqa: BLE001 - not every model can be cast; then its own precision must do
         torch.set_default_dtype(problem.dtype)
-        exact, wide = [copy.deepcopy(module) for module in modules], (batches, checks)
-        alone = _alone(exact, *wide, problem)
+        exact, wide, wide_checks = [copy.deepcopy(module) for module in modules], batches, checks
+        alone = _alone(exact, wide, wide_checks, problem)
         dtype = problem.dtype
     else:
         dtype = torch.float64
     fresh = [copy.deepcopy(module).to(dtype) for module in modules]
     tolerance = BFLOAT16_TOLERANCE if problem.recipe.train["dtype"] == "bfloat16" else TOLERANCE[dtype]
-    _compare(alone, _stacked(fresh, *wide, problem), tolerance)
+    _compare(alone, _stacked(fresh, wide, wide_checks, problem), tolerance)
 
 
 def _double(leaf: Any) -> Any:

@@ -9,6 +9,7 @@ ones, kept per run. A run that has diverged leaves a row of zeros behind, so tha
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from lrsweep.plan import Run
 
 TICK_MEMBER_STEPS = 256  # member steps between two calls of Hooks.tick, about
+# What was recorded for one group serves the next ones of the same problem: weights are inputs of a recording.
+_STEPPERS: weakref.WeakKeyDictionary[Problem, dict[tuple[bool, bool], Stepper]] = weakref.WeakKeyDictionary()
 COMPACT_SHARE = 0.5  # diverged runs leave the tensors once they are this share of them
 
 
@@ -119,19 +122,20 @@ class Group:
         models = {seed: problem.build_model(seed) for seed in seeds}
         module = models[seeds[0]]
         self._hashes = {seed: (weights_hash(models[seed].model), problem.order_hash(seed)) for seed in seeds}
-        use_stacked_loss(module, problem)
         self._seeds, self._shared = seeds, len(seeds) == 1
-        self._stepper = Stepper(
-            module, shared=self._shared, wants_metrics=problem.train_metrics, compile=compile
-        )
         values = {seed: {**dict(m.named_parameters()), **dict(m.named_buffers())} for seed, m in models.items()}
 
         def stack(names: Sequence[str]) -> list[Tensor]:
             return [torch.stack([values[run.seed][name].detach() for run in self.runs]) for name in names]
 
-        stepper = self._stepper
-        problem.seed_step(seeds[0], 0)
-        stepper.drop_unused(stack(stepper.trainable), stack(stepper.fixed), self._batch())
+        kept = _STEPPERS.setdefault(problem, {})
+        if (stepper := kept.get((self._shared, compile))) is None:
+            use_stacked_loss(module, problem)
+            stepper = Stepper(module, shared=self._shared, wants_metrics=problem.train_metrics, compile=compile)
+            problem.seed_step(seeds[0], 0)
+            stepper.drop_unused(stack(stepper.trainable), stack(stepper.fixed), self._batch())
+            kept[self._shared, compile] = stepper
+        self._stepper = stepper
         self._fixed = stack(stepper.fixed)
         # A class of the user's may tell its parameters apart.
         ours = all(":" not in run.setting.name for run in self.runs)

@@ -87,6 +87,13 @@ class Node:
     outs: tuple[Ref | None, ...]
     single: bool = True
 
+    @property
+    def out(self) -> Ref:
+        """The one value it defines."""
+        (out,) = self.outs
+        assert out is not None
+        return out
+
     def inputs(self) -> list[Ref]:
         found: list[Ref] = []
 
