@@ -321,6 +321,7 @@ def test_profile_is_a_share_of_the_whole_grid() -> None:
 
 def test_drift_slope() -> None:
     assert float(slope(np.array([100.0, 1000.0, 10_000.0]), np.array([0.1, 0.0316228, 0.01]))) == pytest.approx(-0.5)
+    assert float(slope(np.array([3.0, 6.0, 12.0, 18.0]), np.full(4, 0.1))) == 0
 
 
 @pytest.mark.parametrize("place", [-1.3, -2.0, -1.51])

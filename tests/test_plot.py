@@ -471,3 +471,12 @@ def test_a_sweep_that_has_not_finished_a_run_is_one_picture_that_says_so(tmp_pat
         path = folder / name
         path.write_text(path.read_text(encoding="utf-8").split("\n", 1)[0] + "\n", encoding="utf-8")
     assert [path.name for path in plot.draw_all(folder)] == ["u_curve.png"]
+
+
+def test_runs_that_rise_from_the_first_row_on_leave_no_best_rate_to_draw(tmp_path: Path) -> None:
+    folder = fabricate.folder(tmp_path, optimizers=("sgd",), rates=[1.3, 1.7], seeds=2)
+    runs = pd.read_csv(folder / "runs.csv", dtype=str)
+    runs.assign(status="diverged", diverged_step="1").to_csv(folder / "runs.csv", index=False)
+    names = [path.name for path in plot.draw_all(folder)]
+    assert {"u_curve.png", "loss_curves.png"} <= set(names)
+    assert "best_lr_drift.png" not in names

@@ -21,7 +21,8 @@ def slope(x: Floats, y: Floats) -> Floats:
     """Least-squares slope of log10 y (..., K) on log10 x (K,): decades per decade. nan where any y is missing."""
     log = np.log10(x) - np.log10(x).mean()
     spread = float(log @ log)
-    return np.log10(y) @ log / spread if spread > 0 else np.full(y.shape[:-1], np.nan)
+    moved = np.log10(y) - np.log10(y[..., :1])  # a rate that stays has slope 0, not some rounding error
+    return moved @ log / spread if spread > 0 else np.full(y.shape[:-1], np.nan)
 
 
 def best_lrs(lrs: Floats, m: Floats) -> Floats:

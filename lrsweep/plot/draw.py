@@ -206,7 +206,7 @@ def _drafts(sweep: Sweep) -> list[Callable[[], Picture]]:
     add("sensitivity", lambda: sensitivity.sensitivity(facts, sweep.looks))
     if math.isfinite(facts.target):
         add("time_to_target", lambda: targets.time_to_target(few.facts, few.looks))
-    if facts.drifts:
+    if drift.drawable(facts):
         add("best_lr_drift", lambda: drift.drift(few.facts, _by_label(sweep)))
     for axis in facts.axes:
         if len(sweep.spec.axes.get(axis, ())) > 1:

@@ -16,10 +16,19 @@ from lrsweep.plot import style
 from lrsweep.plot.style import Look
 
 
+def drawable(facts: SweepFacts) -> list[Drift]:
+    """The drifts with any best rate to draw: where everything diverged there is none."""
+    return [one for one in facts.drifts if any(map(math.isfinite, one.best_lrs))]
+
+
 def drift(facts: SweepFacts, looks: dict[str, Look]) -> Figure:
-    """A panel per quantity the best rate is held against; both axes are logarithmic. Hollow: read off a parabola."""
-    kinds = list(dict.fromkeys(one.against for one in facts.drifts))
-    lines = {kind: [one for one in facts.drifts if one.against == kind] for kind in kinds}
+    """A panel per quantity the best rate is held against; both axes are logarithmic. Hollow: read off a parabola.
+
+    There must be a drift that is `drawable`.
+    """
+    drifts = drawable(facts)
+    kinds = list(dict.fromkeys(one.against for one in drifts))
+    lines = {kind: [one for one in drifts if one.against == kind] for kind in kinds}
     key = [
         Line2D([], [], color="#555555", marker="o", markersize=5, linewidth=1.4, label="best rate of the grid"),
         Line2D(
@@ -60,8 +69,8 @@ def drift(facts: SweepFacts, looks: dict[str, Look]) -> Figure:
 
 def _panel(ax: Axes, drifts: Sequence[Drift], looks: dict[str, Look]) -> None:
     handles = []
-    values = sorted({value for one in drifts for value in one.values if value > 0})
-    rates = [rate for one in drifts for rate in (*one.best_lrs, *one.refined_lrs) if math.isfinite(rate) and rate > 0]
+    values = sorted({value for one in drifts for value in one.values})
+    rates = [rate for one in drifts for rate in (*one.best_lrs, *one.refined_lrs) if math.isfinite(rate)]
     for one in drifts:
         kept = looks[one.optimizer]
         ax.plot(
@@ -88,17 +97,15 @@ def _panel(ax: Axes, drifts: Sequence[Drift], looks: dict[str, Look]) -> None:
         )
     ax.set_xscale("log")
     ax.set_yscale("log")
-    if rates:
-        low, high = min(rates) / 2, max(rates) * 2
-        ax.set_ylim(low, high)
-        ticks = style.log_ticks(low, high)
-        ax.yaxis.set_major_locator(FixedLocator(ticks))
-        ax.yaxis.set_major_formatter(FixedFormatter([words.compact(tick) for tick in ticks]))
-    if values:
-        ax.set_xlim(values[0] / 1.15, values[-1] * 1.15)
-        shown = values if len(values) <= 6 else style.log_ticks(values[0], values[-1])
-        ax.xaxis.set_major_locator(FixedLocator(shown))
-        ax.xaxis.set_major_formatter(FixedFormatter([f"{value:g}" for value in shown]))
+    low, high = min(rates) / 2, max(rates) * 2
+    ax.set_ylim(low, high)
+    ticks = style.log_ticks(low, high)
+    ax.yaxis.set_major_locator(FixedLocator(ticks))
+    ax.yaxis.set_major_formatter(FixedFormatter([words.compact(tick) for tick in ticks]))
+    ax.set_xlim(values[0] / 1.15, values[-1] * 1.15)
+    shown = values if len(values) <= 6 else style.log_ticks(values[0], values[-1])
+    ax.xaxis.set_major_locator(FixedLocator(shown))
+    ax.xaxis.set_major_formatter(FixedFormatter([f"{value:g}" for value in shown]))
     style.no_minor(ax, x=True, y=True)
     ax.legend(
         handles=handles,
