@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter, NullLocator
+from PIL import Image
 
 from lrsweep import words
 
@@ -68,7 +69,7 @@ STYLE: dict[Any, Any] = {
 }
 # No date and no version: two drawings of the same files are the same bytes.
 METADATA: dict[str, dict[str, str | None]] = {
-    "png": {"Software": None},
+    "png": {},
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
@@ -361,5 +362,17 @@ def rendered(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     with styled(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is drawn in its place
-        figure.savefig(buffer, format=kind, metadata=METADATA[kind])
+        if kind == "png":
+            _write_png(figure, buffer)
+        else:
+            figure.savefig(buffer, format=kind, metadata=METADATA[kind])
     return buffer.getvalue()
+
+
+def _write_png(figure: Figure, buffer: io.BytesIO) -> None:
+    """With a palette of 256 colours: a quarter of the size, and no difference to be seen in flat drawings."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    image = image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    image.save(buffer, "png", dpi=(figure.dpi, figure.dpi))
