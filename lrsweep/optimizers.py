@@ -236,7 +236,8 @@ def build(
     params = list(params)
     if name == "muon":
         return MuonWithAux(params, lr, **_as_torch(cls, args))
-    return cls(params, lr=lr, **_as_torch(cls, args))
+    optimizer: Optimizer = cls(params, lr=lr, **_as_torch(cls, args))
+    return optimizer
 
 
 def _as_torch(cls: type[Any], args: Mapping[str, Any]) -> dict[str, Any]:
