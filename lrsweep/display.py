@@ -12,6 +12,7 @@ from typing import TextIO
 from lrsweep.printed import duration
 from lrsweep.reporting import Reporter, Start, Update
 
+MOST_TASKS = 4
 PLAIN_SECONDS = 10.0
 """Between two lines of plain progress: a log stays short, and nobody wonders whether it still lives."""
 
@@ -130,11 +131,11 @@ class BarReporter:
 
 def _headline(start: Start) -> str:
     to_do = start.total - start.done_before
-    workers = f"{start.workers} process" + ("es" if start.workers > 1 else "")
-    return (
-        f"{start.name}: {to_do} runs in {start.groups} groups on {start.device} ({workers}); "
-        f"{start.done_before} of {start.total} done before"
-    )
+    counted = [(to_do, "run", "s"), (start.groups, "group", "s"), (start.workers, "process", "es")]
+    runs, groups, workers = (f"{count} {noun}{plural * (count != 1)}" for count, noun, plural in counted)
+    what = f"{start.name}: {runs} in {groups} on {start.device} ({workers}); {start.done_before} of {start.total} done before"
+    more = [f"and {len(start.tasks) - MOST_TASKS} more"] if len(start.tasks) > MOST_TASKS else []
+    return "\n".join([what, *start.tasks[:MOST_TASKS], *more])
 
 
 @contextmanager

@@ -8,10 +8,11 @@ from typing import Protocol
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What is about to be trained; counts are runs, steps are updates summed over runs."""
+    """What is about to be trained; counts are runs, steps are updates summed over runs. `tasks` describe the data."""
 
     name: str
     folder: str
+    tasks: tuple[str, ...]
     total: int
     done_before: int
     groups: int

@@ -26,6 +26,7 @@ from lrsweep import (
     manifest,
     storage,
     tables,
+    tasks,
     todo,
     worker,
 )
@@ -90,6 +91,7 @@ class Sweep:
         self._writer = Journal(folder)
         self._replay = Replay()
         self._task_notes: dict[str, Any] = {}
+        self._tasks: dict[str, Any] = {}
         self._trained = 0
         self._seconds = 0.0
 
@@ -146,6 +148,8 @@ class Sweep:
         self._record(changes.plan_record(planned, self.folder, replay.plan), work, replay)
         if jobs:
             self._tell_reasons(work)
+            for warning in dict.fromkeys(text for notes in self._tasks.values() for text in notes.get("warnings", ())):
+                self._reporter.note(f"warning: {warning}")
             self._train(jobs, planned, replay)
         return planned
 
@@ -192,6 +196,7 @@ class Sweep:
                 _check_metric(problem, planned.spec.objective.metric)
                 steps[recipe.key] = problem.total_steps
                 self._task_notes[recipe.key] = {"task": recipe.task, **problem.task.notes}
+                self._tasks[f"{recipe.task['name']}: {tasks.describe(problem.task)}"] = problem.task.notes
             length = steps[recipe.key] * len(task.runs)
             jobs.append(Job(group=task.group, runs=task.runs, member_steps=length, resume=task.resume))
         return jobs
@@ -230,6 +235,7 @@ class Sweep:
         return Start(
             name=planned.spec.name,
             folder=str(self.folder),
+            tasks=tuple(self._tasks),
             total=len(planned.runs),
             done_before=done,
             groups=len(jobs),

@@ -57,7 +57,7 @@ def test_a_finished_sweep_trains_nothing_again(done: Path) -> None:
     before = (done / "results/tiny/runs.csv").read_bytes()
     again = lrsweep("run", "tiny.yaml", cwd=done)
     assert again.returncode == 0
-    assert "runs in" not in again.stderr  # the line that opens training
+    assert "done before" not in again.stderr  # the line that opens training
     assert (done / "results/tiny/runs.csv").read_bytes() == before
 
 
