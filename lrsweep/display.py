@@ -133,7 +133,8 @@ def _headline(start: Start) -> str:
     to_do = start.total - start.done_before
     counted = [(to_do, "run", "s"), (start.groups, "group", "s"), (start.workers, "process", "es")]
     runs, groups, workers = (f"{count} {noun}{plural * (count != 1)}" for count, noun, plural in counted)
-    what = f"{start.name}: {runs} in {groups} on {start.device} ({workers}); {start.done_before} of {start.total} done before"
+    before = f"{start.done_before} of {start.total} done before"
+    what = f"{start.name}: {runs} in {groups} on {start.device} ({workers}); {before}"
     more = [f"and {len(start.tasks) - MOST_TASKS} more"] if len(start.tasks) > MOST_TASKS else []
     return "\n".join([what, *start.tasks[:MOST_TASKS], *more])
 

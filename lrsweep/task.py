@@ -138,7 +138,7 @@ def describe(task: Task) -> str:
     parts = [f"{notes['train']} train, {notes['val']} val, {notes['test'] or 'no'} test"]
     if "kind" in notes:
         inferred = " (inferred from the target)" if notes.get("inferred") else ""
-        outputs = f", {notes['num_outputs']} outputs" if "num_outputs" in notes else ""
+        outputs = f", {notes['num_outputs']} outputs" if notes.get("num_outputs", 1) > 1 else ""
         parts.append(f"{notes['kind']}{inferred}{outputs}")
     if "scale" in notes:
         both = " and target" if notes.get("target_scale") == "standard" else ""

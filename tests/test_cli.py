@@ -80,7 +80,7 @@ def test_help_imports_nothing_heavy() -> None:
     [
         (["run", "nowhere.yaml"], 2, "nowhere.yaml"),
         (["run", "tiny.yaml", "--workers", "0"], 2, "--workers 0"),
-        (["run", "tiny.yaml", "--executor", "ray"], 2, "ray"),
+        (["run", "tiny.yaml", "--set", "seeds=3", "--executor", "ray"], 2, "ray"),
         (["run", "tiny.yaml", "--set", "train.epoch=3"], 2, "did you mean epochs"),
         (["run", "tiny.yaml", "--device", "tpu"], 2, "--device"),
         (["plot", "nowhere"], 2, "nowhere"),
