@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Protocol
 
-from lrsweep.errors import UsageError
 from lrsweep.messages import LAST, Died, Job, Message, Setup
 
 POLL_SECONDS = 0.2
@@ -199,10 +198,6 @@ def _death(code: int | None) -> str:
     return f"the worker process was killed by {name}{hint}"
 
 
-def ray(setup: Setup, count: int) -> Executor:
-    """Raises UsageError: the executor for more than one machine is not part of this version."""
-    raise UsageError("--executor ray: training over ray is not available in this version; use --executor local")
-
-
-EXECUTORS: dict[str, Callable[[Setup, int], Executor]] = {"local": Local, "ray": ray}
-
+EXECUTORS: dict[str, Callable[[Setup, int], Executor]] = {"local": Local}
+NOT_YET = {"ray": "training over ray is not part of this version; use --executor local"}
+"""Executors with a name but without code, and what to say to who asks for them."""

@@ -120,6 +120,8 @@ def execute(
 def _check_options(workers: int | str, executor: str, compile: str) -> None:
     if workers != "auto" and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
         raise UsageError(f"workers={workers!r}: give a whole number from 1, or auto")
+    if executor in executors.NOT_YET:
+        raise UsageError(f"--executor {executor}: {executors.NOT_YET[executor]}")
     if executor not in executors.EXECUTORS:
         raise UsageError(f"executor {executor!r}: there is no such executor ({', '.join(executors.EXECUTORS)})")
     if compile not in ("auto", "on", "off"):

@@ -383,7 +383,7 @@ def test_the_python_function(tmp_path: Path, caplog: pytest.LogCaptureFixture, m
     [
         ({"workers": 0}, "whole number"),
         ({"executor": "ray"}, "--executor local"),
-        ({"executor": "mail"}, "local, ray"),
+        ({"executor": "mail"}, r"\(local\)"),
         ({"device": "tpu"}, "auto, cpu, cuda"),
         ({"compile": "maybe"}, "auto, on or off"),
     ],
