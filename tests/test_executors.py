@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from lrsweep import executors, journal, worker
+from lrsweep import journal, worker
 from lrsweep.errors import StoppedError, StorageError, UsageError
 from lrsweep.executors import Event, Local
 from lrsweep.journal import Checkpoint, Group, Journal
