@@ -181,7 +181,7 @@ def pictures(sweep: Sweep) -> Iterator[Picture]:
 
 
 def _drafts(sweep: Sweep) -> list[Callable[[], Picture]]:
-    """How to draw each picture; neighbours cost about the same."""
+    """How to draw each picture."""
     facts, few = sweep.facts, sweep.leading
     found: list[Callable[[], Picture]] = []
 
