@@ -220,11 +220,12 @@ def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("lrsweep.yaml"),
 ) -> None:
     """Write a commented starter spec."""
-    from lrsweep import starter
+    from lrsweep import starter, storage
 
     if path.exists():
         raise UsageError(f"{path} exists already; name another file")
-    path.write_text(starter.TEXT, encoding="utf-8")
+    with storage.translated(path):
+        path.write_text(starter.TEXT, encoding="utf-8")
     typer.echo(f"wrote {path}; next: lrsweep run {path}")
 
 

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from lrsweep.errors import UsageError
 from lrsweep.printed import duration
 from lrsweep.reporting import Reporter, Start, Update
 
+STYLES = ("auto", "rich", "plain", "none")
 MOST_TASKS = 4
 PLAIN_SECONDS = 10.0
 """Between two lines of plain progress: a log stays short, and nobody wonders whether it still lives."""
@@ -99,7 +101,7 @@ class BarReporter:
         self._last: Update | None = None
 
     def start(self, start: Start) -> None:
-        self._console.print(_headline(start), highlight=False)
+        self._console.print(_headline(start), highlight=False, markup=False, soft_wrap=True)
         self._started = time.monotonic()
         self._progress.start()
 
@@ -141,7 +143,12 @@ def _headline(start: Start) -> str:
 
 @contextmanager
 def reporter(style: str) -> Iterator[Reporter]:
-    """The reporter for `--progress` style; `auto` is a bar on a terminal and plain lines elsewhere."""
+    """The reporter for `--progress` style; `auto` is a bar on a terminal and plain lines elsewhere.
+
+    Raises UsageError for any other style than auto, rich, plain and none.
+    """
+    if style not in STYLES:
+        raise UsageError(f"progress {style!r}: there is no such style (one of: {', '.join(STYLES)})")
     if style == "auto":
         terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and "CI" not in os.environ
         style = "rich" if terminal else "plain"

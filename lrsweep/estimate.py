@@ -46,15 +46,17 @@ class Estimate:
 
 
 class _Clock:
-    """Hooks that stop the engine after SECONDS_EACH; the first tick starts the clock, warm-up stays out."""
+    """Hooks that stop the engine after SECONDS_EACH; the first tick starts the clock, warm-up stays out if it can."""
 
     resume: dict[str, Any] | None = None
 
     def __init__(self) -> None:
+        self._created = time.monotonic()
         self._begun = 0.0
-        self.steps = 0
-        self.seconds = 0.0
-        self._deadline = time.monotonic() + 4 * SECONDS_EACH
+        self._first = 0
+        self._steps = 0
+        self._seconds = 0.0
+        self._deadline = self._created + 4 * SECONDS_EACH
 
     @property
     def stopping(self) -> bool:
@@ -64,10 +66,16 @@ class _Clock:
     def tick(self, member_steps: int) -> None:
         now = time.monotonic()
         if self._begun == 0:
-            self._begun = now
+            self._begun, self._first = now, member_steps
         else:
-            self.steps += member_steps
-            self.seconds = now - self._begun
+            self._steps += member_steps
+            self._seconds = now - self._begun
+
+    def per_step(self) -> float:
+        """Seconds of an update of one run; with the warm-up where there was one tick only, 0 where there was none."""
+        if self._steps:
+            return self._seconds / self._steps
+        return (self._begun - self._created) / self._first if self._first else 0.0
 
     def checkpoint_due(self) -> bool:
         return False
@@ -105,7 +113,7 @@ def per_step(job: Job, problem_of: ProblemOf) -> float:
         pass
     except Exception:  # noqa: BLE001 - what is wrong with a run is told when it is trained
         return 0.0
-    return clock.seconds / clock.steps if clock.steps else 0.0
+    return clock.per_step()
 
 
 def bytes_of(runs: Sequence[Run], axes: int, problem_of: ProblemOf) -> int:

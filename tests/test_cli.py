@@ -145,6 +145,9 @@ def test_the_starter_spec_runs(tmp_path: Path) -> None:
     assert lrsweep("init", "mine.yaml", cwd=tmp_path).returncode == 0
     ran = lrsweep("run", "mine.yaml", "--dry-run", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
+    nowhere = lrsweep("init", "no/such/folder.yaml", cwd=tmp_path)
+    assert nowhere.returncode == 4
+    assert "Traceback" not in nowhere.stderr
 
 
 def test_list_states_how_weight_decay_is_coupled() -> None:

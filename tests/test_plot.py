@@ -480,3 +480,11 @@ def test_runs_that_rise_from_the_first_row_on_leave_no_best_rate_to_draw(tmp_pat
     names = [path.name for path in plot.draw_all(folder)]
     assert {"u_curve.png", "loss_curves.png"} <= set(names)
     assert "best_lr_drift.png" not in names
+
+
+def test_a_single_rate_that_trains_is_drawn(tmp_path: Path) -> None:
+    folder = fabricate.folder(tmp_path, optimizers=("sgd",), rates=[0.1], seeds=1)
+    sweep = plot.load(folder)
+    assert sweep.facts.rows[0].trained
+    low, high = plot.u_curve(sweep).axes[0].get_xlim()
+    assert low < 0.1 < high

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lrsweep
-from lrsweep import executors, journal, sweep, tables, worker
+from lrsweep import executors, journal, plot, report, sweep, tables, worker
 from lrsweep.errors import SpecError, StoppedError, StorageError, UsageError
 from lrsweep.messages import Job
 from lrsweep.outcome import Outcome
@@ -340,6 +340,9 @@ def test_a_sweep_stopped_before_its_first_run_has_tables(tmp_path: Path) -> None
     assert info.value.exit_code == 130
     assert len(tables.read_runs(tmp_path / "small")) == 0
     assert sweep.status(tmp_path / "small").to_do == 4
+    assert "default_lr" in tables.read_summary(tmp_path / "small").columns
+    assert [path.name for path in plot.draw_all(tmp_path / "small")] == ["u_curve.png"]
+    assert report.write(tmp_path / "small").is_file()
 
 
 def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
@@ -364,6 +367,9 @@ def test_a_dry_run_times_real_steps(tmp_path: Path) -> None:
     assert facts is not None
     assert facts.seconds > 10
     assert math.isfinite(facts.seconds)
+    short = sweeping.run(tmp_path, sweeping.spec(train={"steps": 2, "batch_size": 20}), dry_run=True).estimate
+    assert short is not None
+    assert 0 < short.seconds < 60
 
 
 def test_the_python_function(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,6 +382,8 @@ def test_the_python_function(tmp_path: Path, caplog: pytest.LogCaptureFixture, m
     assert lrsweep.load(tmp_path / "small").runs.equals(results.runs)
     with pytest.raises(SpecError):
         lrsweep.run({"optimizers": "x"}, results=tmp_path)
+    with pytest.raises(UsageError, match="auto, rich, plain, none"):
+        lrsweep.run(sweeping.spec(), results=tmp_path, progress="fancy")
 
 
 @pytest.mark.parametrize(

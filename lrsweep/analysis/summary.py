@@ -10,9 +10,23 @@ from lrsweep.analysis.facts import Drift, OptimizerFacts, SweepFacts
 
 SHOWN_TRIES = (1, 2, 3, 5)
 
+COLUMNS = (
+    "best_lr", "best_objective", "at_edge", "recommended_lr", "basin_low", "basin_high", "basin_decades",
+    "sensitivity", "sensitivity_low", "sensitivity_high", "diverges_from", "default_lr", "default_regret",
+    "n_runs", "n_diverged", "n_failed", "trained", "edge_side", "n_rates", "n_seeds", "initial_objective",
+    "best_lr_low", "best_lr_high", "basin_low_censored", "basin_high_censored", "basin_1pct_decades",
+    "sensitivity_norm", "sensitivity_range_low", "sensitivity_range_high", "sensitivity_3dec",
+    "sensitivity_3dec_low", "sensitivity_3dec_high", "margin_decades", "margin_censored", "largest_safe_lr",
+    "bengio_factor", "default_objective", "default_interpolated", "n_tied", "tied_low", "tied_high",
+    "median_objective", "worst_objective", "target", "time_to_target", "fastest_lr", "n_rates_arrived",
+    "expected_best_of_1", "expected_best_of_2", "expected_best_of_3", "expected_best_of_5", "drift_slope",
+    "drift_low", "drift_high",
+)  # fmt: skip
+"""After the optimizer and the axes; those that people look for first come first."""
+
 
 def summary_rows(facts: SweepFacts) -> tuple[list[str], list[dict[str, Any]]]:
-    """Header and rows; the columns that people look for first come first."""
+    """Header and rows. The header is the same when there is no row yet."""
     drifts = {(drift.optimizer, tuple(drift.fixed.items())): drift for drift in facts.drifts if drift.from_rows}
     rows = [
         {
@@ -24,7 +38,7 @@ def summary_rows(facts: SweepFacts) -> tuple[list[str], list[dict[str, Any]]]:
         }
         for row in facts.rows
     ]
-    return (list(rows[0]) if rows else ["optimizer", *facts.axes]), rows
+    return ["optimizer", *facts.axes, *COLUMNS], rows
 
 
 def summary_frame(facts: SweepFacts) -> pd.DataFrame:

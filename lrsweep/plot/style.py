@@ -168,8 +168,8 @@ def fit(text: str, room: float, size: float, *, bold: bool = False) -> str:
 def rate_axis(ax: Axes, low: float, high: float, *, label: str | None = "learning rate") -> None:
     """A log axis of rates from `low` to `high` with a little air; the two traditional rates are always ticks."""
     air = 10 ** max(0.04 * math.log10(high / low), 0.06) if high > low else 2.0
+    ax.set_xlim(low / air, high * air)  # before the scale, which would fit what is drawn: that may be one place
     ax.set_xscale("log")
-    ax.set_xlim(low / air, high * air)
     ticks = log_ticks(low / air, high * air, most=8)
     ticks = sorted({*ticks, *(rate for rate in TRADITIONAL if low / air <= rate <= high * air)})
     ax.xaxis.set_major_locator(FixedLocator(ticks))
