@@ -6,7 +6,9 @@ that random layers and Datasets draw (contract, What a run means).
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import types
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -27,6 +29,7 @@ from lrsweep.task import Task
 if TYPE_CHECKING:
     from lrsweep.plan import Recipe
 
+FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial, type)
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 PERMUTED_BYTES = 2**26  # a train split up to this size is permuted once an epoch; a larger one is gathered by batches
 
@@ -43,13 +46,16 @@ class LossModule(nn.Module):
         super().__init__()
         self.model = model
         self._task = problem.task
-        # A loss with state (class weights) belongs to this run, and is not trained.
-        self._loss = problem.task.loss
-        if isinstance(self._loss, nn.Module):
-            self._loss = problem.place_module(deepcopy(self._loss)).requires_grad_(False)
+        # A loss with state (class weights, a counter) belongs to this run, and is not trained.
+        self._loss, self._step = _own(problem.task.loss, problem), _own(problem.task.step, problem)
         self._names = metric_names
         self._train_metrics = bool(problem.recipe.train["metrics"])
         self._autocast_device = problem.device.type if problem.recipe.train["dtype"] == "bfloat16" else None
+
+    @property
+    def functions(self) -> list[Callable[..., Any]]:
+        """What the user gave besides the model: the loss or step, and the metrics."""
+        return [self._step or self._loss, *self._task.metrics.values()]
 
     def forward(self, *batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         wanted = self._train_metrics or not self.training
@@ -57,8 +63,8 @@ class LossModule(nn.Module):
         # No cache: it would hold the weights of one stacked call for the next.
         cast = torch.autocast(device, dtype=torch.bfloat16, cache_enabled=False) if device else nullcontext()
         with cast:
-            if self._task.step is not None:
-                loss, values = self._split(self._task.step(self.model, *batch), wanted)
+            if self._step is not None:
+                loss, values = self._split(self._step(self.model, *batch), wanted)
             else:
                 loss, values = self._loss_and_metrics(batch, wanted)
         loss = _scalar("loss", loss)
@@ -67,7 +73,7 @@ class LossModule(nn.Module):
     def _loss_and_metrics(self, batch: tuple[Any, ...], wanted: bool) -> tuple[Any, dict[str, Any]]:
         *inputs, target = batch
         output = self.model(*inputs)
-        loss = self._loss(output, target)  # type: ignore[misc]
+        loss = self._loss(output, target)
         if not wanted:
             return loss, {}
         with torch.no_grad():
@@ -86,6 +92,18 @@ class LossModule(nn.Module):
             raise ValueError(f"step returned no {', '.join(missing)}, which it returned for the first batch")
         metrics = {name: result[name] for name in names} if wanted else {}
         return result["loss"], {n: v.detach() if isinstance(v, torch.Tensor) else v for n, v in metrics.items()}
+
+
+def _own(function: Any, problem: Problem) -> Any:
+    """A copy of an object that can be called, so that no run sees what another left in it; a function is itself."""
+    if isinstance(function, FUNCTIONS) or not getattr(function, "__dict__", None):
+        return function
+    if isinstance(function, nn.Module):
+        return problem.place_module(deepcopy(function)).requires_grad_(False)
+    try:
+        return deepcopy(function)
+    except Exception:  # noqa: BLE001 - it holds what has no copy, such as a file
+        return function
 
 
 def _scalar(name: str, value: Any) -> torch.Tensor:
@@ -144,7 +162,7 @@ class Problem:
                 batch, _ = next(self.eval_batches("val"))
                 with torch.no_grad():
                     return tuple(module(*batch)[1])
-        except Exception:  # noqa: BLE001 - whatever user code raises is told by the runs it fails
+        except (Exception, SystemExit):  # noqa: BLE001 - whatever user code raises is told by the runs it fails
             return ()
 
     @cached_property

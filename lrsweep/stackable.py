@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from lrsweep import rules, tracing, usercode
+from lrsweep import kept, rules, tracing, usercode
 from lrsweep.problem import LossModule, Problem
 from lrsweep.stepping import Stepper
 
@@ -30,6 +30,10 @@ _known: weakref.WeakKeyDictionary[Problem, str | None] = weakref.WeakKeyDictiona
 
 class _Limit(Exception):
     """Why the runs train alone: the end of the sentence `the model ...`."""
+
+
+class _Otherwise(_Limit):
+    """The stack came to other numbers."""
 
 
 def stack_reason(problem: Problem, setting: Setting) -> str | None:
@@ -60,31 +64,41 @@ def model_reason(problem: Problem) -> str | None:
         return f"the model {limit}"
     except tracing.TraceError as limit:
         return f"the model {limit}"
-    except Exception as error:  # noqa: BLE001 - user code and vmap may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - user code and vmap may raise anything
         return _told(error)
     return None
 
 
 def _try(problem: Problem) -> None:
+    """The user's functions see the dtype of the spec; float64 they see only where that cannot tell rounding apart."""
     modules = [problem.build_model(seed) for seed in (0, 1)]
     _look_at(modules[0])
     batches = [problem.batch(0, step % problem.total_steps) for step in range(STEPS)]
     checks, _ = next(problem.eval_batches("val"))
+    bfloat16 = problem.recipe.train["dtype"] == "bfloat16"
+    tolerance = BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE[problem.dtype]
     try:
-        exact = [copy.deepcopy(module).double() for module in modules]
-        wide, wide_checks = tree_map(_double, (batches, checks))
-        torch.set_default_dtype(torch.float64)
-        alone = _alone(exact, wide, wide_checks, problem)
-    except Exception:  # noqa: BLE001 - not every model can be cast; then its own precision must do
-        torch.set_default_dtype(problem.dtype)
-        exact, wide, wide_checks = [copy.deepcopy(module) for module in modules], batches, checks
-        alone = _alone(exact, wide, wide_checks, problem)
-        dtype = problem.dtype
-    else:
-        dtype = torch.float64
-    fresh = [copy.deepcopy(module).to(dtype) for module in modules]
-    tolerance = BFLOAT16_TOLERANCE if problem.recipe.train["dtype"] == "bfloat16" else TOLERANCE[dtype]
-    _compare(alone, _stacked(fresh, wide, wide_checks, problem), tolerance)
+        _compare(*_both_ways(modules, batches, checks, problem), tolerance)
+    except _Otherwise as limit:
+        if problem.dtype == torch.float64 or bfloat16:
+            raise
+        try:
+            exact = [copy.deepcopy(module).double() for module in modules]
+            batches, checks = tree_map(_double, (batches, checks))
+            torch.set_default_dtype(torch.float64)
+            found = _both_ways(exact, batches, checks, problem)
+        except Exception:  # noqa: BLE001 - not every model can be cast; then its own precision must do
+            raise limit from None
+        finally:
+            torch.set_default_dtype(problem.dtype)
+        _compare(*found, TOLERANCE[torch.float64])
+
+
+def _both_ways(
+    modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, problem: Problem
+) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+    alone = _alone([copy.deepcopy(module) for module in modules], batches, checks, problem)
+    return alone, _stacked([copy.deepcopy(module) for module in modules], batches, checks, problem)
 
 
 def _double(leaf: Any) -> Any:
@@ -102,21 +116,11 @@ def _look_at(module: nn.Module) -> None:
         raise _Limit("has lazy layers, whose weights are made by the first batch")
 
 
-def _state(module: nn.Module) -> list[Any]:
-    """What the modules keep besides parameters and buffers: a recording cannot repeat a step that changes it."""
-    kinds = (bool, int, float, str, list, tuple, dict, set)
-    skipped = set(vars(nn.Module()))
-    return [
-        copy.deepcopy({key: value for key, value in vars(part).items() if key not in skipped and type(value) in kinds})
-        for part in module.modules()
-    ]
-
-
 def _alone(modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, problem: Problem) -> list[list[Tensor]]:
     """Losses, weights and buffers of every member after gradient descent, and an evaluation of it."""
     found = []
     for module in modules:
-        before, values = _state(module), []
+        before, values = kept.state(module, *module.functions), []
         params = [value for value in module.parameters() if value.requires_grad]
         for step, batch in enumerate(batches):
             problem.seed_step(0, step)
@@ -128,7 +132,7 @@ def _alone(modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, p
                 for param in params:
                     if param.grad is not None:
                         param.sub_(param.grad, alpha=RATE)
-        if _different(before, _state(module)):
+        if kept.differ(before, kept.state(module, *module.functions)):
             raise _Limit("keeps Python values that change from step to step")
         with torch.no_grad():
             problem.seed_step(0, len(batches))
@@ -168,25 +172,19 @@ def _copied(batch: Any) -> Any:
     return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, batch)
 
 
-def _different(before: list[Any], after: list[Any]) -> bool:
-    try:
-        return bool(before != after)
-    except Exception:  # noqa: BLE001 - values of the user's that do not compare
-        return True
-
-
 def _compare(alone: list[list[Tensor]], stacked: list[list[Tensor]], tolerance: float) -> None:
     for mine, theirs in zip(alone, stacked, strict=True):
         for one, other in zip(mine, theirs, strict=True):
             one, other = one.double(), other.double()
-            size = max(float(one.abs().max()) if one.numel() else 0.0, 1e-6)
+            finite = one[one.isfinite()]
+            size = max(float(finite.abs().max()) if finite.numel() else 0.0, 1e-6)
             if one.numel() and not torch.allclose(one, other, rtol=0, atol=tolerance * size, equal_nan=True):
-                raise _Limit("computes something else when runs are stacked")
+                raise _Otherwise("computes something else when runs are stacked")
     if not all(math.isfinite(float(value.double().sum())) for member in alone for value in member[:1]):
         raise _Limit("starts from a loss that is not finite, so that a stack could not be checked")
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     text = str(error).strip().split("\n")[0]
     for sign, told in _SIGNS:
         if sign in str(error):
@@ -194,7 +192,7 @@ def _told(error: Exception) -> str:
     return f"the model cannot be run for several runs at once ({type(error).__name__}: {text[:160]}{_place(error)})"
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     place: Callable[[BaseException], str] = usercode.user_place
     found = place(error)
     return f", {found}" if found else ""

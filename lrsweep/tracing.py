@@ -197,6 +197,8 @@ class _Recorder(TorchDispatchMode):
         if self.strict:
             _refuse(func)
         kwargs = kwargs or {}
+        if func is torch.ops.aten.lift_fresh.default:
+            func = torch.ops.aten.clone.default  # `torch.tensor(1.0)` in the step: fresh each time, and no alias
         noted = map_leaves(self.argument, (tuple(args), kwargs))
         out = func(*args, **kwargs)
         single = not isinstance(out, tuple | list)
