@@ -118,7 +118,8 @@ def lookup(name: str, base_dir: Path | str) -> type[Any]:
         return OPTIMIZERS[name]
     found = resolve(name, base_dir)
     if not isinstance(found, type):
-        raise UsageError(f"optimizer {name}: {found!r} is not a class; give a subclass of torch.optim.Optimizer")
+        kind = type(found).__name__
+        raise UsageError(f"optimizer {name}: a {kind}, not a class; give a subclass of torch.optim.Optimizer")
     return found
 
 
