@@ -9,7 +9,7 @@ import dataclasses
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,14 +186,15 @@ class Sweep:
         return groups
 
     def _jobs(self, work: Sequence[Task], planned: Plan) -> list[Job]:
-        """Raises UsageError if a task cannot be built or does not record the objective's metric."""
+        """Raises UsageError if a task cannot be built or does not record what the spec asks for."""
         steps: dict[str, int] = {}
+        watched = todo.watched(work, planned.spec.objective.metric)
         jobs = []
         for task in work:
             recipe = task.runs[0].recipe
             if recipe.key not in steps:
                 problem = worker.problems().get(recipe, "cpu")
-                _check_metric(problem, planned.spec.objective.metric)
+                _check_metrics(problem, watched[recipe.key])
                 steps[recipe.key] = problem.total_steps
                 self._task_notes[recipe.key] = {"task": recipe.task, **problem.task.notes}
                 self._tasks[f"{recipe.task['name']}: {tasks.describe(problem.task)}"] = problem.task.notes
@@ -354,13 +355,14 @@ def _load_what_comes_after() -> None:
     del analysis, plot, report
 
 
-def _check_metric(problem: Problem, metric: str) -> None:
-    """Raises UsageError if no curve of this task will have the objective's column."""
+def _check_metrics(problem: Problem, watched: Mapping[str, str]) -> None:
+    """Raises UsageError if a column, {column: key of the spec}, will be in no curve of this task."""
     names = problem.metric_names
     columns = ["train_loss", "val_loss", *(f"val_{name}" for name in names)]
     columns += [f"train_{name}" for name in names if problem.train_metrics]
-    if metric not in columns and (names or problem.task.step is None):
-        raise UsageError(f"objective.metric: this task records no {metric!r} (it records {', '.join(columns)})")
+    for metric, key in watched.items():
+        if metric not in columns and (names or problem.task.step is None):
+            raise UsageError(f"{key}: this task records no {metric!r} (it records {', '.join(columns)})")
 
 
 def with_refined(spec: Spec, folder: Path, fresh: bool) -> Spec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -243,7 +244,7 @@ class Training:
 @torch.no_grad()
 def _all_finite(weights: Sequence[torch.Tensor]) -> bool:
     """A finite sum has only finite terms: one look at the device. Only a sum that overflowed needs a closer one."""
-    if not weights or math.isfinite(torch.stack([weight.sum() for weight in weights]).sum().item()):
+    if not weights or cmath.isfinite(torch.stack([weight.sum() for weight in weights]).sum().item()):
         return True
     return all(bool(torch.isfinite(weight).all()) for weight in weights)
 

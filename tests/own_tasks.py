@@ -379,3 +379,15 @@ def misshapen():
 
 def leaving():
     raise SystemExit("no data here")
+
+
+class Complex(nn.Module):
+    """A weight matrix of complex numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(2, 3, dtype=torch.complex64))
+        self.b = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x):
+        return (x.to(self.w.dtype) @ self.w).abs() + self.b

@@ -278,6 +278,21 @@ def test_large_finite_weights_are_not_divergence() -> None:
         assert not single._all_finite(weights)
 
 
+def test_complex_weights_are_looked_at_too() -> None:
+    weights = [torch.ones(2, dtype=torch.complex64), torch.ones(3)]
+    assert single._all_finite(weights)
+    weights[0][1] = complex(0, math.inf)
+    assert not single._all_finite(weights)
+
+
+def test_a_model_with_complex_weights_trains() -> None:
+    shared = recipe({"name": "own_tasks.py:classify", "model": "Complex"}, epochs=2)
+    for lr in (0.1, 0.2):
+        (outcome,) = single.train([run(shared, lr=lr)], problem.build(shared), NoHooks())
+        assert (outcome.status, outcome.error) == ("ok", None)
+        assert outcome.rows["train_loss"][-1] < outcome.rows["train_loss"][0]
+
+
 def test_a_loss_that_rises_and_stays_up_is_diverged_though_finite() -> None:
     task = {"name": "builtin:quadratic", "dim": 2, "lam_min": 1.0, "lam_max": 1.0}
     outcome = trained(run(recipe(task, epochs=20), lr=2.2))

@@ -256,6 +256,13 @@ def test_an_objective_that_nothing_records_is_refused(tmp_path: Path) -> None:
         sweeping.run(tmp_path, config)
 
 
+def test_a_plateau_that_watches_what_nothing_records_is_refused(tmp_path: Path) -> None:
+    plateau = {"name": "plateau", "factor": 0.5, "patience": 1, "metric": "val_accuracy"}
+    for changed in ({"schedule": plateau}, {"optimizers": ["sgd", {"name": "adam", "schedule": plateau}]}):
+        with pytest.raises(UsageError, match=r"schedule\.metric: .* no 'val_accuracy' \(it records"):
+            sweeping.run(tmp_path, own(tmp_path / "code", "", **changed))
+
+
 def test_why_runs_train_alone_is_said_once(tmp_path: Path) -> None:
     reporter = Silent()
     config = sweeping.spec(optimizers=["asgd", "sgd"], lr=[0.01, 0.1])
