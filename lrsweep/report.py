@@ -31,11 +31,11 @@ def write(folder: Path | str, *, formats: Sequence[str] = ()) -> Path:
     folder = Path(folder)
     tables.ensure(folder)
     sweep = plot.load(folder)
-    drawn = []
-    for number, one in enumerate(plot.rendered(sweep, sorted({*formats, "svg"}))):
-        for _ in plot.save(one, folder, formats):
-            pass
-        drawn.append(picture(number, one.files["svg"].decode("utf-8"), one.alt, one.caption))
+    pictures = plot.rendered(sweep, sorted({*formats, "svg"}))
+    plot.save(pictures, folder, formats)
+    drawn = [
+        picture(number, one.files["svg"].decode("utf-8"), one.alt, one.caption) for number, one in enumerate(pictures)
+    ]
     text = html(sweep.facts, drawn, tables.read_runs(folder), _read_spec(folder), splits(manifest.read(folder)))
     storage.replace(folder / NAME, text)
     return folder / NAME

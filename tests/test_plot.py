@@ -399,10 +399,9 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {package!r})
 from lrsweep import plot
-for picture in plot.rendered(plot.load({folder!r}), ("png", "svg", "pdf")):
-    several = picture.name in ("u_curve", "loss_curves", "heatmap_train.batch_size")
-    for path in plot.save(picture, Path({folder!r}), ("png", "svg", "pdf") if several else ("png",)):
-        print(path.name)
+formats = ("png", "svg", "pdf")
+for path in plot.save(plot.rendered(plot.load({folder!r}), formats), Path({folder!r}), formats):
+    print(path.name)
 assert "torch" not in sys.modules, "torch was imported"
 assert "matplotlib.pyplot" not in sys.modules, "pyplot was imported"
 """
@@ -488,3 +487,30 @@ def test_a_single_rate_that_trains_is_drawn(tmp_path: Path) -> None:
     assert sweep.facts.rows[0].trained
     low, high = plot.u_curve(sweep).axes[0].get_xlim()
     assert low < 0.1 < high
+
+
+def test_a_picture_that_a_smaller_sweep_no_longer_has_is_removed(tmp_path: Path) -> None:
+    folder = fabricate.folder(tmp_path, optimizers=("sgd", "adam"), seeds=2, axes={"train.batch_size": [16, 64]})
+    before = {path.name for path in plot.draw_all(folder)}
+    assert {"u_curve_overlay.png", "heatmap_train.batch_size.png"} <= before
+    kept = [folder / name for name in ("u_curve_overlay.pdf", "mine.png", "heatmap_mine.png", "range_test.png")]
+    for path in kept:
+        path.write_bytes(b"not of this drawing")
+    fabricate.folder(tmp_path, optimizers=("sgd",), seeds=2)
+    after = {path.name for path in plot.draw_all(folder)}
+    assert "u_curve_overlay.png" not in after
+    assert {path.name for path in folder.glob("*.png")} == after | {path.name for path in kept if path.suffix == ".png"}
+    assert all(path.exists() for path in kept)
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 8])
+@pytest.mark.parametrize("rates", [[10.0, 100.0, 1000.0], [10.0, 20.0], [100.0], [10.0**k for k in range(1, 8)]])
+def test_the_crosses_of_the_outermost_rates_lie_within_the_panel(rates: list[float], seeds: int) -> None:
+    runs, curves = fabricate.frames(("sgd",), rates, seeds=seeds, rows=6)
+    runs = runs.assign(status="diverged", diverged_step=17)
+    figure = u_curve(fabricate.facts_of(runs, curves, ("sgd",)))
+    low, high = figure.axes[0].get_xlim()
+    places = np.concatenate([one.get_offsets() for one in marks(figure.axes[0], color=style.RED)])[:, 0]
+    assert len(set(places)) == len(rates) * seeds
+    assert low * 1.02 < places.min()
+    assert places.max() < high / 1.02

@@ -258,18 +258,26 @@ def draw_all(
         raise UsageError(
             f"format {unknown[0]!r}: there is no such picture format (one of: {', '.join(style.METADATA)})"
         )
-    return [
-        path
-        for one in rendered(load(folder, metric=metric, at=at), formats)
-        for path in save(one, Path(folder), formats)
-    ]
+    return save(rendered(load(folder, metric=metric, at=at), formats), Path(folder), formats)
 
 
-def save(picture: Rendered, folder: Path, formats: Sequence[str]) -> Iterator[Path]:
-    for kind in formats:
-        path = folder / f"{picture.name}.{kind}"
-        storage.replace(path, picture.files[kind])
-        yield path
+def save(pictures: Sequence[Rendered], folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Write all pictures of a sweep and return their paths; one that the sweep no longer has is removed.
+
+    Raises StorageError.
+    """
+    paths = {folder / f"{one.name}.{kind}": one.files[kind] for one in pictures for kind in formats}
+    for path, data in paths.items():
+        storage.replace(path, data)
+    for path in folder.glob("*.*"):
+        if path.suffix[1:] in formats and path not in paths and _is_ours(path.stem):
+            with storage.translated(path, "remove"):
+                path.unlink(missing_ok=True)
+    return list(paths)
+
+
+def _is_ours(name: str) -> bool:
+    return name in _CAPTIONS or re.match(r"heatmap_(task|model|optimizers|schedule|train)\b", name) is not None
 
 
 def _by_label(sweep: Sweep) -> dict[str, Look]:

@@ -165,17 +165,22 @@ def fit(text: str, room: float, size: float, *, bold: bool = False) -> str:
 # --- axes ---------------------------------------------------------------------------------------------------------
 
 
+def air(low: float, high: float) -> float:
+    """The factor by which an axis of rates from `low` to `high` goes beyond both."""
+    return 10 ** max(0.04 * math.log10(high / low), 0.06) if high > low else 2.0
+
+
 def rate_axis(ax: Axes, low: float, high: float, *, label: str | None = "learning rate") -> None:
     """A log axis of rates from `low` to `high` with a little air; the two traditional rates are always ticks."""
-    air = 10 ** max(0.04 * math.log10(high / low), 0.06) if high > low else 2.0
-    ax.set_xlim(low / air, high * air)  # before the scale, which would fit what is drawn: that may be one place
+    around = air(low, high)
+    ax.set_xlim(low / around, high * around)  # before the scale, which would fit what is drawn: that may be one place
     ax.set_xscale("log")
-    ticks = log_ticks(low / air, high * air, most=8)
-    ticks = sorted({*ticks, *(rate for rate in TRADITIONAL if low / air <= rate <= high * air)})
+    ticks = log_ticks(low / around, high * around, most=8)
+    ticks = sorted({*ticks, *(rate for rate in TRADITIONAL if low / around <= rate <= high * around)})
     ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_major_formatter(FixedFormatter([words.compact(tick) for tick in ticks]))
     no_minor(ax, x=True)
-    marked = [rate for rate in TRADITIONAL if low / air <= rate <= high * air]
+    marked = [rate for rate in TRADITIONAL if low / around <= rate <= high * around]
     ax.plot(
         marked, [0.0] * len(marked), transform=ax.get_xaxis_transform(), linestyle="", marker="^", markersize=5,
         color=INK, clip_on=False, zorder=9,

@@ -100,10 +100,12 @@ def _end_y(limits: Range) -> float:
 
 
 def _spread(row: OptimizerFacts) -> float:
-    """Factor between neighbouring crosses of one rate, so that each seed shows."""
+    """Factor between neighbouring crosses of one rate, so that each seed shows, those of the outermost rates too."""
     rates = [point.lr for point in row.rates]
+    seeds = len({run.seed for run in row.runs})
     spacing = min((b / a for a, b in pairwise(rates)), default=3.0)
-    return float(spacing ** min(0.22, 0.7 / max(row.n_seeds, 1)))
+    widest = style.air(rates[0], rates[-1]) ** (1.5 / max(seeds - 1, 1))
+    return float(min(spacing ** min(0.22, 0.7 / max(seeds, 1)), widest))
 
 
 def draw_rail(ax: Axes, row: OptimizerFacts, limits: Range) -> None:
