@@ -249,6 +249,13 @@ def test_t_quantile_against_scipy(df: int) -> None:
     assert t_quantile(df) == pytest.approx(oracle.t.ppf(0.975, df), rel=1e-12)
 
 
+def test_rates_and_losses_near_the_largest_numbers_are_counted_without_a_warning() -> None:
+    assert read_at(np.array([1e-3, 1e308]), np.array([1.0, 2.0]), 1e-3) == (1.0, False)
+    small, large = paired(np.array([1.0, 2.0, 4.0])), paired(np.array([1e300, 2e300, 4e300]))
+    for moment in ("value", "low", "high"):
+        assert getattr(large, moment) == pytest.approx(1e300 * getattr(small, moment), rel=1e-12)
+
+
 def test_paired_interval_against_scipy() -> None:
     d = np.random.default_rng(0).normal(size=7)
     low, high = oracle.t.interval(0.95, 6, loc=d.mean(), scale=oracle.sem(d))

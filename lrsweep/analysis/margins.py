@@ -55,7 +55,7 @@ def read_at(lrs: Floats, values: Floats, rate: float) -> tuple[float, bool]:
     rates, known = lrs[kept], values[kept]
     if not rate > 0 or not math.isfinite(rate) or not len(rates):
         return math.nan, False
-    same = np.flatnonzero(np.abs(rates / rate - 1) <= SAME)
+    same = np.flatnonzero(np.abs(rates - rate) <= SAME * rate)
     if len(same):
         return float(known[same[0]]), False
     right = int(np.searchsorted(rates, rate))

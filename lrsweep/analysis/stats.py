@@ -147,8 +147,10 @@ def paired(differences: Floats) -> Estimate:
     n = len(differences)
     if not n:
         return Estimate(value=math.nan, low=math.nan, high=math.nan, n=0)
-    mean = float(differences.mean())
+    # Losses of 1e200 have squares that are no numbers; a power of two takes no digit from any.
+    scale = math.ldexp(1.0, math.frexp(float(np.abs(differences).max()))[1] - 1)
+    mean = scale * float((differences / scale).mean())
     if n == 1:
         return Estimate(value=mean, low=math.nan, high=math.nan, n=1)
-    half = t_quantile(n - 1) * float(differences.std(ddof=1)) / math.sqrt(n)
+    half = t_quantile(n - 1) * scale * float((differences / scale).std(ddof=1)) / math.sqrt(n)
     return Estimate(value=mean, low=mean - half, high=mean + half, n=n)
