@@ -129,8 +129,9 @@ def rate_norm(rates: Sequence[float]) -> LogNorm:
 # --- text ---------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=2)
 def _font(bold: bool) -> FT2Font:
+    # Not kept here: forked copies of a font read its file through one shared position, and get wrong glyphs or errors.
+    # What matplotlib keeps, it drops when it is forked.
     return get_font(findfont(FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")))
 
 
