@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -146,6 +146,8 @@ def _notes(before: Setup, after: Setup, pairs: Sequence[tuple[Cell, Cell]], *, s
         )
     if any(not len(a.lrs) == len(b.lrs) == len(_common(a, b)[0]) for a, b in pairs):
         notes.append("The grids differ: sensitivity is taken over the rates that both have, the rest over each grid.")
+    if any(set(a.seeds) != set(b.seeds) and len(set(a.seeds) & set(b.seeds)) > 1 for a, b in pairs):
+        notes.append("The seeds differ: everything is taken over the seeds that both have.")
     notes.append(
         "Changes are B - A with 95 % intervals over seeds, rough for a few seeds; that of best_objective is the mean "
         "over paired seeds, the values beside it are medians."
@@ -155,6 +157,8 @@ def _notes(before: Setup, after: Setup, pairs: Sequence[tuple[Cell, Cell]], *, s
 
 def _row(a: Cell, b: Cell, setup: Setup, *, same_objective: bool) -> RowChange:
     seeds = [seed for seed in a.seeds if seed in b.seeds]
+    if len(seeds) > 1:
+        a, b = _only(a, seeds), _only(b, seeds)
     draws = _Draws.of(a, b, seeds)
     common_a, common_b = _common(a, b)
     changes = [
@@ -214,6 +218,15 @@ class _Draws:
         return Change(
             name=name, before=before, after=after, change=Estimate(value=value, low=low, high=high, n=self.n), unit=unit
         )
+
+
+def _only(cell: Cell, seeds: Sequence[int]) -> Cell:
+    """The cell as if it had been run with `seeds` alone."""
+    kept = [cell.seeds.index(seed) for seed in seeds]
+    return replace(
+        cell, seeds=tuple(seeds), cost=cell.cost[:, kept], diverged=cell.diverged[:, kept], initial=cell.initial[kept],
+        points=cell.points[:, kept],
+    )  # fmt: skip
 
 
 def _drawn(cell: Cell, seeds: Sequence[int]) -> tuple[Floats, Floats]:

@@ -92,6 +92,20 @@ def test_paired_seeds_see_through_what_the_seeds_share() -> None:
     assert change_of(found, "best_objective").change.n == 3
 
 
+def test_seeds_that_only_one_sweep_has_change_nothing() -> None:
+    """A third, bad seed in B alone would move every median of it."""
+    before = side("A", table("adam", LRS, values(1e-2, seeds=2), STARTS[:2]))
+    more = np.concatenate([values(1e-2, seeds=2) + 0.01, np.full((len(LRS), 3), 1.9)], axis=1)
+    after = side("B", table("adam", LRS, more, (*STARTS[:2], 5.0, 5.0, 5.0)))
+    fewer = side("B", table("adam", LRS, more[:, :2], STARTS[:2]))
+    found = compare_sides(before, after)
+    assert found.rows == compare_sides(before, fewer).rows
+    assert found.rows[0].paired == 2
+    assert "The seeds differ" in found.text()
+    for change in found.rows[0].changes:
+        assert change.change.low - 1e-12 <= change.change.value <= change.change.high + 1e-12, change.name
+
+
 def test_accuracy_keeps_its_sign() -> None:
     options = {"mode": "max", "metric": "val_loss"}
     before = side("A", table("adam", LRS, 1 - values(1e-2, noise=0.001), (-1.0,)), **options)
