@@ -349,4 +349,5 @@ def rates_above_one(made: Grid | None, path: str) -> str | None:
     high = [rate for rate in made.rates if rate > 1] if made else []
     if not high or not all(map(math.isfinite, high)):
         return None
-    return f"{path}: {len(high)} of the rates are above 1 (up to {max(high)!r}); unusual, but they will be trained"
+    are = "rate is" if len(high) == 1 else "rates are"
+    return f"{path}: {len(high)} {are} above 1 (up to {max(high)!r}); unusual, but trained as asked"

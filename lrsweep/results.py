@@ -28,7 +28,7 @@ class Results:
     """
 
     path: Path
-    spec: Spec
+    spec: Spec = field(repr=False)
     runs: pd.DataFrame = field(repr=False)
     curves: pd.DataFrame = field(repr=False)
     summary: pd.DataFrame = field(repr=False)

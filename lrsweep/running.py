@@ -9,7 +9,7 @@ import dataclasses
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from lrsweep import (
     journal,
     lock,
     manifest,
+    precheck,
     storage,
     tables,
     tasks,
@@ -115,6 +116,7 @@ class Sweep:
     def _check(self, planned: Plan) -> None:
         """Build the user's task before the first file is written, so that a mistake in it leaves nothing behind."""
         worker.problems().get(planned.runs[0].recipe, "cpu")
+        precheck.optimizer_arguments(planned.runs)
 
     def _tidy(self, fresh: bool) -> None:
         storage.remove_leftovers(self.folder)
@@ -188,13 +190,14 @@ class Sweep:
     def _jobs(self, work: Sequence[Task], planned: Plan) -> list[Job]:
         """Raises UsageError if a task cannot be built or does not record what the spec asks for."""
         steps: dict[str, int] = {}
+        precheck.optimizer_arguments(run for task in work for run in task.runs)
         watched = todo.watched(work, planned.spec.objective.metric)
         jobs = []
         for task in work:
             recipe = task.runs[0].recipe
             if recipe.key not in steps:
                 problem = worker.problems().get(recipe, "cpu")
-                _check_metrics(problem, watched[recipe.key])
+                precheck.metrics(problem, watched[recipe.key])
                 steps[recipe.key] = problem.total_steps
                 self._task_notes[recipe.key] = {"task": recipe.task, **problem.task.notes}
                 self._tasks[f"{recipe.task['name']}: {tasks.describe(problem.task)}"] = problem.task.notes
@@ -353,16 +356,6 @@ def _load_what_comes_after() -> None:
     from lrsweep import analysis, plot, report
 
     del analysis, plot, report
-
-
-def _check_metrics(problem: Problem, watched: Mapping[str, str]) -> None:
-    """Raises UsageError if a column, {column: key of the spec}, will be in no curve of this task."""
-    names = problem.metric_names
-    columns = ["train_loss", "val_loss", *(f"val_{name}" for name in names)]
-    columns += [f"train_{name}" for name in names if problem.train_metrics]
-    for metric, key in watched.items():
-        if metric not in columns and (names or problem.task.step is None):
-            raise UsageError(f"{key}: this task records no {metric!r} (it records {', '.join(columns)})")
 
 
 def with_refined(spec: Spec, folder: Path, fresh: bool) -> Spec:

@@ -44,7 +44,7 @@ def spread(calls: Sequence[Callable[[], T]], processes: int) -> list[T]:
 
 def _take(calls: Sequence[Callable[[], T]], taken: Synchronized[int]) -> dict[int, T]:
     """Call what is left, one after another; results by place."""
-    results = {}
+    results: dict[int, T] = {}
     while True:
         with taken.get_lock():
             number = taken.value

@@ -113,6 +113,10 @@ def execute(
         options = Options.of(device=device, workers=workers, executor=executor, compile=compile)
         sweep = Sweep(Path(results) / spec.name, options, reporter, stopping)
         if dry_run:
+            if refine:
+                reporter.note(
+                    "--dry-run does not count the rates that --refine would add: they follow from the results"
+                )
             return sweep.dry_run(with_refined(spec, sweep.folder, fresh), fresh)
         return sweep.run(spec, refine=refine, fresh=fresh)
 

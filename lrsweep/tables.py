@@ -48,6 +48,8 @@ def sweeps_below(folder: Path | str) -> list[Path]:
     folder = Path(folder)
     if is_sweep(folder):
         return [folder]
+    if folder.is_file():
+        raise UsageError(f"{folder}: this is a file; give the folder of a sweep: <results>/<name>")
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder (give the folder of a sweep: <results>/<name>)")
     parents = {path.parent for name in (RUNS, journal.FOLDER) for path in folder.rglob(name)}

@@ -380,9 +380,7 @@ def test_a_dry_run_times_real_steps(tmp_path: Path) -> None:
 
 
 def test_the_python_function(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    results = lrsweep.run(
-        sweeping.spec(), results=tmp_path, set=["train.epochs=1", "seeds=1"], device="cpu", workers=1
-    )
+    results = lrsweep.run(sweeping.spec(), results=tmp_path, set=["train.epochs=1", "seeds=1"], device="cpu", workers=1)
     assert results.path == tmp_path / "small"
     assert len(results.runs) == 6
     assert results.spec.train.epochs == 1
@@ -452,9 +450,7 @@ def recording(job: Job, problem: Any, hooks: Any) -> Iterator[Outcome]:
     """An engine that trains nothing; a group's runs all show how many were in it."""
     for run in job.runs:
         hooks.tick(6)
-        yield Outcome(
-            run_id=run.run_id, status="ok", steps=6, rows={"step": [0], "train_loss": [float(len(job.runs))]}
-        )
+        yield Outcome(run_id=run.run_id, status="ok", steps=6, rows={"step": [0], "train_loss": [float(len(job.runs))]})
 
 
 def test_a_resumed_sweep_repeats_the_groups_that_were_written_down(
@@ -475,3 +471,23 @@ def test_a_resumed_sweep_repeats_the_groups_that_were_written_down(
     whole = journal.replay(tmp_path / "whole" / "small")
     for run_id in whole.entries:
         assert found.outcome(run_id) == whole.outcome(run_id)
+
+
+OWN_OPTIMIZER = """
+import torch
+
+class Plain(torch.optim.SGD):
+    def __init__(self, params, lr=0.1, *, decay=0.0):
+        super().__init__(params, lr=lr, weight_decay=decay)
+"""
+
+
+def test_an_argument_that_an_own_optimizer_refuses_is_found_before_training(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN_OPTIMIZER)
+    spec = "task: blobs\nlr: [0.1]\nseeds: 1\ntrain: {epochs: 1}\noptimizers: [{name: 'own.py:Plain', dekay: 0.1}]\n"
+    (tmp_path / "own.yaml").write_text(spec)
+    with pytest.raises(UsageError, match=r"dekay.*its arguments are \(params, lr=0.1, \*, decay=0.0\)"):
+        lrsweep.run(tmp_path / "own.yaml", results=tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+    (tmp_path / "own.yaml").write_text(spec.replace("dekay", "decay"))
+    assert list(lrsweep.run(tmp_path / "own.yaml", results=tmp_path / "results").runs["status"]) == ["ok"]

@@ -85,7 +85,7 @@ def test_what_cannot_be_trained_is_said(arguments, message):
             {"scale": "none", "test": 0},
             "1437 train, 360 val, no test; classification, 10 outputs; inputs not scaled",
         ),
-        ("diabetes", {}, "264 train, 89 val, 89 test; regression, 1 outputs; inputs and target standardised"),
+        ("diabetes", {}, "264 train, 89 val, 89 test; regression; inputs and target standardised"),
         ("quadratic", {}, "1 train, 1 val, no test; quadratic"),
         ("csv", {}, "3 train, 1 val, 1 test; classification (inferred from the target), 2 outputs; inputs not scaled"),
     ],
