@@ -80,7 +80,7 @@ def _try(problem: Problem) -> None:
     try:
         _compare(*_both_ways(modules, batches, checks, problem), tolerance)
     except _Otherwise as limit:
-        if problem.dtype == torch.float64 or bfloat16:
+        if problem.dtype == torch.float64:
             raise
         try:
             exact = [copy.deepcopy(module).double() for module in modules]
@@ -91,7 +91,7 @@ def _try(problem: Problem) -> None:
             raise limit from None
         finally:
             torch.set_default_dtype(problem.dtype)
-        _compare(*found, TOLERANCE[torch.float64])
+        _compare(*found, BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE[torch.float64])
 
 
 def _both_ways(

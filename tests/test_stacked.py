@@ -151,6 +151,14 @@ def test_layers_equal_the_run_alone(net: str) -> None:
     _same_curves(outcomes(single, runs, shared), outcomes(stacked, runs, shared))
 
 
+@pytest.mark.parametrize("net", ["mlp", "groupnorm", "tied", "attention"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_rounding_is_no_reason_to_train_alone(net: str, dtype: str) -> None:
+    function = "tokens" if net == "attention" else "task"
+    shared = recipe({"name": f"stack_tasks.py:{function}", "net": net}, steps=20, dtype=dtype, metrics=True)
+    assert stackable.model_reason(problem.build(shared)) is None
+
+
 @pytest.mark.parametrize("loss", ["cross_entropy", "smooth", "mse"])
 def test_losses_metrics_and_test_split(loss: str) -> None:
     shared = recipe({"name": "stack_tasks.py:task", "loss": loss, "test": True}, epochs=20, metrics=True)
