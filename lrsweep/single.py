@@ -99,7 +99,8 @@ class Training:
     def __init__(self, run: Run, problem: Problem) -> None:
         self._run, self._problem = run, problem
         self.model = problem.build_model(run.seed)
-        self.weights = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self._parameters = list(self.model.parameters())
+        self.weights = [parameter for parameter in self._parameters if parameter.requires_grad]
         setting, recipe = run.setting, run.recipe
         parameters = list(self.model.model.parameters())
         self.optimizer = optimizers.build(setting.name, setting.args, parameters, run.lr, recipe.base_dir)
@@ -148,7 +149,8 @@ class Training:
         """Gradients of the next batch; None, and no gradients, if its loss is not finite."""
         batch = self._problem.batch(self._run.seed, self.step)
         self._problem.seed_step(self._run.seed, self.step)
-        self.model.zero_grad()  # all parameters, also those that the optimizer was not given
+        for parameter in self._parameters:  # also those that the optimizer was not given
+            parameter.grad = None
         loss, metrics = self.model(*batch)
         self.recorder.add(loss, metrics)
         if not math.isfinite(loss.item()):
