@@ -75,8 +75,9 @@ RULES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "Tied with the best",
-        "A rate is tied if the 95 % t interval of the seed-by-seed difference to the best rate reaches down to 0."
-        " A rate with a diverged seed is not tied; with one seed only the best itself is.",
+        "A rate is tied if the 95 % t interval of the seed-by-seed difference to the best rate reaches down to 0,"
+        " where a cost above l0 counts as l0, as in S. A rate whose median is not below l0, or with a diverged "
+        "seed, is never tied; with one seed only the best itself is.",
         "paired t interval",
     ),
     (

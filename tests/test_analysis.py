@@ -244,6 +244,21 @@ def test_tied_set() -> None:
     assert tied_rates(cost, None).tolist() == [False] * 5
 
 
+@pytest.mark.parametrize("c", SHIFTS)
+def test_a_rate_that_blew_up_is_not_tied_however_wide_its_spread(c: float) -> None:
+    """Losses of 3 to 90000 have a t interval that reaches below any best loss; clamped at l0 they have not."""
+    cost = np.array([[0.08, 0.09, 0.10], [3.0, 49290.0, 90000.0], [0.5, 49290.0, 2.31], [0.07, 0.11, 9e4]]) + c
+    assert is_tied(cost[1] - cost[0])
+    assert tied_rates(cost, 0, 2.3 + c).tolist() == [True, False, False, True]
+    assert tied_rates(cost[:2], 0).tolist() == [True, True], "without l0 there is nothing to clamp at"
+
+
+def test_a_rate_that_is_not_better_than_untrained_is_never_tied() -> None:
+    cost = np.array([[2.29, 2.0, 2.2], [2.3, 2.4, 2.2]])
+    assert is_tied(np.minimum(cost[1], 2.3) - cost[0])
+    assert tied_rates(cost, 0, 2.3).tolist() == [True, False]
+
+
 @pytest.mark.parametrize("df", [1, 2, 3, 4, 5, 9, 10, 29, 30, 120])
 def test_t_quantile_against_scipy(df: int) -> None:
     assert t_quantile(df) == pytest.approx(oracle.t.ppf(0.975, df), rel=1e-12)

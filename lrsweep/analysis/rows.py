@@ -63,7 +63,7 @@ def _draft(
     found = basin(cell.lrs, m, l0, mode)
     alive = (~np.isnan(cell.cost)).sum(axis=1)
     gone = cell.diverged.sum(axis=1)
-    tied = tuple(cell.lrs[tied_rates(cell.cost, best)].tolist())
+    tied = tuple(cell.lrs[tied_rates(cell.cost, best, l0)].tolist())
     edge = edge_side(m, best)
     best_lr = best_lr_estimate(cell.lrs, best, best_lrs(cell.lrs, drawn), seeds)
     choice = recommended(found, cell.lrs, gone == 0, best_lr.value)

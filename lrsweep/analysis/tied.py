@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from lrsweep.analysis.facts import Estimate
-from lrsweep.analysis.stats import Bools, Floats, interval, paired, resamples
+from lrsweep.analysis.stats import Bools, Floats, interval, medians, paired, resamples
 
 
 def is_tied(differences: Floats) -> bool:
@@ -21,17 +21,22 @@ def is_tied(differences: Floats) -> bool:
     return paired(finite).low <= 0
 
 
-def tied_rates(cost: Floats, best: int | None) -> Bools:
+def tied_rates(cost: Floats, best: int | None, l0: float = math.nan) -> Bools:
     """(R,) marks of the rates tied with rate number `best` in `cost` (R, S); the best one is always marked.
 
-    Seeds that failed at either rate, or diverged at the best one, say nothing about the pair.
+    Costs above l0 count as l0, as in the sensitivity: seeds that blew up to wildly different losses would otherwise
+    widen the interval until it holds anything. A rate whose median is not below l0 is never tied. Seeds that failed at
+    either rate, or diverged at the best one, say nothing about the pair. Without a finite l0 nothing is clamped.
     """
     marks = np.zeros(len(cost), dtype=bool)
     if best is None:
         return marks
+    start = l0 if math.isfinite(l0) else math.inf
+    clamped = np.where(np.isinf(cost), cost, np.minimum(cost, start))
     usable = np.isfinite(cost[best])
-    for rate, row in enumerate(cost):
-        marks[rate] = rate == best or is_tied((row - np.where(usable, cost[best], 0.0))[usable & ~np.isnan(row)])
+    reference = np.where(usable, clamped[best], 0.0)
+    for rate, (row, middle) in enumerate(zip(clamped, medians(cost), strict=True)):
+        marks[rate] = rate == best or (middle < start and is_tied((row - reference)[usable & ~np.isnan(row)]))
     return marks
 
 
