@@ -5,6 +5,7 @@ The same spec on the same machine is cut the same way; the caller writes the cut
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -93,7 +94,7 @@ def cut(
     together: list[tuple[Run, str | None]] = []
     reasons: dict[str, str | None] = {}
     for run in runs:
-        key = rules.split(run.setting.name, run.setting.args)[0]
+        key = run.setting.key
         if key not in reasons:
             reasons[key] = stackable.stack_reason(problem, run.setting)
         (together if reasons[key] is None else alone).append((run, reasons[key]))
@@ -113,29 +114,51 @@ def _cut_stackable(
     runs: Sequence[Run], problem: Problem, sizes: Sizes, machine: Machine, workers: int, compile: str
 ) -> list[GroupPlan]:
     """The cut with the shortest estimated time to the end, among runs alone and stacks of several sizes."""
-    rule = {run.run_id: rules.split(run.setting.name, run.setting.args)[0] for run in runs}
-    runs = sorted(runs, key=lambda run: rule[run.run_id])  # runs of one rule stay together, so a part has few rules
+    text = {run.setting.key: rules.split(run.setting.name, run.setting.args)[0] for run in _first_of_settings(runs)}
+    runs = sorted(runs, key=lambda run: text[run.setting.key])  # runs of one rule stay together: a part has few rules
     alone = [_single(run, TOO_LARGE, problem, sizes, machine) for run in runs]
-    best, best_time = alone, makespan([plan.seconds for plan in alone], workers) * WORTH
-    pools = [_by_seed(runs)]
+    best, best_time = None, makespan([plan.seconds for plan in alone], workers) * WORTH
+    pools = [[_Pool.of(members, text) for members in _by_seed(runs)]]
     if not sizes.random and problem.shared_batches:
-        pools.append([list(runs)])
+        pools.append([_Pool.of(runs, text)])
     for pool, size in itertools.product(pools, _part_sizes(len(runs), sizes, machine, workers)):
-        parts = [part for members in pool for part in _pieces(members, size)]
-        steps = [_group_step(part, rule, sizes, machine) for part in parts]
-        plans = [
-            GroupPlan(
-                engine="stacked",
-                run_ids=tuple(run.run_id for run in part),
-                compile=compile == "on",
-                seconds=step * problem.total_steps,
-            )
-            for part, step in zip(parts, steps, strict=True)
-        ]
-        time = makespan([plan.seconds for plan in plans], workers)
+        parts = [(members, low, high) for members in pool for low, high in _bounds(len(members.runs), size)]
+        steps = [_group_step(*part, sizes, machine) for part in parts]
+        time = makespan(steps, workers) * problem.total_steps
         if time < best_time * BETTER:
-            best, best_time = plans, time
-    return best
+            best, best_time = (parts, steps), time
+    if best is None:
+        return alone
+    return [
+        GroupPlan(
+            engine="stacked",
+            run_ids=tuple(run.run_id for run in members.runs[low:high]),
+            compile=compile == "on",
+            seconds=step * problem.total_steps,
+        )
+        for (members, low, high), step in zip(*best, strict=True)
+    ]
+
+
+def _first_of_settings(runs: Iterable[Run]) -> Iterable[Run]:
+    return {run.setting.key: run for run in runs}.values()
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """Runs in their order, and how often the rule and the seed have changed before each: cuts are counted fast."""
+
+    runs: Sequence[Run]
+    rule_changes: Sequence[int]
+    seed_changes: Sequence[int]
+
+    @classmethod
+    def of(cls, runs: Sequence[Run], text: Mapping[str, str]) -> _Pool:
+        return cls(runs, _changes([text[run.setting.key] for run in runs]), _changes([run.seed for run in runs]))
+
+
+def _changes(values: Sequence[object]) -> list[int]:
+    return list(itertools.accumulate((one != other for one, other in itertools.pairwise(values)), initial=0))
 
 
 def _part_sizes(runs: int, sizes: Sizes, machine: Machine, workers: int) -> list[int]:
@@ -145,10 +168,11 @@ def _part_sizes(runs: int, sizes: Sizes, machine: Machine, workers: int) -> list
     return sorted({*range(max(1, largest // 2), largest + 1), min(even, largest)}, reverse=True)
 
 
-def _group_step(runs: Sequence[Run], rule: Mapping[str, str], sizes: Sizes, machine: Machine) -> float:
-    count = len({rule[run.run_id] for run in runs})
-    mixed = 0.0 if len({run.seed for run in runs}) == 1 else MIXED * len(runs)
-    return sizes.stacked(len(runs), machine) + RULE * count + mixed
+def _group_step(pool: _Pool, low: int, high: int, sizes: Sizes, machine: Machine) -> float:
+    """Seconds of a step of the runs low..high of a pool."""
+    count = pool.rule_changes[high - 1] - pool.rule_changes[low] + 1
+    mixed = 0.0 if pool.seed_changes[high - 1] == pool.seed_changes[low] else MIXED * (high - low)
+    return sizes.stacked(high - low, machine) + RULE * count + mixed
 
 
 def _largest(sizes: Sizes, machine: Machine, workers: int) -> int:
@@ -166,19 +190,17 @@ def _by_seed(runs: Iterable[Run]) -> list[list[Run]]:
     return list(pools.values())
 
 
-def _pieces(runs: Sequence[Run], size: int) -> list[Sequence[Run]]:
+def _bounds(count: int, size: int) -> Iterable[tuple[int, int]]:
     """As few parts as there can be of up to `size` runs, of sizes that differ by one at most."""
-    count = math.ceil(len(runs) / size)
-    bounds = [round(number * len(runs) / count) for number in range(count + 1)]
-    return [runs[low:high] for low, high in itertools.pairwise(bounds)]
+    parts = math.ceil(count / size)
+    return itertools.pairwise(round(number * count / parts) for number in range(parts + 1))
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:
     """When the last of `workers` is done, if each takes the longest task left (Graham 1969: within 4/3 of the best)."""
     loads = [0.0] * workers
     for cost in sorted(seconds, reverse=True):
-        least = min(range(workers), key=loads.__getitem__)
-        loads[least] += cost
+        heapq.heapreplace(loads, loads[0] + cost)
     return max(loads)
 
 
