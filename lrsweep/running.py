@@ -284,8 +284,6 @@ class Sweep:
         if self._trained or not tables.current(self.folder) or not (self.folder / REPORT).is_file():
             with self._stopping.graceful():
                 written = self._tables(planned)
-            if not self._stopping.requested():
-                self._draw()
             options = dataclasses.asdict(self._options)
             session = manifest.session(
                 begun=begun, ended=time.time(), training_seconds=self._seconds, trained=self._trained, **options
@@ -294,6 +292,8 @@ class Sweep:
                 self.folder, planned, self._replay, session=session,
                 hashes=written.hashes, sha256=written.sha256, tasks=self._task_notes,
             )  # fmt: skip
+            if not self._stopping.requested():
+                self._draw()  # after the manifest, which the report reads
         stored = stored_of(self.folder, planned, self._replay)
         if self._stopping.exit_code is not None:
             raise StoppedError(

@@ -53,6 +53,14 @@ def test_progress_none_says_nothing_on_stderr(tmp_path: Path) -> None:
     assert lrsweep("run", "tiny.yaml", "--progress", "none", cwd=tmp_path).stderr == ""
 
 
+def test_the_report_of_a_run_is_that_of_the_report_command(done: Path) -> None:
+    report = done / "results/tiny/report.html"
+    of_run = report.read_bytes()
+    assert b"blobs: 72 train, 24 validation, 24 test examples." in of_run
+    assert lrsweep("report", "results/tiny", cwd=done).returncode == 0
+    assert report.read_bytes() == of_run
+
+
 def test_a_finished_sweep_trains_nothing_again(done: Path) -> None:
     before = (done / "results/tiny/runs.csv").read_bytes()
     again = lrsweep("run", "tiny.yaml", cwd=done)
