@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lrsweep import arguments as check
@@ -116,12 +116,21 @@ def products(axes: Mapping[str, list[Any]], heads: Iterable[str] = HEADS) -> Ite
         yield dict(zip(mine, values, strict=True))
 
 
-def cell(axis: str, value: Any) -> Any:
-    """An axis value as it stands in a table: never nested."""
-    if isinstance(value, dict) and is_whole(axis):
-        args = {key: item for key, item in value.items() if key != "name"}
-        return value["name"] if axis.endswith(".name") else call_text(value["name"], args)
-    return value_text(value) if isinstance(value, dict | list) else value
+def cells(axis: str, values: Sequence[Any]) -> dict[str, Any]:
+    """Axis values as they stand in a table, never nested, by their canonical text.
+
+    Of a whole section the name where it tells the values apart, else the name with the arguments that do.
+    """
+    if not is_whole(axis) or not all(isinstance(value, dict) for value in values):
+        return {canonical(v): value_text(v) if isinstance(v, dict | list) else v for v in values}
+    return {canonical(value): _section_text(axis, value, values) for value in values}
+
+
+def _section_text(axis: str, value: Mapping[str, Any], values: Sequence[Mapping[str, Any]]) -> str:
+    name = str(value["name"])
+    namesakes = [other for other in values if other["name"] == name]
+    differ = {key: item for key, item in value.items() if any(other.get(key, ...) != item for other in namesakes)}
+    return name if axis.endswith(".name") or not differ else call_text(name, differ)
 
 
 def twins(spec: Spec) -> list[tuple[int, int, dict[str, Any]]]:

@@ -125,6 +125,10 @@ class _Identity:
     def hashable(self, section: Mapping[str, Any]) -> dict[str, Any]:
         return self._moved(section, self.content.__getitem__)
 
+    def part(self, value: Any) -> Any:
+        """An axis value, hashable: a whole section or anything else."""
+        return self.hashable(value) if isinstance(value, dict) and "name" in value else value
+
     def _moved(self, section: Mapping[str, Any], move: Any) -> dict[str, Any]:
         moved = dict(section)
         if file := named_file(section["name"]):
@@ -142,9 +146,10 @@ def build(spec: Spec, prints: Mapping[str, str]) -> Plan:
     settings: dict[str, Setting] = {}
     runs: list[Run] = []
     rates = [spec.rates(optimizer) for optimizer in spec.optimizers]
+    texts = {axis: axis_rules.cells(axis, values) for axis, values in spec.axes.items()}
     for chosen in axis_rules.products(spec.axes):
         recipe = _recipe(spec, chosen, identity, recipes)
-        ordered = tuple(axis_rules.cell(axis, chosen[axis]) for axis in spec.axes)
+        ordered = tuple(texts[axis][canonical(chosen[axis])] for axis in spec.axes)
         for optimizer, grid in zip(spec.optimizers, rates, strict=True):
             setting = _setting(spec, optimizer, chosen, identity, settings)
             start = hashlib.sha256(f"{recipe.key} {setting.key}".encode())
@@ -193,7 +198,7 @@ def _setting(
             "name": identity.hashable({"name": values["name"]})["name"],
             "schedule": identity.hashable(values["schedule"]),
             # An axis that changes nothing for this optimizer still tells its rows apart.
-            **({"inert": {axis: axis_rules.cell(axis, value) for axis, value in inert.items()}} if inert else {}),
+            **({"inert": {axis: identity.part(value) for axis, value in inert.items()}} if inert else {}),
         }
     )
     if key not in made:

@@ -55,7 +55,7 @@ def run(
         args=args,
         schedule=schedule or {"name": "constant"},
         independent_weight_decay=independent_weight_decay,
-        key="",
+        key=f"{optimizer} {args} {schedule} {independent_weight_decay}",
     )
     return SimpleNamespace(
         run_id=f"run-{seed}", label=optimizer, lr=lr, seed=seed, axes=(), recipe=recipe, setting=setting

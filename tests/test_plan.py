@@ -199,7 +199,7 @@ def test_cells_of_axes_are_never_nested() -> None:
     )
     columns = [list(dict.fromkeys(column)) for column in zip(*(run.axes for run in made.runs), strict=True)]
     assert columns == [
-        ["constant(warmup=0)", "linear(end=0.01, until=1.0, warmup=0)"],
+        ["constant", "linear"],
         ["[64]", "[8, 8]"],
         [None, 2.0],
         [True, False],
