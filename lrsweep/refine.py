@@ -10,7 +10,8 @@ def refine(facts: SweepFacts) -> dict[str, list[float]]:
     """Rates to add per optimizer label, rising; labels without any are left out.
 
     A grid belongs to an optimizer, so what one set of axis values asks for is added to all of them. The rule is that of
-    `next_rates`: past an edge the best rate or the basin touches, and into a basin with fewer than three rates.
+    `next_rates`: past an edge the best rate or the basin touches, into a basin with fewer than three rates, and into
+    the gap between the basin and a diverged rate beside it.
     """
     added: dict[str, set[float]] = {}
     known: dict[str, set[float]] = {}

@@ -50,14 +50,24 @@ RULES: tuple[tuple[str, str, str], ...] = (
     (
         "Basin (the good range)",
         "The rates around the best one whose m stays within m(best) + 5 % of (l0 - m(best)). Between grid points "
-        "the edge is interpolated in log rate; next to a diverging rate it is the last rate that does not. Where "
-        "the grid ends first, the width is a lower bound (≥). Widths are in decades, log10 of high over low.",
+        "the edge is interpolated in log rate; next to a diverging rate it is the last rate inside, which is a "
+        "lower bound where nothing was tried between the two. Where the grid ends first, the width is a lower bound"
+        " (≥). Widths are in decades, log10 of high over low.",
         OURS,
     ),
     (
         "Recommended rate",
         "Of the grid rates in the basin without a diverged seed, the one nearest to the basin's centre in log "
-        "rate. Where the grid ends before the basin does, the best rate, with the advice to widen the grid.",
+        "rate. Where the grid ends before the basin does, the best rate, with the advice to widen the grid. With "
+        "few rates in the basin it may be well above the best: what it costs stands beside it.",
+        OURS,
+    ),
+    (
+        "Rates to try next",
+        "A decade past an edge that the best rate or the basin touches; a decade down where every rate diverged or "
+        "nothing trained and runs diverged, a decade up where nothing trained and none did. Fewer than three rates"
+        " in the basin: its gaps cut evenly until three lie in it. A diverged rate beside the basin, more than a "
+        "factor of 2 away: that gap, in steps of half a decade or less.",
         OURS,
     ),
     (
@@ -110,9 +120,11 @@ RULES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "Diagnosis",
-        "From train_loss. R is the best improvement among the rates of this optimizer, p the share of R this run "
-        "reached, g the further fall another equal budget would bring over R, s the noise of the tail over R, r "
-        "the share of rises in the tail. First match: worse_than_start p < -0.05; oscillating (s > 0.015 and r >="
+        "From train_loss alone: a run that is `converged` can end with a val_loss above the untrained model's; runs"
+        " that end worse in the objective than the untrained model of their seed without counting as diverged are "
+        "counted in the warnings. R is the best improvement among the rates of this optimizer, p the share of R "
+        "this run reached, g the further fall another equal budget would bring over R, s the noise of the tail "
+        "over R, r the share of rises in the tail. First match: worse_than_start p < -0.05; oscillating (s > 0.015 and r >="
         " 0.3) or g < -0.1; too_slow p < 0.5 at or below the best rate, and (p < 0.05 or g >= 0.1 p); improving p"
         " < 0.5 above it, p >= 0.05 and g >= 0.1 p; stuck any other p < 0.5; recovered_spike a climb of more than"
         " 0.5 R that came back; improving g >= 0.05; converged p >= 0.9; stuck the rest. Fewer than 8 rows: none.",

@@ -238,7 +238,8 @@ def diagnoses(facts: SweepFacts) -> str:
     rows: Iterable[list[Cell | str]] = (
         [row.title, *(count(one.get(label, 0)) for label in known)] for row, one in zip(facts.rows, counts, strict=True)
     )
-    return table("Runs by diagnosis", ("curve", *(label or "too few rows" for label in known)), rows)
+    names = ("curve", *(label or "too few rows" for label in known))
+    return table("Runs by diagnosis (of train_loss alone)", names, rows)
 
 
 def diagnosis_by_rate(row: OptimizerFacts) -> str:
@@ -249,7 +250,8 @@ def diagnosis_by_rate(row: OptimizerFacts) -> str:
         text = ", ".join(name if n == 1 and point.n_runs == 1 else f"{name} x{n}" for name, n in labels.most_common())
         return [rate(point.lr), text]
 
-    return table(f"{row.title}, diagnosis by rate", ("rate", "diagnosis over seeds"), map(line, row.rates))
+    names = ("rate", "diagnosis of train_loss over seeds")
+    return table(f"{row.title}, diagnosis by rate", names, map(line, row.rates))
 
 
 def failures(runs: pd.DataFrame) -> str:

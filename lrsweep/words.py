@@ -38,6 +38,7 @@ _SHORT = (
     ("mostly_diverged", "more than half of the runs diverged: shift the grid down"),
     ("censored", "the basin runs out of the grid: widen"),
     ("narrow", "{inside} in the basin: refine"),
+    ("cliff", "nothing tried between the basin and divergence: refine"),
 )
 
 

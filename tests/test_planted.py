@@ -209,6 +209,41 @@ def test_a_good_grid_has_no_warning() -> None:
     assert kinds(valley(LRS, 1e-3, depth=0.05)[:, None] + OFFSETS + 0.0 * LRS[0]) == {}
 
 
+def test_runs_that_end_worse_than_untrained_are_counted_and_not_called_stable() -> None:
+    values = valley(LRS, 1e-3, depth=0.05)[:, None] + OFFSETS
+    values[-1] = [49290.0, 12.0, 1.0]
+    values[-2, 0] = 2.5
+    (row,) = analyse(frame(table("adam", LRS, values, STARTS)), None, spec("adam"), {}).rows
+    assert [point.n_worse for point in row.rates] == [0] * 11 + [1, 2]
+    assert "it does not diverge" not in row.sentence
+    assert "nothing diverges up to 1, but 3 of the 18 runs above 0.001 end worse than the untrained" in row.sentence
+    (warned,) = (one for one in row.warnings if one.kind == "worse_than_untrained")
+    assert "3 of 39 runs end worse than the untrained model without counting as diverged (at 0.316 to 1)" in warned.text
+    (fine,) = analyse(frame(table("adam", LRS[:9], values[:9], STARTS)), None, spec("adam"), {}).rows
+    assert "it does not diverge up to 0.01" in fine.sentence
+
+
+def test_a_few_diverged_seeds_above_the_best_rate_are_told() -> None:
+    values = valley(LRS, 1e-3, depth=0.05)[:, None] + OFFSETS
+    values[-1, 0] = math.nan
+    (row,) = analyse(frame(table("adam", LRS, values, STARTS)), None, spec("adam"), {}).rows
+    assert math.isnan(row.margins.diverges_from)
+    assert "1 of the 18 runs above 0.001 diverges, at no rate half of the seeds" in row.sentence
+
+
+def test_the_recommended_rate_comes_with_its_price() -> None:
+    lrs = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
+    values = np.array([2.0, 0.09, 0.08, 0.02, 1.9])[:, None] + 0.1 * OFFSETS
+    (row,) = analyse(frame(table("adam", lrs, values)), None, spec("adam"), {}).rows
+    assert (row.best_lr.value, row.recommended_lr) == (0.1, 0.01)
+    assert row.recommended_reason.endswith("its price: val_loss 0.08 there, 0.02 at the best rate 0.1")
+    assert "the recommended 0.01 ends at 0.08, the best at 0.02" in row.sentence
+    (same,) = analyse(frame(table("adam", lrs[1:4], values[:3])), None, spec("adam"), {}).rows
+    assert same.recommended_lr == same.best_lr.value
+    assert "price" not in same.recommended_reason
+    assert "recommended" not in same.sentence
+
+
 def test_mostly_diverged() -> None:
     assert "mostly_diverged" in kinds(planted(best=1e-4, cliff=1e-3))
     assert "mostly_diverged" not in kinds(planted())

@@ -50,6 +50,48 @@ def test_rates_outside_the_basin_are_not_added() -> None:
     assert refine(facts([2.0, 1.9, 1.0, 0.5, 0.6, math.nan], lrs)) == {"adam": [0.0215443, 0.0464159]}
 
 
+DECADES = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
+
+
+def test_the_gap_up_to_a_diverged_rate_is_filled() -> None:
+    """Best 0.1, and 1 diverges: 0.316228 may be better than both, however many rates the basin holds."""
+    found = facts([1.9, 1.8, 0.53, 0.52, 0.5, math.nan], DECADES)
+    assert refine(found) == {"adam": [0.316228]}
+    (row,) = found.rows
+    assert "0.316228" in row.lr_line
+    assert [warned.kind for warned in row.warnings] == ["cliff"]
+    assert row.lr_line in row.warnings[0].text
+    assert "to at least 0.1 (1 diverges; nothing tried between)" in row.sentence
+    assert row.basin.high == 0.1
+    assert "fill the gap" in found.headline
+
+
+def test_the_gap_down_to_a_diverged_rate_is_filled() -> None:
+    found = facts([math.nan, 0.5, 0.52, 0.53, 1.9, 2.0], DECADES)
+    assert refine(found) == {"adam": [3.16228e-5]}
+    assert "at most 0.0001 to" in found.rows[0].sentence
+
+
+def test_filling_up_to_the_cliff_ends_within_a_factor_of_two() -> None:
+    lrs = [1e-3, 1e-2, 1e-1, 1e1]
+    added: list[dict[str, list[float]]] = []
+    while new := refine(facts([math.nan if lr > 0.7 else 0.5 + 0.01 * abs(math.log10(lr / 0.1)) for lr in lrs], lrs)):
+        added.append(new)
+        if lrs[0] < 1e-9 or len(added) > 20:
+            break
+        lrs = sorted({*lrs, *new["adam"]})
+    highest = max(lr for lr in lrs if lr < 0.7)
+    assert min(lr for lr in lrs if lr > 0.7) / highest <= 2
+    assert added[0]["adam"][-3:] == [0.316228, 1.0, 3.16228]
+
+
+def test_a_failed_rate_beside_the_basin_is_no_cliff() -> None:
+    runs = frame(table("adam", DECADES[:5], [[2.0] * 3, [0.52] * 3, [0.5] * 3, [0.53] * 3, [None] * 3]))
+    (row,) = analyse(runs, None, spec("adam"), {}).rows
+    assert math.isnan(row.cliff_above)
+    assert "cliff" not in {warned.kind for warned in row.warnings}
+
+
 def test_a_basin_with_three_rates_is_left_alone() -> None:
     assert refine(facts(valley(HALF_DECADES, 1e-3, depth=0.1))) == {}
 

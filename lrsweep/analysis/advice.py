@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from lrsweep.analysis.facts import Drift, OptimizerFacts, SweepFacts, Warned
-from lrsweep.analysis.next_rates import ENOUGH, lr_line
+from lrsweep.analysis.next_rates import ENOUGH, lr_line, open_gaps
 from lrsweep.objective import Mode
 
 WIDE_TIE = 0.5
@@ -49,11 +49,7 @@ def sentence(row: OptimizerFacts, budget: str) -> str:
         return f"{row.title}: every one of {tried} diverged; try smaller ones."
     if not row.trained and not math.isnan(row.initial_objective):
         return f"{row.title}: nothing trained at any of {tried}: no rate got below the untrained model."
-    parts = [f"{row.title}: {rate(row.best_lr.value)} is the best of {tried}", _width(row)]
-    if not math.isnan(row.margins.diverges_from):
-        parts.append(f"it diverges from {rate(row.margins.diverges_from)} up")
-    else:
-        parts.append(f"it does not diverge up to {rate(row.sensitivity.range_high)}")
+    parts = [f"{row.title}: {rate(row.best_lr.value)} is the best of {tried}", _width(row), _price(row), _top(row)]
     return "; ".join(part for part in parts if part) + "."
 
 
@@ -61,11 +57,45 @@ def _width(row: OptimizerFacts) -> str:
     basin = row.basin
     if not basin.rates:
         return "how wide the good range is cannot be told without a value of the untrained model"
-    if basin.censored:
+    cliffs = [lr for lr in (row.cliff_below, row.cliff_above) if not math.isnan(lr)]
+    if basin.censored and not cliffs:
         return f"the good range is at least {basin.decades:.2g} decades wide ({_span(basin.low, basin.high)})"
+    beyond = f" ({' and '.join(map(rate, cliffs))} diverge{'s' * (len(cliffs) == 1)}; nothing tried between)"
     if basin.decades == 0:
-        return "no rate beside it is about as good"
-    return f"the good range is {_span(basin.low, basin.high)}, {basin.decades:.2g} decades"
+        return f"no rate beside it is about as good{beyond if cliffs else ''}"
+    if not cliffs:
+        return f"the good range is {_span(basin.low, basin.high)}, {basin.decades:.2g} decades"
+    low = f"{'at most ' if basin.censored_low or row.cliff_below > 0 else ''}{rate(basin.low)}"
+    high = f"{'at least ' if basin.censored_high or row.cliff_above > 0 else ''}{rate(basin.high)}"
+    return f"the good range is {low} to {high}{beyond}, at least {basin.decades:.2g} decades"
+
+
+def _price(row: OptimizerFacts) -> str:
+    """What the recommended rate costs, where it is not the best one."""
+    objective = {point.lr: point.objective for point in row.rates}
+    if row.recommended_lr not in objective or row.recommended_lr == row.best_lr.value:
+        return ""
+    there, best = objective[row.recommended_lr], row.best_objective
+    return f"the recommended {rate(row.recommended_lr)} ends at {there:.4g}, the best at {best:.4g}"
+
+
+def _top(row: OptimizerFacts) -> str:
+    """What happens above the best rate."""
+    if not math.isnan(row.margins.diverges_from):
+        return f"it diverges from {rate(row.margins.diverges_from)} up"
+    above = [point for point in row.rates if point.lr > row.best_lr.value]
+    top = rate(row.sensitivity.range_high)
+    worse = [point for point in above if point.n_worse]
+    gone = sum(point.n_diverged for point in above)
+    if not worse and not gone:
+        return f"it does not diverge up to {top}"
+    runs = _count(sum(point.n_ok + point.n_diverged for point in above), "run")
+    of = f"of the {runs} above {rate(row.best_lr.value)}"
+    n = sum(point.n_worse for point in worse)
+    ends = f"end{'s' * (n == 1)} worse than the untrained model"
+    if not gone:
+        return f"nothing diverges up to {top}, but {n} {of} {ends}"
+    return f"{gone} {of} diverge{'s' * (gone == 1)}{f' and {n} {ends}' if n else ''}, at no rate half of the seeds"
 
 
 def _span(low: float, high: float) -> str:
@@ -93,6 +123,11 @@ def _outcome_warnings(row: OptimizerFacts) -> list[tuple[str, str]]:
     if 2 * row.n_diverged > row.n_runs - row.n_failed:
         share = f"{row.n_diverged} of {row.n_runs - row.n_failed}"
         out.append(("mostly_diverged", f"{share} runs diverged; the grid reaches too far up"))
+    if worse := [point for point in row.rates if point.n_worse]:
+        share = f"{sum(point.n_worse for point in worse)} of {_count(row.n_runs - row.n_failed, 'run')}"
+        where = " to ".join(dict.fromkeys([rate(worse[0].lr), rate(worse[-1].lr)]))
+        text = f"{share} end worse than the untrained model without counting as diverged (at {where})"
+        out.append(("worse_than_untrained", text))
     return out
 
 
@@ -106,6 +141,10 @@ def _grid_warnings(row: OptimizerFacts) -> list[tuple[str, str]]:
     if row.trained and len(row.basin.rates) < ENOUGH:
         inside = _count(len(row.basin.rates), "grid rate")
         out.append(("narrow", f"only {inside} in the good range{'' if row.at_edge else _paste(row)}"))
+    if gaps := open_gaps(row):
+        where = " and ".join(f"between {rate(low)} and {rate(high)}" for low, high in gaps)
+        text = f"nothing was tried {where}, where the good range ends in divergence: a better rate may lie there"
+        out.append(("cliff", f"{text}{'' if out else _paste(row)}"))
     if not row.even_grid:
         out.append(("uneven", "the rates are unevenly spaced: sensitivity weighs crowded parts of the grid more"))
     return out
@@ -231,7 +270,8 @@ def _widths(rows: Sequence[OptimizerFacts]) -> str:
 
 
 def _decades(row: OptimizerFacts) -> str:
-    return f"{_at_least(row.basin.censored)}{row.basin.decades:.2g} decades"
+    cliff = row.cliff_below > 0 or row.cliff_above > 0
+    return f"{_at_least(row.basin.censored or cliff)}{row.basin.decades:.2g} decades"
 
 
 def _at_least(censored: bool) -> str:
@@ -241,19 +281,23 @@ def _at_least(censored: bool) -> str:
 def _divergence(rows: Sequence[OptimizerFacts]) -> str:
     cliffs = [row for row in rows if not math.isnan(row.margins.diverges_from)]
     if not cliffs:
-        return "Nothing diverges above its best rate within the grid."
+        worse = [row.title for row in rows if any(p.n_worse for p in row.rates if p.lr > row.best_lr.value)]
+        but = f", but runs up there end worse than the untrained model: {_names(worse)}" if worse else ""
+        return f"No rate above its row's best one diverges within the grid{but}."
     return f"Diverging: {_names([f'{row.title} from {rate(row.margins.diverges_from)}' for row in cliffs], 6)}."
 
 
 def _next(rows: Sequence[OptimizerFacts]) -> str:
     edges = [row.title for row in rows if row.at_edge or (row.trained and row.basin.censored)]
     narrow = [row.title for row in rows if row.trained and not row.basin.censored and len(row.basin.rates) < ENOUGH]
+    open_ended = [row.title for row in rows if row.trained and open_gaps(row)]
     short = [row.title for row in rows if any(warned.kind == "short_budget" for warned in row.warnings)]
     lost = [row.title for row in rows if not row.trained and row.n_runs > row.n_failed]
     steps = [
         *([f"move the grid for {_names(lost)}"] if lost else []),
         *([f"widen the grid for {_names(edges)}"] if edges else []),
         *([f"add rates near the best one for {_names(narrow)}"] if narrow else []),
+        *([f"fill the gap up to divergence for {_names(open_ended)}"] if open_ended else []),
         *([f"train longer: {_names(short)} still improving"] if short else []),
     ]
     return f"Next: {'; '.join(steps)}." if steps else "The grid shows the whole of every good range."

@@ -12,6 +12,7 @@ Conventions of every field:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,7 +50,8 @@ class RatePoint:
 
     `objective` is the median over seeds, `best` and `worst` the extremes of the finite ones (nan if none). `time` is
     the median number of updates to the sweep's target (+inf: not reached by half of the seeds; nan: no target),
-    `arrived` the share of seeds that reached it.
+    `arrived` the share of seeds that reached it. `n_worse` counts the runs that are `ok` and yet end worse than the
+    untrained model of their seed.
     """
 
     lr: float
@@ -60,6 +62,7 @@ class RatePoint:
     n_ok: int
     n_diverged: int
     n_failed: int
+    n_worse: int
     in_basin: bool
     tied: bool
     time: float
@@ -201,6 +204,25 @@ class OptimizerFacts:
     sentence: str
     warnings: tuple[Warned, ...]
     lr_line: str
+
+    @property
+    def cliff_below(self) -> float:
+        """The tried rate next to the basin's lower end if half or more of its seeds diverged, else nan."""
+        return self._cliff(-1)
+
+    @property
+    def cliff_above(self) -> float:
+        """The same at the upper end: the basin then ends somewhere between its last rate and this one."""
+        return self._cliff(+1)
+
+    def _cliff(self, side: int) -> float:
+        tried = [point for point in self.rates if point.n_runs > point.n_failed]
+        if side < 0:
+            tried.reverse()
+        inside = [k for k, point in enumerate(tried) if point.in_basin]
+        if not inside or inside[-1] + 1 == len(tried) or not math.isinf(tried[inside[-1] + 1].objective):
+            return math.nan
+        return tried[inside[-1] + 1].lr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,9 @@ ENOUGH = 3
 SMALLEST, LARGEST = 1e-12, 1e3
 FINEST = 8
 """A gap between two rates is cut into at most this many."""
+CLIFF_STEP, CLIFF_LEAST = 0.5, math.log10(2)
+"""A gap up to a diverged rate is cut into steps of half a decade at most, unless it is a factor of 2 or less: the best
+rate is often within that factor of the largest one that does not diverge (Bengio 2012)."""
 
 
 def next_rates(row: OptimizerFacts) -> tuple[float, ...]:
@@ -26,6 +29,7 @@ def next_rates(row: OptimizerFacts) -> tuple[float, ...]:
     - Best rate at an edge, or the basin runs out of the grid: a decade past that side.
     - Fewer than three rates in the basin: its gaps cut evenly, the coarsest cut that gives three; only rates in it
       are added. A basin too thin for any cut (a lone rate between diverged ones): the middles of the gaps beside it.
+    - The rate beside the basin diverged: the gap between the two, where the basin's end and maybe a better rate lie.
     """
     grid = [point.lr for point in row.rates]
     if not any(point.n_runs > point.n_failed for point in row.rates):
@@ -38,7 +42,22 @@ def next_rates(row: OptimizerFacts) -> tuple[float, ...]:
     added = set(extended(grid, down=down, up=up))
     if len(basin.rates) < ENOUGH and not basin.censored:
         added |= set(filled(grid, basin.low, basin.high, len(basin.rates)))
+    for low, high in open_gaps(row):
+        added |= set(up_to_cliff(low, high))
     return tuple(sorted(added - set(grid)))
+
+
+def open_gaps(row: OptimizerFacts) -> list[tuple[float, float]]:
+    """The gaps between the basin's outermost rates and a diverged rate beside them that are wider than a factor 2."""
+    rates = row.basin.rates
+    gaps = [(row.cliff_below, rates[0]), (rates[-1], row.cliff_above)] if rates else []
+    return [(low, high) for low, high in gaps if math.log10(high / low) > CLIFF_LEAST + 1e-6]
+
+
+def up_to_cliff(low: float, high: float) -> tuple[float, ...]:
+    """The rates that cut the gap from `low` to `high` into equal steps in log lr, as generated grids are rounded."""
+    parts = min(max(math.ceil(math.log10(high / low) / CLIFF_STEP - 0.02), 2), FINEST)
+    return generate(low, high, points=parts + 1)[1:-1]
 
 
 def extended(grid: Sequence[float], *, down: bool, up: bool) -> tuple[float, ...]:

@@ -69,6 +69,7 @@ def _draft(
     choice = recommended(found, cell.lrs, gone == 0, best_lr.value)
     if best is not None and math.isnan(l0):
         choice = best_lr.value, "the best of the rates tried; without the untrained model's value no range can be told"
+    choice = _priced(choice, cell.lrs, m, best, setup)
     costs = m[~np.isnan(m)]
     statuses = Counter(run.status for run in cell.runs)
     return OptimizerFacts(
@@ -110,6 +111,15 @@ def _draft(
     )
 
 
+def _priced(choice: tuple[float, str], lrs: Floats, m: Floats, best: int | None, setup: Setup) -> tuple[float, str]:
+    """The recommended rate and its reason, with what it costs where it is not the best of the rates tried."""
+    rate, reason = choice
+    if best is None or math.isnan(rate) or rate == lrs[best]:
+        return choice
+    there, least = (uncost(float(m[at]), setup.mode) for at in (int(np.flatnonzero(lrs == rate)[0]), best))
+    return rate, f"{reason}; its price: {setup.metric} {there:.4g} there, {least:.4g} at the best rate {lrs[best]:.3g}"
+
+
 def edge_side(m: Floats, best: int | None) -> EdgeSide:
     """Which edge the best rate lies on, among the rates with a result."""
     known = np.flatnonzero(~np.isnan(m))
@@ -129,6 +139,7 @@ def _rate_points(
 ) -> tuple[RatePoint, ...]:
     """`marks` are the rates in the basin and the tied ones."""
     typical, share = medians(time), arrived(time)
+    worse = (~cell.diverged & (cell.cost > cell.initial)).sum(axis=1)
     states = Counter((run.lr, run.status) for run in cell.runs)
     out = []
     for r, lr in enumerate(cell.lrs.tolist()):
@@ -144,6 +155,7 @@ def _rate_points(
                 n_ok=ok,
                 n_diverged=diverged,
                 n_failed=failed,
+                n_worse=int(worse[r]),
                 in_basin=lr in marks[0],
                 tied=lr in marks[1],
                 time=float(typical[r]),
