@@ -68,10 +68,8 @@ class Sweep:
             place = labels.index(row.optimizer) if row.optimizer in labels else len(labels)
             if not self.facts.axes:
                 found.append(style.look(place))
-            elif len(labels) == 1:
-                found.append(style.look(cell))
             else:
-                found.append(replace(style.look(cell), color=style.look(place).color, line=style.LINES[cell % 4]))
+                found.append(style.cell_look(place, cell, alone=len(labels) == 1))
         return found
 
     @cached_property
@@ -156,19 +154,20 @@ def _check(curves: pd.DataFrame, metric: str | None, at: str | None) -> None:
 
 def budget_text(spec: Spec, facts: SweepFacts) -> str:
     """What every number of the picture holds for: task, model, budget, batch, schedule; what an axis varies is named
-    as one."""
-    parts = [call_text(spec.task.name, {})]
-    if spec.model is not None:
+    as one, and what holds for some optimizers only is left out."""
+    parts = [call_text(spec.task.name, {})] if not {"task", "task.name"} & set(spec.axes) else []
+    if spec.model is not None and not {"model", "model.name"} & set(spec.axes):
         # Of a model the sizes, not the many defaults that a resolved spec writes out.
         sizes = {key: value for key, value in spec.model.args.items() if isinstance(value, list)}
-        parts.append(call_text(spec.model.name, sizes))
+        parts.append(call_text(spec.model.name, {k: v for k, v in sizes.items() if f"model.{k}" not in spec.axes}))
     if not {"train.epochs", "train.steps"} & set(spec.axes):
         parts.append(facts.budget)
     size = spec.train.batch_size
     if "train.batch_size" not in spec.axes:
         parts.append("full batches" if size == "full" else f"batches of {size}")
-    if spec.schedule.name != "constant":
-        parts.append(f"{call_text(spec.schedule.name, {})} schedule")
+    names = {(optimizer.schedule or spec.schedule).name for optimizer in spec.optimizers}
+    if len(names) == 1 and names != {"constant"} and not {"schedule", "schedule.name"} & set(spec.axes):
+        parts.append(f"{call_text(names.pop(), {})} schedule")
     if spec.axes:
         parts.append(f"by {', '.join(spec.axes)}")
     return " · ".join(parts)
@@ -207,7 +206,7 @@ def _drafts(sweep: Sweep) -> list[Callable[[], Picture]]:
     if math.isfinite(facts.target):
         add("time_to_target", lambda: targets.time_to_target(few.facts, few.looks))
     if drift.drawable(facts):
-        add("best_lr_drift", lambda: drift.drift(few.facts, _by_label(sweep)))
+        add("best_lr_drift", lambda: drift.drift(few.facts, [one.label for one in sweep.spec.optimizers]))
     for axis in facts.axes:
         if len(sweep.spec.axes.get(axis, ())) > 1:
             add(f"heatmap_{_safe(axis)}", partial(heatmap.heatmap, facts, axis), axis)
@@ -278,10 +277,6 @@ def save(pictures: Sequence[Rendered], folder: Path, formats: Sequence[str]) -> 
 
 def _is_ours(name: str) -> bool:
     return name in _CAPTIONS or re.match(r"heatmap_(task|model|optimizers|schedule|train)\b", name) is not None
-
-
-def _by_label(sweep: Sweep) -> dict[str, Look]:
-    return {optimizer.label: style.look(index) for index, optimizer in enumerate(sweep.spec.optimizers)}
 
 
 def _safe(axis: str) -> str:

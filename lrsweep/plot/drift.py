@@ -21,40 +21,50 @@ def drawable(facts: SweepFacts) -> list[Drift]:
     return [one for one in facts.drifts if any(map(math.isfinite, one.best_lrs))]
 
 
-def drift(facts: SweepFacts, looks: dict[str, Look]) -> Figure:
+def name_of(one: Drift) -> str:
+    """The optimizer and where the other axes are held."""
+    return ", ".join([one.optimizer, *([words.axes_text(one.fixed)] if one.fixed else [])])
+
+
+def styles(drifts: Sequence[Drift], labels: Sequence[str]) -> list[Look]:
+    """A look of its own for each drift of one panel. `labels`: the optimizers of the spec."""
+    seen: dict[str, int] = {}
+    found = []
+    for one in drifts:
+        cell = seen[one.optimizer] = seen.get(one.optimizer, -1) + 1
+        place = labels.index(one.optimizer) if one.optimizer in labels else len(labels)
+        found.append(style.cell_look(place, cell, alone=len(labels) == 1) if one.fixed else style.look(place))
+    return found
+
+
+def drift(facts: SweepFacts, labels: Sequence[str]) -> Figure:
     """A panel per quantity the best rate is held against; both axes are logarithmic. Hollow: read off a parabola.
 
-    There must be a drift that is `drawable`.
+    There must be a drift that is `drawable`. `labels`: the optimizers of the spec, whose places give the colours.
     """
     drifts = drawable(facts)
     kinds = list(dict.fromkeys(one.against for one in drifts))
     lines = {kind: [one for one in drifts if one.against == kind] for kind in kinds}
-    key = [
-        Line2D([], [], color="#555555", marker="o", markersize=5, linewidth=1.4, label="best rate of the grid"),
-        Line2D(
-            [],
-            [],
-            color="#555555",
-            marker="o",
-            markersize=7,
-            markerfacecolor="none",
-            linestyle="",
-            label="between grid points (parabola)",
-        ),
-    ]
+    key = [Line2D([], [], color="#555555", marker="o", markersize=5, linewidth=1.4, label="best rate of the grid")]
+    if any(math.isfinite(rate) for one in drifts for rate in one.refined_lrs):
+        label = "between grid points (parabola)"
+        key.append(
+            Line2D([], [], color="#555555", marker="o", markersize=7, markerfacecolor="none", linestyle="", label=label)
+        )
+    room = max(style.width_of(_entry(one), 8) for one in drifts) + 0.75
     page = style.page(
         len(kinds),
-        columns=min(2, len(kinds)),
+        columns=1 if room > 3.4 else min(2, len(kinds)),
         panel=(4.6, 3.4),
         legend=key,
         left=0.8,
-        gap=(2.9, 0.4),
-        right=2.75,
+        gap=(room + 0.75, 0.4),
+        right=room,
         head=0.3,
     )
     style.heading(page.figure, f"{facts.name}: does the best rate move?", words.budget_line(facts))
     for kind, ax in zip(kinds, page.panels, strict=True):
-        _panel(ax, lines[kind], looks)
+        _panel(ax, lines[kind], styles(lines[kind], labels))
         name = "budget in updates" if kind == "budget" else kind
         ax.set_xlabel(name)
         ax.set_ylabel("best learning rate")
@@ -67,20 +77,25 @@ def drift(facts: SweepFacts, looks: dict[str, Look]) -> Figure:
     return page.figure
 
 
-def _panel(ax: Axes, drifts: Sequence[Drift], looks: dict[str, Look]) -> None:
+def _entry(one: Drift) -> str:
+    return f"{style.fit(name_of(one), 2.8, 8)}: {slope_text(one)}"
+
+
+def _panel(ax: Axes, drifts: Sequence[Drift], looks: Sequence[Look]) -> None:
+    """Curves that coincide are told apart by their width: the first is the widest."""
     handles = []
     values = sorted({value for one in drifts for value in one.values})
     rates = [rate for one in drifts for rate in (*one.best_lrs, *one.refined_lrs) if math.isfinite(rate)]
-    for one in drifts:
-        kept = looks[one.optimizer]
+    for number, (one, kept) in enumerate(zip(drifts, looks, strict=True)):
+        wider = min(len(drifts) - 1 - number, 5) * 0.7 if any(other.fixed for other in drifts) else 0.0
         ax.plot(
             one.values,
             one.best_lrs,
             color=kept.color,
             linestyle=kept.line,
             marker=kept.marker,
-            markersize=4.5,
-            linewidth=1.4,
+            markersize=4.5 + wider,
+            linewidth=1.4 + wider,
         )
         ax.plot(
             one.values,
@@ -91,9 +106,8 @@ def _panel(ax: Axes, drifts: Sequence[Drift], looks: dict[str, Look]) -> None:
             markersize=8,
             markerfacecolor="none",
         )
-        text = f"{style.fit(one.optimizer, 1.1, 8)}: {slope_text(one)}"
         handles.append(
-            Line2D([], [], color=kept.color, linestyle=kept.line, marker=kept.marker, markersize=4.5, label=text)
+            Line2D([], [], color=kept.color, linestyle=kept.line, marker=kept.marker, markersize=4.5, label=_entry(one))
         )
     ax.set_xscale("log")
     ax.set_yscale("log")

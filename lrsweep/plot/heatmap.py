@@ -19,41 +19,49 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 from lrsweep import words
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.objective import cost
-from lrsweep.plot import style
+from lrsweep.plot import keys, style
 from lrsweep.plot.style import INK, RED
 
-Slice = tuple[str, list[OptimizerFacts]]
+Slice = tuple[str, str, list[OptimizerFacts]]
+"""An optimizer, where the other axes are held ("" if there are none), and its rows along the axis."""
 MISSING = "#F0F0F0"
+MOST_PANELS = 12
 
 
 def slices(facts: SweepFacts, axis: str) -> list[Slice]:
-    """Per optimizer the rows along `axis`, the other axes held where that optimizer's best row is."""
-    found = []
-    for label in dict.fromkeys(row.optimizer for row in facts.rows):
-        mine = [row for row in facts.rows if row.optimizer == label]
-        top = min(mine, key=lambda row: cost(row.best_objective, facts.mode))
-        others = {name: text for name, text in top.axes.items() if name != axis}
-        rows = [row for row in mine if all(row.axes[name] == text for name, text in others.items())]
-        title = label + "".join(f" · {name}={text}" for name, text in others.items())
-        found.append((title, rows))
-    return found
+    """Per optimizer and combination of the other axes the rows along `axis`.
+
+    Where these are more than MOST_PANELS, the other axes are held where the best row of all is, in every panel alike.
+    """
+    held = [tuple((name, text) for name, text in row.axes.items() if name != axis) for row in facts.rows]
+    if len({(row.optimizer, others) for row, others in zip(facts.rows, held, strict=True)}) > MOST_PANELS:
+        best = min(range(len(held)), key=lambda i: cost(facts.rows[i].best_objective, facts.mode))
+        kept = {held[best]}
+    else:
+        kept = set(held)
+    found: dict[tuple[str, str], list[OptimizerFacts]] = {}
+    for row, others in zip(facts.rows, held, strict=True):
+        if others in kept:
+            found.setdefault((row.optimizer, words.axes_text(dict(others)) if others else ""), []).append(row)
+    return [(label, others, rows) for (label, others), rows in found.items()]
 
 
 def heatmap(facts: SweepFacts, axis: str) -> Figure:
     """A panel per optimizer; colours stop at the untrained model, so a bad cell does not wash out the good ones."""
     parts = slices(facts, axis)
     columns, bar = style.columns_for(len(parts)), 1.05
-    deepest = max((len(rows) for _, rows in parts), default=1)
+    deepest = max((len(rows) for *_, rows in parts), default=1)
     tall = min(4.6, max(1.5, 0.42 * deepest + 0.4))
     page = style.page(
-        len(parts), columns=columns, panel=(5.6 if len(parts) == 1 else 3.3, tall), right=bar, head=0.3,
-        left=0.95, gap=(0.85, 0.45), legend=_handles(),
+        len(parts), columns=columns, panel=(5.6 if len(parts) == 1 else 3.3, tall), right=bar,
+        head=0.45 if any(others for _, others, _ in parts) else 0.3,
+        left=0.95, gap=(0.85, 0.45), legend=_handles(parts),
     )  # fmt: skip
     style.heading(page.figure, f"{facts.name}: {words.objective_text(facts)}, rate by {axis}", words.budget_line(facts))
     norm, colors = _norm(facts, parts), style.rate_colormap().reversed()
-    for index, ((title, rows), ax) in enumerate(zip(parts, page.panels, strict=True)):
+    for index, ((title, others, rows), ax) in enumerate(zip(parts, page.panels, strict=True)):
         _panel(ax, rows, axis, facts.mode, ScalarMappable(norm=norm, cmap=colors), norm.vmax or 0.0)
-        style.panel_title(ax, title)
+        style.panel_title(ax, title, others)
         if page.left_column(index):
             ax.set_ylabel(axis)
         if page.bottom_row(index):
@@ -62,17 +70,28 @@ def heatmap(facts: SweepFacts, axis: str) -> Figure:
     return page.figure
 
 
-def _handles() -> list[Artist]:
-    return [
-        Line2D([], [], color=INK, marker="*", markerfacecolor="white", markersize=9, linewidth=1.2, label="best rate"),
-        Line2D([], [], color=RED, marker="x", markersize=5.5, linestyle="", label="half of the seeds diverged"),
-        Patch(facecolor=MISSING, edgecolor="#BBBBBB", label="not tried, or failed"),
-    ]
+def _handles(parts: Sequence[Slice]) -> list[Artist]:
+    """An entry for every mark that is in the picture."""
+    rows = [row for *_, some in parts for row in some]
+    points = [point for row in rows for point in row.rates]
+    found: list[Artist] = []
+    if any(math.isfinite(row.best_lr.value) for row in rows):
+        found.append(
+            Line2D(
+                [], [], color=INK, marker="*", markerfacecolor="white", markersize=9, linewidth=1.2, label="best rate"
+            )
+        )
+    if any(not math.isfinite(point.objective) and point.n_diverged for point in points):
+        found.append(keys.mark("x", "half of the seeds diverged", color=RED))
+    cells = sum(len(some) * len({point.lr for row in some for point in row.rates}) for *_, some in parts)
+    if cells > sum(math.isfinite(point.objective) or point.n_diverged > 0 for point in points):
+        found.append(Patch(facecolor=MISSING, edgecolor="#BBBBBB", label="not tried, or failed"))
+    return found
 
 
 def _norm(facts: SweepFacts, parts: Sequence[Slice]) -> Normalize:
     """From the best median to the untrained model, in costs."""
-    rows = [row for _, some in parts for row in some]
+    rows = [row for *_, some in parts for row in some]
     seen = [cost(point.objective, facts.mode) for row in rows for point in row.rates if math.isfinite(point.objective)]
     start = [cost(row.initial_objective, facts.mode) for row in rows if math.isfinite(row.initial_objective)]
     low = min(seen, default=0.0)

@@ -143,10 +143,10 @@ def loss_curves(facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: Lines,
 
 
 def _facts_line(row: OptimizerFacts) -> str:
-    found = f"best {words.rate_text(row.best_lr.value)}" if row.trained else "nothing trained"
+    found = f"best {words.compact(row.best_lr.value)}" if row.trained else "nothing trained"
     if not row.n_diverged:
         return f"{found} · none of {row.n_runs} runs diverged"
-    start = f", from {words.rate_text(row.margins.diverges_from)}" if math.isfinite(row.margins.diverges_from) else ""
+    start = f", from {words.compact(row.margins.diverges_from)}" if math.isfinite(row.margins.diverges_from) else ""
     return f"{found} · {row.n_diverged} of {row.n_runs} runs diverged{start}"
 
 
@@ -234,8 +234,9 @@ def _handles(rows: Sequence[OptimizerFacts]) -> list[Artist]:
     many = any(row.n_seeds > MOST_SEEDS for row in rows)
     handles: list[Artist] = [
         Line2D([], [], color=GREY, linewidth=1.1, label="median over seeds, with their range" if many else "one run"),
-        Line2D([], [], color=INK, linewidth=2.8, label="best rate of the grid (black edge)"),
     ]
+    if any(math.isfinite(row.best_lr.value) for row in rows):
+        handles.append(Line2D([], [], color=INK, linewidth=2.8, label="best rate of the grid (black edge)"))
     if any(row.n_diverged for row in rows):
         handles.append(_cross("diverged here (at the border: beyond it)"))
     return handles
@@ -253,7 +254,8 @@ def zoom(
     handles: list[Artist] = [Line2D([], [], color=GREY, linewidth=1.4, label=f"{column}, one line per seed")]
     if train:
         handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=DOTTED, label="train_loss"))
-    handles.append(_cross("diverged here"))
+    if any(run.status == "diverged" and run.lr in zoom_rates(row) for row in rows for run in row.runs):
+        handles.append(_cross("diverged here"))
     page = style.page(len(rows), columns=columns, panel=_size(rows), head=0.34, legend=handles)
     title = f"{facts.name}: {column} at the best rate and at about 2, 5 and 10 times it"
     style.heading(page.figure, title, words.budget_line(facts))
@@ -291,12 +293,12 @@ def _zoom_panel(ax: Axes, row: OptimizerFacts, parts: Lines, train: Lines, mode:
         ax.add_collection(faint, autolim=False)
         bold = LineCollection([_finite(parts[i].xy) for i in ids], colors=color, linewidths=1.4, linestyles=line)
         ax.add_collection(bold, autolim=False)
-        text = words.rate_text(rate) + (" best" if rate == row.best_lr.value else "")
+        text = words.compact(rate) + (" best" if rate == row.best_lr.value else "")
         handles.append(Line2D([], [], color=color, linestyle=line, linewidth=1.4, label=text))
     _crosses(ax, [parts[run.run_id] for run in shown], view)
     if handles:
         ax.legend(
             handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(handles), borderaxespad=0,
-            borderpad=0.15, fontsize=7.8, handlelength=1.9, handletextpad=0.4, columnspacing=1.2,
+            borderpad=0.15, fontsize=7.8, handlelength=2.4, handletextpad=0.4, columnspacing=1.2,
         )  # fmt: skip
     return view

@@ -6,17 +6,15 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from lrsweep import words
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
-from lrsweep.plot import style
+from lrsweep.plot import keys, style
 from lrsweep.plot.style import GREY, INK, Look
-from lrsweep.plot.u_curves import draw_overlay, rail_label, value_range
+from lrsweep.plot.u_curves import draw_overlay, overlay_key, rail_label, value_range
 
 PANEL = (6.4, 4.0)
 REACH = 300.0
@@ -25,12 +23,11 @@ REACH = 300.0
 
 def overlay(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     """Median U-curves on one rate axis, with Adam at its default rate as the line to beat."""
-    key = curve_key(facts.rows, looks)
-    key.append(Line2D([], [], color=GREY, linestyle=(0, (5, 3)), linewidth=1, label="untrained model"))
-    key.append(Line2D([], [], color=GREY, marker="x", markersize=5.5, linestyle="", label="half of the seeds diverged"))
+    limits = value_range(facts.rows, facts.mode)
+    key = [*keys.curves(facts.rows, looks), *overlay_key(facts, limits)]
     page = style.page(1, columns=1, panel=PANEL, legend=key, head=0.05, left=0.75)
     style.heading(page.figure, f"{facts.name}: {words.objective_text(facts)}, all curves", words.budget_line(facts))
-    ax, limits = page.panels[0], value_range(facts.rows, facts.mode)
+    ax = page.panels[0]
     draw_overlay(ax, facts, looks, limits)
     rates = [point.lr for row in facts.rows for point in row.rates] or [1e-6, 1.0]
     style.rate_axis(ax, min(rates), max(rates))
@@ -39,27 +36,12 @@ def overlay(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     return page.figure
 
 
-def curve_key(rows: Sequence[OptimizerFacts], looks: Sequence[Look]) -> list[Artist]:
-    return [
-        Line2D(
-            [],
-            [],
-            color=one.color,
-            linestyle=one.line,
-            marker=one.marker,
-            markersize=4.5,
-            linewidth=1.6,
-            label=style.fit(words.title(row), 2.6, 8),
-        )
-        for row, one in zip(rows, looks, strict=True)
-    ]
-
-
 def aligned(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     """Share of the gain that is lost by missing the best rate by a factor; who forgives a factor of 3 shows at the two
     vertical lines. 0 is the best of the grid, 1 the untrained model."""
     shown = [(row, one) for row, one in zip(facts.rows, looks, strict=True) if row.trained]
-    key = curve_key([row for row, _ in shown], [one for _, one in shown])
+    key = keys.curves([row for row, _ in shown], [one for _, one in shown])
+    key += keys.untrained([row for row, _ in shown])
     page = style.page(1, columns=1, panel=PANEL, legend=key, head=0.05, left=0.75)
     left_out = [words.title(row) for row in facts.rows if not row.trained]
     note = f" · left out, nothing trained: {', '.join(left_out)}" if left_out else ""
@@ -95,7 +77,7 @@ def _aligned_axes(ax: Axes, low: float, high: float) -> None:
     for factor in (1 / 3, 3.0):
         ax.axvline(factor, color=INK, linestyle=(0, (2, 2)), linewidth=0.9, zorder=2)
     ax.axhspan(-0.03, 0.05, color="#009E73", alpha=0.12, linewidth=0, zorder=0)
-    ax.axhline(1.0, color=GREY, linestyle=(0, (5, 3)), linewidth=1.0, zorder=1)
+    ax.axhline(1.0, color=GREY, linestyle=keys.UNTRAINED, linewidth=1.0, zorder=1)
     style.value_axis(ax, -0.03, 1.2, log=False, show=(0.0, 1.0))
     ax.annotate(
         "above: worse than untrained, or diverged",

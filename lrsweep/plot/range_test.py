@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from lrsweep import words
 from lrsweep.plot import style
 from lrsweep.plot.style import COLORS, GREY, INK
 
@@ -69,7 +70,7 @@ def _panel(ax: Axes, line: Line, found: RangeTest) -> None:
     style.rate_axis(ax, found.low, found.high)
     style.value_axis(ax, low, high, log=False)
     style.light_grid(ax)
-    best = f"sweep's best {line.best_lr:.3g}; " if math.isfinite(line.best_lr) else ""
+    best = f"sweep's best {words.compact(line.best_lr)}; " if math.isfinite(line.best_lr) else ""
     style.panel_title(ax, line.label, f"{best}rules {line.spread:.2g} decades apart")
 
 

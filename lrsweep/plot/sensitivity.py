@@ -14,9 +14,12 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from lrsweep import words
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
-from lrsweep.plot import style
+from lrsweep.plot import keys, style
 from lrsweep.plot.overlays import lost_share
 from lrsweep.plot.style import GREY, INK, RED, Look
+
+BORDER = 1.12
+"""The end of the axis of lost shares: a little more than all of the gain."""
 
 
 def sensitivity(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
@@ -24,8 +27,11 @@ def sensitivity(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     rows = facts.rows
     tall = max(1.1, 0.3 * len(rows) + 0.3)
     names = max((style.width_of(words.title(row), 8.5) for row in rows), default=1.0)
-    left = min(2.6, names + 0.25)
-    page = style.page(3, columns=3, panel=(3.0, tall), left=left, gap=(0.3, 0.4), legend=_handles(facts))
+    left = min(4.0, names + 0.25)
+    numbers = max((style.width_of(far_text(row), 7.5) for row in rows), default=0.0)
+    page = style.page(
+        3, columns=3, panel=(3.0, tall), left=left, right=0.25 + numbers, gap=(0.3, 0.4), legend=_handles(facts)
+    )
     style.heading(page.figure, f"{facts.name}: how sensitive is each to its rate?", words.budget_line(facts))
     spread, width, cost = page.panels
     places = np.arange(len(rows))[::-1]
@@ -46,18 +52,26 @@ def sensitivity(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
 
 
 def _handles(facts: SweepFacts) -> list[Artist]:
+    """An entry for every mark that is in the picture."""
     n = len(facts.seeds)
-    interval = f"95 % interval over {n} seed{'s' * (n != 1)}"
-    diamond = {"color": INK, "marker": "D", "markersize": 5, "markerfacecolor": "white"}
-    red = "in red: diverged"
-    return [
-        Line2D([], [], color=INK, linewidth=1.2, marker="|", markersize=7, label=interval),
-        Line2D([], [], linestyle="", label="S over the best three decades", **diamond),  # type: ignore[arg-type]
-        Line2D([], [], color=GREY, marker="s", markersize=5.5, linestyle="", label="at torch's default rate"),
-        Line2D([], [], color=GREY, marker="o", markersize=6, linestyle="", label="median rate of the grid"),
-        Line2D([], [], color=GREY, marker="|", markersize=10, markeredgewidth=2.2, linestyle="", label="worst rate"),
-        Line2D([], [], color=RED, marker="s", markersize=5.5, linestyle="", label=red),
-    ]
+    rows = [row for row in facts.rows if row.trained]
+    shares = [share for row in rows for share in shares_of(row)]
+    found: list[Artist] = []
+    if any(math.isfinite(row.sensitivity.whole.low) for row in facts.rows):
+        label = f"95 % interval over {n} seeds"
+        found.append(Line2D([], [], color=INK, linewidth=1.2, marker="|", markersize=7, label=label))
+    if any(math.isfinite(row.sensitivity.window) for row in facts.rows):
+        found.append(keys.mark("D", "S over the best three decades", color=INK, size=5, markerfacecolor="white"))
+    if any(not math.isnan(row.default.objective) and math.isfinite(row.default.lr) for row in rows):
+        found.append(keys.mark("s", "at torch's default rate"))
+    if rows:
+        found.append(keys.mark("o", "median rate of the grid", size=6))
+        found.append(keys.mark("|", "worst rate", size=10, markeredgewidth=2.2))
+    if any(far_text(row) for row in rows):
+        found.append(keys.mark(">", "beyond the axis, with its value", color=INK, size=5))
+    if any(math.isinf(share) for share in shares):
+        found.append(keys.mark("s", "in red: diverged", color=RED))
+    return found
 
 
 def _finish_x(ax: Axes, top: float) -> None:
@@ -107,14 +121,35 @@ def _basins(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], pla
     _finish_x(ax, top * 1.2)
 
 
+def shares_of(row: OptimizerFacts) -> tuple[float, float, float]:
+    """The share of the gain that is lost at the worst rate, the median one and torch's default; nan: not known."""
+    default = row.default.objective if math.isfinite(row.default.lr) else math.nan
+    return _share(row, row.worst_objective), _share(row, row.median_objective), _share(row, default)
+
+
+def _share(row: OptimizerFacts, objective: float) -> float:
+    return math.nan if math.isnan(objective) else lost_share(row, objective)
+
+
+def far_text(row: OptimizerFacts) -> str:
+    """The finite shares that the axis does not reach, least first; "" if there is none."""
+    far = {words.compact(share, 2) for share in shares_of(row) if BORDER < share < math.inf} if row.trained else ()
+    return ", ".join(sorted(far, key=float))
+
+
 def _costs(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], places: style.Ints) -> None:
-    """What is worse than the untrained model stands at the right border, in red where it diverged."""
-    border = 1.12
+    """What is beyond the axis stands at its border: with an arrow and its value, or in red where it diverged."""
+    border = BORDER
     for row, one, y in zip(rows, looks, places, strict=True):
         if not row.trained:
             continue
-        default = row.default.objective if math.isfinite(row.default.lr) else math.nan
-        shares = [lost_share(row, value) for value in (row.worst_objective, row.median_objective, default)]
+        shares = shares_of(row)
+        if text := far_text(row):
+            ax.plot([border + 0.06], [y], marker=">", markersize=5, color=INK, linestyle="", clip_on=False, zorder=6)
+            ax.annotate(
+                text, (border + 0.06, y), xytext=(6, 0), textcoords="offset points", va="center", size=7.5,
+                annotation_clip=False,
+            )  # fmt: skip
         far = min(max((share for share in shares if not math.isnan(share)), default=0.0), border)
         ax.plot([0, far], [y, y], color=one.color, linewidth=1.0, alpha=0.6)
         for share, (marker, size, edge) in zip(

@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
@@ -30,8 +30,9 @@ from lrsweep import words
 
 # Okabe and Ito's palette without its yellow (unreadable on white), darkest first.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
-LineStyle: TypeAlias = Literal["-", "--", "-.", ":"]
-LINES: tuple[LineStyle, ...] = ("-", "--", "-.", ":")
+LineStyle: TypeAlias = Literal["-", "--", "-."] | tuple[int, tuple[float, ...]]
+# No dotted one: dotted is what leads to divergence, and the training loss.
+LINES: tuple[LineStyle, ...] = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 RED, INK, GREY, PALE = "#C1121F", "#222222", "#6B6B6B", "#E4E4E4"
 TRADITIONAL = (0.01, 0.1)
@@ -61,6 +62,7 @@ STYLE: dict[Any, Any] = {
     "ytick.labelsize": 8,
     "legend.fontsize": 8,
     "legend.frameon": False,
+    "legend.handlelength": 3.4,  # tells dashed from dotted beside a marker
     "lines.solid_capstyle": "round",
     "svg.hashsalt": "lrsweep",
     "svg.fonttype": "path",
@@ -100,6 +102,14 @@ def look(index: int) -> Look:
         line=LINES[index // len(COLORS) % len(LINES)],
         marker=MARKERS[index % len(MARKERS)],
     )
+
+
+def cell_look(place: int, cell: int, *, alone: bool) -> Look:
+    """The look of cell number `cell` of the axes, of the optimizer at `place`: colour says the optimizer, line and
+    marker the cell; an optimizer `alone` has a colour per cell."""
+    if alone:
+        return look(cell)
+    return replace(look(cell), color=look(place).color, line=LINES[cell % len(LINES)])
 
 
 def rate_colormap() -> Colormap:
@@ -168,7 +178,7 @@ def fit(text: str, room: float, size: float, *, bold: bool = False) -> str:
 
 def air(low: float, high: float) -> float:
     """The factor by which an axis of rates from `low` to `high` goes beyond both."""
-    return 10 ** max(0.04 * math.log10(high / low), 0.06) if high > low else 2.0
+    return 10 ** max(0.05 * math.log10(high / low), 0.08) if high > low else 2.0
 
 
 def rate_axis(ax: Axes, low: float, high: float, *, label: str | None = "learning rate") -> None:
@@ -305,7 +315,6 @@ def page(
             bbox_to_anchor=corner,
             ncols=across,
             columnspacing=1.4,
-            handlelength=2.2,
         )
     return Page(figure=figure, panels=panels, columns=columns)
 
@@ -314,7 +323,7 @@ def _legend_grid(handles: Sequence[Artist], width: float) -> tuple[int, int]:
     """Columns and rows of a legend below a figure `width` inches wide."""
     if not handles:
         return 0, 0
-    longest = max(width_of(str(handle.get_label()), 8) for handle in handles) + 0.55
+    longest = max(width_of(str(handle.get_label()), 8) for handle in handles) + 0.68
     across = max(1, min(len(handles), int((width - 0.3) / longest)))
     return across, math.ceil(len(handles) / across)
 

@@ -8,38 +8,36 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from lrsweep import words
 from lrsweep.analysis.facts import SweepFacts
-from lrsweep.plot import style
-from lrsweep.plot.overlays import curve_key
+from lrsweep.plot import keys, style
 from lrsweep.plot.style import INK, Look
-from lrsweep.plot.u_curves import RAIL, draw_overlay, value_range
+from lrsweep.plot.u_curves import RAIL, draw_overlay, overlay_key, rail_label, value_range
+
+TARGET = (0, (3, 1, 1, 1))
 
 
 def time_to_target(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     """Three panels: final objective by rate, updates to the target by rate, share of the grid within tau times the
     least time (Asi and Duchi 2019)."""
-    page = style.page(3, columns=3, panel=(3.6, 2.9), legend=curve_key(facts.rows, looks), left=0.7, gap=(0.75, 0.4))
+    limits = value_range(facts.rows, facts.mode)
+    key = [*keys.curves(facts.rows, looks), *overlay_key(facts, limits)]
+    shown = math.isfinite(facts.target) and not limits.beyond(facts.target)
+    if shown:
+        key.append(Line2D([], [], color=INK, linestyle=TARGET, linewidth=0.9, label="target"))
+    page = style.page(3, columns=3, panel=(3.6, 2.9), legend=key, left=0.7, gap=(0.75, 0.4))
     goal = f"target: {facts.metric} {'≤' if facts.mode == 'min' else '≥'} {words.number_text(facts.target, 4)}"
     style.heading(page.figure, f"{facts.name}: how soon each rate gets there", f"{words.budget_line(facts)} · {goal}")
     rates = [point.lr for row in facts.rows for point in row.rates] or [1e-6, 1.0]
     end, times, profile = page.panels
-    limits = value_range(facts.rows, facts.mode)
     draw_overlay(end, facts, looks, limits)
-    if not limits.beyond(facts.target) and math.isfinite(facts.target):
-        end.axhline(facts.target, color=INK, linewidth=0.9, linestyle=(0, (3, 1, 1, 1)))
-        end.annotate(
-            "target",
-            (1, facts.target),
-            xytext=(-2, 2),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            size=7,
-            ha="right",
-        )
+    if shown:
+        end.axhline(facts.target, color=INK, linewidth=0.9, linestyle=TARGET)
     end.set_ylabel(words.axis_text(facts))
+    rail_label(end, limits)
     _times(times, facts, looks)
     _profile(profile, facts, looks)
     for ax in (end, times):

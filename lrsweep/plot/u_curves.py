@@ -10,20 +10,23 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
 from lrsweep import words
-from lrsweep.analysis.facts import OptimizerFacts, RatePoint, RunPoint, SweepFacts
+from lrsweep.analysis.facts import AgainstAdam, OptimizerFacts, RatePoint, RunPoint, SweepFacts
 from lrsweep.plot import keys, style
 from lrsweep.plot.style import GREY, INK, RED, Look
 
 RAIL = 0.13
 """Share of an axis that the rail takes."""
+DOTTED = (0, (1, 1.5))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,12 +103,12 @@ def _end_y(limits: Range) -> float:
 
 
 def _spread(row: OptimizerFacts) -> float:
-    """Factor between neighbouring crosses of one rate, so that each seed shows, those of the outermost rates too."""
+    """Factor between neighbouring crosses of one rate: each seed shows, near its rate and within the panel."""
     rates = [point.lr for point in row.rates]
     seeds = len({run.seed for run in row.runs})
     spacing = min((b / a for a, b in pairwise(rates)), default=3.0)
-    widest = style.air(rates[0], rates[-1]) ** (1.5 / max(seeds - 1, 1))
-    return float(min(spacing ** min(0.22, 0.7 / max(seeds, 1)), widest))
+    widest = style.air(rates[0], rates[-1]) ** (1.0 / max(seeds - 1, 1))
+    return float(min(spacing ** min(0.08, 0.2 / max(seeds, 1)), widest))
 
 
 def draw_rail(ax: Axes, row: OptimizerFacts, limits: Range) -> None:
@@ -131,14 +134,19 @@ def draw_rail(ax: Axes, row: OptimizerFacts, limits: Range) -> None:
         )  # fmt: skip
     if beyond:
         marker = "^" if limits.worse_up else "v"
-        ax.scatter(beyond, [_end_y(limits)] * len(beyond), s=22, marker=marker, color=GREY, transform=blend, zorder=6)
+        ax.scatter(
+            beyond, [_end_y(limits)] * len(beyond), s=22, marker=marker, facecolor="none", edgecolor=GREY,
+            transform=blend, zorder=6,
+        )  # fmt: skip
 
 
 def draw_median(
     ax: Axes, rates: Sequence[float], values: Sequence[float], looks: Look, limits: Range, *, size: float = 4
 ) -> None:
-    """The median line; where it leaves for the rail, a dotted arm goes up to it."""
+    """The median line. To a rate that diverged a dotted arm goes to the rail; to one whose median is finite but beyond
+    the axis the line itself goes on, to the triangle below the rail."""
     edge = limits.high if limits.worse_up else limits.low
+    (tip,) = _data_y(ax, _end_y(limits))
     x, y = np.asarray(rates), np.asarray(values, dtype=float)
     inside = np.isfinite(y) & ~np.array([limits.beyond(value) for value in y])
     shown = np.where(inside, y, np.nan)
@@ -147,8 +155,11 @@ def draw_median(
     )
     for i in range(len(x) - 1):
         if inside[i] != inside[i + 1] and not (np.isnan(y[i]) or np.isnan(y[i + 1])):
-            ends = (y[i], edge) if inside[i] else (edge, y[i + 1])
-            ax.plot(x[i : i + 2], ends, color=looks.color, linestyle=(0, (1, 1.5)), linewidth=1.3, zorder=3)
+            finite = limits.beyond(y[i + 1] if inside[i] else y[i])
+            end = tip if finite else edge
+            ends = (y[i], end) if inside[i] else (end, y[i + 1])
+            how: Any = looks.line if finite else DOTTED
+            ax.plot(x[i : i + 2], ends, color=looks.color, linestyle=how, linewidth=1.6 if finite else 1.3, zorder=3)
 
 
 def _band(ax: Axes, points: Sequence[RatePoint], color: str, limits: Range) -> None:
@@ -169,9 +180,9 @@ def draw_row(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range) -> None:
     if row.trained and math.isfinite(row.basin.low):
         ax.axvspan(row.basin.low, row.basin.high, color=looks.color, alpha=0.15, linewidth=0, zorder=0)
     if math.isfinite(row.initial_objective):
-        ax.axhline(row.initial_objective, color=GREY, linestyle=(0, (5, 3)), linewidth=1.0, zorder=1)
-    if math.isfinite(row.default.lr) and rates[0] / 1.5 <= row.default.lr <= rates[-1] * 1.5:
-        ax.axvline(row.default.lr, color=INK, linestyle=(0, (7, 2, 1, 2)), linewidth=0.9, zorder=1)
+        ax.axhline(row.initial_objective, color=GREY, linestyle=keys.UNTRAINED, linewidth=1.0, zorder=1)
+    if _default_shown(row):
+        ax.axvline(row.default.lr, color=INK, linestyle=keys.DEFAULT, linewidth=0.9, zorder=1)
     if row.n_seeds > 1:
         _band(ax, row.rates, looks.color, limits)
     dots = [run for run in row.runs if run.status == "ok" and math.isfinite(run.objective)]
@@ -189,6 +200,10 @@ def draw_row(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range) -> None:
     draw_median(ax, rates, [point.objective for point in row.rates], looks, limits, size=3.6 if len(rates) <= 30 else 2)
     draw_rail(ax, row, limits)
     _marks(ax, row, looks, limits)
+
+
+def _default_shown(row: OptimizerFacts) -> bool:
+    return bool(row.rates) and row.rates[0].lr / 1.5 <= row.default.lr <= row.rates[-1].lr * 1.5
 
 
 def _marks(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range) -> None:
@@ -218,7 +233,7 @@ def title_key(ax: Axes, looks: Look, lines: int) -> None:
     assert isinstance(figure, Figure)
     lift = ScaledTranslation(0, (7.5 + style.LINE_POINTS * (lines - 1)) / 72, figure.dpi_scale_trans)
     ax.plot(
-        [0.91, 0.955, 1.0], [1.0] * 3, color=looks.color, linestyle=looks.line, linewidth=1.6, marker=looks.marker,
+        [0.87, 0.935, 1.0], [1.0] * 3, color=looks.color, linestyle=looks.line, linewidth=1.6, marker=looks.marker,
         markersize=4.5, markevery=[1], transform=ax.transAxes + lift, clip_on=False,
     )  # fmt: skip
 
@@ -229,22 +244,26 @@ def u_curve(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     count = len(rows) + (len(rows) > 1)
     columns = style.columns_for(count)
     common = value_range(rows, facts.mode)
-    page = style.page(
-        count,
-        columns=columns,
-        panel=(5.6, 3.4) if count == 1 else (3.3, 2.35),
-        legend=keys.legend(rows, worse_up=common.worse_up, beyond=any(_beyond(row, common) for row in rows)),
+    own = _scales_differ(rows)
+    limits = [value_range([row], facts.mode) if own else common for row in rows]
+    legend = keys.legend(
+        rows,
+        worse_up=common.worse_up,
+        beyond_axis=any(_beyond(row, one) for row, one in zip(rows, limits, strict=True)),
+        default=any(_default_shown(row) for row in rows),
     )
+    if len(rows) > 1 and (against := _line_to_beat(facts, common)):
+        legend.append(keys.adam(facts.adam, against))
+    page = style.page(count, columns=columns, panel=(5.6, 3.4) if count == 1 else (3.3, 2.35), legend=legend)
     style.heading(
         page.figure, f"{facts.name}: {words.objective_text(facts)} by learning rate", words.budget_line(facts)
     )
-    own = _scales_differ(rows)
     warnings = [words.warning_line(row) for row in rows]
     blank = " " if any(warnings) else ""  # titles of all panels stand equally high
     low = min((row.rates[0].lr for row in rows if row.rates), default=1e-6)
     high = max((row.rates[-1].lr for row in rows if row.rates), default=1.0)
     for index, (row, ax) in enumerate(zip(rows, page.panels, strict=False)):
-        draw_row(ax, row, looks[index], value_range([row], facts.mode) if own else common)
+        draw_row(ax, row, looks[index], limits[index])
         style.rate_axis(ax, low, high, label="learning rate" if page.bottom_row(index) else None)
         style.panel_title(ax, words.title(row), words.facts_line(row), warnings[index] or blank)
         if len(rows) > 1:
@@ -262,13 +281,17 @@ def u_curve(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
 def by_optimizer(facts: SweepFacts) -> Figure:
     """A panel per optimizer with a median curve per axis value, dark to light; for sweeps with many axis values."""
     labels = list(dict.fromkeys(row.optimizer for row in facts.rows))
+    facts, common = replace(facts, against_adam=()), value_range(facts.rows, facts.mode)
     page = style.page(
-        len(labels), columns=style.columns_for(len(labels)), panel=(5.6, 3.4) if len(labels) == 1 else (3.3, 2.35)
+        len(labels),
+        columns=style.columns_for(len(labels)),
+        panel=(5.6, 3.4) if len(labels) == 1 else (3.3, 2.35),
+        legend=overlay_key(facts, common),
     )
     style.heading(
         page.figure, f"{facts.name}: {words.objective_text(facts)} by learning rate", words.budget_line(facts)
     )
-    common, colors = value_range(facts.rows, facts.mode), style.rate_colormap()
+    colors = style.rate_colormap()
     rates = [point.lr for row in facts.rows for point in row.rates] or [1e-6, 1.0]
     for index, (label, ax) in enumerate(zip(labels, page.panels, strict=True)):
         rows = tuple(row for row in facts.rows if row.optimizer == label)
@@ -276,7 +299,7 @@ def by_optimizer(facts: SweepFacts) -> Figure:
         looks = [
             Look(color=color, line="-", marker=style.MARKERS[n % len(style.MARKERS)]) for n, color in enumerate(shades)
         ]
-        draw_overlay(ax, replace(facts, rows=rows, against_adam=()), looks, common)
+        draw_overlay(ax, replace(facts, rows=rows), looks, common)
         style.rate_axis(ax, min(rates), max(rates), label="learning rate" if page.bottom_row(index) else None)
         first, last = (words.axes_text(row.axes) for row in (rows[0], rows[-1]))
         style.panel_title(ax, label, f"{len(rows)} median curves, dark: {first}\nlight: {last}")
@@ -296,42 +319,53 @@ def _scales_differ(rows: Sequence[OptimizerFacts]) -> bool:
 
 
 def draw_overlay(ax: Axes, facts: SweepFacts, looks: Sequence[Look], limits: Range) -> None:
+    """The median curves of all rows; `overlay_key` says what its marks mean."""
     open_axes(ax, limits)
     for index, (row, one) in enumerate(zip(facts.rows, looks, strict=True)):
         draw_median(ax, [p.lr for p in row.rates], [p.objective for p in row.rates], one, limits, size=4)
-        _overlay_rail(ax, row, one, _rail_y(limits, (index + 1) / (len(looks) + 1)))
+        _overlay_marks(ax, row, one, limits, _rail_y(limits, (index + 1) / (len(looks) + 1)))
     start = [row.initial_objective for row in facts.rows if math.isfinite(row.initial_objective)]
     if start:
-        ax.axhline(float(np.median(start)), color=GREY, linestyle=(0, (5, 3)), linewidth=1.0, zorder=1)
-    for against in facts.against_adam[:1]:
-        level = against.adam_objective
-        if math.isfinite(level) and not limits.beyond(level):
-            ax.axhline(level, color=INK, linestyle=(0, (1, 2)), linewidth=1.1, zorder=1)
-            text = f"{facts.adam} at its default {words.rate_text(against.adam_lr)}"
-            ax.annotate(
-                text,
-                (0, level),
-                xytext=(3, 2.5),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                size=7,
-                zorder=5,
-                bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.8},
-            )
+        ax.axhline(float(np.median(start)), color=GREY, linestyle=keys.UNTRAINED, linewidth=1.0, zorder=1)
+    if against := _line_to_beat(facts, limits):
+        ax.axhline(against.adam_objective, color=INK, linestyle=keys.ADAM, linewidth=1.1, zorder=1)
 
 
-def _overlay_rail(ax: Axes, row: OptimizerFacts, looks: Look, y: float) -> None:
-    """At the curve's own height on the rail: a cross per rate at which half or more of the seeds diverged."""
-    rates = [
-        point.lr for point in row.rates if point.n_diverged and 2 * point.n_diverged >= point.n_ok + point.n_diverged
-    ]
+def overlay_key(facts: SweepFacts, limits: Range) -> list[Artist]:
+    """What the marks of `draw_overlay` and its rate axis mean, those that are there."""
+    found = keys.untrained(facts.rows)
+    if against := _line_to_beat(facts, limits):
+        found.append(keys.adam(facts.adam, against))
+    found.append(keys.tries())
+    points = [point for row in facts.rows for point in row.rates]
+    if any(_half_diverged(point) for point in points):
+        found.append(keys.mark("x", "half of the seeds diverged"))
+    if any(limits.beyond(point.objective) for point in points):
+        found.append(keys.beyond(worse_up=limits.worse_up))
+    return found
+
+
+def _line_to_beat(facts: SweepFacts, limits: Range) -> AgainstAdam | None:
+    """Adam at its default rate, if that lies on the axis."""
+    found = next(iter(facts.against_adam), None)
+    return found if found and math.isfinite(found.adam_objective) and not limits.beyond(found.adam_objective) else None
+
+
+def _half_diverged(point: RatePoint) -> bool:
+    return point.n_diverged > 0 and 2 * point.n_diverged >= point.n_ok + point.n_diverged
+
+
+def _overlay_marks(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range, y: float) -> None:
+    """At the curve's own height on the rail a cross per rate at which half or more of the seeds diverged; below the
+    rail a triangle per rate whose median is beyond the axis."""
+    diverged = [point.lr for point in row.rates if _half_diverged(point)]
+    blend = ax.get_xaxis_transform()
     ax.scatter(
-        rates,
-        [y] * len(rates),
-        s=18,
-        marker="x",
-        color=looks.color,
-        linewidth=1.2,
-        transform=ax.get_xaxis_transform(),
-        zorder=6,
+        diverged, [y] * len(diverged), s=18, marker="x", color=looks.color, linewidth=1.2, transform=blend, zorder=6
     )
+    beyond = [point.lr for point in row.rates if limits.beyond(point.objective)]
+    if beyond:
+        ax.scatter(
+            beyond, [_end_y(limits)] * len(beyond), s=22, marker="^" if limits.worse_up else "v", facecolor="white",
+            edgecolor=looks.color, transform=blend, zorder=6,
+        )  # fmt: skip
