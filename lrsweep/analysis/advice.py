@@ -226,10 +226,18 @@ def _coupled(label: str, decay: float) -> str:
 def _moved(drift: Drift) -> str:
     what = "the budget (earlier rows of the same runs)" if drift.from_rows else drift.against
     fixed = "".join(f", {name}={value}" for name, value in drift.fixed.items())
-    text = f"{drift.optimizer}{fixed}: the best rate moves by {drift.slope.value:+.2g} decades per decade of {what}"
-    if math.isnan(drift.slope.low):
-        return text + "."
-    return f"{text} [{drift.slope.low:+.2g}, {drift.slope.high:+.2g}], {_count(drift.slope.n, 'seed')}."
+    kept = [lr for lr in drift.refined_lrs if math.isfinite(lr)]
+    if max(kept) == min(kept):
+        text = f"{drift.optimizer}{fixed}: the best rate stays at {rate(kept[0])} along {what}"
+    else:
+        text = f"{drift.optimizer}{fixed}: the best rate moves by {drift.slope.value:+.2g} decades per decade of {what}"
+        if not math.isnan(drift.slope.low):
+            text += f" [{drift.slope.low:+.2g}, {drift.slope.high:+.2g}], {_count(drift.slope.n, 'seed')}"
+    if not drift.refined:
+        text += "; in steps of the grid, since a neighbour of some best rate diverged"
+    if left_out := len(drift.values) - drift.n_used:
+        text += f"; {left_out} of {len(drift.values)} left out, where the best rate is at the grid's edge or missing"
+    return f"{text}."
 
 
 def headline(rows: Sequence[OptimizerFacts], budget: str) -> str:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from lrsweep.analysis.basin import best_rate
 from lrsweep.analysis.cells import Cell, Setup, Track, value_at
-from lrsweep.analysis.facts import Drift, RateRatio
-from lrsweep.analysis.stats import Floats, bootstrapped, medians, resampled_medians
+from lrsweep.analysis.facts import Drift, Estimate, RateRatio
+from lrsweep.analysis.stats import Bools, Floats, bootstrapped, medians, resampled_medians
 from lrsweep.objective import cost
 
 HALVINGS = 4
 """Shorter budgets looked at: 1/2, 1/4, 1/8 and 1/16 of the run, each at the last row within it."""
+
+LEAST_VALUES, LEAST_FOR_INTERVAL = 2, 3
+"""Budgets (or axis values) with a best rate inside the grid that a slope needs, and that its interval needs."""
+NO_SLOPE = Estimate(value=math.nan, low=math.nan, high=math.nan, n=0)
 
 
 def slope(x: Floats, y: Floats) -> Floats:
@@ -37,9 +43,18 @@ def refined(lrs: Floats, m: Floats) -> Floats:
 
     The grid's best rate itself where a neighbour is missing or not finite; nan if there is no best rate.
     """
+    return _parabola(lrs, m)[0]
+
+
+def is_refined(lrs: Floats, m: Floats) -> Bools:
+    """Where `refined` is read off a parabola (...,): the best rate and both of its neighbours are finite."""
+    return _parabola(lrs, m)[1]
+
+
+def _parabola(lrs: Floats, m: Floats) -> tuple[Floats, Bools]:
     grid = best_lrs(lrs, m)
     if len(lrs) < 3:
-        return grid
+        return grid, np.zeros(grid.shape, dtype=bool)
     finite = np.where(np.isfinite(m), m, np.inf)
     best = np.clip(finite.argmin(axis=-1), 1, len(lrs) - 2)
     log = np.log10(lrs)
@@ -49,9 +64,10 @@ def refined(lrs: Floats, m: Floats) -> Floats:
     left = np.where(sound, (b - a) * (np.where(sound, high, 0) - np.where(sound, mid, 0)), 0)
     right = np.where(sound, (c - b) * (np.where(sound, low, 0) - np.where(sound, mid, 0)), 0)
     bottom = left + right
-    sound = sound & np.isfinite(bottom) & (bottom > 0)
-    shift = 0.5 * ((c - b) * right - (b - a) * left) / np.where(sound, bottom, 1)
-    return np.where(sound, 10 ** (b + np.where(sound, shift, 0)), grid)
+    bent = sound & np.isfinite(bottom) & (bottom > 0)
+    shift = 0.5 * ((c - b) * right - (b - a) * left) / np.where(bent, bottom, 1)
+    # Three equal costs have no bottom to find: the best of them, the smallest rate, stays.
+    return np.where(bent, 10 ** (b + np.where(bent, shift, 0)), grid), np.asarray(sound & np.isfinite(bottom))
 
 
 def budget_costs(cell: Cell, tracks: Mapping[str, Track], setup: Setup, budget: float) -> Floats:
@@ -124,24 +140,49 @@ def _drift(
     tables: Sequence[tuple[Floats, Floats]], *, from_rows: bool,
 ) -> Drift:  # fmt: skip
     """`tables` holds (rates, costs (R, S)) for each of `values`, with the same seeds throughout."""
-    middles = [medians(costs) for _, costs in tables]
-    fine = np.array([float(refined(lrs, m)) for (lrs, _), m in zip(tables, middles, strict=True)])
-    x = np.array(values)
+    middles = [(lrs, medians(costs)) for lrs, costs in tables]
+    x, bests = np.array(values), [float(best_lrs(lrs, m)) for lrs, m in middles]
+    used = [inside(lrs, m) for lrs, m in middles]
+    curve = [middle for middle, kept in zip(middles, used, strict=True) if kept]
+    fine = len(curve) > 0 and all(bool(is_refined(lrs, m)) for lrs, m in curve)
+    fitted = [refined(lrs, m) if fine else best_lrs(lrs, m) for lrs, m in curve]
+    value = float(slope(x[used], np.array(fitted))) if len(curve) >= LEAST_VALUES else math.nan
     seeds = tables[0][1].shape[1]
     spread = np.empty(0)
-    if seeds > 1:
-        drawn = [refined(lrs, resampled_medians(costs)) for lrs, costs in tables]
-        spread = slope(x, np.stack(drawn, axis=1))
+    if seeds > 1 and len(curve) >= LEAST_FOR_INTERVAL:
+        drawn = [(lrs, resampled_medians(costs)) for (lrs, costs), kept in zip(tables, used, strict=True) if kept]
+        spread = slope(x[used], _fitted(drawn, fine=fine))
+    rates = iter(fitted)
     return Drift(
         optimizer=cell.optimizer,
         against=against,
         fixed=fixed,
         values=tuple(float(value) for value in values),
-        best_lrs=tuple(float(best_lrs(lrs, m)) for (lrs, _), m in zip(tables, middles, strict=True)),
-        refined_lrs=tuple(fine.tolist()),
-        slope=bootstrapped(float(slope(x, fine)), spread, seeds),
+        best_lrs=tuple(bests),
+        refined_lrs=tuple(float(next(rates)) if kept else math.nan for kept in used),
+        refined=fine,
+        slope=bootstrapped(value, spread, seeds) if len(spread) else replace(NO_SLOPE, value=value, n=seeds),
         from_rows=from_rows,
     )
+
+
+def _fitted(drawn: Sequence[tuple[Floats, Floats]], *, fine: bool) -> Floats:
+    """(B, K): the best rates of every draw at K values: all of a draw off parabolas where it has them all, else none.
+
+    `fine` False keeps every draw to the grid, as the slope itself is.
+    """
+    grid = np.stack([best_lrs(lrs, m) for lrs, m in drawn], axis=1)
+    if not fine:
+        return grid
+    sound = np.logical_and.reduce([is_refined(lrs, m) for lrs, m in drawn])
+    return np.where(sound[:, None], np.stack([refined(lrs, m) for lrs, m in drawn], axis=1), grid)
+
+
+def inside(lrs: Floats, m: Floats) -> bool:
+    """True if the best rate of `m` (R,) lies between two other rates with a result: at an edge it is censored."""
+    known = np.flatnonzero(~np.isnan(m))
+    best = best_rate(m)
+    return best is not None and bool(known[0] < best < known[-1])
 
 
 def rate_ratios(cells: Sequence[Cell], drawn: Sequence[Floats]) -> list[RateRatio]:

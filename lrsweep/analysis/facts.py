@@ -229,9 +229,11 @@ class OptimizerFacts:
 class Drift:
     """How the best rate of an optimizer moves with `against` (`budget`, or an axis), in decades per decade.
 
-    `values` are updates or axis values, `best_lrs` the grid's best rates there, `refined_lrs` the same read off a
-    parabola through the best rate and its neighbours where all three are finite; `slope` is fitted to the latter.
-    `fixed` holds the other axes. `from_rows`: the shorter budgets are earlier rows of the same runs.
+    `values` are updates or axis values, `best_lrs` the grid's best rates there, `refined_lrs` what `slope` is fitted
+    to: nan where the best rate is at an edge of the grid (censored) or missing; the rest read off parabolas through the
+    best rate and its neighbours if all of them have finite neighbours (`refined`), else the grid's best rates. The
+    slope needs two such values, its interval three. `fixed` holds the other axes.
+    `from_rows`: the shorter budgets are earlier rows of the same runs.
     """
 
     optimizer: str
@@ -240,8 +242,14 @@ class Drift:
     values: tuple[float, ...]
     best_lrs: tuple[float, ...]
     refined_lrs: tuple[float, ...]
+    refined: bool
     slope: Estimate
     from_rows: bool
+
+    @property
+    def n_used(self) -> int:
+        """How many of `values` the slope is fitted to."""
+        return sum(map(math.isfinite, self.refined_lrs))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
