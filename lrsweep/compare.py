@@ -1,16 +1,17 @@
 """Two sweeps side by side, what moved; and a verdict on one sweep, for CI.
 
-`compare` pairs the runs of both sweeps by seed: one bootstrap draw of the seeds serves both. Where the sweeps share
-fewer than two seeds, each is drawn on its own. Needs the files of the sweeps only.
+`compare` pairs the runs of both sweeps by seed: numbers, changes and intervals are all over the seeds that both have,
+and one bootstrap draw of them serves both. Where the sweeps share fewer than two seeds, each keeps all of its own and
+is drawn alone. Needs the files of the sweeps only.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -22,8 +23,11 @@ from lrsweep.analysis.drift import best_lrs, costs_of
 from lrsweep.analysis.facts import Estimate
 from lrsweep.analysis.rows import title
 from lrsweep.analysis.sensitivity import normed, sensitivity
-from lrsweep.analysis.stats import Floats, Ints, interval, medians, resampled_medians, resamples
+from lrsweep.analysis.stats import Floats, Ints, interval, medians, paired, resampled_medians, resamples
+from lrsweep.differences import differences
+from lrsweep.resolved import resolved_dict
 from lrsweep.spec import read_resolved
+from lrsweep.spectypes import call_text
 from lrsweep.verdict import Check, Limits, Verdict, check, check_summary
 
 if TYPE_CHECKING:
@@ -45,7 +49,7 @@ Statistic: TypeAlias = Callable[[Floats, Floats, Floats], Floats]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """One number before (A) and after (B). `change` is B - A with its 95 % interval.
+    """One number before (A) and after (B). `change` is B - A (of decades: log10 B/A) with its 95 % interval.
 
     `unit` is what the change is in: `decades` or that of the objective. `moved` is None without an interval.
     """
@@ -65,19 +69,36 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RowChange:
-    """What moved for one optimizer (and axis values). `paired` counts the seeds that both sweeps ran."""
+    """What moved for one optimizer (and axis values). `paired` counts the seeds that both sweeps ran.
+
+    `seeds` counts those of A and of B; with two or more paired ones the rest of them is left out.
+    """
 
     title: str
     paired: int
+    seeds: tuple[int, int]
     changes: tuple[Change, ...]
+
+    @property
+    def basis(self) -> str:
+        """Which seeds the numbers are over."""
+        own = f"A has {self.seeds[0]}, B has {self.seeds[1]}"
+        if self.paired < 2:
+            return f"all seeds of each, unpaired: {own}"
+        return f"{self.paired} paired seeds" + (f"; {own}" if {*self.seeds} != {self.paired} else "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """A against B, row by row; `only_a` and `only_b` have no partner in the other sweep."""
+    """A against B, row by row; `only_a` and `only_b` have no partner in the other sweep.
+
+    `differences` are the settings in which the two specs differ, `caveats` what these forbid to conclude.
+    """
 
     a: str
     b: str
+    differences: tuple[str, ...]
+    caveats: tuple[str, ...]
     rows: tuple[RowChange, ...]
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
@@ -86,8 +107,11 @@ class Comparison:
     def text(self) -> str:
         """For a terminal."""
         lines = [f"A: {self.a}", f"B: {self.b}"]
+        if self.differences:
+            lines += ["", "The specs differ:", *(f"  {text}" for text in self.differences)]
+        lines += [*([""] if self.caveats else []), *(f"Caution: {text}" for text in self.caveats)]
         for row in self.rows:
-            lines += ["", f"{row.title} ({row.paired} paired seed{'s' * (row.paired != 1)})"]
+            lines += ["", f"{row.title} ({row.basis})"]
             lines += [f"  {_line(change)}" for change in row.changes]
         lines += ["", *(f"only in A: {name}" for name in self.only_a), *(f"only in B: {name}" for name in self.only_b)]
         return "\n".join([*lines, *self.notes]).replace("\n\n\n", "\n\n").rstrip()
@@ -95,11 +119,12 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Side:
-    """One sweep of a comparison."""
+    """One sweep of a comparison. `recipe` is its resolved spec as plain values, with the paths of both sides alike."""
 
     name: str
     setup: Setup
     cells: tuple[Cell, ...]
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
 def compare(a: Path | str, b: Path | str) -> Comparison:
@@ -116,7 +141,9 @@ def load_side(folder: Path) -> Side:
     # Only metrics other than the two losses have their untrained value in the curves alone.
     curves = None if setup.metric in INITIAL_COLUMNS else tables.curve_chunks(folder)
     cells = cells_of(tables.read_runs(folder), tracks_of(curves, setup.metric), setup)
-    return Side(name=f"{folder} ({setup.budget})", setup=setup, cells=tuple(cells))
+    # Paths of both sides are written from one place, so that only files that differ do so.
+    recipe = resolved_dict(spec, Path.cwd())
+    return Side(name=f"{folder} ({setup.budget})", setup=setup, cells=tuple(cells), recipe=recipe)
 
 
 def compare_sides(a: Side, b: Side) -> Comparison:
@@ -130,11 +157,26 @@ def compare_sides(a: Side, b: Side) -> Comparison:
     return Comparison(
         a=a.name,
         b=b.name,
+        differences=differences(a.recipe, b.recipe),
+        caveats=_caveats(a, b),
         rows=tuple(_row(before, now, a.setup, same_objective=same) for before, now in pairs),
         only_a=tuple(title(cell) for cell in a.cells if id(cell) not in matched),
         only_b=tuple(title(cell) for cell in b.cells if id(cell) not in matched),
         notes=_notes(a.setup, b.setup, pairs, same_objective=same),
     )
+
+
+def _caveats(a: Side, b: Side) -> tuple[str, ...]:
+    """What the two sweeps do not have in common and no number below makes up for."""
+    out = []
+    if (task := a.recipe.get("task")) != b.recipe.get("task"):
+        names = [call_text(str(recipe["name"]), {}) for recipe in (task or {}, b.recipe.get("task") or {}) if recipe]
+        what = " and ".join(names) if len(set(names)) > 1 else "not the same data"
+        out.append(f"the tasks differ ({what}): best_objective and sensitivity are of two problems, in two scales.")
+    if a.setup.metric != b.setup.metric:
+        out.append(f"the objective is {a.setup.metric} in A and {b.setup.metric} in B: a good rate for one need not be "
+                   "one for the other.")  # fmt: skip
+    return tuple(out)
 
 
 def _notes(before: Setup, after: Setup, pairs: Sequence[tuple[Cell, Cell]], *, same_objective: bool) -> tuple[str, ...]:
@@ -147,16 +189,17 @@ def _notes(before: Setup, after: Setup, pairs: Sequence[tuple[Cell, Cell]], *, s
     if any(not len(a.lrs) == len(b.lrs) == len(_common(a, b)[0]) for a, b in pairs):
         notes.append("The grids differ: sensitivity is taken over the rates that both have, the rest over each grid.")
     if any(set(a.seeds) != set(b.seeds) and len(set(a.seeds) & set(b.seeds)) > 1 for a, b in pairs):
-        notes.append("The seeds differ: everything is taken over the seeds that both have.")
+        notes.append("The seeds differ: everything is taken over those that both have, so summary.csv may differ.")
     notes.append(
-        "Changes are B - A with 95 % intervals over seeds, rough for a few seeds; that of best_objective is the mean "
-        "over paired seeds, the values beside it are medians."
+        "Changes are B - A with 95 % intervals over seeds, rough for a few seeds. best_objective is the mean over "
+        "paired seeds at the best rate of each side, with a t interval; the median where there are no such means."
     )
     return tuple(notes)
 
 
 def _row(a: Cell, b: Cell, setup: Setup, *, same_objective: bool) -> RowChange:
     seeds = [seed for seed in a.seeds if seed in b.seeds]
+    counts = len(a.seeds), len(b.seeds)
     if len(seeds) > 1:
         a, b = _only(a, seeds), _only(b, seeds)
     draws = _Draws.of(a, b, seeds)
@@ -169,7 +212,7 @@ def _row(a: Cell, b: Cell, setup: Setup, *, same_objective: bool) -> RowChange:
         draws.change("basin_decades", _basin_decades, "decades", most=BASIN_DRAWS),
     ]
     name = title(a) if title(a) == title(b) else f"{title(a)} -> {title(b)}"
-    return RowChange(title=name, paired=len(seeds), changes=tuple(changes))
+    return RowChange(title=name, paired=len(seeds), seeds=counts, changes=tuple(changes))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,9 +258,7 @@ class _Draws:
             drawn_a, drawn_b = np.log10(drawn_a), np.log10(drawn_b)
         low, high = interval(drawn_b - drawn_a, self.weight[:most]) if self.n > 1 else (math.nan, math.nan)
         value = math.log10(after / before) if log else after - before
-        return Change(
-            name=name, before=before, after=after, change=Estimate(value=value, low=low, high=high, n=self.n), unit=unit
-        )
+        return Change(name=name, before=before, after=after, change=_around(value, low, high, self.n), unit=unit)
 
 
 def _only(cell: Cell, seeds: Sequence[int]) -> Cell:
@@ -227,6 +268,13 @@ def _only(cell: Cell, seeds: Sequence[int]) -> Cell:
         cell, seeds=tuple(seeds), cost=cell.cost[:, kept], diverged=cell.diverged[:, kept], initial=cell.initial[kept],
         points=cell.points[:, kept],
     )  # fmt: skip
+
+
+def _around(value: float, low: float, high: float, n: int) -> Estimate:
+    """A bootstrap interval that reaches to its value, which percentiles of a few draws of a minimum may miss."""
+    if math.isfinite(value) and not math.isnan(low):
+        low, high = min(low, value), max(high, value)
+    return Estimate(value=value, low=low, high=high, n=n)
 
 
 def _drawn(cell: Cell, seeds: Sequence[int]) -> tuple[Floats, Floats]:
@@ -261,18 +309,25 @@ def _common(a: Cell, b: Cell) -> tuple[list[int], list[int]]:
 
 
 def _objective_change(a: Cell, b: Cell, seeds: Sequence[int], draws: _Draws, setup: Setup) -> Change:
-    """Best against best in the metric's own sign: a paired t interval over the shared seeds, else the bootstrap's."""
+    """Best against best in the metric's own sign: means and a paired t interval over the shared seeds.
+
+    Without two of them, or where one diverged at a best rate: medians, with the bootstrap's interval or none.
+    """
     sign = 1.0 if setup.mode == "min" else -1.0
     bests = [best_rate(medians(cell.cost)) for cell in (a, b)]
-    shown = [sign * float(_least(medians(cell.cost))) + 0.0 for cell in (a, b)]
     if len(seeds) > 1 and None not in bests:
-        before, after = (sign * costs_of(cell, seeds)[at] for cell, at in zip((a, b), bests, strict=True))
-        change = paired_gain(after, before)
-    else:
-        before, after = (_least(drawn[0]) for drawn in (draws.drawn_a, draws.drawn_b))
-        low, high = interval(sign * (after - before), draws.weight) if draws.n > 1 else (math.nan, math.nan)
-        change = Estimate(value=shown[1] - shown[0], low=low, high=high, n=draws.n)
-    return Change(name="best_objective", before=shown[0], after=shown[1], change=change, unit="objective")
+        pair = [sign * cell.cost[at] for cell, at in zip((a, b), bests, strict=True)]
+        known = ~np.isnan(pair[0]) & ~np.isnan(pair[1])
+        change = paired_gain(pair[1], pair[0])
+        if np.isfinite(pair[0][known]).all() and np.isfinite(pair[1][known]).all():
+            before, after = (paired(side[known]).value for side in pair)
+            unit = f"objective, mean of {change.n} seed{'s' * (change.n != 1)}"
+            return Change(name="best_objective", before=before, after=after, change=change, unit=unit)
+    before, after = (sign * float(_least(medians(cell.cost))) + 0.0 for cell in (a, b))
+    drawn_a, drawn_b = (_least(drawn[0]) for drawn in (draws.drawn_a, draws.drawn_b))
+    low, high = interval(sign * (drawn_b - drawn_a), draws.weight) if draws.n > 1 else (math.nan, math.nan)
+    change = _around(after - before, low, high, draws.n)
+    return Change(name="best_objective", before=before, after=after, change=change, unit="objective, median")
 
 
 def _least(m: Floats) -> Floats:
@@ -282,11 +337,33 @@ def _least(m: Floats) -> Floats:
 
 
 def _line(change: Change) -> str:
+    one = change.change
     verdict = {True: "moved", False: "no clear change", None: "no interval"}[change.moved]
-    spread = "" if math.isnan(change.change.low) else f" [{change.change.low:+.3g}, {change.change.high:+.3g}]"
-    if change.change.value == change.change.low == change.change.high == 0:
+    if one.value == one.low == one.high == 0:
         verdict = "the same"
-    return (
-        f"{change.name:<17} {change.before:.4g} -> {change.after:.4g}  "
-        f"({change.change.value:+.3g}{spread} {change.unit}: {verdict})"
-    )
+    if change.name == "best_lr":
+        before, after = f"{change.before:.6g}", f"{change.after:.6g}"
+        value, low, high = (f"{number:+.3g}" for number in (one.value, one.low, one.high))
+    else:
+        before, after, value, low, high = _shown(change)
+    spread = "" if math.isnan(one.low) else f" [{low}, {high}]"
+    return f"{change.name:<17} {before} -> {after}  ({value}{spread} {change.unit}: {verdict})"
+
+
+def _shown(change: Change) -> tuple[str, str, str, str, str]:
+    """Before, after, change and its interval with as many decimals as the change needs, so that the shown values
+    differ by the shown change; with four digits each where that would be too many."""
+    one = change.change
+    largest = max(abs(change.before), abs(change.after))
+    if not math.isfinite(one.value) or not 0 < largest < 1e6:
+        numbers = f"{change.before:.4g}", f"{change.after:.4g}"
+        return *numbers, f"{one.value:+.4g}", f"{one.low:+.4g}", f"{one.high:+.4g}"
+    four = 3 - math.floor(math.log10(largest))
+    needed = 2 - math.floor(math.log10(abs(one.value))) if one.value else four
+    places = max(0, min(max(four, needed), four + 4))
+    before, after = (round(number, places) + 0.0 for number in (change.before, change.after))
+    # Rounded bounds reach to the rounded change, which is that of the rounded values.
+    value = round(after - before, places) + 0.0
+    low, high = min(round(one.low, places), value) + 0.0, max(round(one.high, places), value) + 0.0
+    numbers = f"{before:.{places}f}", f"{after:.{places}f}"
+    return *numbers, f"{value:+.{places}f}", f"{low:+.{places}f}", f"{high:+.{places}f}"

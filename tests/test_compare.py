@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,7 +66,11 @@ def test_numbers_agree_with_the_summary() -> None:
     found = compare_sides(side("A", *tables), side("B", *tables))
     for number, row in enumerate(found.rows):
         for name in ("best_lr", "best_objective", "sensitivity", "sensitivity_norm", "basin_decades"):
-            assert change_of(found, name, number).before == pytest.approx(summary.loc[number, name])
+            expected = summary.loc[number, name]
+            if name == "best_objective":  # the mean over the paired seeds: that is what the interval is of
+                at_best = [run["objective"] for run in tables[number] if run["lr"] == summary["best_lr"][number]]
+                expected = np.mean(at_best)
+            assert change_of(found, name, number).before == pytest.approx(expected)
         assert row.title == summary.loc[number, "optimizer"]
 
 
@@ -99,11 +105,91 @@ def test_seeds_that_only_one_sweep_has_change_nothing() -> None:
     after = side("B", table("adam", LRS, more, (*STARTS[:2], 5.0, 5.0, 5.0)))
     fewer = side("B", table("adam", LRS, more[:, :2], STARTS[:2]))
     found = compare_sides(before, after)
-    assert found.rows == compare_sides(before, fewer).rows
+    assert found.rows[0].changes == compare_sides(before, fewer).rows[0].changes
+    assert (found.rows[0].basis, compare_sides(before, fewer).rows[0].basis) == (
+        "2 paired seeds; A has 2, B has 5", "2 paired seeds",
+    )  # fmt: skip
     assert found.rows[0].paired == 2
     assert "The seeds differ" in found.text()
     for change in found.rows[0].changes:
         assert change.change.low - 1e-12 <= change.change.value <= change.change.high + 1e-12, change.name
+
+
+def shown(text: str) -> dict[str, list[float]]:
+    """The numbers of every line of a comparison by name: before, after, change, low, high."""
+    lines = [line for line in text.splitlines() if " -> " in line and line.startswith("  ") and "(" in line]
+    pattern = r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+    return {line.split()[0]: [float(n) for n in re.findall(pattern, line.split(maxsplit=1)[1])[:5]] for line in lines}
+
+
+@pytest.mark.parametrize("draw", range(20))
+def test_the_shown_numbers_differ_by_the_shown_change_which_lies_in_its_interval(draw: int) -> None:
+    rng = np.random.default_rng(draw)
+    seeds = int(rng.integers(2, 8))
+    tables = [
+        table("adam", LRS, valley(LRS, 1e-2)[:, None] + scale * rng.standard_cauchy(size=(13, seeds)), (9.0,))
+        for scale in rng.choice([1e-6, 1e-3, 0.1], size=2)
+    ]
+    found = compare_sides(side("A", *tables[:1]), side("B", *tables[1:]))
+    for name, (before, after, change, low, high) in shown(found.text()).items():
+        moved = math.log10(after / before) if name == "best_lr" else after - before
+        assert moved == pytest.approx(change, abs=5e-3 if name == "best_lr" else 1e-9), name
+        assert low <= change <= high, name
+    for one in found.rows[0].changes:
+        assert one.change.low <= one.change.value <= one.change.high, one.name
+
+
+def test_the_change_of_the_best_objective_has_the_sign_of_the_values_beside_it() -> None:
+    """The median falls by 0.01 while the mean rises by 0.3."""
+    a, b = np.full((13, 3), 1.5), np.full((13, 3), 1.5)
+    a[8], b[8] = [0.5, 0.4, 0.6], [0.49, 0.39, 1.52]
+    found = compare_sides(side("A", table("adam", LRS, a)), side("B", table("adam", LRS, b)))
+    one = change_of(found, "best_objective")
+    assert (one.before, one.after) == (pytest.approx(0.5), pytest.approx(0.8))
+    assert one.change.value == pytest.approx(one.after - one.before)
+    assert one.unit == "objective, mean of 3 seeds"
+
+
+def recipe(**changed: Any) -> dict[str, Any]:
+    base: dict[str, Any] = {
+        "task": {"name": "digits"}, "model": {"name": "mlp", "hidden": [128]}, "schedule": {"name": "constant"},
+        "train": {"epochs": 20, "batch_size": 64}, "optimizers": [{"name": "adam", "label": "adam", "eps": 1e-8}],
+    }  # fmt: skip
+    return {**base, **changed}
+
+
+def test_what_the_specs_differ_in_comes_before_the_numbers() -> None:
+    one = side("A", table("adam", LRS, values(1e-2), STARTS))
+    before = replace(one, recipe=recipe())
+    after = replace(
+        one,
+        recipe=recipe(
+            model={"name": "mlp", "hidden": [64, 64]},
+            train={"epochs": 5, "batch_size": 16},
+            optimizers=[{"name": "adam", "label": "adam", "eps": 1e-3}],
+        ),
+    )
+    found = compare_sides(before, after)
+    assert found.differences == (
+        "model.hidden: [128] -> [64, 64]", "train.epochs: 20 -> 5", "train.batch_size: 64 -> 16",
+        "optimizers.adam.eps: 1e-08 -> 0.001",
+    )  # fmt: skip
+    assert found.caveats == ()
+    text = found.text()
+    assert text.index("train.batch_size: 64 -> 16") < text.index("best_lr")
+    assert compare_sides(before, before).differences == ()
+    assert "specs differ" not in compare_sides(before, before).text()
+
+
+def test_other_tasks_and_metrics_are_cautioned_about() -> None:
+    rows = table("adam", LRS, values(1e-2), STARTS)
+    before = replace(side("A", rows), recipe=recipe())
+    other = replace(side("B", rows), recipe=recipe(task={"name": "two_moons", "noise": 0.1}))
+    found = compare_sides(before, other)
+    assert found.differences == ("task: digits -> two_moons(noise=0.1)",)
+    assert "the tasks differ (digits and two_moons)" in found.text()
+    metric = replace(side("B", rows, metric="train_loss"), recipe=recipe())
+    assert "the objective is val_loss in A and train_loss in B" in compare_sides(before, metric).text()
 
 
 def test_accuracy_keeps_its_sign() -> None:
