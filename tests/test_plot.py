@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -27,7 +28,8 @@ from sweeping import forked
 from lrsweep import plot, words
 from lrsweep.analysis.facts import SweepFacts
 from lrsweep.errors import UsageError
-from lrsweep.plot import heatmap, loss_curves, overlays, sensitivity, style, targets, u_curves
+from lrsweep.plot import draw, drift, heatmap, loss_curves, overlays, sensitivity, style, targets, u_curves
+from lrsweep.spectypes import Named
 
 RATES = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
 U = [2.2, 1.5, 0.3, 0.6, math.inf]
@@ -521,3 +523,157 @@ def test_a_forked_process_opens_the_fonts_itself() -> None:
     # Two processes that read one open file move each other's place in it: texts came out garbled, now and then.
     font = style._font(False)
     assert forked(lambda: None if style._font(False) is not font else sys.exit(1)) == 0
+
+
+# --- several sweeps, one process ----------------------------------------------------------------------------------
+
+
+def test_sweeps_drawn_one_after_another_on_several_processes_are_the_bytes_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A font file that parent and child had open together moved under both: wrong glyphs, then an error.
+    axes = {"train.batch_size": [16, 64]}
+    sweep = plot.load(fabricate.folder(tmp_path, optimizers=("adam",), rates=RATES, seeds=1, rows=6, axes=axes))
+    drawings = []
+    for processes in (1, 4, 4, 4):
+        monkeypatch.setattr(draw, "available_cores", lambda count=processes: count)
+        style._advance.cache_clear()
+        drawings.append({one.name: one.files["png"] for one in plot.rendered(sweep, ("png",))})
+    assert len(drawings[0]) > 5
+    assert all(drawing == drawings[0] for drawing in drawings)
+
+
+# --- what a picture says of its marks -----------------------------------------------------------------------------
+
+
+def key(figure: Figure) -> list[str]:
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def overlay(facts: SweepFacts) -> Figure:
+    with style.styled():
+        return overlays.overlay(facts, looks(facts))
+
+
+def dotted(ax: Axes) -> list[Any]:
+    """The arms to the rail."""
+    dashes = [(line, line._unscaled_dash_pattern[1]) for line in ax.lines]  # type: ignore[attr-defined]
+    return [line for line, dash in dashes if dash and list(dash) == [1, 1.5]]
+
+
+def test_an_arm_is_dotted_to_a_diverged_rate_and_a_line_to_a_finite_one_beyond_the_axis() -> None:
+    gone = fabricate.facts_of_medians(RATES, {"sgd": U, "adam": U}, start=2.3)
+    far = fabricate.facts_of_medians(RATES, {"sgd": [*U[:4], 1e4], "adam": [*U[:4], 2.0]}, start=2.3)
+    for draw_it in (overlay, u_curve):
+        assert len(dotted(draw_it(gone).axes[-1])) == 2
+        figure = draw_it(far)
+        ax = figure.axes[-1]
+        assert dotted(ax) == []
+        triangles = [one for one in marks(ax) if one.get_zorder() == 6 and counted([one])]
+        (place,) = np.asarray(triangles[0].get_offsets())
+        arm = next(line for line in ax.lines if list(line.get_xdata()) == [0.1, 1.0])
+        end = ax.transData.transform((1.0, arm.get_ydata()[1]))  # type: ignore[index]
+        assert ax.transAxes.inverted().transform(end)[1] == pytest.approx(place[1])
+        assert place[1] < 1 - u_curves.RAIL
+
+
+def test_a_legend_names_the_marks_that_are_there_and_no_others() -> None:
+    calm = fabricate.facts_of_medians(RATES, {"sgd": [2.2, 1.5, 0.3, 0.6, 2.0], "adam": [*U[:4], 1.0]}, start=2.3)
+    wild = fabricate.facts_of_medians(RATES, {"sgd": U, "adam": [*U[:4], 1e4]}, start=2.3)
+    with style.styled():
+        for make in (overlays.overlay, targets.time_to_target, sensitivity.sensitivity, u_curves.u_curve):
+            quiet, loud = (" ".join(key(make(facts, looks(facts)))) for facts in (calm, wild))
+            assert "diverged" not in quiet, make.__name__
+            assert "beyond" not in quiet, make.__name__
+            assert "diverged" in loud, make.__name__
+            assert "beyond" in loud, make.__name__
+        for make in (overlays.overlay, targets.time_to_target):
+            assert {"untrained model", "adam at its default 1e-3", "0.01 and 0.1, the usual first tries"} <= {
+                *key(make(wild, looks(wild)))
+            }
+
+
+def test_no_text_stands_in_a_box_over_the_data(drawn: plot.Sweep) -> None:
+    for picture in plot.pictures(drawn):
+        assert not any(text.get_bbox_patch() for text in picture.figure.findobj(Text)), picture.name  # type: ignore[attr-defined]
+
+
+def test_a_share_beyond_the_axis_stands_there_as_a_number() -> None:
+    facts = fabricate.facts_of_medians(RATES, {"sgd": [2.2, 1.5, 0.3, 0.6, 2000.3], "adam": U}, start=2.3)
+    with style.styled():
+        figure = sensitivity.sensitivity(facts, looks(facts))
+    assert [sensitivity.far_text(row) for row in facts.rows] == ["1e3", ""]
+    assert "1e3" in texts(figure).split("\n")
+    assert fits(figure) == []
+
+
+def test_crosses_stay_with_their_rate() -> None:
+    runs, curves = fabricate.frames(("sgd",), [0.01, 0.1, 1.0], seeds=3, rows=6)
+    runs = runs.assign(status="diverged", diverged_step=17)
+    ax = u_curve(fabricate.facts_of(runs, curves, ("sgd",))).axes[0]
+    places = np.concatenate([one.get_offsets() for one in marks(ax, color=style.RED)])[:, 0]
+    assert np.abs(np.log10(places) - np.round(np.log10(places))).max() < 0.1
+
+
+def test_rates_are_written_in_one_way(drawn: plot.Sweep) -> None:
+    for picture in plot.pictures(drawn):
+        assert not re.search(r"\d[eE][-+]0|\b0\.00\d+", texts(picture.figure).replace("+0.00", "")), picture.name
+
+
+# --- axes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory: pytest.TempPathFactory) -> plot.Sweep:
+    axes = {"train.batch_size": [16, 64], "model.dropout": [0.1, 0.2]}
+    rates = fabricate.grid(1e-3, 1)
+    root = tmp_path_factory.mktemp("crossed")
+    return plot.load(fabricate.folder(root, optimizers=("sgd", "adam"), rates=rates, seeds=2, rows=8, axes=axes))
+
+
+def test_a_heatmap_has_a_panel_per_combination_of_the_other_axes(crossed: plot.Sweep) -> None:
+    parts = heatmap.slices(crossed.facts, "train.batch_size")
+    wanted = [(label, f"dropout={value}") for label in ("sgd", "adam") for value in (0.1, 0.2)]
+    assert [(label, others) for label, others, _ in parts] == wanted
+    with style.styled():
+        shown = texts(heatmap.heatmap(crossed.facts, "train.batch_size")).split("\n")
+    assert {"dropout=0.1", "dropout=0.2"} <= set(shown)
+
+
+def test_where_the_combinations_are_too_many_all_panels_hold_the_same(
+    crossed: plot.Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heatmap, "MOST_PANELS", 3)
+    parts = heatmap.slices(crossed.facts, "train.batch_size")
+    best = min(crossed.facts.rows, key=lambda row: row.best_objective)
+    held = f"dropout={best.axes['model.dropout']}"
+    assert [(label, others) for label, others, _ in parts] == [("sgd", held), ("adam", held)]
+
+
+def test_every_line_of_the_drift_has_a_name_and_a_look_of_its_own(crossed: plot.Sweep) -> None:
+    with style.styled():
+        figure = drift.drift(crossed.facts, ["sgd", "adam"])
+    for ax in figure.axes:
+        legend = ax.get_legend()
+        assert legend is not None
+        names = [text.get_text().partition(": ")[0] for text in legend.get_texts()]
+        styles = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in legend.get_lines()}
+        assert len(set(names)) == len(styles) == len(names) >= 4
+        known = {drift.name_of(one) for one in crossed.facts.drifts}
+        assert set(names) <= known
+        assert all("=" in name for name in names)
+    assert fits(figure) == []
+
+
+def test_the_budget_line_says_what_holds_for_every_row(drawn: plot.Sweep) -> None:
+    facts, plain = drawn.facts, drawn.spec
+    cosine = Named(name="cosine", args={"warmup": 0})
+    assert "mlp(hidden=[128, 128])" in draw.budget_text(plain, facts)
+    varied = replace(plain, axes={"model.hidden": [[8], [32]]})
+    assert "· mlp ·" in draw.budget_text(varied, facts)
+    assert "cosine schedule" in draw.budget_text(replace(plain, schedule=cosine), facts)
+    one, *rest = plain.optimizers
+    mixed = [replace(one, schedule=Named(name="constant")), *rest]
+    assert "schedule" not in draw.budget_text(replace(plain, schedule=cosine, optimizers=mixed), facts)
+    own = [replace(each, schedule=cosine) for each in plain.optimizers]
+    assert "cosine schedule" in draw.budget_text(replace(plain, optimizers=own), facts)

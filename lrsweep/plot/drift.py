@@ -51,7 +51,7 @@ def drift(facts: SweepFacts, labels: Sequence[str]) -> Figure:
         key.append(
             Line2D([], [], color="#555555", marker="o", markersize=7, markerfacecolor="none", linestyle="", label=label)
         )
-    room = max(style.width_of(_entry(one), 8) for one in drifts) + 0.75
+    room = max(style.width_of(_entry(one), 8) for one in drifts) + 0.85
     page = style.page(
         len(kinds),
         columns=1 if room > 3.4 else min(2, len(kinds)),

@@ -62,7 +62,7 @@ STYLE: dict[Any, Any] = {
     "ytick.labelsize": 8,
     "legend.fontsize": 8,
     "legend.frameon": False,
-    "legend.handlelength": 3.4,  # tells dashed from dotted beside a marker
+    "legend.handlelength": 4.6,  # tells dashed from dotted beside a marker
     "lines.solid_capstyle": "round",
     "svg.hashsalt": "lrsweep",
     "svg.fonttype": "path",
@@ -323,7 +323,7 @@ def _legend_grid(handles: Sequence[Artist], width: float) -> tuple[int, int]:
     """Columns and rows of a legend below a figure `width` inches wide."""
     if not handles:
         return 0, 0
-    longest = max(width_of(str(handle.get_label()), 8) for handle in handles) + 0.68
+    longest = max(width_of(str(handle.get_label()), 8) for handle in handles) + 0.82
     across = max(1, min(len(handles), int((width - 0.3) / longest)))
     return across, math.ceil(len(handles) / across)
 

@@ -102,25 +102,27 @@ def _end_y(limits: Range) -> float:
     return 1 - RAIL - 0.035 if limits.worse_up else RAIL + 0.035
 
 
-def _spread(row: OptimizerFacts) -> float:
-    """Factor between neighbouring crosses of one rate: each seed shows, near its rate and within the panel."""
+def _beside(row: OptimizerFacts, runs: Sequence[RunPoint]) -> list[float]:
+    """Where the marks of `runs` stand: side by side at their rate, so that each seed shows, and within the panel."""
     rates = [point.lr for point in row.rates]
-    seeds = len({run.seed for run in row.runs})
-    spacing = min((b / a for a, b in pairwise(rates)), default=3.0)
-    widest = style.air(rates[0], rates[-1]) ** (1.0 / max(seeds - 1, 1))
-    return float(min(spacing ** min(0.08, 0.2 / max(seeds, 1)), widest))
+    seeds = sorted({run.seed for run in row.runs})
+    widest = style.air(rates[0], rates[-1]) ** (1.0 / max(len(seeds) - 1, 1))
+    step: dict[float, float] = {}
+    for i, rate in enumerate(rates):
+        spacing = min((b / a for a, b in pairwise(rates[max(i - 1, 0) : i + 2])), default=3.0)
+        step[rate] = min(spacing ** min(0.08, 0.2 / len(seeds)), widest)
+    middle = (len(seeds) - 1) / 2
+    return [run.lr * step.get(run.lr, 1.0) ** (seeds.index(run.seed) - middle) for run in runs]
 
 
 def draw_rail(ax: Axes, row: OptimizerFacts, limits: Range) -> None:
     """Crosses for diverged runs, hollow squares for failed ones, triangles for finite values beyond the axis."""
-    seeds = sorted({run.seed for run in row.runs})
-    place = {seed: index - (len(seeds) - 1) / 2 for index, seed in enumerate(seeds)}
-    spread, blend = _spread(row), ax.get_xaxis_transform()
+    blend = ax.get_xaxis_transform()
     size = 30 if row.n_seeds <= 5 else 16
     any_failed = any(run.status == "failed" for run in row.runs)
-    diverged = [run.lr * spread ** place[run.seed] for run in row.runs if run.status == "diverged"]
-    failed = [run.lr * spread ** place[run.seed] for run in row.runs if run.status == "failed"]
-    beyond = [run.lr * spread ** place[run.seed] for run in _beyond(row, limits)]
+    diverged = _beside(row, [run for run in row.runs if run.status == "diverged"])
+    failed = _beside(row, [run for run in row.runs if run.status == "failed"])
+    beyond = _beside(row, _beyond(row, limits))
     if diverged:
         y = _rail_y(limits, 0.7 if any_failed else 0.5)
         ax.scatter(
