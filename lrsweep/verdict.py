@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lrsweep import tables
 from lrsweep.errors import UsageError
+from lrsweep.stored import status
 
 ROUNDING = 1e-9
 """A limit is held if it is missed by rounding only."""
@@ -18,21 +19,26 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """One limit on one row of the summary. `optimizer` carries the axis values too; `limit`: two rates for a range."""
+    """One limit on one row of the summary. `optimizer` carries the axis values too; `limit`: two rates for a range.
+
+    `at_least`: the value is a lower bound, of a good range that runs out of the grid.
+    """
 
     optimizer: str
     check: str
     value: float
     limit: float | tuple[float, float]
     ok: bool
+    at_least: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """`ok` if there is a row and every check of every row holds."""
+    """`ok` if there is a row and every check of every row holds. `missing` counts the planned runs without a result."""
 
     ok: bool
     checks: tuple[Check, ...]
+    missing: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """For `json.dumps`; nan and inf become the texts "nan" and "inf", which JSON has no numbers for."""
@@ -47,7 +53,8 @@ class Verdict:
         lines = [f"{'ok    ' if one.ok else 'BROKEN'}  {one.optimizer}: {_sentence(one)}" for one in self.checks]
         broken = sum(not one.ok for one in self.checks)
         last = "all limits hold" if self.ok else f"{broken} of {len(self.checks)} checks broken"
-        return "\n".join([*lines, last if self.checks else "nothing was trained: the sweep has no finished run"])
+        lines.append(last if self.checks else "nothing was trained: the sweep has no finished run")
+        return "\n".join([*lines, *([self.missing] if self.missing else [])])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +79,19 @@ def check(
     )  # fmt: skip
     _check_limits(limits)
     tables.ensure(results)
-    return check_summary(tables.read_summary(results).to_dict("records"), limits, optimizer=optimizer)
+    found = check_summary(tables.read_summary(results).to_dict("records"), limits, optimizer=optimizer)
+    return replace(found, missing=_missing(results))
+
+
+def _missing(results: Path | str) -> str:
+    """What the sweep has not finished, or ""."""
+    try:
+        counts = status(results)
+    except UsageError:  # tables beside a journal that planned nothing: what there is, is all
+        return ""
+    parts = {"not run yet": counts.to_do - counts.failed, "failed": counts.failed}
+    listed = " and ".join(f"{n} {what}" for what, n in parts.items() if n)
+    return f"unfinished: of {counts.total} planned runs {listed}; the verdict is on the others" if listed else ""
 
 
 def check_summary(
@@ -101,8 +120,11 @@ def _checks(row: Mapping[Any, Any], limits: Limits) -> list[Check]:
     share = int(row["n_diverged"]) / alive if alive else math.nan
     trained = not math.isnan(basin)
 
+    censored = any(bool(row.get(f"basin_{side}_censored", False)) for side in ("low", "high"))
+
     def one(check: str, value: float, limit: float | tuple[float, float], holds: Callable[[float], bool]) -> Check:
-        return Check(optimizer=name, check=check, value=value, limit=limit, ok=not math.isnan(value) and holds(value))
+        ok, at_least = not math.isnan(value) and holds(value), censored and check == "min_basin_decades"
+        return Check(optimizer=name, check=check, value=value, limit=limit, ok=ok, at_least=at_least)
 
     out = []
     if (low := limits.min_basin_decades) is not None:
@@ -145,8 +167,11 @@ def _sentence(one: Check) -> str:
     if isinstance(one.limit, tuple):
         return f"best lr {one.value:.3g}, wanted within {one.limit[0]:.3g} .. {one.limit[1]:.3g}"
     words = {
-        "min_basin_decades": "good range of {:.3g} decades, wanted at least {:g}",
+        "min_basin_decades": "good range of {}{:.3g} decades, wanted at least {:g}{}",
         "max_sensitivity": "sensitivity {:.4g}, wanted at most {:g}",
         "max_diverged": "share of diverged runs {:.3g}, wanted at most {:g}",
     }
+    if one.check == "min_basin_decades":
+        hint = " (it runs out of the grid: a wider grid would tell)" if one.at_least and not one.ok else ""
+        return words[one.check].format(">= " if one.at_least else "", one.value, one.limit, hint)
     return words[one.check].format(one.value, one.limit)

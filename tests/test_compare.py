@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import fabricate
 import numpy as np
 import pytest
 from planting import HALF_DECADES, curves, frame, spec, table, valley
 
+from lrsweep import tables
 from lrsweep.analysis import analyse, summary_frame
 from lrsweep.analysis.cells import cells_of, setup_of, tracks_of
 from lrsweep.compare import Change, Comparison, Limits, Side, check, check_summary, compare, compare_sides
@@ -352,6 +356,37 @@ def test_json_is_json_even_for_nan() -> None:
     assert read["checks"][1]["limit"] == [1e-3, 1e-1]
     assert {one["value"] for one in read["checks"] if one["check"] == "best_lr_within"} == {1e-2, "nan"}
     assert "BROKEN" in verdict.text()
+
+
+@pytest.mark.parametrize("side", ["low", "high"])
+def test_a_censored_range_is_shown_as_a_lower_bound(side: str) -> None:
+    rows = summary(basin_decades=1.18, **{f"basin_{side}_censored": True})
+    broken, held = (check_summary(rows, Limits(min_basin_decades=limit)) for limit in (2.0, 1.0))
+    assert not broken.ok
+    assert "good range of >= 1.18 decades" in broken.text()
+    assert "a wider grid would tell" in broken.text()
+    assert ">= 1.18" in held.text()
+    assert "wider" not in held.text()
+    assert ">=" not in check_summary(summary(basin_decades=1.18), Limits(min_basin_decades=2.0)).text()
+
+
+def test_a_censored_range_is_read_from_the_files(tmp_path: Any) -> None:
+    folder = fabricate.folder(tmp_path, optimizers=("sgd",), rates=fabricate.grid(1e-3, 0.1), axes={})
+    assert "good range of >= " in check(folder, min_basin_decades=9).text()
+    assert "unfinished" not in check(folder).text()
+
+
+def test_runs_that_a_verdict_knows_nothing_of_are_counted(tmp_path: Any) -> None:
+    """The stored sweep has 12 runs, of which 4 failed; then its journal loses two of the others."""
+    shutil.copytree(Path(__file__).parent / "data" / "results-v1", tmp_path / "results")
+    folder = tmp_path / "results" / "stored"
+    assert check(folder).text().endswith("unfinished: of 12 planned runs 4 failed; the verdict is on the others")
+    assert check(folder).ok is check_summary(tables.read_summary(folder).to_dict("records"), Limits()).ok
+    (journal,) = (folder / "journal").glob("*.jsonl")
+    lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
+    ended = [line for line in lines if '"status":"ok"' in line.replace(" ", "")][:2]
+    journal.write_text("".join(line for line in lines if line not in ended), encoding="utf-8")
+    assert "of 12 planned runs 2 not run yet and 4 failed" in check(folder).text()
 
 
 def test_axis_values_name_the_row() -> None:
