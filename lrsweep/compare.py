@@ -346,6 +346,8 @@ def _line(change: Change) -> str:
         value, low, high = (f"{number:+.3g}" for number in (one.value, one.low, one.high))
     else:
         before, after, value, low, high = _shown(change)
+    if verdict == "the same":
+        value = low = high = "+0"
     spread = "" if math.isnan(one.low) else f" [{low}, {high}]"
     return f"{change.name:<17} {before} -> {after}  ({value}{spread} {change.unit}: {verdict})"
 

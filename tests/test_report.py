@@ -13,6 +13,7 @@ import fabricate
 import pytest
 
 from lrsweep import report, tables
+from lrsweep.analysis.next_rates import CLIFF_STEP
 from lrsweep.errors import UsageError
 from lrsweep.report_html import STYLE, Cell, code, picture, table
 from lrsweep.report_rules import RULES
@@ -254,3 +255,15 @@ def test_in_a_browser_nothing_scrolls_sideways_and_columns_sort(text: str, tmp_p
 def test_the_report_needs_only_the_tables(sweep: Path) -> None:
     assert not (sweep / "journal").exists()
     assert tables.is_sweep(sweep)
+
+
+def test_the_rules_say_what_the_code_does() -> None:
+    rules = {name: text for name, text, _ in RULES}
+    for name, part in {
+        "Tied with the best": "a cost above l0 counts as l0",
+        "Rates to try next": f"steps of {'half a decade' if CLIFF_STEP == 0.5 else ''} or less",
+        "Drift of the best rate": "at every budget of the curve, else at none",
+        "Diagnosis": "From train_loss alone",
+        "Recommended rate": "what it costs stands beside it",
+    }.items():
+        assert part in rules[name], name
