@@ -61,12 +61,13 @@ class Sweep:
         """One per row, by place in the spec. With axes: colour says the optimizer, line and marker the axis values;
         one optimizer alone has a colour per axis value."""
         labels = [optimizer.label for optimizer in self.spec.optimizers]
+        several = len({row.optimizer for row in self.facts.rows}) < len(self.facts.rows)
         seen: dict[str, int] = {}
         found = []
         for row in self.facts.rows:
             cell = seen[row.optimizer] = seen.get(row.optimizer, -1) + 1
             place = labels.index(row.optimizer) if row.optimizer in labels else len(labels)
-            if not self.facts.axes:
+            if not self.facts.axes or not several:
                 found.append(style.look(place))
             else:
                 found.append(style.cell_look(place, cell, alone=len(labels) == 1))

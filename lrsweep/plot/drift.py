@@ -26,14 +26,20 @@ def name_of(one: Drift) -> str:
     return ", ".join([one.optimizer, *([words.axes_text(one.fixed)] if one.fixed else [])])
 
 
+def _several(drifts: Sequence[Drift]) -> bool:
+    """An optimizer has more than one line."""
+    return len({one.optimizer for one in drifts}) < len(drifts)
+
+
 def styles(drifts: Sequence[Drift], labels: Sequence[str]) -> list[Look]:
     """A look of its own for each drift of one panel. `labels`: the optimizers of the spec."""
+    several = _several(drifts)
     seen: dict[str, int] = {}
     found = []
     for one in drifts:
         cell = seen[one.optimizer] = seen.get(one.optimizer, -1) + 1
         place = labels.index(one.optimizer) if one.optimizer in labels else len(labels)
-        found.append(style.cell_look(place, cell, alone=len(labels) == 1) if one.fixed else style.look(place))
+        found.append(style.cell_look(place, cell, alone=len(labels) == 1) if several else style.look(place))
     return found
 
 
@@ -78,7 +84,7 @@ def drift(facts: SweepFacts, labels: Sequence[str]) -> Figure:
 
 
 def _entry(one: Drift) -> str:
-    return f"{style.fit(name_of(one), 2.8, 8)}: {slope_text(one)}"
+    return f"{style.fit(name_of(one), 4.0, 8)}: {slope_text(one)}"
 
 
 def _panel(ax: Axes, drifts: Sequence[Drift], looks: Sequence[Look]) -> None:
@@ -87,7 +93,7 @@ def _panel(ax: Axes, drifts: Sequence[Drift], looks: Sequence[Look]) -> None:
     values = sorted({value for one in drifts for value in one.values})
     rates = [rate for one in drifts for rate in (*one.best_lrs, *one.refined_lrs) if math.isfinite(rate)]
     for number, (one, kept) in enumerate(zip(drifts, looks, strict=True)):
-        wider = min(len(drifts) - 1 - number, 5) * 0.7 if any(other.fixed for other in drifts) else 0.0
+        wider = min(len(drifts) - 1 - number, 5) * 0.7 if _several(drifts) else 0.0
         ax.plot(
             one.values,
             one.best_lrs,
@@ -127,6 +133,7 @@ def _panel(ax: Axes, drifts: Sequence[Drift], looks: Sequence[Look]) -> None:
         bbox_to_anchor=(1.01, 1.0),
         title="slope, decades per decade",
         alignment="left",
+        handlelength=4.6,
         title_fontsize=8,
     )
 

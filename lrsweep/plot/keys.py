@@ -44,7 +44,8 @@ def untrained(rows: Sequence[OptimizerFacts]) -> list[Artist]:
 
 def adam(name: str, against: AgainstAdam) -> Artist:
     """The line to beat."""
-    text = f"{name} at its default {words.compact(against.adam_lr)}"
+    where = f" ({words.axes_text(against.axes)})" if against.axes else ""
+    text = f"{name} at its default {words.compact(against.adam_lr)}{where}"
     return Line2D([], [], color=INK, linestyle=ADAM, linewidth=1.1, label=text)
 
 
