@@ -253,6 +253,12 @@ def test_a_rate_that_blew_up_is_not_tied_however_wide_its_spread(c: float) -> No
     assert tied_rates(cost[:2], 0).tolist() == [True, True], "without l0 there is nothing to clamp at"
 
 
+def test_one_seed_that_blew_up_does_not_tie_a_rate_that_every_seed_finds_worse() -> None:
+    cost = np.array([[0.08, 0.09, 0.10, 0.09, 0.08], [0.9, 1.0, 1.1, 2.0, 49290.0]])
+    assert is_tied(cost[1] - cost[0])
+    assert tied_rates(cost, 0, 2.3).tolist() == [True, False]
+
+
 def test_a_rate_that_is_not_better_than_untrained_is_never_tied() -> None:
     cost = np.array([[2.29, 2.0, 2.2], [2.3, 2.4, 2.2]])
     assert is_tied(np.minimum(cost[1], 2.3) - cost[0])
