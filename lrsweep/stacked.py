@@ -180,7 +180,7 @@ class Group:
         """One update of every run that is left; returns how many there were. Evaluates where a row is due."""
         seed, step = self._seeds[0], self.step
         batch = self._batch()
-        if self._stepper.random or step == 0:
+        if self._stepper.random is not False:
             self._problem.seed_step(seed, step)
         result = self._stepper.train(self._weights.params, self._fixed, batch)
         self._note_losses(result)

@@ -51,7 +51,8 @@ class Stepper:
         self.fixed = [name for name, value in module.named_parameters() if not value.requires_grad]
         self.fixed += [name for name, _ in module.named_buffers()]
         self._programs: dict[Any, _Program] = {}
-        self.random = False
+        # Does a training step draw random numbers? None until one was recorded.
+        self.random: bool | None = None
 
     def drop_unused(self, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> None:
         """Count parameters that get no gradient among the fixed ones: torch.optim does not touch them either."""
@@ -108,9 +109,7 @@ class Stepper:
         names = program.names
         return Result(out[0], dict(zip(names, out[1:], strict=False)), list(out[1 + len(names) :]))
 
-    def _program(
-        self, training: bool, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any
-    ) -> _Program:
+    def _program(self, training: bool, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> _Program:
         leaves, spec = tree_flatten(batch)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         names: list[str] = []
@@ -129,7 +128,8 @@ class Stepper:
                 self.random = True  # which is not known of a step that is not recorded
                 return _Program(self._eager(step, training), names, recorded=False)
             call = graphs.program(graph, inputs, inductor=self._compile and training)
-        self.random = self.random or (training and graph.random)
+        if training:
+            self.random = bool(self.random) or graph.random
         return _Program(call, names, recorded=True)
 
     def _eager(self, step: Callable[..., Any], training: bool) -> Callable[..., Any]:

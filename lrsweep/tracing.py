@@ -114,9 +114,7 @@ class Node:
         """Is the result another look at the memory of the first argument?"""
         schema = getattr(self.op, "_schema", None)
         return self.op in VIEWS or bool(
-            schema is not None
-            and not schema.is_mutable
-            and any(one.alias_info is not None for one in schema.returns)
+            schema is not None and not schema.is_mutable and any(one.alias_info is not None for one in schema.returns)
         )
 
     @property

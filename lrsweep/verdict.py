@@ -94,9 +94,7 @@ def _missing(results: Path | str) -> str:
     return f"unfinished: of {counts.total} planned runs {listed}; the verdict is on the others" if listed else ""
 
 
-def check_summary(
-    summary: Sequence[Mapping[Any, Any]], limits: Limits, *, optimizer: str | None = None
-) -> Verdict:
+def check_summary(summary: Sequence[Mapping[Any, Any]], limits: Limits, *, optimizer: str | None = None) -> Verdict:
     """The verdict on the rows of summary.csv, each with its columns in their order.
 
     A row that trained nothing (its basin is nan) is broken whatever the limits. nan holds no limit. A censored basin

@@ -378,9 +378,7 @@ def test_gain_where_one_side_diverged_has_no_interval() -> None:
 
 # ---------------------------------------------------------------------- random tables
 
-LOSSES = st.one_of(
-    st.floats(-1e6, 1e6), st.sampled_from([NAN, INF, -INF, -1e30, 1e30, 0.0, 2.0]), st.none()
-)
+LOSSES = st.one_of(st.floats(-1e6, 1e6), st.sampled_from([NAN, INF, -INF, -1e30, 1e30, 0.0, 2.0]), st.none())
 
 
 @st.composite

@@ -90,7 +90,7 @@ def test_without_any_gain_to_compare_with(e: float, expected: str) -> None:
 
 
 @pytest.mark.parametrize(("a", "c"), FORMS)
-@pytest.mark.parametrize("y", [2.1 * 1.1**K, -5 * 1.05**-K.astype(float)], ids=["growing", "negative and rising"])
+@pytest.mark.parametrize("y", [2.1 * 1.1**K, -5 * 1.05 ** -K.astype(float)], ids=["growing", "negative and rising"])
 def test_a_loss_that_keeps_rising_diverges(y: np.ndarray, a: float, c: float) -> None:
     assert finite_divergence((10 * K).tolist(), (a * y + c).tolist()) == 10
 
@@ -165,9 +165,7 @@ def group(shapes: dict[float, Sequence[np.ndarray]], statuses: dict[float, str] 
 def test_diagnose_reads_a_whole_sweep(a: float, c: float) -> None:
     offsets = (0.0, 0.05, -0.05)
     shapes = {1e-4: 2.1 - 0.002 * K, 1e-3: 2.1 - 0.08 * K, 1e-2: FALL, 1e-1: CURVES["stuck"], 1.0: 2.1 * 1.1**K}
-    curves = group(
-        {lr: [a * (y + off) + c for off in offsets] for lr, y in shapes.items()}, statuses={1.0: "diverged"}
-    )
+    curves = group({lr: [a * (y + off) + c for off in offsets] for lr, y in shapes.items()}, statuses={1.0: "diverged"})
     curves.append(Curve(lr=10.0, seed=0, status="failed", train_loss=[]))
     expected = ["too_slow", "improving", "converged", "stuck", "diverged"]
     assert diagnose(curves) == [label for label in expected for _ in offsets] + ["failed"]

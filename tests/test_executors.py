@@ -73,9 +73,7 @@ class Scripted:
 def train(folder: Path, behave: Behaviour, *jobs: Job) -> tuple[journal.Replay, Scripted, Silent, Training]:
     wanted = frozenset(run.run_id for one in jobs for run in one.runs)
     writer, reporter, executor = Journal(folder), Silent(), Scripted(behave)
-    training = Training(
-        folder=folder, writer=writer, replay=journal.replay(folder), reporter=reporter, wanted=wanted
-    )
+    training = Training(folder=folder, writer=writer, replay=journal.replay(folder), reporter=reporter, wanted=wanted)
     try:
         training.run(jobs, executor, lambda: False, lambda: None)
     finally:

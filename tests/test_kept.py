@@ -107,9 +107,7 @@ def own(tmp_path: Path) -> str:
     return str(tmp_path / "own.py")
 
 
-@pytest.mark.parametrize(
-    "function", "in_global in_helper in_closure in_attribute in_object in_metric in_class".split()
-)
+@pytest.mark.parametrize("function", "in_global in_helper in_closure in_attribute in_object in_metric in_class".split())
 def test_state_of_functions_and_objects_keeps_runs_apart(own: str, function: str) -> None:
     prepared = problem.build(recipe({"name": f"{own}:{function}"}, steps=8, metrics=True))
     assert "Python values that change" in str(stackable.model_reason(prepared))

@@ -301,6 +301,17 @@ def test_a_group_resumes_to_the_bit() -> None:
         assert repr(sorted(resumed.items())) == repr(sorted(straight.items()))  # nan equals nan
 
 
+def test_a_group_with_dropout_resumes_to_the_bit() -> None:
+    shared = recipe({"name": "stack_tasks.py:task", "net": "dropout"}, steps=12, dtype="float32")
+    runs = made(shared, *((name, rate, {}, None) for name in ("sgd", "adam") for rate in (0.1, 0.01)))
+    hooks = Recording()
+    straight = {one.run_id: one for one in stacked.train(runs, problem.build(shared), hooks)}
+    assert len(hooks.states) > 5
+    for state in hooks.states:
+        resumed = {one.run_id: one for one in stacked.train(runs, problem.build(shared), Recording(state))}
+        assert repr(sorted(resumed.items())) == repr(sorted(straight.items()))
+
+
 def test_a_stop_saves_and_leaves() -> None:
     class Stopping(Recording):
         stopping = True
@@ -394,5 +405,3 @@ def test_a_rewrite_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) ->
         found = graphs.program(graph, inputs)(*inputs)
     for one, other in zip(wanted, found, strict=True):
         torch.testing.assert_close(one, other)
-
-

@@ -41,9 +41,7 @@ def middle_of(cell: Cell) -> Middle:
     return Middle(m=m, start=cell.start, best=best_rate(m))
 
 
-def row_of(
-    cell: Cell, middle: Middle, drawn: Floats, time: Floats, target: float, setup: Setup
-) -> OptimizerFacts:
+def row_of(cell: Cell, middle: Middle, drawn: Floats, time: Floats, target: float, setup: Setup) -> OptimizerFacts:
     """`drawn` (B, R) are the medians of every bootstrap draw, `time` (R, S) is the time to `target` (a cost)."""
     draft = _draft(cell, middle, drawn, time, target, setup)
     return dataclasses.replace(
@@ -54,9 +52,7 @@ def row_of(
     )
 
 
-def _draft(
-    cell: Cell, middle: Middle, drawn: Floats, time: Floats, target: float, setup: Setup
-) -> OptimizerFacts:
+def _draft(cell: Cell, middle: Middle, drawn: Floats, time: Floats, target: float, setup: Setup) -> OptimizerFacts:
     """The numbers of a row, without its words."""
     starts = resampled_medians(cell.initial[None])[:, 0]
     seeds, m, l0, best, mode = len(cell.seeds), middle.m, middle.start, middle.best, setup.mode
