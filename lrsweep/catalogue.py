@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from lrsweep import optimizers
+from lrsweep.arguments import signature
 from lrsweep.errors import UsageError
 from lrsweep.known import known
-
-GIVEN_BY_US = {"in_shape", "num_outputs", "step", "total_steps"}
 
 
 def _signature(function: Callable[..., Any]) -> str:
     """The arguments a spec may give, as `name=default` or, where there is no default, `name`."""
-    parameters = inspect.signature(function).parameters.values()
-    wanted = [p for p in parameters if p.name not in GIVEN_BY_US and p.kind is not p.VAR_KEYWORD]
-    return ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in wanted)
+    return ", ".join(
+        name if argument.default is inspect.Parameter.empty else f"{name}={argument.default!r}"
+        for name, argument in signature(function).items()
+    )
 
 
 def _first_line(function: Callable[..., Any]) -> str:
