@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lrsweep import sweep
+from lrsweep import storage, sweep
 from lrsweep.errors import LrsweepError
 from lrsweep.reporting import Silent
 from lrsweep.running import Finished, Sweep
@@ -39,7 +39,7 @@ def run(folder: Path, config: Any = None, *, reporter: Any = None, draw: bool = 
     }  # fmt: skip
     drawn = Sweep._draw
     if not draw:
-        Sweep._draw = lambda self: (self.folder / "report.html").touch()  # type: ignore[method-assign]
+        Sweep._draw = lambda self: storage.replace(self.folder / "report.html", "")  # type: ignore[method-assign]
     try:
         config = spec() if config is None else config
         return sweep.execute(config, results=folder, reporter=reporter or Silent(), **(given | options))
