@@ -43,7 +43,7 @@ class GroupPlan:
     """Runs to be trained by one call of an engine. `reason` says why they are not stacked. `seconds` is an estimate
     that is good for nothing but ordering groups."""
 
-    engine: Literal["stacked", "single"]
+    engine: Literal["stacked", "recorded", "single"]
     run_ids: tuple[str, ...]
     reason: str | None = None
     compile: bool = False
@@ -90,24 +90,33 @@ def cut(
 
     `compile`: "on" or "off"; "auto" is off, because compiling a step takes longer than it has ever given back here.
     """
-    alone: list[tuple[Run, str | None]] = []
-    together: list[tuple[Run, str | None]] = []
+    alone: list[tuple[Run, str]] = []
+    together: list[Run] = []
     reasons: dict[str, str | None] = {}
     for run in runs:
         key = run.setting.key
         if key not in reasons:
             reasons[key] = stackable.stack_reason(problem, run.setting)
-        (together if reasons[key] is None else alone).append((run, reasons[key]))
+        if (reason := reasons[key]) is None:
+            together.append(run)
+        else:
+            alone.append((run, reason))
     sizes = measure(problem, runs[0].seed) if together else None
-    plans = [_single(run, reason, problem, sizes, machine) for run, reason in alone]
+    plans = [_alone(run, reason, _recordable(run, problem), problem, sizes, machine) for run, reason in alone]
     if sizes is not None:
-        plans += _cut_stackable([run for run, _ in together], problem, sizes, machine, workers, compile)
+        plans += _cut_stackable(together, problem, sizes, machine, workers, compile)
     return sorted(plans, key=lambda plan: -plan.seconds)
 
 
-def _single(run: Run, reason: str | None, problem: Problem, sizes: Sizes | None, machine: Machine) -> GroupPlan:
+def _recordable(run: Run, problem: Problem) -> bool:
+    """Whether a run that cannot be stacked can replay its steps: torch's own rules can, where the model can."""
+    return ":" not in run.setting.name and stackable.problem_reason(problem) is None
+
+
+def _alone(run: Run, reason: str, recorded: bool, problem: Problem, sizes: Sizes | None, machine: Machine) -> GroupPlan:
     seconds = 0.0 if sizes is None else sizes.alone(machine) * problem.total_steps
-    return GroupPlan(engine="single", run_ids=(run.run_id,), reason=reason, seconds=seconds)
+    engine: Literal["recorded", "single"] = "recorded" if recorded else "single"
+    return GroupPlan(engine=engine, run_ids=(run.run_id,), reason=reason, seconds=seconds)
 
 
 def _cut_stackable(
@@ -116,7 +125,7 @@ def _cut_stackable(
     """The cut with the shortest estimated time to the end, among runs alone and stacks of several sizes."""
     text = {run.setting.key: rules.split(run.setting.name, run.setting.args)[0] for run in _first_of_settings(runs)}
     runs = sorted(runs, key=lambda run: text[run.setting.key])  # runs of one rule stay together: a part has few rules
-    alone = [_single(run, TOO_LARGE, problem, sizes, machine) for run in runs]
+    alone = [_alone(run, TOO_LARGE, True, problem, sizes, machine) for run in runs]
     best, best_time = None, makespan([plan.seconds for plan in alone], workers) * WORTH
     pools = [[_Pool.of(members, text) for members in _by_seed(runs)]]
     if not sizes.random and problem.shared_batches:

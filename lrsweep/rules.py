@@ -34,7 +34,7 @@ ALONE = {
     "rprop": "rprop is not linear in lr, which is only its first step size",
 }
 # Devices on which one kernel does the whole update.
-FUSED = {"sgd": ("cpu", "cuda"), "adam": ("cpu", "cuda"), "adagrad": ("cpu",)}
+FUSED = {"sgd": ("cpu", "cuda"), "adam": ("cpu", "cuda"), "adamw": ("cpu", "cuda"), "adagrad": ("cpu",)}
 # Up to this many parameters a run keeps its state in one tensor: fewer kernels weigh more than a copied gradient.
 # A bound on the run, not on the stack, so that a stack that shrinks keeps its layout and its bits.
 FLAT_UP_TO = 2048

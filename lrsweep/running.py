@@ -250,7 +250,7 @@ class Sweep:
 
     def _tell_reasons(self, work: Sequence[Task]) -> None:
         """Why runs are trained one at a time: once for each reason."""
-        reasons = Counter(task.group.reason for task in work if task.group.engine == "single" and task.group.reason)
+        reasons = Counter(task.group.reason for task in work if task.group.engine != "stacked" and task.group.reason)
         for reason, count in reasons.items():
             self._reporter.note(f"{count} run{'s' * (count > 1)} trained one at a time: {reason}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cmath
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import nn
@@ -13,35 +13,38 @@ from torch import nn
 from lrsweep import optimizers, schedules, usercode
 from lrsweep.diagnosis import finite_divergence
 from lrsweep.errors import LrsweepError, StoppedError, UsageError
+from lrsweep.evaluation import evaluate
 from lrsweep.outcome import Hooks, Outcome
 from lrsweep.problem import Problem, weights_hash
-from lrsweep.recorder import Means, Recorder
+from lrsweep.recorder import Recorder
 
 if TYPE_CHECKING:
     from lrsweep.plan import Run
 
 TICK_EVERY = 8  # updates between two calls of Hooks.tick
 
+Values: TypeAlias = Mapping[str, Sequence[float]]
 
-def train(runs: Sequence[Run], problem: Problem, hooks: Hooks) -> Iterator[Outcome]:
+
+def train(runs: Sequence[Run], problem: Problem, hooks: Hooks, kind: type[Training] | None = None) -> Iterator[Outcome]:
     """Train each of `runs`, which share the recipe of `problem`; yield its outcome when it is done.
 
     What the user's code raises makes a `failed` outcome. Raises StoppedError, after `hooks.save`, when the sweep is
-    stopping. `hooks.resume` continues the run it was saved for.
+    stopping. `hooks.resume` continues the run it was saved for. `kind`: how a run makes its updates.
     """
     for run in runs:
         try:
             with problem.user_code():
-                outcome = _train(run, problem, hooks)
+                outcome = _train(run, problem, hooks, kind or Training)
         finally:
             problem.release()
         yield outcome
 
 
-def _train(run: Run, problem: Problem, hooks: Hooks) -> Outcome:
+def _train(run: Run, problem: Problem, hooks: Hooks, kind: type[Training]) -> Outcome:
     training = None
     try:
-        training = _begun(run, problem, hooks.resume)
+        training = _begun(run, problem, hooks.resume, kind)
         _loop(training, hooks)
         return training.outcome()
     except (Exception, SystemExit) as error:
@@ -53,16 +56,16 @@ def _train(run: Run, problem: Problem, hooks: Hooks) -> Outcome:
         return Outcome(run_id=run.run_id, status="failed", steps=steps, error=usercode.describe(error), rows=rows)
 
 
-def _begun(run: Run, problem: Problem, state: dict[str, Any] | None) -> Training:
+def _begun(run: Run, problem: Problem, state: dict[str, Any] | None, kind: type[Training]) -> Training:
     """The run as `state` left it, if that is its own and fits; else the run at its start."""
     if state is not None and state.get("run_id") == run.run_id:
         try:
-            training = Training(run, problem)
+            training = kind(run, problem)
             training.restore(state)
             return training
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
             pass  # saved by something else: that costs time, not the result
-    training = Training(run, problem)
+    training = kind(run, problem)
     training.start()
     return training
 
@@ -102,8 +105,7 @@ class Training:
         self._parameters = list(self.model.parameters())
         self.weights = [parameter for parameter in self._parameters if parameter.requires_grad]
         setting, recipe = run.setting, run.recipe
-        parameters = list(self.model.model.parameters())
-        self.optimizer = optimizers.build(setting.name, setting.args, parameters, run.lr, recipe.base_dir)
+        self.optimizer = self._build_optimizer(list(self.model.model.parameters()))
         # A user's optimizer may give its groups rates of their own: the schedule scales each.
         self._group_lr = [group.get("lr") for group in self.optimizer.param_groups]
         self._factors = schedules.factors(setting.schedule, problem.total_steps, recipe.base_dir)
@@ -133,11 +135,12 @@ class Training:
     def update(self) -> None:
         """Make one update, or find that the run has diverged. Evaluates where a row is due."""
         factor = float(self._factors[self.step]) * (1.0 if self._plateau is None else self._plateau.factor)
-        loss = self._backward()
-        if loss is None:
+        loss = self._loss()
+        if not math.isfinite(loss.item()):
             self.diverged_step = self.step + 1
             self._row(self.diverged_step)
             return
+        self._backward(loss)
         self._apply(factor)
         self.step += 1
         if not _all_finite(self.weights):
@@ -145,18 +148,30 @@ class Training:
         if self.diverged_step is not None or self._problem.is_row(self.step):
             self._row(self.step)
 
-    def _backward(self) -> torch.Tensor | None:
-        """Gradients of the next batch; None, and no gradients, if its loss is not finite."""
+    def _build_optimizer(self, parameters: list[nn.Parameter]) -> Any:
+        setting = self._run.setting
+        return optimizers.build(setting.name, setting.args, parameters, self._run.lr, self._run.recipe.base_dir)
+
+    def _loss(self) -> torch.Tensor:
+        """The loss of the next batch."""
         batch = self._problem.batch(self._run.seed, self.step)
+        self._seed_step()
+        loss, metrics = self._forward(batch)
+        self.recorder.add(loss, metrics)
+        return loss
+
+    def _seed_step(self) -> None:
         self._problem.seed_step(self._run.seed, self.step)
+
+    def _forward(self, batch: tuple[Any, ...]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         for parameter in self._parameters:  # also those that the optimizer was not given
             parameter.grad = None
         loss, metrics = self.model(*batch)
-        self.recorder.add(loss, metrics)
-        if not math.isfinite(loss.item()):
-            return None
+        return loss, metrics
+
+    def _backward(self, loss: torch.Tensor) -> None:
+        """Put the gradients of the loss that `_forward` gave last into the parameters."""
         loss.backward()
-        return loss
 
     def _apply(self, factor: float) -> None:
         if self._clip_norm is not None:
@@ -169,8 +184,8 @@ class Training:
         self.optimizer.step()
         self._lr_now = self._run.lr * factor
 
-    def _row(self, step: int, train: Mapping[str, Sequence[float]] | None = None) -> None:
-        self.recorder.row(step, [self._lr_now], self._evaluate("val"), train=train)
+    def _row(self, step: int, train: Values | None = None, val: Values | None = None) -> None:
+        self.recorder.row(step, [self._lr_now], val or self._evaluate("val"), train=train)
         self.recorder.restart()
         losses = (self.recorder.last("train_loss"), self.recorder.last("val_loss"))
         if self.diverged_step is None and not all(math.isfinite(loss) for loss in losses):
@@ -178,20 +193,12 @@ class Training:
         if self._plateau is not None and self.diverged_step is None:
             self._plateau.observe(self.recorder.last(self._plateau.metric), step)
 
-    @torch.no_grad()
-    def _evaluate(self, split: str) -> dict[str, list[float]]:
+    def _evaluate(self, split: str) -> Values:
         """Per-example means over a whole split, model and optimizer in evaluation mode."""
         optimizers.set_mode(self.optimizer, training=False)
-        self.model.eval()
-        problem, seed = self._problem, self._run.seed
-        means = Means(("loss", *problem.metric_names), 1, problem.device)
-        problem.seed_step(seed, self.step)
-        for batch, size in problem.eval_batches(split, seed, self.step):
-            loss, metrics = self.model(*batch)
-            means.add({"loss": loss, **metrics}, weight=size)
-        self.model.train()
+        values = evaluate(self.model, self._problem, split, self._run.seed, self.step)
         optimizers.set_mode(self.optimizer, training=True)
-        return means.values(problem.finish)
+        return {name: [value] for name, value in values.items()}
 
     def outcome(self) -> Outcome:
         """What the finished run leaves; the test split, where there is one, is evaluated here and only here."""

@@ -39,12 +39,18 @@ class _Otherwise(_Limit):
 def stack_reason(problem: Problem, setting: Setting) -> str | None:
     """Why runs of this recipe and optimizer setting train one at a time; None if they can be stacked.
 
-    Tasks and models of our own are known to stack; the user's are tried out, once per problem: two members and
-    three updates, stacked and apart.
+    Tasks and models of our own are known to stack; the user's are tried out, once per problem: two members and three
+    updates, stacked and apart.
     """
     reason = rules.stack_reason(setting.name, setting.args, problem.recipe.base_dir)
-    if reason is not None:
-        return reason
+    return problem_reason(problem) if reason is None else reason
+
+
+def problem_reason(problem: Problem) -> str | None:
+    """Why runs of this recipe train one at a time whatever their optimizer; None if they can be stacked.
+
+    Then their step can also be recorded, and the task's functions keep nothing between calls.
+    """
     if problem not in _known:
         _known[problem] = None if _our_own(problem) else model_reason(problem)
     return _known[problem]

@@ -21,6 +21,7 @@ from torch import Tensor
 from lrsweep import rules, single
 from lrsweep.diagnosis import finite_divergence
 from lrsweep.errors import LrsweepError, StoppedError, UsageError
+from lrsweep.evaluation import untrained
 from lrsweep.losses import use_stacked_loss
 from lrsweep.outcome import Hooks, Outcome
 from lrsweep.problem import Problem, weights_hash
@@ -172,8 +173,10 @@ class Group:
 
     def start(self) -> None:
         """Row 0: the untrained models on the whole of both splits."""
-        train = self._evaluate("train")
-        self._row(0, self._positions, train)
+        found = {seed: untrained(self._problem, seed) for seed in self._seeds}
+        of_run = [found[run.seed] for run in self.runs]
+        train, val = (_columns([one[split] for one in of_run]) for split in ("train", "val"))
+        self._recorder.row(0, self._rates.last, val, train=train)
         self._end_rows(0)
 
     def update(self) -> int:
@@ -288,11 +291,11 @@ class Group:
         if bad:
             self._finish(bad, step)
 
-    def _row(self, step: int, positions: Sequence[int], train: Mapping[str, Any] | None = None) -> None:
+    def _row(self, step: int, positions: Sequence[int]) -> None:
         val = self._evaluate("val")
         chosen = {name: [values[position] for position in positions] for name, values in val.items()}
         lr_now = [self._rates.last[position] for position in positions]
-        self._recorder.row(step, lr_now, chosen, train=train, members=positions)
+        self._recorder.row(step, lr_now, chosen, members=positions)
 
     @torch.no_grad()
     def _evaluate(self, split: str) -> dict[str, list[float]]:
@@ -368,6 +371,10 @@ class Group:
         self._rates.restore(state["rates"])
         self._recorder.restore(state["recorder"])
         self._outcomes = [Outcome(**outcome) for outcome in state["outcomes"]]
+
+
+def _columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 @torch.no_grad()

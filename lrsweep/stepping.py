@@ -40,11 +40,15 @@ class Stepper:
 
     `trainable` names the parameters that get a gradient; `fixed` the frozen ones, those the loss does not depend on,
     and the buffers. `shared`: all runs see the same batch; otherwise every tensor of a batch has a leading M.
+    `stacked=False`: the weights of one run, without a leading M; the losses and metrics are [1] then.
     """
 
-    def __init__(self, module: nn.Module, *, shared: bool, wants_metrics: bool, compile: bool = False) -> None:
+    def __init__(
+        self, module: nn.Module, *, shared: bool, wants_metrics: bool, compile: bool = False, stacked: bool = True
+    ) -> None:
         self.module = module
         self.shared = shared
+        self._stacked = stacked
         self._wants_metrics = wants_metrics
         self._compile = compile
         self.trainable = [name for name, value in module.named_parameters() if value.requires_grad]
@@ -60,7 +64,7 @@ class Stepper:
         names: list[str] = []
         step = self._train_step(leaves, spec, names)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        with _quiet(), _modes(self.module, True):
+        with self._modes(True):
             out = step(*(value.clone() for value in (*params, *fixed, *tensors)))
         unused = {name for name, grad in zip(self.trainable, out[-len(self.trainable) :], strict=True) if grad is None}
         self.trainable = [name for name in self.trainable if name not in unused]
@@ -84,7 +88,7 @@ class Stepper:
     def _record(
         self, training: bool, step: Callable[..., Any], inputs: Sequence[Tensor], strict: bool = True
     ) -> tracing.Graph:
-        with _quiet(), _modes(self.module, training):
+        with self._modes(training):
             return tracing.record(step, *(tracing.copied(value) for value in inputs), strict=strict)
 
     def _run(self, training: bool, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> Result:
@@ -134,7 +138,7 @@ class Stepper:
 
     def _eager(self, step: Callable[..., Any], training: bool) -> Callable[..., Any]:
         def call(*inputs: Tensor) -> Any:
-            with _quiet(), _modes(self.module, training):
+            with self._modes(training):
                 return step(*inputs)
 
         return call
@@ -176,7 +180,20 @@ class Stepper:
             filled = [next(iterator) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
             return functional_call(self.module, dict(weights), tuple(tree_unflatten(filled, spec)))
 
+        if not self._stacked:
+            loss, metrics = one(weights, tensors)
+            return loss.reshape(1), {name: value.reshape(1) for name, value in metrics.items()}
         return vmap(one, in_dims=(0, stacked), randomness="same")(weights, list(tensors))
+
+    @contextlib.contextmanager
+    def _modes(self, training: bool) -> Iterator[None]:
+        before = self.module.training
+        self.module.train(training)
+        try:
+            with _quiet() if self._stacked else contextlib.nullcontext():
+                yield
+        finally:
+            self.module.train(before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,16 +201,6 @@ class _Program:
     call: Callable[..., Sequence[Any]]
     names: list[str]
     recorded: bool
-
-
-@contextlib.contextmanager
-def _modes(module: nn.Module, training: bool) -> Iterator[None]:
-    before = module.training
-    module.train(training)
-    try:
-        yield
-    finally:
-        module.train(before)
 
 
 @contextlib.contextmanager

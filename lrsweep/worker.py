@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lrsweep import crash, lock, outcome, problem, single, stacked, storage, usercode
+from lrsweep import crash, lock, outcome, problem, recorded, single, stacked, storage, usercode
 from lrsweep.errors import StoppedError, StorageError, UsageError
 from lrsweep.journal import Checkpoint
 from lrsweep.machine import keep_freed_memory
@@ -41,12 +41,17 @@ def _train_single(job: Job, problem: Problem, hooks: outcome.Hooks) -> Iterator[
     return single.train(job.runs, problem, hooks)
 
 
+def _train_recorded(job: Job, problem: Problem, hooks: outcome.Hooks) -> Iterator[Outcome]:
+    return recorded.train(job.runs, problem, hooks)
+
+
 def _train_stacked(job: Job, problem: Problem, hooks: outcome.Hooks) -> Iterator[Outcome]:
     return stacked.train(job.runs, problem, hooks, compile=job.group.compile)
 
 
 ENGINES: dict[str, Callable[[Job, Problem, outcome.Hooks], Iterator[Outcome]]] = {
     "single": _train_single,
+    "recorded": _train_recorded,
     "stacked": _train_stacked,
 }
 

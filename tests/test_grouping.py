@@ -65,7 +65,7 @@ def test_large_networks_train_alone_with_a_reason() -> None:
     task = {"name": "builtin:blobs", "n": 2000, "features": 784, "centers": 10}
     shared = recipe(task, {"name": "mlp", "hidden": [512, 512]}, steps=10, batch_size=128, dtype="float32")
     plans = cut(shared, grid(shared, 8, 1, [("adam", {})]))
-    assert {(plan.engine, len(plan.run_ids)) for plan in plans} == {("single", 1)}
+    assert {(plan.engine, len(plan.run_ids)) for plan in plans} == {("recorded", 1)}
     assert "keeps a core busy" in str(plans[0].reason)
 
 
@@ -96,7 +96,7 @@ def test_an_optimizer_that_cannot_be_stacked_trains_alone_beside_the_others() ->
     shared = blobs(epochs=3)
     runs = grid(shared, 4, 1, [("adam", {}), ("muon", {})])
     plans = cut(shared, runs)
-    alone = {run_id: plan.reason for plan in plans if plan.engine == "single" for run_id in plan.run_ids}
+    alone = {run_id: plan.reason for plan in plans if plan.engine != "stacked" for run_id in plan.run_ids}
     assert set(alone) == {one.run_id for one in runs if one.setting.name == "muon"}
     assert all("matrices" in str(reason) for reason in alone.values())
 

@@ -1,0 +1,88 @@
+"""One run after another as in single.py, but with a step that is recorded once and replayed, and fused update rules.
+
+For models that keep a core busy by themselves: stacking them gains nothing, dispatch and autograd still cost a fifth.
+Runs of a problem share one recording, since weights are its inputs. A run that cannot be trained this way is trained
+by single.py.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from lrsweep import optimizers, rules, single
+from lrsweep.evaluation import untrained
+from lrsweep.outcome import Hooks, Outcome
+from lrsweep.problem import LossModule, Problem
+from lrsweep.stepping import Stepper
+
+if TYPE_CHECKING:
+    from lrsweep.plan import Run
+
+_STEPPERS: weakref.WeakKeyDictionary[Problem, Stepper] = weakref.WeakKeyDictionary()
+
+
+def train(runs: Sequence[Run], problem: Problem, hooks: Hooks) -> Iterator[Outcome]:
+    """Train each of `runs`, which share the recipe of `problem`; yield its outcome when it is done.
+
+    Raises StoppedError, after `hooks.save`, when the sweep is stopping; see single.train.
+    """
+    for run in runs:
+        for outcome in single.train([run], problem, hooks, Recorded):
+            if outcome.status != "failed":
+                yield outcome
+                continue
+            # Alone through torch.optim it tells its own failure, if it still fails.
+            yield from single.train([run], problem, hooks)
+
+
+class Recorded(single.Training):
+    """One run on its way, its step a recording."""
+
+    def __init__(self, run: Run, problem: Problem) -> None:
+        super().__init__(run, problem)
+        self._stepper = _stepper_of(problem, self.model, run.seed)
+        values = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        self._trained = [values[name] for name in self._stepper.trainable]
+        self._fixed = [values[name] for name in self._stepper.fixed]
+
+    def start(self) -> None:
+        """Row 0: the untrained model on the whole of both splits."""
+        found = untrained(self._problem, self._run.seed, self.model)
+        train, val = ({name: [value] for name, value in found[split].items()} for split in ("train", "val"))
+        self._row(0, train=train, val=val)
+
+    def _build_optimizer(self, parameters: list[nn.Parameter]) -> Any:
+        setting, recipe = self._run.setting, self._run.recipe
+        fused = self._problem.device.type in rules.FUSED.get(setting.name, ())
+        args = dict(setting.args) | ({"fused": True} if fused else {})
+        return optimizers.build(setting.name, args, parameters, self._run.lr, recipe.base_dir)
+
+    def _forward(self, batch: tuple[Any, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        weights, fixed = ([value.detach() for value in values] for values in (self._trained, self._fixed))
+        result = self._stepper.train(weights, fixed, batch)
+        self._grads = result.grads
+        return result.losses, result.metrics
+
+    def _seed_step(self) -> None:
+        if self._stepper.random is not False:
+            super()._seed_step()
+
+    def _backward(self, loss: Tensor) -> None:
+        # The fused CPU kernels read any gradient as if it were contiguous. The others have none, and keep it.
+        for parameter, grad in zip(self._trained, self._grads, strict=True):
+            parameter.grad = grad.contiguous()
+
+
+def _stepper_of(problem: Problem, module: LossModule, seed: int) -> Stepper:
+    if problem not in _STEPPERS:
+        stepper = Stepper(module, stacked=False, shared=True, wants_metrics=problem.train_metrics)
+        values = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        problem.seed_step(seed, 0)
+        params, fixed = ([values[name].detach() for name in names] for names in (stepper.trainable, stepper.fixed))
+        stepper.drop_unused(params, fixed, problem.batch(seed, 0))
+        _STEPPERS[problem] = stepper
+    return _STEPPERS[problem]
