@@ -70,6 +70,17 @@ class Tied(nn.Module):
         return self.out(torch.tanh(self.second(torch.tanh(self.first(x)))))
 
 
+class Turned(nn.Module):
+    """The gradient of its weight comes transposed out of the backward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 4))
+
+    def forward(self, x):
+        return x @ self.weight.t()
+
+
 class Partly(nn.Module):
     """`frozen` is not trained, `unused` never gets a gradient."""
 
@@ -173,6 +184,7 @@ NETS = {
     "mha": lambda: Attention(module=True),
     "tied": Tied,
     "partly": Partly,
+    "turned": Turned,
     "branching": lambda: Branching(4, 3),
     "item": lambda: Item(4, 3),
     "shared_item": lambda: SharedItem(4, 3),

@@ -37,7 +37,7 @@ def test_every_rule_schedule_and_clipping_equals_plain_torch(clip_norm: float | 
 
 
 @pytest.mark.parametrize(
-    "net", "mlp inplace wide batchnorm dropout conv pooled groupnorm tied partly attention mha shared_item".split()
+    "net", "mlp inplace wide batchnorm dropout conv pooled groupnorm tied partly attention mha shared_item turned".split()
 )
 def test_layers_equal_the_run_that_is_not_recorded(net: str) -> None:
     function = "tokens" if net in ("attention", "mha") else "task"
