@@ -5,6 +5,7 @@ Heavy modules (torch, pandas, matplotlib, pydantic) are imported inside the comm
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -264,6 +265,8 @@ def main() -> None:
         traceback.print_exc()
         sys.stderr.write("\nThis is a bug in lrsweep. Nothing that was trained is lost: run the command again.\n")
         sys.exit(1)
+    finally:
+        gc.freeze()  # nobody needs to look for garbage among all of torch on the way out
 
 
 if __name__ == "__main__":

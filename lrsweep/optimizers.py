@@ -17,9 +17,10 @@ from torch import nn
 
 from lrsweep.errors import UsageError
 from lrsweep.loading import resolve
-from lrsweep.startup import keep_compiler_out
+from lrsweep.startup import keep_compiler_out, keep_symbols_out
 
 keep_compiler_out()
+keep_symbols_out()
 
 # Optimizers of torch.optim that lrsweep does not offer, and why.
 NOT_OFFERED = {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lrsweep import executors
 from lrsweep.errors import UsageError
 from lrsweep.reporting import Reporter, Silent
+from lrsweep.startup import few_collections
 from lrsweep.stopping import Stopping
 from lrsweep.stored import Status, status
 
@@ -108,7 +109,8 @@ def execute(
         spec = load_spec(Path(config) if isinstance(config, str) else config, overrides=overrides)
         for warning in spec.warnings:
             reporter.note(warning)
-        from lrsweep.running import Options, Sweep, with_refined
+        with few_collections():
+            from lrsweep.running import Options, Sweep, with_refined
 
         options = Options.of(device=device, workers=workers, executor=executor, compile=compile)
         sweep = Sweep(Path(results) / spec.name, options, reporter, stopping)
