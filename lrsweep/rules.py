@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrsweep import optimizers
+from lrsweep import kernels, optimizers
 
 # Rules that one factor per run cannot express, and why their runs train alone.
 ALONE = {
@@ -90,9 +90,10 @@ class StackedRule:
     ) -> None:
         name, args = json.loads(rule)
         own = ":" in name
+        self._name = name
         self._shapes = [tuple(shape) for shape in shapes]
         self._dtype, self._device = dtype, torch.device(device)
-        self._flat = not own and sum(map(math.prod, self._shapes)) <= FLAT_UP_TO
+        self._flat = not own and len(self._shapes) > 1 and sum(map(math.prod, self._shapes)) <= FLAT_UP_TO
         self._sign = -1.0 if args.get("maximize") else 1.0
         # Plain SGD moves along the gradient itself and needs no tensors of its own.
         self._plain = name == "sgd" and not args.get("momentum")
@@ -106,6 +107,7 @@ class StackedRule:
             args |= {"fused": True} if fused else {}
         self._optimizer: Any = optimizers.build(name, args, self._u, 1.0, base_dir)
         self._step = self._optimizer.step
+        self._kernel: kernels.Kernel | None = None
         if not own:
             # torch wraps `step` in profiler hooks that cost more than the update of a small model.
             self._step = functools.partial(inspect.unwrap(type(self._optimizer).step), self._optimizer)
@@ -176,11 +178,23 @@ class StackedRule:
             if self._couples:
                 torch._foreach_addcmul_(self._g_views, params, self._coupled_views)
             grads = self._g
+        # The fused CPU kernels read any gradient as if it were contiguous.
+        grads = [g.contiguous() for g in grads]
+        if self._kernel is not None:
+            self._kernel(grads)
+            return self._u_views
         for u, g in zip(self._u, grads, strict=True):
-            # The fused CPU kernels read any gradient as if it were contiguous.
-            u.grad = g.contiguous()
+            u.grad = g
         self._step()
+        self._find_kernel()
         return self._u_views
+
+    def _find_kernel(self) -> None:
+        """What makes the updates after the first, if there is something faster than the optimizer."""
+        self._kernel = None
+        used = all(self._optimizer.state.get(u) for u in self._u)
+        if used and not self._plain and ":" not in self._name:
+            self._kernel = kernels.kernel_of(self._name, self._optimizer, self._device)
 
     def keep(self, index: Tensor) -> None:
         """Go on with these runs only (positions in the present order, ascending)."""
@@ -196,6 +210,7 @@ class StackedRule:
         self._optimizer.state = state
         for group in self._optimizer.param_groups:
             group["params"] = [replaced[old] for old in group["params"]]
+        self._find_kernel()
 
     def state(self) -> dict[str, Any]:
         """Everything the next step depends on: tensors and plain values, copies of both."""
@@ -209,6 +224,7 @@ class StackedRule:
         for group, saved in zip(self._optimizer.param_groups, state["groups"], strict=True):
             group.update(saved)
         self._optimizer.state = defaultdict(dict, zip(self._u, state["tensors"], strict=True))
+        self._find_kernel()
 
 
 def stack_reason(name: str, args: Mapping[str, Any], base_dir: Path | str) -> str | None:
