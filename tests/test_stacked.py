@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lrsweep import graphs, optimizers, problem, single, stackable, stacked, tracing
+from lrsweep import graphs, memory, optimizers, problem, single, stackable, stacked, tracing
 from lrsweep.errors import StoppedError
 from lrsweep.outcome import NoHooks
 
@@ -374,7 +374,7 @@ def test_every_rewrite_keeps_the_results(net: str) -> None:
     graph, inputs = graph_of(net)
     wanted = tracing.compiled(graph)(*inputs)
     changed = graph.copy()
-    for rewrite in (*graphs.PASSES, graphs.reuse_memory):
+    for rewrite in (*graphs.PASSES, memory.reuse):
         rewrite(changed)
         with torch.no_grad():
             found = tracing.compiled(changed)(*inputs)
