@@ -254,6 +254,11 @@ def _like(value: object, default: tuple[Any, ...]) -> object:
     return tuple(float(v) if type(v) is int and type(d) is float else v for v, d in zip(value, default, strict=True))
 
 
+def fused(name: str, device: str) -> dict[str, bool]:
+    """The argument that lets torch do a whole update in one kernel, where it has one for this type of device."""
+    return {"fused": True} if device in FUSED.get(name, ()) else {}
+
+
 def shares(optimizer: Optimizer, lr: float) -> list[float]:
     """The rate of each parameter group as a share of `lr`, which the optimizer was just built with.
 
@@ -298,6 +303,7 @@ def decay_note(name: str) -> str:
     return _COUPLED
 
 
+FUSED = {"sgd": ("cpu", "cuda"), "adam": ("cpu", "cuda"), "adamw": ("cpu", "cuda"), "adagrad": ("cpu",)}
 # What a user should know before sweeping the rate of an optimizer.
 NOTES: dict[str, tuple[str, ...]] = {
     "adadelta": ("its lr is on another scale than the others': torch's default is 1.0",),

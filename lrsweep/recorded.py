@@ -1,6 +1,6 @@
-"""One run after another as in single.py, but with a step that is recorded once and replayed, and fused update rules.
+"""One run after another as in single.py, but with a step that is recorded once and replayed.
 
-For models that keep a core busy by themselves: stacking them gains nothing, dispatch and autograd still cost a fifth.
+For models that keep a core busy by themselves: stacking them gains nothing, dispatch and autograd still cost a tenth.
 Runs of a problem share one recording, since weights are its inputs. A run that cannot be trained this way is trained
 by single.py.
 """
@@ -11,9 +11,10 @@ import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-from lrsweep import optimizers, rules, single
+from lrsweep import single
 from lrsweep.evaluation import untrained
 from lrsweep.outcome import Hooks, Outcome
 from lrsweep.problem import LossModule, Problem
@@ -55,12 +56,6 @@ class Recorded(single.Training):
         train, val = ({name: [value] for name, value in found[split].items()} for split in ("train", "val"))
         self._row(0, train=train, val=val)
 
-    def _build_optimizer(self, parameters: list[nn.Parameter]) -> Any:
-        setting, recipe = self._run.setting, self._run.recipe
-        fused = self._problem.device.type in rules.FUSED.get(setting.name, ())
-        args = dict(setting.args) | ({"fused": True} if fused else {})
-        return optimizers.build(setting.name, args, parameters, self._run.lr, recipe.base_dir)
-
     def _forward(self, batch: tuple[Any, ...]) -> tuple[Tensor, dict[str, Tensor]]:
         weights, fixed = ([value.detach() for value in values] for values in (self._trained, self._fixed))
         result = self._stepper.train(weights, fixed, batch)
@@ -72,9 +67,10 @@ class Recorded(single.Training):
             super()._seed_step()
 
     def _backward(self, loss: Tensor) -> None:
-        # The fused CPU kernels read any gradient as if it were contiguous. The others have none, and keep it.
+        # The fused CPU kernels read a gradient as if it lay in memory as its parameter does.
         for parameter, grad in zip(self._trained, self._grads, strict=True):
-            parameter.grad = grad.contiguous()
+            alike = grad.stride() == parameter.stride()
+            parameter.grad = grad if alike else torch.empty_like(parameter).copy_(grad)
 
 
 def _stepper_of(problem: Problem, module: LossModule, seed: int) -> Stepper:

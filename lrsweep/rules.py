@@ -33,8 +33,6 @@ ALONE = {
     "muon": "muon orthogonalises whole weight matrices",
     "rprop": "rprop is not linear in lr, which is only its first step size",
 }
-# Devices on which one kernel does the whole update.
-FUSED = {"sgd": ("cpu", "cuda"), "adam": ("cpu", "cuda"), "adamw": ("cpu", "cuda"), "adagrad": ("cpu",)}
 # Up to this many parameters a run keeps its state in one tensor: fewer kernels weigh more than a copied gradient.
 # A bound on the run, not on the stack, so that a stack that shrinks keeps its layout and its bits.
 FLAT_UP_TO = 2048
@@ -103,8 +101,7 @@ class StackedRule:
         self._decays = kinds.to(dtype).to(self._device)
         self._allocate()
         if not own:
-            fused = self._device.type in FUSED.get(name, ())
-            args |= {"fused": True} if fused else {}
+            args |= optimizers.fused(name, self._device.type)
         self._optimizer: Any = optimizers.build(name, args, self._u, 1.0, base_dir)
         self._step = self._optimizer.step
         self._kernel: kernels.Kernel | None = None

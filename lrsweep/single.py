@@ -1,4 +1,4 @@
-"""One run after another, each through torch.optim as it is: the reference for stacked training, and its fallback."""
+"""One run after another, each through autograd and torch.optim as they are: what any model can be trained with."""
 
 from __future__ import annotations
 
@@ -105,7 +105,9 @@ class Training:
         self._parameters = list(self.model.parameters())
         self.weights = [parameter for parameter in self._parameters if parameter.requires_grad]
         setting, recipe = run.setting, run.recipe
-        self.optimizer = self._build_optimizer(list(self.model.model.parameters()))
+        real = all(parameter.is_floating_point() for parameter in self._parameters)
+        self._fused = optimizers.fused(setting.name, problem.device.type) if real else {}
+        self.optimizer = self._build_optimizer()
         # A user's optimizer may give its groups rates of their own: the schedule scales each.
         self._group_lr = [group.get("lr") for group in self.optimizer.param_groups]
         self._factors = schedules.factors(setting.schedule, problem.total_steps, recipe.base_dir)
@@ -148,9 +150,10 @@ class Training:
         if self.diverged_step is not None or self._problem.is_row(self.step):
             self._row(self.step)
 
-    def _build_optimizer(self, parameters: list[nn.Parameter]) -> Any:
-        setting = self._run.setting
-        return optimizers.build(setting.name, setting.args, parameters, self._run.lr, self._run.recipe.base_dir)
+    def _build_optimizer(self) -> Any:
+        setting, parameters = self._run.setting, list(self.model.model.parameters())
+        args = {**setting.args, **self._fused}
+        return optimizers.build(setting.name, args, parameters, self._run.lr, self._run.recipe.base_dir)
 
     def _loss(self) -> torch.Tensor:
         """The loss of the next batch."""
@@ -172,6 +175,9 @@ class Training:
     def _backward(self, loss: torch.Tensor) -> None:
         """Put the gradients of the loss that `_forward` gave last into the parameters."""
         loss.backward()
+        if self._fused and any(weight.grad is not None and weight.grad.is_sparse for weight in self.weights):
+            self._fused = {}  # which take no sparse gradients
+            self.optimizer = self._build_optimizer()
 
     def _apply(self, factor: float) -> None:
         if self._clip_norm is not None:

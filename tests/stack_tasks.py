@@ -81,6 +81,17 @@ class Turned(nn.Module):
         return (x[:, :, None] * self.weight.t()).sum(1)
 
 
+class Sparse(nn.Module):
+    """Its first layer has sparse gradients."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.out = nn.EmbeddingBag(5, 4, sparse=True), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.out(torch.tanh(self.embed(x.clamp(-2, 2).round().long() + 2)))
+
+
 class Partly(nn.Module):
     """`frozen` is not trained, `unused` never gets a gradient."""
 
@@ -185,6 +196,10 @@ NETS = {
     "tied": Tied,
     "partly": Partly,
     "turned": Turned,
+    "sparse": Sparse,
+    "channels_last": lambda: Shaped(
+        (2, 2, 1), nn.Sequential(nn.Conv2d(2, 4, 2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3))
+    ).to(memory_format=torch.channels_last),
     "branching": lambda: Branching(4, 3),
     "item": lambda: Item(4, 3),
     "shared_item": lambda: SharedItem(4, 3),

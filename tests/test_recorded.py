@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import recipe
-from test_stacked import MIXED, SCHEDULES, STABLE, STEPS, Recording, _same_curves, alone, made, outcomes
+from test_stacked import MIXED, NETS, SCHEDULES, STABLE, STEPS, Recording, _same_curves, alone, made, outcomes
 
 from lrsweep import problem, recorded, single
 from lrsweep.errors import StoppedError
@@ -36,9 +36,7 @@ def test_every_rule_schedule_and_clipping_equals_plain_torch(clip_norm: float | 
         assert moved > 1e-3
 
 
-@pytest.mark.parametrize(
-    "net", "mlp inplace wide batchnorm dropout conv pooled groupnorm tied partly attention mha shared_item turned".split()
-)
+@pytest.mark.parametrize("net", [*NETS, "mlp", "turned", "channels_last"])
 def test_layers_equal_the_run_that_is_not_recorded(net: str) -> None:
     function = "tokens" if net in ("attention", "mha") else "task"
     shared = recipe({"name": f"stack_tasks.py:{function}", "net": net}, steps=60, eval_every={"steps": 10})

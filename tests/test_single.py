@@ -9,6 +9,7 @@ import warnings
 
 import own_tasks
 import pytest
+import stack_tasks
 import torch
 from helpers import plain_loop, recipe, run
 from torch import nn
@@ -494,3 +495,20 @@ def test_lower_precision_is_float32_with_or_without_autocast(dtype: str) -> None
     assert {p.dtype for p in problem.build(recipe("classify", dtype=dtype)).build_model(0).parameters()} == {
         torch.float32
     }
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
+def test_sparse_gradients_are_trained_by_the_rules_that_take_them(optimizer: str) -> None:
+    a_run = run(recipe({"name": "stack_tasks.py:task", "net": "sparse"}, epochs=4), optimizer, lr=0.1)
+    outcome = trained(a_run)
+    x, y = stack_tasks.data()
+    plain = plain_loop(
+        stack_tasks.NETS["sparse"],
+        (x, y),
+        stack_tasks.data(40, seed=2),
+        lambda params: {"sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad}[optimizer](params, lr=0.1),
+        epochs=4,
+    )
+    assert outcome.error is None
+    assert outcome.rows["val_loss"] == pytest.approx([row[2] for row in plain.rows], rel=1e-12)

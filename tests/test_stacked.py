@@ -138,10 +138,10 @@ def _alone(name: str) -> bool:
 MIXED = [("sgd", 0.1), ("adam", 0.01), ("sgd", 0.03, {"momentum": 0.9}), ("adamw", 0.003, {"weight_decay": 0.1})]
 
 
-@pytest.mark.parametrize(
-    "net",
-    "inplace wide batchnorm dropout conv pooled groupnorm tied partly attention mha shared_item".split(),
-)
+NETS = "inplace wide batchnorm dropout conv pooled groupnorm tied partly attention mha shared_item".split()
+
+
+@pytest.mark.parametrize("net", NETS)
 def test_layers_equal_the_run_alone(net: str) -> None:
     function = "tokens" if net in ("attention", "mha") else "task"
     shared = recipe({"name": f"stack_tasks.py:{function}", "net": net}, steps=60, eval_every={"steps": 10})
