@@ -22,6 +22,7 @@ class Means:
         """`names`: what is averaged, `loss` first. `members`: M."""
         self.names = tuple(names)
         self.sums = torch.zeros(len(self.names), members, dtype=torch.float64, device=device)
+        self._sum_of = dict(zip(self.names, self.sums, strict=True))
         self.weight = 0
 
     def add(self, values: Mapping[str, torch.Tensor], weight: int = 1, members: torch.Tensor | None = None) -> None:
@@ -29,12 +30,12 @@ class Means:
 
         `members` [K]: the positions of the runs that the values [K] belong to, if not all of them.
         """
-        for sums, name in zip(self.sums, self.names, strict=True):
-            value = values[name].detach().to(self.sums) * weight
+        for name, sums in self._sum_of.items():
+            value = values[name].detach().to(sums.device)
             if members is None:
-                sums.add_(value)
+                sums.add_(value, alpha=weight)
             else:
-                sums.index_add_(0, members, value.expand(members.shape[0]))
+                sums.index_add_(0, members, value.to(sums.dtype).expand(members.shape[0]), alpha=weight)
         self.weight += weight
 
     def clear(self) -> None:

@@ -124,6 +124,7 @@ class Group:
         module = models[seeds[0]]
         self._hashes = {seed: (weights_hash(models[seed].model), problem.order_hash(seed)) for seed in seeds}
         self._seeds, self._shared = seeds, len(seeds) == 1
+        self._index_seeds()
         values = {seed: {**dict(m.named_parameters()), **dict(m.named_buffers())} for seed, m in models.items()}
 
         def stack(names: Sequence[str]) -> list[Tensor]:
@@ -160,6 +161,7 @@ class Group:
     def _cut(self) -> None:
         """What each rule updates, cut once: `_rules` and the weights change only when runs leave."""
         self._parts = [[part[rows] for part in self._weights.parts] for rows, _ in self._rules]
+        self._cut_rates: tuple[tuple[Tensor, Tensor] | None, list[tuple[Tensor, Tensor]]] = (None, [])
 
     @property
     def done(self) -> bool:
@@ -199,9 +201,12 @@ class Group:
     def _batch(self) -> Any:
         if self._shared:
             return self._problem.batch(self._seeds[0], self.step)
-        batches = {seed: self._problem.batch(seed, self.step) for seed in self._seeds}
-        members = [batches[self.runs[position].seed] for position in self._positions]
-        return tuple(torch.stack(parts) for parts in zip(*members, strict=True))
+        batches = [self._problem.batch(seed, self.step) for seed in self._seeds]
+        return tuple(torch.stack(parts).index_select(0, self._seed_index) for parts in zip(*batches, strict=True))
+
+    def _index_seeds(self) -> None:
+        of_run = [self._seeds.index(self.runs[position].seed) for position in self._positions]
+        self._seed_index = torch.tensor(of_run, device=self._problem.device)
 
     def _note_losses(self, result: Result) -> None:
         losses, metrics = result.losses, result.metrics
@@ -219,12 +224,18 @@ class Group:
     def _apply(self, grads: Sequence[Tensor]) -> None:
         if self._clip_norm is not None:
             _clip(grads, self._clip_norm)
-        lr, factor = self._rates.at(self.step, self._positions)
         grads = self._weights.gathered(grads)
-        for (rows, rule), parts in zip(self._rules, self._parts, strict=True):
-            rule.step(parts, [grad[rows] for grad in grads], lr[rows], factor[rows])
+        for (rows, rule), parts, (lr, factor) in zip(self._rules, self._parts, self._rates_of_rules(), strict=True):
+            rule.step(parts, [grad[rows] for grad in grads], lr, factor)
         if self._dead:
             self._weights.clear(self._dead_index)
+
+    def _rates_of_rules(self) -> list[tuple[Tensor, Tensor]]:
+        """Rates and factors of the runs of each rule in this update; cut anew only where they have changed."""
+        pair = self._rates.at(self.step, self._positions)
+        if pair is not self._cut_rates[0]:
+            self._cut_rates = (pair, [(pair[0][rows], pair[1][rows]) for rows, _ in self._rules])
+        return self._cut_rates[1]
 
     def _look_at_weights(self) -> None:
         if not self._weights.finite() and (bad := self._weights.not_finite()):
@@ -330,9 +341,10 @@ class Group:
                 kept.append((slice(low, low + len(inside)), rule))
                 low += len(inside)
         self._rules = kept
-        self._cut()
         self._positions, self._dead = [self._positions[slot] for slot in slots], []
         self._seeds = list(dict.fromkeys(self.runs[position].seed for position in self._positions))
+        self._index_seeds()
+        self._cut()
         self._index()
 
     def parameters(self, run_id: str) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from lrsweep import graphs, tracing
 
-MANY_SHAPES = 12  # batches of more shapes than this are computed without a recording
+MANY_SHAPES = 12  # batches of more shapes than this, for one number of runs, are computed without a recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,8 @@ class Stepper:
         names: list[str] = []
         build = self._train_step if training else self._eval_step
         step = build(leaves, spec, names)
-        if len(self._programs) >= MANY_SHAPES:
+        runs = params[0].shape[0] if params else 0
+        if sum(key[1] == runs for key in self._programs) >= MANY_SHAPES:
             self.random = True
             return _Program(self._eager(step, training), names, recorded=False)
         inputs = (*params, *fixed, *tensors)

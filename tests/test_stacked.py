@@ -349,6 +349,26 @@ def test_batches_of_many_shapes_need_no_recording(monkeypatch: pytest.MonkeyPatc
     _same_curves(recorded, outcomes(stacked, runs, shared))
 
 
+def test_groups_of_many_sizes_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = []
+    record = tracing.record
+
+    def counted(*args: Any, **more: Any) -> Any:
+        recorded.append(args)
+        return record(*args, **more)
+
+    monkeypatch.setattr("lrsweep.stepping.MANY_SHAPES", 4)
+    monkeypatch.setattr(tracing, "record", counted)
+    shared = recipe({"name": "stack_tasks.py:task"}, steps=4)
+    runs, ready = made(shared, *MIXED), problem.build(shared)
+    list(stacked.train(runs[:2], ready, NoHooks()))
+    of_one_size = len(recorded)
+    for size in range(3, 5):
+        list(stacked.train(runs[:size], ready, NoHooks()))
+    assert 0 < of_one_size <= 4
+    assert len(recorded) == 3 * of_one_size
+
+
 def graph_of(net: str) -> tuple[tracing.Graph, list[torch.Tensor]]:
     x, y = stack_tasks.data()
     x, y = x.float()[:32], y[:32]
