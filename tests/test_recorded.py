@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 from helpers import recipe
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_stacked import MIXED, NETS, SCHEDULES, STABLE, STEPS, Recording, _same_curves, alone, made, outcomes
 
 from lrsweep import problem, recorded, single
@@ -112,3 +114,19 @@ def test_what_fails_in_a_recording_is_trained_without(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(recorded, "_stepper_of", broken)
     assert repr(outcomes(recorded, runs, shared)) == repr(expected)
+
+
+@pytest.fixture(scope="module")
+def all_runs() -> tuple[list[Any], Any, dict[str, Any]]:
+    shared = recipe({"name": "stack_tasks.py:task", "net": "dropout"}, steps=8, dtype="float32")
+    seeds = [(name, rate, {}, None, seed) for name, rate, *_ in MIXED for seed in (0, 1)]
+    runs = made(shared, *seeds, ("sgd", 1e38))
+    return runs, shared, outcomes(recorded, runs, shared)
+
+
+@given(chosen=st.permutations(range(9)).flatmap(lambda order: st.integers(1, 9).map(lambda n: order[:n])))
+@settings(max_examples=15, deadline=None)
+def test_neither_order_nor_company_changes_a_bit(all_runs: Any, chosen: list[int]) -> None:
+    runs, shared, expected = all_runs
+    found = outcomes(recorded, [runs[number] for number in chosen], shared)
+    assert repr(sorted(found.items())) == repr(sorted((key, expected[key]) for key in found))
