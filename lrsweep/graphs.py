@@ -18,7 +18,6 @@ from lrsweep.tracing import Graph, Like, Node, Ref, map_leaves
 
 aten = torch.ops.aten
 NARROW = 16  # a product with fewer columns than this is computed transposed: BLAS works along rows
-CHANNELS = 8  # images with fewer channels are pooled as they lie
 SAME = 1e-3  # rewritten and recorded results may differ by this share of the largest value
 
 
@@ -298,30 +297,6 @@ def _bias_and_product(
     return None
 
 
-def pool_along_channels(graph: Graph) -> None:
-    """Max-pooling of images with several channels where these lie side by side: torch has no vector code for the other
-    order, and two copies cost a third of what that saves. The same bits."""
-    nodes: list[Node] = []
-    for node in graph.nodes:
-        ref = node.args[0] if node.args else None
-        like = graph.like[ref] if isinstance(ref, Ref) else None
-        if node.op is not aten.max_pool2d_with_indices.default or like is None or not _worth_turning(like):
-            nodes.append(node)
-            continue
-        turned = graph.new(like)
-        nodes.append(Node(aten.clone.default, (ref,), {"memory_format": torch.channels_last}, (turned,)))
-        parts = tuple(graph.new(graph.like[out]) for out in node.outs if out is not None)
-        nodes.append(Node(node.op, (turned, *node.args[1:]), node.kwargs, parts, node.single))
-        for part, out in zip(parts, node.outs, strict=True):
-            nodes.append(Node(aten.clone.default, (part,), {"memory_format": torch.contiguous_format}, (out,)))
-    graph.nodes = nodes
-
-
-def _worth_turning(like: Like) -> bool:
-    dense = like.same_layout(Like.dense(like.shape, like))
-    return like.device.type == "cpu" and len(like.shape) == 4 and like.shape[1] >= CHANNELS and dense
-
-
 def tidy(graph: Graph) -> None:
     """What the other passes leave behind."""
     fold_constants(graph)
@@ -353,6 +328,5 @@ PASSES: tuple[Callable[[Graph], None], ...] = (
     gradients_in_place,
     tidy,
     add_within_products,
-    pool_along_channels,
     tidy,
 )

@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from lrsweep import graphs, tracing
+from lrsweep.images import RunsAmongChannels
 
 MANY_SHAPES = 12  # batches of more shapes than this, for one number of runs, are computed without a recording
 
@@ -181,10 +182,11 @@ class Stepper:
             filled = [next(iterator) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
             return functional_call(self.module, dict(weights), tuple(tree_unflatten(filled, spec)))
 
-        if not self._stacked:
-            loss, metrics = one(weights, tensors)
-            return loss.reshape(1), {name: value.reshape(1) for name, value in metrics.items()}
-        return vmap(one, in_dims=(0, stacked), randomness="same")(weights, list(tensors))
+        with RunsAmongChannels():
+            if not self._stacked:
+                loss, metrics = one(weights, tensors)
+                return loss.reshape(1), {name: value.reshape(1) for name, value in metrics.items()}
+            return vmap(one, in_dims=(0, stacked), randomness="same")(weights, list(tensors))
 
     @contextlib.contextmanager
     def _modes(self, training: bool) -> Iterator[None]:

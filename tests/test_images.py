@@ -1,0 +1,142 @@
+"""Convolution and pooling of stacked runs, against torch's own functions called for one run after another."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.func import grad, vmap
+
+from lrsweep.images import RunsAmongChannels
+
+M = 3
+Step = Callable[..., Tensor]
+
+
+def gradients(outputs: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
+    weight = torch.linspace(-1, 1, outputs.numel(), dtype=outputs.dtype).view(outputs.shape)
+    return list(torch.autograd.grad(outputs, inputs, weight))
+
+
+def same(step: Step, inputs: Sequence[Tensor], dims: Sequence[int | None], **tolerances: Any) -> None:
+    """Outputs and gradients of `step` for `M` runs: vmapped, and run by run, are those that torch gives run by run."""
+
+    def alone(*values: Tensor) -> Tensor:
+        parts = [[x if d is None else x.select(d, m) for x, d in zip(values, dims, strict=True)] for m in range(M)]
+        return torch.stack([step(*part) for part in parts])
+
+    def found(call: Step, mode: Any) -> list[Tensor]:
+        leaves = [value.clone().requires_grad_() for value in inputs]
+        with mode:
+            out = call(*leaves)
+        return [out, *gradients(out, leaves)]
+
+    wanted = found(alone, contextlib.nullcontext())
+    for call in (vmap(step, in_dims=tuple(dims)), alone):
+        for ours, torchs in zip(found(call, RunsAmongChannels()), wanted, strict=True):
+            torch.testing.assert_close(ours, torchs, **tolerances)
+
+
+@st.composite
+def convolutions(draw: Any) -> tuple[list[tuple[int, ...]], list[int | None], dict[str, Any]]:
+    """Shapes of images, filters and (or not) biases, which of their dimensions counts the runs, and the arguments."""
+    number = st.integers(1, 3)
+    groups, each, out, kernel = draw(number), draw(number), draw(number), (draw(number), draw(number))
+    arguments: dict[str, Any] = {"groups": groups, "dilation": draw(st.integers(1, 2))}
+    if draw(st.booleans()):
+        arguments["padding"] = draw(st.sampled_from(["same", "valid"]))
+    else:
+        arguments |= {"padding": (draw(st.integers(0, 2)), draw(st.integers(0, 1))), "stride": draw(number)}
+    shapes = [(draw(number), groups * each, 6, 7), (groups * out, each, *kernel), (groups * out,)]
+    shapes = shapes[: draw(st.integers(2, 3))]
+    dims = [draw(st.sampled_from([None, 0, len(shape)])) for shape in shapes]
+    if all(dim is None for dim in dims):
+        dims[1] = 0
+    return shapes, dims, arguments
+
+
+def made(shapes: Sequence[tuple[int, ...]], dims: Sequence[int | None]) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    sizes = [s if d is None else (*s[:d], M, *s[d:]) for s, d in zip(shapes, dims, strict=True)]
+    return [torch.randn(size, generator=generator, dtype=torch.float64) for size in sizes]
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@settings(deadline=None)
+@given(convolutions())
+def test_convolutions_are_those_of_each_run(
+    case: tuple[list[tuple[int, ...]], list[int | None], dict[str, Any]],
+) -> None:
+    shapes, dims, arguments = case
+
+    def step(images: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.conv2d(images, weight, bias=bias, **arguments)
+
+    same(step, made(shapes, dims), dims)
+
+
+POOLINGS: dict[str, Step] = {
+    "max": lambda x: F.max_pool2d(x, 2),
+    "max with overlap": lambda x: F.max_pool2d(x, kernel_size=3, stride=2, padding=1, ceil_mode=True),
+    "max with holes": lambda x: F.max_pool2d(x, 2, 1, dilation=2),
+    "layer": torch.nn.MaxPool2d(3, padding=1),
+    "places": lambda x: F.max_pool2d(x, 2, return_indices=True)[0],
+    "mean": lambda x: F.avg_pool2d(x, 2, padding=1, count_include_pad=False),
+    "mean of all": lambda x: F.adaptive_avg_pool2d(x, (2, 1)),
+    "after relu": lambda x: F.max_pool2d(x.relu(), 2),
+}
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+@pytest.mark.parametrize("dim", [0, 1, 4])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_poolings_are_those_of_each_run_to_the_bit(name: str, dim: int, channels: int) -> None:
+    """Ties and nan too: whole numbers from a small range."""
+    shape = [2, channels, 6, 5]
+    shape.insert(dim, M)
+    images = torch.randint(-2, 3, shape, generator=torch.Generator().manual_seed(dim)).double()
+    images.view(-1)[::17] = torch.nan
+    same(POOLINGS[name], [images], [dim], rtol=0, atol=1e-15, equal_nan=True)
+
+
+def test_what_is_no_batch_of_images_is_left_to_torch() -> None:
+    def step(image: Tensor, weight: Tensor) -> Tensor:
+        return F.max_pool2d(F.conv2d(image, weight), 2)
+
+    same(step, made([(2, 5, 5), (4, 2, 3, 3)], [None, 0]), [None, 0])
+
+
+def test_gradients_within_a_run() -> None:
+    def step(images: Tensor, weight: Tensor) -> Tensor:
+        slope = grad(lambda images: F.max_pool2d(F.conv2d(images, weight).tanh(), 2).square().sum())(images)
+        return F.avg_pool2d(slope, 2)
+
+    same(step, made([(3, 2, 5, 5), (4, 2, 3, 3)], [None, 0]), [None, 0])
+
+
+def test_images_that_no_run_has_a_part_in() -> None:
+    def step(images: Tensor, scale: Tensor) -> Tensor:
+        return F.max_pool2d(images, 2) * scale
+
+    same(step, made([(3, 2, 4, 4), ()], [None, 0]), [None, 0])
+
+
+def test_channels_lie_side_by_side_from_one_layer_to_the_next() -> None:
+    found = []
+
+    def step(images: Tensor, weight: Tensor) -> Tensor:
+        out = F.max_pool2d(F.conv2d(images, weight).relu(), 2)
+        found.append(torch._C._functorch._unwrap_batched(out, 1)[0])
+        return out
+
+    with RunsAmongChannels():
+        vmap(step, in_dims=(None, 0))(torch.randn(2, 1, 8, 8), torch.randn(M, 4, 1, 3, 3))
+    assert found[0].shape == (2, M, 4, 3, 3)
+    assert found[0].stride() == (108, 4, 1, 36, 12)
