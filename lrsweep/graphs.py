@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrsweep import heads, memory, tracing
+from lrsweep import heads, memory, products, tracing
 from lrsweep.tracing import Graph, Like, Node, Ref, map_leaves
 
 aten = torch.ops.aten
@@ -328,5 +328,6 @@ PASSES: tuple[Callable[[Graph], None], ...] = (
     gradients_in_place,
     tidy,
     add_within_products,
+    products.multiply_by_onednn,
     tidy,
 )
