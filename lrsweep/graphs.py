@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrsweep import heads, memory, products, tracing
+from lrsweep import heads, images, memory, products, tracing
 from lrsweep.tracing import Graph, Like, Node, Ref, map_leaves
 
 aten = torch.ops.aten
@@ -323,6 +323,8 @@ PASSES: tuple[Callable[[Graph], None], ...] = (
     tidy,
     heads.predict_by_max,
     views_of_any_layout,
+    images.rectify_what_was_pooled,
+    images.bias_gradients_by_sums,
     widen_products,
     tidy,
     gradients_in_place,

@@ -9,6 +9,7 @@ few channels. What lies between the two is computed in the layout it is found in
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,10 @@ from torch import Tensor
 from torch._C import _functorch
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
+
+from lrsweep.tracing import Graph, Node, Ref
+
+aten = torch.ops.aten
 
 
 class RunsAmongChannels(TorchFunctionMode):
@@ -109,6 +114,112 @@ def _per_channel(
     return func(_side_by_side(images), *args, **kwargs)
 
 
+def bias_gradients_by_sums(graph: Graph) -> None:
+    """Where channels lie side by side, adding them up takes a third of what a convolution's own kernel takes for it."""
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        nodes.append(node)
+        if node.op is not aten.convolution_backward.default or node.outs[2] is None:
+            continue
+        like = graph.like[node.args[0]]
+        if len(like.shape) != 4 or like.stride[1] != 1:
+            continue
+        nodes.append(Node(aten.sum.dim_IntList, (node.args[0], [0, 2, 3]), {}, (node.outs[2],)))
+        node.args = (*node.args[:-1], [*node.args[-1][:2], False])
+        node.outs = (*node.outs[:2], None)
+    graph.nodes = nodes
+
+
+def rectify_what_was_pooled(graph: Graph) -> None:
+    """max(relu(x)) is relu(max(x)), of a quarter of the values, and the gradients are the same to the bit.
+
+    Where the largest value of a window is above 0 (or nan), it stands in the same place with and without the relu;
+    elsewhere the gradient is 0.
+    """
+    for node in [node for node in graph.nodes if node.op is aten.relu.default]:
+        found = _pooled(graph, node)
+        if found is not None:
+            _exchange(graph, node, *found)
+
+
+def _pooled(graph: Graph, relu: Node) -> tuple[Node, Node | None, Node | None] | None:
+    """The pooling of a relu, its gradient and the relu's (None: without), if nothing else sees what would change."""
+    shown, found = _same_memory(graph, relu.out), dict[Any, Node]()
+    for node in graph.nodes:
+        seen = [place for place, arg in enumerate(node.args) if isinstance(arg, Ref) and arg in shown]
+        if not seen or (node.views and seen == [0]):
+            continue
+        if seen != WHERE_SEEN.get(node.op) or node.op in found:
+            return None
+        found[node.op] = node
+    pool, back, mask = (found.get(op) for op in WHERE_SEEN)
+    if pool is None or (back is None) != (mask is None) or shown & {*graph.outputs}:
+        return None
+    pooled, places = pool.outs
+    assert pooled is not None
+    if places in graph.outputs or any(places in node.inputs() for node in graph.nodes if node is not back):
+        return None
+    stays = _same_memory(graph, relu.args[0]) | _same_memory(graph, pooled)
+    if any(node.mutates and stays & {*node.inputs()} for node in graph.nodes):
+        return None
+    if back is not None and mask is not None and not _leads_to(graph, back.out, mask.args[0]):
+        return None
+    return pool, back, mask
+
+
+def _leads_to(graph: Graph, start: Ref, end: Ref) -> bool:
+    """Is `end` a view of `start`, through views that nothing else reads?"""
+    maker = {ref: node for node in graph.nodes for ref in node.outs}
+    users = Counter(ref for node in graph.nodes for ref in {*node.inputs()})
+    while users[end] == 1 and end not in graph.outputs:
+        if end == start:
+            return True
+        if end not in maker or not maker[end].views:
+            return False
+        end = maker[end].args[0]
+    return False
+
+
+def _same_memory(graph: Graph, ref: Ref) -> set[Ref]:
+    """`ref`, what it is a view of, and all other views of that."""
+    maker = {ref: node for node in graph.nodes for ref in node.outs if node.views}
+    while ref in maker:
+        ref = maker[ref].args[0]
+    found = {ref}
+    for node in graph.nodes:
+        if node.views and node.args[0] in found:
+            found.update(out for out in node.outs if out is not None)
+    return found
+
+
+def _exchange(graph: Graph, relu: Node, pool: Node, back: Node | None, mask: Node | None) -> None:
+    pooled = pool.outs[0]
+    assert pooled is not None
+    largest = graph.new(graph.like[pooled])
+    pool.outs = (largest, *pool.outs[1:])
+    changed = {relu.out: relu.args[0]} | ({} if mask is None else {mask.out: mask.args[0]})
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if node is relu or node is mask:
+            continue
+        node.map_inputs(lambda value: changed.get(value, value) if isinstance(value, Ref) else value)
+        if node is back:
+            passed = graph.new(graph.like[node.args[0]])
+            nodes.append(Node(aten.threshold_backward.default, (node.args[0], pooled, 0), {}, (passed,)))
+            node.args = (passed, *node.args[1:])
+        nodes.append(node)
+        if node is pool:
+            nodes.append(Node(aten.relu.default, (largest,), {}, (pooled,)))
+    graph.nodes = nodes
+    graph.outputs = [None if ref is None else changed.get(ref, ref) for ref in graph.outputs]
+
+
+# Who may see the result of a relu that is pooled, and as which of its arguments: the pooling, and the two gradients.
+WHERE_SEEN: dict[Any, list[int]] = {
+    aten.max_pool2d_with_indices.default: [0],
+    aten.max_pool2d_with_indices_backward.default: [1],
+    aten.threshold_backward.default: [1],
+}
 RULES: dict[Any, Callable[..., Tensor]] = {
     torch.conv2d: _convolution,
     F.max_pool2d: _per_channel,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.func import grad, vmap
 
+from lrsweep import graphs, images, tracing
 from lrsweep.images import RunsAmongChannels
 
 M = 3
@@ -140,3 +141,95 @@ def test_channels_lie_side_by_side_from_one_layer_to_the_next() -> None:
         vmap(step, in_dims=(None, 0))(torch.randn(2, 1, 8, 8), torch.randn(M, 4, 1, 3, 3))
     assert found[0].shape == (2, M, 4, 3, 3)
     assert found[0].stride() == (108, 4, 1, 36, 12)
+
+
+def rewritten(step: Callable[[Tensor], Any], values: Tensor, trained: bool = True) -> list[tracing.Graph]:
+    """`step`, or its gradient, as it was recorded, and with its relus after poolings; both give the same bits."""
+
+    def whole(images: Tensor) -> list[Tensor]:
+        leaf = images.detach().requires_grad_(trained)
+        out, *others = made if isinstance(made := step(leaf), tuple) else (made,)
+        return [out.detach(), *others, *(gradients(out, [leaf]) if trained else [])]
+
+    graph = tracing.record(whole, values)
+    graphs.tidy(graph)
+    changed = graph.copy()
+    images.rectify_what_was_pooled(changed)
+    with torch.no_grad():
+        results = [tracing.compiled(each)(values.clone()) for each in (graph, changed)]
+    for ours, recorded in zip(*reversed(results), strict=True):
+        torch.testing.assert_close(ours, recorded, rtol=0, atol=0, equal_nan=True)
+    return [graph, changed]
+
+
+def with_ties(*shape: int) -> Tensor:
+    images = torch.randint(-2, 3, shape, generator=torch.Generator().manual_seed(1)).double()
+    images.view(-1)[::19] = torch.nan
+    images.view(-1)[::23] = -torch.inf
+    return images
+
+
+def sizes(graph: tracing.Graph, name: str) -> list[int]:
+    """How many values each of the operations of that name makes."""
+    nodes = [node for node in graph.nodes if str(node.op) == f"aten.{name}.default"]
+    return [torch.Size(graph.like[node.out].shape).numel() for node in nodes]
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 0), (3, 1, 1), (3, 2, 1), (2, 3, 0)])
+def test_a_relu_comes_after_the_pooling_to_the_bit(kernel: int, stride: int, padding: int) -> None:
+    def step(x: Tensor) -> Tensor:
+        return F.max_pool2d((x * 1).relu().reshape(2, 12, 7, 6), kernel, stride, padding) * 3
+
+    graph, changed = rewritten(step, with_ties(2, 3, 4, 7, 6))
+    windows = F.max_pool2d(torch.zeros(2, 12, 7, 6), kernel, stride, padding).numel()
+    assert sizes(graph, "relu") == sizes(graph, "threshold_backward") == [1008]
+    assert sizes(changed, "relu") == sizes(changed, "threshold_backward") == [windows]
+
+
+def hooked(x: Tensor) -> Tensor:
+    y = x.relu()
+    if y.requires_grad:
+        y.register_hook(lambda grad: grad + 1)
+    return F.max_pool2d(y, 2)
+
+
+SEEN: dict[str, Callable[[Tensor], Any]] = {
+    "another sum": lambda x: F.max_pool2d(y := x.relu(), 2).sum() + y.sum(),
+    "another pooling": lambda x: F.max_pool2d(y := x.relu(), 2).sum() + F.max_pool2d(y, 3).sum(),
+    "its places": lambda x: F.max_unpool2d(*F.max_pool2d(x.relu(), 2, return_indices=True), 2),
+    "its places at the end": lambda x: F.max_pool2d(x.relu(), 2, return_indices=True),
+    "itself at the end": lambda x: (F.max_pool2d(y := x.relu(), 2), y.detach()),
+    "overwritten": lambda x: F.max_pool2d(x.relu(), 2).mul_(-1),
+    "overwritten before": lambda x: (y := x * 1, F.max_pool2d(y.relu(), 2), y.add_(100))[1],
+    "threshold": lambda x: F.max_pool2d(F.threshold(x.relu(), 1.0, 0.0), 2),
+    "product": lambda x: F.max_pool2d(y := x.relu(), 2).repeat(1, 1, 2, 2) * y,
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_relu_that_is_seen_elsewhere_stays(name: str, trained: bool) -> None:
+    graph, changed = rewritten(SEEN[name], with_ties(2, 4, 6, 6), trained)
+    assert sizes(changed, "relu") == sizes(graph, "relu") == [288]
+
+
+def test_a_relu_whose_gradient_is_changed_stays() -> None:
+    graph, changed = rewritten(hooked, with_ties(2, 4, 6, 6))
+    assert sizes(changed, "threshold_backward") == sizes(graph, "threshold_backward") == [288]
+
+
+def test_bias_gradients_are_sums() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images_, weight, bias = (torch.randn(s, generator=generator) for s in ((5, 4, 6, 6), (8, 4, 3, 3), (8,)))
+
+    def step(images: Tensor, *parts: Tensor) -> list[Tensor]:
+        leaves = [part.detach().requires_grad_() for part in parts]
+        with RunsAmongChannels():
+            return gradients(F.conv2d(images, *leaves).tanh(), leaves)
+
+    graph = tracing.record(step, images_, weight, bias)
+    wanted = tracing.compiled(graph)(images_, weight, bias)
+    images.bias_gradients_by_sums(graph)
+    assert [node.args[-1][2] for node in graph.nodes if "convolution_backward" in str(node.op)] == [False]
+    for ours, torchs in zip(tracing.compiled(graph)(images_, weight, bias), wanted, strict=True):
+        torch.testing.assert_close(ours, torchs)
