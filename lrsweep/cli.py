@@ -80,32 +80,35 @@ def run(
     progress: Annotated[Progress, typer.Option(help="A bar, plain lines, or nothing.")] = Progress.auto,
 ) -> None:
     """Train what is missing, write tables and pictures, print the summary."""
-    from lrsweep import display, sweep
+    from lrsweep import drawing
 
-    with display.reporter(progress.value) as reporter:
-        finished = sweep.execute(
-            config,
-            results=results,
-            device=device.value,
-            workers=_worker_count(workers),
-            executor=executor.value,
-            overrides=set_ or (),
-            compile=compile_.value,
-            refine=refine,
-            dry_run=dry_run,
-            fresh=fresh,
-            reporter=reporter,
-        )
-    from lrsweep import printed
-    from lrsweep.results import load
+    with drawing.drawer(aside=not dry_run) as drawer:
+        from lrsweep import display, printed, sweep
 
+        with display.reporter(progress.value) as reporter:
+            finished = sweep.execute(
+                config,
+                results=results,
+                device=device.value,
+                workers=_worker_count(workers),
+                executor=executor.value,
+                overrides=set_ or (),
+                compile=compile_.value,
+                refine=refine,
+                dry_run=dry_run,
+                fresh=fresh,
+                reporter=reporter,
+                drawer=drawer,
+            )
     if finished.estimate is not None:
         typer.echo(printed.estimate(finished.estimate))
         return
-    done = load(finished.path)
-    typer.echo(printed.summary(done.facts(), finished.path, unicode=_unicode()))
+    from lrsweep import results as stored
+
+    facts = finished.facts or stored.load(finished.path).facts()
+    typer.echo(printed.summary(facts, finished.path, unicode=_unicode()))
     if finished.failed:
-        typer.echo(printed.failures(done.runs), err=True)
+        typer.echo(printed.failures(stored.load(finished.path).runs), err=True)
         raise typer.Exit(EXIT_SOME_FAILED)
 
 

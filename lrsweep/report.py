@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrsweep import manifest, plot, report_tables, storage, tables
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
+from lrsweep.pictures import Report, save_report
 from lrsweep.report_html import bullets, folded, page, paragraph, picture, section
 from lrsweep.report_rules import RULES
 from lrsweep.spectypes import call_text
@@ -17,7 +18,6 @@ from lrsweep.words import rate_text
 if TYPE_CHECKING:
     import pandas as pd
 
-NAME = "report.html"
 MOST_LINES = 10
 """A longer list is folded after as many lines."""
 
@@ -29,16 +29,19 @@ def write(folder: Path | str, *, formats: Sequence[str] = ()) -> Path:
     same bytes. Raises UsageError for a folder without a sweep, StorageError.
     """
     folder = Path(folder)
+    return save_report(make(folder, formats), folder, formats)
+
+
+def make(folder: Path, formats: Sequence[str]) -> Report:
+    """What `write` writes; raises what it raises."""
     tables.ensure(folder)
     sweep = plot.load(folder)
     pictures = plot.rendered(sweep, sorted({*formats, "svg"}))
-    plot.save(pictures, folder, formats)
     drawn = [
         picture(number, one.files["svg"].decode("utf-8"), one.alt, one.caption) for number, one in enumerate(pictures)
     ]
     text = html(sweep.facts, drawn, tables.read_runs(folder), _read_spec(folder), splits(manifest.read(folder)))
-    storage.replace(folder / NAME, text)
-    return folder / NAME
+    return Report(text=text, pictures=pictures)
 
 
 def _read_spec(folder: Path) -> str:

@@ -32,11 +32,13 @@ from lrsweep import (
     worker,
 )
 from lrsweep import plan as planning
+from lrsweep.drawing import Here
 from lrsweep.errors import LrsweepError, StoppedError, StorageError, UsageError
 from lrsweep.estimate import Estimate
 from lrsweep.journal import Group, Journal, Replay
 from lrsweep.machine import this_machine
 from lrsweep.messages import Job, Setup
+from lrsweep.pictures import REPORT
 from lrsweep.reporting import Reporter, Start
 from lrsweep.spec import Spec, read_resolved
 from lrsweep.stopping import Stopping
@@ -45,10 +47,9 @@ from lrsweep.todo import Task
 from lrsweep.training import Training
 
 if TYPE_CHECKING:
+    from lrsweep.analysis.facts import SweepFacts
     from lrsweep.plan import Plan, Recipe, Run
     from lrsweep.problem import Problem
-
-REPORT = "report.html"
 
 CHECKPOINT_SECONDS = 20.0
 """The least time between two checkpoints of a group; costly ones come more rarely, see worker.py."""
@@ -56,13 +57,15 @@ CHECKPOINT_SECONDS = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """What a sweep came to; counts are runs of the plan. `estimate` stands alone after a dry run."""
+    """What a sweep came to; counts are runs of the plan. `facts` are there if the tables were written anew; `estimate`
+    stands alone after a dry run."""
 
     path: Path
     total: int = 0
     trained: int = 0
     diverged: int = 0
     failed: int = 0
+    facts: SweepFacts | None = None
     estimate: Estimate | None = None
 
 
@@ -86,9 +89,11 @@ class Options:
 class Sweep:
     """One sweep being run by this process."""
 
-    def __init__(self, folder: Path, options: Options, reporter: Reporter, stopping: Stopping) -> None:
+    def __init__(
+        self, folder: Path, options: Options, reporter: Reporter, stopping: Stopping, drawer: Here | None = None
+    ) -> None:
         self.folder, self._options = folder, options
-        self._reporter, self._stopping = reporter, stopping
+        self._reporter, self._stopping, self._drawer = reporter, stopping, drawer or Here()
         self._writer = Journal(folder)
         self._replay = Replay()
         self._task_notes: dict[str, Any] = {}
@@ -226,7 +231,7 @@ class Sweep:
             try:
                 executor.start()
                 self._reporter.start(self._start(jobs, planned, replay, count))
-                training.run(jobs, executor, self._stopping.requested, _load_what_comes_after)
+                training.run(jobs, executor, self._stopping.requested, self._drawer.load)
             finally:
                 executor.close()
                 self._reporter.finish()
@@ -281,9 +286,11 @@ class Sweep:
 
     def _finish(self, planned: Plan, begun: float) -> Finished:
         """Derived files; after a stop the tables and the manifest alone."""
+        facts: SweepFacts | None = None
         if self._trained or not tables.current(self.folder) or not (self.folder / REPORT).is_file():
             with self._stopping.graceful():
                 written = self._tables(planned)
+            facts = written.facts
             options = dataclasses.asdict(self._options)
             session = manifest.session(
                 begun=begun, ended=time.time(), training_seconds=self._seconds, trained=self._trained, **options
@@ -302,15 +309,14 @@ class Sweep:
                 self._stopping.exit_code,
             )
         return Finished(
-            path=self.folder, total=stored.total, trained=self._trained, diverged=stored.diverged, failed=stored.failed
-        )
+            path=self.folder, total=stored.total, trained=self._trained, diverged=stored.diverged,
+            failed=stored.failed, facts=facts,
+        )  # fmt: skip
 
     def _draw(self) -> None:
         """Pictures and report. What goes wrong in them is told and loses nothing: they can be drawn again."""
-        from lrsweep import report
-
         try:
-            report.write(self.folder, formats=("png",))
+            self._drawer.report(self.folder)
         except LrsweepError:
             raise
         except Exception as error:  # noqa: BLE001 - the results are safe; a picture must not cost them
@@ -349,13 +355,6 @@ class Sweep:
             reasons=tuple(dict.fromkeys(job.group.reason for job in jobs if job.group.reason)),
         )
         return Finished(path=self.folder, total=len(planned.runs), estimate=facts)
-
-
-def _load_what_comes_after() -> None:
-    """Import, while the workers are training, what the tables and pictures need; it takes a second or two."""
-    from lrsweep import analysis, plot, report
-
-    del analysis, plot, report
 
 
 def with_refined(spec: Spec, folder: Path, fresh: bool) -> Spec:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any, TypeVar
+
+from lrsweep.orphans import die_with
 
 T = TypeVar("T")
 
@@ -26,7 +29,7 @@ def spread(calls: Sequence[Callable[[], T]], processes: int) -> list[T]:
     helpers = []
     for _ in range(1, count):
         ours, theirs = context.Pipe(duplex=False)
-        helper = context.Process(target=_work, args=(theirs, calls, taken), daemon=True)
+        helper = context.Process(target=_work, args=(theirs, calls, taken, os.getpid()), daemon=True)
         helper.start()
         theirs.close()
         helpers.append((helper, ours))
@@ -54,7 +57,8 @@ def _take(calls: Sequence[Callable[[], T]], taken: Synchronized[int]) -> dict[in
         results[number] = calls[number]()
 
 
-def _work(pipe: Connection, calls: Sequence[Callable[[], Any]], taken: Synchronized[int]) -> None:
+def _work(pipe: Connection, calls: Sequence[Callable[[], Any]], taken: Synchronized[int], parent: int) -> None:
+    die_with(parent)
     try:
         pipe.send((True, _take(calls, taken)))
     except Exception as error:  # noqa: BLE001 - it is raised where the results are waited for

@@ -16,6 +16,7 @@ from lrsweep.stopping import Stopping
 from lrsweep.stored import Status, status
 
 if TYPE_CHECKING:
+    from lrsweep.drawing import Here
     from lrsweep.estimate import Estimate
     from lrsweep.results import Results
     from lrsweep.running import Finished
@@ -99,8 +100,9 @@ def execute(
     dry_run: bool,
     fresh: bool,
     reporter: Reporter,
+    drawer: Here | None = None,
 ) -> Finished:
-    """As `run`, for the command line: tells the reporter, returns counts."""
+    """As `run`, for the command line: tells the reporter, returns counts. `drawer`: who draws, if not this process."""
     from lrsweep.spec import load_spec
 
     stopping = Stopping()
@@ -113,7 +115,7 @@ def execute(
             from lrsweep.running import Options, Sweep, with_refined
 
         options = Options.of(device=device, workers=workers, executor=executor, compile=compile)
-        sweep = Sweep(Path(results) / spec.name, options, reporter, stopping)
+        sweep = Sweep(Path(results) / spec.name, options, reporter, stopping, drawer)
         if dry_run:
             if refine:
                 reporter.note(

@@ -21,6 +21,7 @@ from lrsweep.errors import StorageError, UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lrsweep.analysis.facts import SweepFacts
     from lrsweep.journal import Replay
     from lrsweep.plan import Plan
 
@@ -41,6 +42,7 @@ class Written:
 
     hashes: dict[str, Any]
     sha256: dict[str, str]
+    facts: SweepFacts
 
 
 def sweeps_below(folder: Path | str) -> list[Path]:
@@ -106,12 +108,12 @@ def write(folder: Path, plan: Plan, replay: Replay, record: dict[str, Any]) -> W
     keep_edited(folder, replay)
     storage.replace(folder / SPEC, record["spec"])
     hashes = tabulate.write(folder, plan, replay)
-    header, rows = analysis.summary_rows(read_runs(folder), curve_chunks(folder), plan.spec, default_rates(record))
-    tabulate.write_frame(folder / SUMMARY, header, rows)
+    facts = analysis.analyse(read_runs(folder), curve_chunks(folder), plan.spec, default_rates(record))
+    tabulate.write_frame(folder / SUMMARY, *analysis.summary_rows(facts))
     digests = {name: _sha256(folder / name) for name in (SPEC, RUNS, CURVES, SUMMARY)}
     stamp = {"lrsweep": __version__, "journal": _sizes(folder), "files": digests}
     storage.replace(folder / journal.FOLDER / STAMP, json.dumps(stamp, indent=1) + "\n")
-    return Written(hashes=hashes, sha256=digests)
+    return Written(hashes=hashes, sha256=digests, facts=facts)
 
 
 def default_rates(record: dict[str, Any]) -> dict[str, float]:

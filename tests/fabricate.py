@@ -167,10 +167,10 @@ def folder(root: Path, **settings: Any) -> Path:
     curves.to_csv(path / "curves.csv", index=False, na_rep="nan")
     mapping = spec(**{key: value for key, value in settings.items() if key in spec_keys})
     (path / "spec.yaml").write_text(yaml.safe_dump(mapping, sort_keys=False), encoding="utf-8")
-    header, rows = analysis.summary_rows(
+    facts = analysis.analyse(
         tables.read_runs(path), tables.read_curves(path), read_resolved(path / "spec.yaml"), DEFAULTS
     )
-    tabulate.write_frame(path / "summary.csv", header, rows)
+    tabulate.write_frame(path / "summary.csv", *analysis.summary_rows(facts))
     return path
 
 

@@ -481,9 +481,9 @@ def test_mode_of_the_spec_wins_over_the_name_of_the_metric() -> None:
 
 def test_summary_rows_are_plain_values() -> None:
     runs = frame(table("adam", LRS, planted(), STARTS))
-    header, (row,) = summary_rows(runs, None, spec("adam"), {"adam": 1e-3})
+    header, (row,) = summary_rows(analyse(runs, None, spec("adam"), {"adam": 1e-3}))
     assert list(row) == header
-    assert summary_rows(runs[:0], None, spec("adam"), {"adam": 1e-3}) == (header, [])
+    assert summary_rows(analyse(runs[:0], None, spec("adam"), {"adam": 1e-3})) == (header, [])
     assert {type(value) for value in row.values()} <= {str, bool, int, float}
 
 

@@ -55,6 +55,12 @@ def rows(folder: Path) -> dict[str, str]:
     return {line.split(",", 1)[0]: line for line in (folder / "runs.csv").read_text().splitlines()[1:]}
 
 
+def test_the_facts_that_come_back_are_those_of_the_files(tmp_path: Path) -> None:
+    finished = sweeping.run(tmp_path)
+    assert repr(finished.facts) == repr(lrsweep.load(finished.path).facts())
+    assert sweeping.run(tmp_path).facts is None  # nothing was written anew
+
+
 def test_a_sweep_leaves_what_the_contract_names(tmp_path: Path) -> None:
     watching = Watching()
     finished = sweeping.run(tmp_path, reporter=watching, draw=True, workers=2)

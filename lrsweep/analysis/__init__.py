@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lrsweep.analysis import advice, summary
+from lrsweep.analysis import advice
 from lrsweep.analysis.baseline import adam_label, against_adam
 from lrsweep.analysis.cells import Cell, Frames, Setup, Track, cells_of, setup_of, tracks_of
 from lrsweep.analysis.drift import axis_drifts, best_lrs, budget_drift, rate_ratios
 from lrsweep.analysis.facts import Drift, SweepFacts
 from lrsweep.analysis.rows import middle_of, row_of
 from lrsweep.analysis.stats import resampled_medians
-from lrsweep.analysis.summary import summary_frame
+from lrsweep.analysis.summary import summary_frame, summary_rows
 from lrsweep.analysis.targets import target_of, times
 from lrsweep.objective import uncost
 
@@ -40,13 +40,6 @@ def analyse(
     if (setup.metric, setup.at) != (spec.objective.metric, spec.objective.at):
         runs = runs.drop(columns="objective")
     return facts_of(runs, tracks, setup)
-
-
-def summary_rows(
-    runs: pd.DataFrame, curves: Frames, spec: Any, default_lrs: Mapping[str, float]
-) -> tuple[list[str], list[dict[str, Any]]]:
-    """Header and rows of summary.csv; arguments as of `analyse`."""
-    return summary.summary_rows(analyse(runs, curves, spec, default_lrs))
 
 
 def facts_of(runs: pd.DataFrame, tracks: Mapping[str, Track], setup: Setup) -> SweepFacts:

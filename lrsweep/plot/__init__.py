@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from lrsweep.pictures import Rendered, save
 from lrsweep.plot.draw import (
     Picture,
-    Rendered,
     Sweep,
     draw_all,
     load,
     loss_curve,
     pictures,
     rendered,
-    save,
     sweep_of,
     u_curve,
 )

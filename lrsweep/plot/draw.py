@@ -12,11 +12,12 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lrsweep import analysis, storage, tables, words
+from lrsweep import analysis, tables, words
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.errors import UsageError
 from lrsweep.machine import available_cores
 from lrsweep.objective import cost, last_k
+from lrsweep.pictures import CAPTIONS, Rendered, save
 from lrsweep.plot import drift, heatmap, loss_curves, overlays, sensitivity, style, targets, u_curves
 from lrsweep.plot.loss_curves import Lines
 from lrsweep.plot.style import Look
@@ -36,16 +37,6 @@ class Picture:
     figure: Figure
     caption: str
     alt: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rendered:
-    """A picture as the bytes of files, by format; see Picture for the rest."""
-
-    name: str
-    caption: str
-    alt: str
-    files: dict[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -261,45 +252,13 @@ def draw_all(
     return save(rendered(load(folder, metric=metric, at=at), formats), Path(folder), formats)
 
 
-def save(pictures: Sequence[Rendered], folder: Path, formats: Sequence[str]) -> list[Path]:
-    """Write all pictures of a sweep and return their paths; one that the sweep no longer has is removed.
-
-    Raises StorageError.
-    """
-    paths = {folder / f"{one.name}.{kind}": one.files[kind] for one in pictures for kind in formats}
-    for path, data in paths.items():
-        storage.replace(path, data)
-    for path in folder.glob("*.*"):
-        if path.suffix[1:] in formats and path not in paths and _is_ours(path.stem):
-            with storage.translated(path, "remove"):
-                path.unlink(missing_ok=True)
-    return list(paths)
-
-
-def _is_ours(name: str) -> bool:
-    return name in _CAPTIONS or re.match(r"heatmap_(task|model|optimizers|schedule|train)\b", name) is not None
-
-
 def _safe(axis: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", axis)
 
 
-_CAPTIONS = {
-    "u_curve": "What each rate costs: one dot per seed, the line is the median. Crosses on the rail are diverged runs.",
-    "u_curve_overlay": "The median curves on one axis; the dotted line is what Adam reaches at its default rate.",
-    "u_curve_aligned": "The same curves against the rate over each one's best: who forgives a factor of 3?",
-    "loss_curves": "Every run; colour is the rate, a black edge marks the best rate, a cross where a run diverged.",
-    "loss_curves_zoom": "The best rate and the grid rates next to 2, 5 and 10 times it; dotted is the training loss.",
-    "sensitivity": "Sensitivity, width of the basin, and what default, middle and worst rate of the grid cost.",
-    "time_to_target": "Large rates arrive sooner, smaller ones may end better: end, time to target and its profile.",
-    "best_lr_drift": "How the best rate moves with the budget or an axis, in decades of rate per decade.",
-    "heatmap": "Rate against the axis; the line joins the best rates.",
-}
-
-
 def _picture(name: str, figure: Figure, facts: SweepFacts, axis: str = "") -> Picture:
     kind = "heatmap" if axis else name
-    caption = _CAPTIONS[kind] + (f" Axis: {axis}." if axis else "")
+    caption = CAPTIONS[kind] + (f" Axis: {axis}." if axis else "")
     return Picture(name=name, figure=figure, caption=caption, alt=f"{caption} {_in_words(facts.rows)}")
 
 
