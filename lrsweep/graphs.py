@@ -330,6 +330,7 @@ PASSES: tuple[Callable[[Graph], None], ...] = (
     gradients_in_place,
     tidy,
     add_within_products,
+    products.layers_by_onednn,
     products.multiply_by_onednn,
     tidy,
 )

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import nn
 
-from lrsweep import products, tracing
+from lrsweep import graphs, memory, products, tracing
 
 aten = torch.ops.aten
 
@@ -47,3 +50,44 @@ def test_small_products_and_other_numbers_are_left(rows: int, dtype: torch.dtype
     before = [node.op for node in graph.nodes]
     products.multiply_by_onednn(graph)
     assert [node.op for node in graph.nodes] == before
+
+
+def stacked(activation: nn.Module, runs: int) -> tuple[Callable[..., list[torch.Tensor]], list[torch.Tensor]]:
+    """Losses and gradients of a stack of networks that see one batch, and its inputs in float64."""
+    torch.manual_seed(0)
+    nets = [
+        nn.Sequential(nn.Linear(64, 128), activation, nn.Linear(128, 144), activation, nn.Linear(144, 10)).double()
+        for _ in range(runs)
+    ]
+    params, _ = torch.func.stack_module_state(nets)
+    inputs = [*(value.detach() for value in params.values()), torch.randn(64, 64).double()]
+
+    def step(*inputs: torch.Tensor) -> list[torch.Tensor]:
+        leaves = [value.detach().requires_grad_() for value in inputs[:-1]]
+
+        def loss(weights: dict[str, torch.Tensor]) -> torch.Tensor:
+            return torch.func.functional_call(nets[0], weights, (inputs[-1],)).square().mean()
+
+        losses = torch.func.vmap(loss)(dict(zip(params, leaves, strict=True)))
+        return [losses.detach(), *torch.autograd.grad(losses.sum(), leaves)]
+
+    return step, inputs
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.Tanh(), nn.GELU()], ids=str)
+def test_the_layers_of_a_stack(activation: nn.Module) -> None:
+    step, inputs = stacked(activation, 9)
+    wanted = step(*inputs)
+    numbers = [value.float() for value in inputs]
+    graph = tracing.record(step, *numbers)
+    for rewrite in (*graphs.PASSES, memory.reuse):
+        rewrite(graph)
+    with torch.no_grad():
+        found = tracing.compiled(graph)(*numbers)
+    ops = [str(node.op) for node in graph.nodes]
+    assert sum(products.LINEAR in op for op in ops) == 1
+    assert sum(products.CONVOLUTION in op for op in ops) == 1
+    assert ("aten.relu_.default" in ops, "aten.relu.default" in ops) == (False, False)
+    for one, other in zip(wanted, found, strict=True):
+        assert other is not None
+        torch.testing.assert_close(other.double(), one, rtol=1e-4, atol=1e-6)
