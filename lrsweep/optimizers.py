@@ -17,10 +17,9 @@ from torch import nn
 
 from lrsweep.errors import UsageError
 from lrsweep.loading import resolve
-from lrsweep.startup import keep_compiler_out, keep_symbols_out
+from lrsweep.startup import keep_compiler_out
 
 keep_compiler_out()
-keep_symbols_out()
 
 # Optimizers of torch.optim that lrsweep does not offer, and why.
 NOT_OFFERED = {
@@ -93,7 +92,7 @@ class MuonWithAux:
 
     def step(self) -> None:
         for part in self.parts:
-            part.step()
+            step_of(part)()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         for part in self.parts:
@@ -257,6 +256,18 @@ def _like(value: object, default: tuple[Any, ...]) -> object:
 def fused(name: str, device: str) -> dict[str, bool]:
     """The argument that lets torch do a whole update in one kernel, where it has one for this type of device."""
     return {"fused": True} if device in FUSED.get(name, ()) else {}
+
+
+def step_of(optimizer: Any) -> Callable[[], Any]:
+    """The update of `optimizer`; that of torch's own classes without what torch wraps around it.
+
+    Which is hooks that cost more than the update of a small model, and an import of torch's compiler, a second long.
+    """
+    cls = type(optimizer)
+    if not cls.__module__.startswith("torch.optim."):
+        step: Callable[[], Any] = optimizer.step
+        return step
+    return torch.no_grad()(functools.partial(inspect.unwrap(cls.step), optimizer))
 
 
 def shares(optimizer: Optimizer, lr: float) -> list[float]:

@@ -11,8 +11,6 @@ therefore applied outside: coupled decay joins the gradient, the other kinds shr
 from __future__ import annotations
 
 import copy
-import functools
-import inspect
 import json
 import math
 from collections import defaultdict
@@ -103,11 +101,8 @@ class StackedRule:
         if not own:
             args |= optimizers.fused(name, self._device.type)
         self._optimizer: Any = optimizers.build(name, args, self._u, 1.0, base_dir)
-        self._step = self._optimizer.step
+        self._step = optimizers.step_of(self._optimizer)
         self._kernel: kernels.Kernel | None = None
-        if not own:
-            # torch wraps `step` in profiler hooks that cost more than the update of a small model.
-            self._step = functools.partial(inspect.unwrap(type(self._optimizer).step), self._optimizer)
 
     def _allocate(self) -> None:
         """Whatever has an entry per run and carries nothing from one step to the next."""

@@ -107,7 +107,7 @@ class Training:
         setting, recipe = run.setting, run.recipe
         real = all(parameter.is_floating_point() for parameter in self._parameters)
         self._fused = optimizers.fused(setting.name, problem.device.type) if real else {}
-        self.optimizer = self._build_optimizer()
+        self._build_optimizer()
         # A user's optimizer may give its groups rates of their own: the schedule scales each.
         self._group_lr = [group.get("lr") for group in self.optimizer.param_groups]
         self._factors = schedules.factors(setting.schedule, problem.total_steps, recipe.base_dir)
@@ -150,10 +150,11 @@ class Training:
         if self.diverged_step is not None or self._problem.is_row(self.step):
             self._row(self.step)
 
-    def _build_optimizer(self) -> Any:
+    def _build_optimizer(self) -> None:
         setting, parameters = self._run.setting, list(self.model.model.parameters())
         args = {**setting.args, **self._fused}
-        return optimizers.build(setting.name, args, parameters, self._run.lr, self._run.recipe.base_dir)
+        self.optimizer = optimizers.build(setting.name, args, parameters, self._run.lr, self._run.recipe.base_dir)
+        self._optimizer_step = optimizers.step_of(self.optimizer)
 
     def _loss(self) -> torch.Tensor:
         """The loss of the next batch."""
@@ -177,7 +178,7 @@ class Training:
         loss.backward()
         if self._fused and any(weight.grad is not None and weight.grad.is_sparse for weight in self.weights):
             self._fused = {}  # which take no sparse gradients
-            self.optimizer = self._build_optimizer()
+            self._build_optimizer()
 
     def _apply(self, factor: float) -> None:
         if self._clip_norm is not None:
@@ -187,7 +188,7 @@ class Training:
         for group, lr in zip(self.optimizer.param_groups, self._group_lr, strict=True):
             if lr is not None:
                 group["lr"] = lr * factor
-        self.optimizer.step()
+        self._optimizer_step()
         self._lr_now = self._run.lr * factor
 
     def _row(self, step: int, train: Values | None = None, val: Values | None = None) -> None:

@@ -1,47 +1,33 @@
-"""What keeps a start short changes no answer: the same gradients, the same errors, less imported."""
+"""What keeps a start short: less is imported."""
 
 from __future__ import annotations
 
 import gc
 import subprocess
 import sys
-
-import pytest
-import torch
+from pathlib import Path
 
 from lrsweep.startup import few_collections
 
-GRADIENTS = """
+TRAINING = """
 import sys
-import torch
-import lrsweep.optimizers  # where torch is prepared
+sys.path.insert(0, {here!r})
+from helpers import recipe
+from test_stacked import MIXED, made, outcomes
+from lrsweep import recorded, single, stacked
 
-x = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
-given = torch.tensor([1.0, 10.0, 100.0])
-(found,) = torch.autograd.grad(x**2, x, given)
-assert found.tolist() == [2.0, 40.0, 600.0], found
-torch.optim.SGD([x], lr=0.1)
-assert "sympy" not in sys.modules
-assert "torch._dynamo" not in sys.modules
+shared = recipe({{"name": "stack_tasks.py:task"}}, steps=3)
+for engine in (stacked, recorded, single):
+    outcomes(engine, made(shared, *MIXED), shared)
+    assert "sympy" not in sys.modules, engine
+    assert "torch._dynamo" not in sys.modules, engine
 """
 
 
-def test_gradients_and_optimizers_import_neither_sympy_nor_the_compiler() -> None:
-    done = subprocess.run([sys.executable, "-c", GRADIENTS], capture_output=True, text=True, check=False)
+def test_training_imports_neither_sympy_nor_the_compiler() -> None:
+    code = TRAINING.format(here=str(Path(__file__).parent))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_torch_still_refuses_gradients_of_another_shape() -> None:
-    import lrsweep.optimizers
-
-    del lrsweep.optimizers
-    x = torch.ones(3, requires_grad=True)
-    with pytest.raises(RuntimeError, match="Mismatch in shape"):
-        torch.autograd.grad(x * 2, x, torch.ones(2))
-    with pytest.raises(RuntimeError, match="complex"):
-        torch.autograd.grad(x * 2, x, torch.ones(3, dtype=torch.complex64))
-    (batched,) = torch.autograd.grad(x * 2, x, torch.eye(3), is_grads_batched=True)
-    assert torch.equal(batched, 2 * torch.eye(3))
 
 
 def test_the_search_for_garbage_is_as_before_afterwards() -> None:
