@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -11,22 +11,29 @@ from lrsweep.problem import LossModule, Problem
 from lrsweep.recorder import Means
 
 Values = Mapping[str, float]
+Forward = Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]]
 
 _UNTRAINED: weakref.WeakKeyDictionary[Problem, dict[int, dict[str, Values]]] = weakref.WeakKeyDictionary()
 
 
 @torch.no_grad()
-def evaluate(module: LossModule, problem: Problem, split: str, seed: int, step: int) -> dict[str, float]:
-    """Per-example means of `loss` and the metrics over a split after `step` updates, in evaluation mode."""
+def means_over(forward: Forward, problem: Problem, split: str, seed: int, step: int) -> dict[str, float]:
+    """Per-example means over a split, after `step` updates, of the loss and metrics that `forward(*batch)` gives."""
     means = Means(("loss", *problem.metric_names), 1, problem.device)
-    training = module.training
-    module.eval()
     problem.seed_step(seed, step)
     for batch, size in problem.eval_batches(split, seed, step):
-        loss, metrics = module(*batch)
+        loss, metrics = forward(*batch)
         means.add({"loss": loss, **metrics}, weight=size)
-    module.train(training)
     return {name: value for name, (value,) in means.values(problem.finish).items()}
+
+
+def evaluate(module: LossModule, problem: Problem, split: str, seed: int, step: int) -> dict[str, float]:
+    """`means_over` the module in evaluation mode."""
+    training = module.training
+    module.eval()
+    found = means_over(module, problem, split, seed, step)
+    module.train(training)
+    return found
 
 
 def untrained(problem: Problem, seed: int, module: LossModule | None = None) -> Mapping[str, Values]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lrsweep import single
-from lrsweep.evaluation import untrained
+from lrsweep.evaluation import means_over, untrained
 from lrsweep.outcome import Hooks, Outcome
 from lrsweep.problem import LossModule, Problem
 from lrsweep.stepping import Stepper
@@ -57,10 +57,19 @@ class Recorded(single.Training):
         self._row(0, train=train, val=val)
 
     def _forward(self, batch: tuple[Any, ...]) -> tuple[Tensor, dict[str, Tensor]]:
-        weights, fixed = ([value.detach() for value in values] for values in (self._trained, self._fixed))
-        result = self._stepper.train(weights, fixed, batch)
+        result = self._stepper.train(*self._values(), batch)
         self._grads = result.grads
         return result.losses, result.metrics
+
+    def _means_over(self, split: str) -> dict[str, float]:
+        def forward(*batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+            result = self._stepper.evaluate(*self._values(), batch)
+            return result.losses, result.metrics
+
+        return means_over(forward, self._problem, split, self._run.seed, self.step)
+
+    def _values(self) -> tuple[list[Tensor], list[Tensor]]:
+        return [value.detach() for value in self._trained], [value.detach() for value in self._fixed]
 
     def _seed_step(self) -> None:
         if self._stepper.random is not False:

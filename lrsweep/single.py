@@ -203,9 +203,12 @@ class Training:
     def _evaluate(self, split: str) -> Values:
         """Per-example means over a whole split, model and optimizer in evaluation mode."""
         optimizers.set_mode(self.optimizer, training=False)
-        values = evaluate(self.model, self._problem, split, self._run.seed, self.step)
+        values = self._means_over(split)
         optimizers.set_mode(self.optimizer, training=True)
         return {name: [value] for name, value in values.items()}
+
+    def _means_over(self, split: str) -> dict[str, float]:
+        return evaluate(self.model, self._problem, split, self._run.seed, self.step)
 
     def outcome(self) -> Outcome:
         """What the finished run leaves; the test split, where there is one, is evaluated here and only here."""
