@@ -44,6 +44,26 @@ def test_a_linear_layer_and_its_gradients_are_the_same_products() -> None:
         torch.testing.assert_close(other.double(), one, rtol=1e-5, atol=1e-4)
 
 
+def test_weights_with_gaps_in_memory_are_copied() -> None:
+    x, wide = torch.randn(128, 160), torch.randn(160, 300)
+    for w in (wide[:, :144], wide.t().contiguous().t()[:, :144]):
+        graph = tracing.record(lambda x, w: [x.mm(w), x.mm(w.t().t())], x, w)
+        products.multiply_by_onednn(graph)
+        given = {}
+        for node in graph.nodes:
+            if products.LINEAR in str(node.op):
+                given[node.out] = node.args[1]
+        graph.outputs = [*graph.outputs, *given.values()]
+        one, other, *weights = tracing.compiled(graph)(x, w)
+        assert len(weights) == 2
+        for found in (one, other):
+            assert found is not None
+            torch.testing.assert_close(found, x.mm(w), rtol=1e-4, atol=1e-4)
+        for weight in weights:
+            assert weight is not None
+            assert weight.is_contiguous() or weight.t().is_contiguous()
+
+
 @pytest.mark.parametrize(("rows", "dtype"), [(16, torch.float32), (128, torch.float64), (128, torch.bfloat16)])
 def test_small_products_and_other_numbers_are_left(rows: int, dtype: torch.dtype) -> None:
     graph = tracing.record(step, *made(rows, dtype))
