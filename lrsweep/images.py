@@ -9,6 +9,7 @@ few channels. What lies between the two is computed in the layout it is found in
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,12 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch._C import _functorch
+from torch.nn.modules.utils import _pair
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from lrsweep.tracing import Graph, Node, Ref
 
 aten = torch.ops.aten
+FEW_CHANNELS = 16  # of less than a vector a convolution makes little
 
 
 class RunsAmongChannels(TorchFunctionMode):
@@ -33,7 +36,7 @@ class RunsAmongChannels(TorchFunctionMode):
     ) -> Any:
         rule, kwargs = RULES.get(func), dict(kwargs or {})
         if rule is None or not args or not _batch_of_images(args[0]):
-            return func(*args, **kwargs)
+            return _in_planes_if_it_must_be(func, args, kwargs)
         level = _functorch.maybe_current_level()
         if level is None:
             return _noticed(func(_side_by_side(args[0]), *args[1:], **kwargs))
@@ -46,6 +49,22 @@ class RunsAmongChannels(TorchFunctionMode):
         rest, named = tree_map_only(Tensor, lambda value: _leading(value, runs, level), (args[1:], kwargs))
         out = rule(func, runs, images, dim is None, *rest, **named)
         return _functorch._add_batch_dim(_noticed(torch.unflatten(out, 1, (runs, -1))), 1, level)
+
+
+def _in_planes_if_it_must_be(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """`func` of images as they lie or, where it has no way with that, of a copy in planes.
+
+    A view such as `x.view(len(x), -1)` has none, nor has what asks under vmap for the order in memory (group_norm).
+    """
+    try:
+        return func(*args, **kwargs)
+    except RuntimeError:
+        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        writes = getattr(func, "__name__", "").endswith("_")
+        if writes or all(leaf.is_contiguous() for leaf in leaves):
+            raise
+    planes, named = tree_map_only(Tensor, Tensor.contiguous, (tuple(args), dict(kwargs)))
+    return func(*planes, **named)
 
 
 def _batch_of_images(value: Any) -> bool:
@@ -105,7 +124,30 @@ def _convolution(
         images, shared = images.repeat(1, runs, 1, 1), False
     parts = groups if shared else groups * runs
     filters, biases = weight.flatten(0, 1), None if bias is None else bias.flatten()
+    if shared and not images.requires_grad and _worth_unfolding(filters) and not isinstance(padding, str):
+        columns = _columns(images, weight.shape[-2:], _pair(stride), _pair(padding), _pair(dilation))
+        return func(columns, filters.flatten(1)[:, :, None, None], biases)
     return func(_side_by_side(images), filters, biases, stride, padding, dilation, parts)
+
+
+def _worth_unfolding(filters: Tensor) -> bool:
+    outputs, channels, height, width = filters.shape
+    return channels < FEW_CHANNELS and 2 * channels * height * width <= outputs
+
+
+def _columns(
+    images: Tensor, size: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> Tensor:
+    """What a filter meets at each place, as channels that lie side by side: once for the filters of all runs."""
+    batch, *shape = images.shape
+    nothing = math.prod(shape)  # the place of a zero after the last pixel
+    places = torch.arange(nothing).view(shape)
+    places = F.pad(places, (padding[1], padding[1], padding[0], padding[0]), value=nothing)
+    for dim in (0, 1):
+        places = places.unfold(dim + 1, dilation[dim] * (size[dim] - 1) + 1, stride[dim])[..., :: dilation[dim]]
+    places = places.permute(1, 2, 0, 3, 4).flatten(2)
+    found = F.pad(images.flatten(1), (0, 1)).index_select(1, places.flatten())
+    return found.view(batch, *places.shape).permute(0, 3, 1, 2)
 
 
 def _per_channel(

@@ -26,18 +26,22 @@ def gradients(outputs: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
     return list(torch.autograd.grad(outputs, inputs, weight))
 
 
-def same(step: Step, inputs: Sequence[Tensor], dims: Sequence[int | None], **tolerances: Any) -> None:
-    """Outputs and gradients of `step` for `M` runs: vmapped, and run by run, are those that torch gives run by run."""
+def same(
+    step: Step, inputs: Sequence[Tensor], dims: Sequence[int | None], learned: Any = slice(None), **tolerances: Any
+) -> None:
+    """What `M` runs give and the gradients of `learned`, vmapped and run by run, are what torch gives run by run."""
 
     def alone(*values: Tensor) -> Tensor:
         parts = [[x if d is None else x.select(d, m) for x, d in zip(values, dims, strict=True)] for m in range(M)]
         return torch.stack([step(*part) for part in parts])
 
     def found(call: Step, mode: Any) -> list[Tensor]:
-        leaves = [value.clone().requires_grad_() for value in inputs]
+        leaves = [value.clone() for value in inputs]
+        for leaf in leaves[learned]:
+            leaf.requires_grad_()
         with mode:
             out = call(*leaves)
-        return [out, *gradients(out, leaves)]
+        return [out, *gradients(out, leaves[learned])]
 
     wanted = found(alone, contextlib.nullcontext())
     for call in (vmap(step, in_dims=tuple(dims)), alone):
@@ -49,7 +53,8 @@ def same(step: Step, inputs: Sequence[Tensor], dims: Sequence[int | None], **tol
 def convolutions(draw: Any) -> tuple[list[tuple[int, ...]], list[int | None], dict[str, Any]]:
     """Shapes of images, filters and (or not) biases, which of their dimensions counts the runs, and the arguments."""
     number = st.integers(1, 3)
-    groups, each, out, kernel = draw(number), draw(number), draw(number), (draw(number), draw(number))
+    groups, each, kernel = draw(number), draw(number), (draw(number), draw(number))
+    out = draw(st.sampled_from([1, 3, 20]))
     arguments: dict[str, Any] = {"groups": groups, "dilation": draw(st.integers(1, 2))}
     if draw(st.booleans()):
         arguments["padding"] = draw(st.sampled_from(["same", "valid"]))
@@ -71,16 +76,36 @@ def made(shapes: Sequence[tuple[int, ...]], dims: Sequence[int | None]) -> list[
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 @settings(deadline=None)
-@given(convolutions())
+@given(convolutions(), st.booleans())
 def test_convolutions_are_those_of_each_run(
-    case: tuple[list[tuple[int, ...]], list[int | None], dict[str, Any]],
+    case: tuple[list[tuple[int, ...]], list[int | None], dict[str, Any]], first: bool
 ) -> None:
+    """The images are data in the first layer, and learned from in the others."""
     shapes, dims, arguments = case
 
     def step(images: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.conv2d(images, weight, bias=bias, **arguments)
 
-    same(step, made(shapes, dims), dims)
+    same(step, made(shapes, dims), dims, slice(1 if first else 0, None))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"padding": (1, 0)},
+        {"padding": (0, 2), "stride": (2, 1)},
+        {"stride": (1, 3)},
+        {"dilation": (2, 1), "padding": 1},
+        {"dilation": (1, 2), "stride": 2},
+        {"padding": "same", "dilation": 2},
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("biased", [True, False])
+def test_convolutions_of_images_that_all_runs_share(arguments: dict[str, Any], biased: bool) -> None:
+    shapes: list[tuple[int, ...]] = [(4, 2, 9, 10), (20, 2, 3, 2), (20,)][: 2 + biased]
+    dims = [None, 0, 0][: 2 + biased]
+    same(lambda *tensors: F.conv2d(*tensors, **arguments), made(shapes, dims), dims, slice(1, None))
 
 
 POOLINGS: dict[str, Step] = {
@@ -112,6 +137,32 @@ def test_what_is_no_batch_of_images_is_left_to_torch() -> None:
         return F.max_pool2d(F.conv2d(image, weight), 2)
 
     same(step, made([(2, 5, 5), (4, 2, 3, 3)], [None, 0]), [None, 0])
+
+
+AFTER: dict[str, Step] = {
+    "view": lambda x: x.view(x.size(0), -1),
+    "view of pixels": lambda x: x.view(-1, 9),
+    "group norm": lambda x: F.group_norm(x, 2),
+    "instance norm": F.instance_norm,
+    "batch norm": lambda x: F.batch_norm(x, None, None, training=True),
+    "pixel shuffle": lambda x: F.pixel_shuffle(x, 2),
+    "interpolate": lambda x: F.interpolate(x, scale_factor=2.0),
+    "in place": lambda x: x.mul_(2).relu_(),
+    "pad": lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"),
+    "transposed": lambda x: F.conv_transpose2d(x, torch.ones(4, 2, 2, 2, dtype=x.dtype)),
+    "prelu": lambda x: F.prelu(x, torch.full((4,), 0.1, dtype=x.dtype)),
+    "layer norm": lambda x: F.layer_norm(x, x.shape[1:]),
+    "permute": lambda x: x.permute(0, 2, 3, 1).reshape(-1, 4).softmax(-1),
+    "flatten": lambda x: x.flatten(2).transpose(1, 2),
+}
+
+
+@pytest.mark.parametrize("name", AFTER)
+def test_what_follows_finds_images_as_it_needs_them(name: str) -> None:
+    def step(images: Tensor, weight: Tensor) -> Tensor:
+        return AFTER[name](F.conv2d(images, weight))
+
+    same(step, made([(2, 3, 5, 5), (4, 3, 3, 3)], [None, 0]), [None, 0])
 
 
 def test_gradients_within_a_run() -> None:
