@@ -11,6 +11,9 @@ from PIL import Image
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 WHITE = 0xFFFFFF
+PART = 256
+"""Colours in one product of matrices: a large one starts threads that wait busily, on cores that have pictures to draw.
+"""
 
 
 def reduced(pixels: Pixels, kept: Sequence[str]) -> Image.Image:
@@ -25,13 +28,18 @@ def reduced(pixels: Pixels, kept: Sequence[str]) -> Image.Image:
     starts = np.flatnonzero(np.diff(packed, prepend=-1))
     colors, places = np.unique(packed[starts], return_inverse=True)
     rgb = np.stack([colors >> 16, colors >> 8 & 255, colors & 255], axis=1)
-    # |a - b|^2 less |a|^2, which is the same for every b; whole numbers below 2^24, so float32 is exact.
-    distances = (table**2).sum(axis=1).astype(np.float32) - 2 * (rgb.astype(np.float32) @ table.T.astype(np.float32))
-    nearest = np.argmin(distances, axis=1).astype(np.uint8)
+    nearest = np.concatenate([_nearest(part, table) for part in np.split(rgb, range(PART, len(rgb), PART))])
     lengths = np.diff(starts, append=len(packed))
     image = Image.fromarray(np.repeat(nearest[places], lengths).reshape(pixels.shape[:2]), mode="P")
     image.putpalette(table.astype(np.uint8).tobytes())
     return image
+
+
+def _nearest(colors: npt.NDArray[np.int32], table: npt.NDArray[np.int_]) -> Pixels:
+    """The place in `table` of the colour next to each of `colors`, at most PART of them."""
+    # |a - b|^2 less |a|^2, which is the same for every b; whole numbers below 2^24, so float32 is exact.
+    distances = (table**2).sum(axis=1).astype(np.float32) - 2 * (colors.astype(np.float32) @ table.T.astype(np.float32))
+    return np.argmin(distances, axis=1).astype(np.uint8)
 
 
 def _median_cut(pixels: Pixels, packed: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.int_]:
