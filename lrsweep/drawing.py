@@ -106,8 +106,9 @@ def _serve(connection: Connection, parents: Connection, parent: int) -> None:
     die_with(parent)
     parents.close()
     with suppress(Exception), few_collections():
-        from lrsweep import report
+        from lrsweep import plot, report
 
+        plot.rehearse()
         while True:
             folder: Path = connection.recv()
             made: Report | None = None

@@ -543,6 +543,7 @@ def test_sweeps_drawn_one_after_another_on_several_processes_are_the_bytes_of_on
         drawings.append({one.name: one.files["png"] for one in plot.rendered(sweep, ("png",))})
     assert len(drawings[0]) > 5
     assert all(drawing == drawings[0] for drawing in drawings)
+    assert [list(drawing) for drawing in drawings] == 4 * [[picture.name for picture in plot.pictures(sweep)]]
 
 
 # --- what a picture says of its marks -----------------------------------------------------------------------------

@@ -24,7 +24,10 @@ from lrsweep.plot.style import Look
 from lrsweep.spec import read_resolved
 from lrsweep.spectypes import Spec, call_text
 from lrsweep.spread import spread
+from lrsweep.startup import few_collections
 
+LONGEST = ("u_curve", "loss_curves", "loss_curves_zoom", "time_to_target", "sensitivity")
+"""The pictures that take longest to draw, longest first: begun last, they would keep one core waiting for the other."""
 MOST_PANELS = 16
 """More rows than this (axes multiply them): one panel per optimizer."""
 
@@ -167,21 +170,21 @@ def budget_text(spec: Spec, facts: SweepFacts) -> str:
 
 def pictures(sweep: Sweep) -> Iterator[Picture]:
     """Every picture that the sweep has something to show in, most important first."""
-    for draft in _drafts(sweep):
+    for _, draft in _drafts(sweep):
         yield draft()
 
 
-def _drafts(sweep: Sweep) -> list[Callable[[], Picture]]:
-    """How to draw each picture."""
+def _drafts(sweep: Sweep) -> list[tuple[str, Callable[[], Picture]]]:
+    """The name of each picture and how to draw it."""
     facts, few = sweep.facts, sweep.leading
-    found: list[Callable[[], Picture]] = []
+    found: list[tuple[str, Callable[[], Picture]]] = []
 
     def add(name: str, draw: Callable[[], Figure], axis: str = "") -> None:
         def draft() -> Picture:
             with style.styled():
                 return _picture(name, draw(), facts, axis)
 
-        found.append(draft)
+        found.append((name, draft))
 
     add("u_curve", lambda: u_curve(sweep))
     if not facts.rows:
@@ -218,7 +221,23 @@ def rendered(sweep: Sweep, formats: Sequence[str]) -> list[Rendered]:
         files = {kind: style.rendered(picture.figure, kind) for kind in formats}
         return Rendered(name=picture.name, caption=picture.caption, alt=picture.alt, files=files)
 
-    return spread([partial(one, draft) for draft in _drafts(sweep)], available_cores())
+    drafts = _drafts(sweep)
+    order = sorted(range(len(drafts)), key=lambda place: _rank(drafts[place][0]))
+    with few_collections():
+        done = spread([partial(one, drafts[place][1]) for place in order], available_cores())
+    return [picture for _, picture in sorted(zip(order, done, strict=True), key=lambda pair: pair[0])]
+
+
+def _rank(name: str) -> int:
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+
+def rehearse() -> None:
+    """Find the fonts and import what the first picture would: for a process that waits for something to draw."""
+    with style.styled():
+        figure = style.empty("", "")
+    for kind in ("png", "svg"):
+        style.rendered(figure, kind)
 
 
 def u_curve(sweep: Sweep) -> Figure:

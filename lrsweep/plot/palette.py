@@ -38,8 +38,9 @@ def reduced(pixels: Pixels, kept: Sequence[str]) -> Image.Image:
 def _nearest(colors: npt.NDArray[np.int32], table: npt.NDArray[np.int_]) -> Pixels:
     """The place in `table` of the colour next to each of `colors`, at most PART of them."""
     # |a - b|^2 less |a|^2, which is the same for every b; whole numbers below 2^24, so float32 is exact.
-    distances = (table**2).sum(axis=1).astype(np.float32) - 2 * (colors.astype(np.float32) @ table.T.astype(np.float32))
-    return np.argmin(distances, axis=1).astype(np.uint8)
+    products: npt.NDArray[np.float32] = colors.astype(np.float32) @ table.T.astype(np.float32)
+    places: npt.NDArray[np.int_] = ((table**2).sum(axis=1).astype(np.float32) - 2 * products).argmin(axis=1)
+    return places.astype(np.uint8)
 
 
 def _median_cut(pixels: Pixels, packed: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.int_]:
