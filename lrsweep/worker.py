@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import hashlib
 import io
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -23,6 +21,7 @@ from lrsweep.errors import StoppedError, StorageError, UsageError
 from lrsweep.journal import Checkpoint
 from lrsweep.machine import keep_freed_memory
 from lrsweep.messages import Ended, Job, Left, Message, OutOfMemory, Raised, Saved, Setup, Ticked, Trained, Unwritable
+from lrsweep.orphans import die_with
 from lrsweep.outcome import Outcome
 from lrsweep.problem import Problem
 
@@ -194,7 +193,7 @@ def serve(connection: Connection) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     with suppress(EOFError, OSError):  # the parent is gone
         setup: Setup = connection.recv()
-        _die_with(setup.parent)
+        die_with(setup.parent)
         lock.drop_inherited(Path(setup.folder))
         prepare()
         keep_freed_memory()
@@ -214,10 +213,3 @@ def main(descriptor: int) -> None:
     """Entry of a worker that is a process of its own."""
     os.dup2(2, 1)
     serve(Connection(descriptor))
-
-
-def _die_with(parent: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        os._exit(0)
