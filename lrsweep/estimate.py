@@ -122,9 +122,7 @@ def bytes_of(runs: Sequence[Run], axes: int, problem_of: ProblemOf) -> int:
     for run in runs:
         if run.recipe.key not in of_recipe:
             problem = problem_of(run.recipe)
-            every = run.recipe.train["eval_every"]
-            interval = every["steps"] if isinstance(every, dict) else every * problem.steps_per_epoch
             columns = 9 + axes + len(problem.metric_names) * (1 + problem.train_metrics)
-            rows = problem.total_steps // max(interval, 1) + 2
+            rows = problem.total_steps // problem.row_interval + 2
             of_recipe[run.recipe.key] = 1000 + 2 * BYTES_PER_CELL * rows * columns
     return sum(of_recipe[run.recipe.key] for run in runs)

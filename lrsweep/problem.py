@@ -279,9 +279,13 @@ class Problem:
 
     def is_row(self, step: int) -> bool:
         """Is there an evaluation after `step` updates (from 1)?"""
+        return step % self.row_interval == 0 or step == self.total_steps
+
+    @property
+    def row_interval(self) -> int:
+        """Updates between two rows."""
         every = self.recipe.train["eval_every"]
-        interval = every["steps"] if isinstance(every, Mapping) else every * self.steps_per_epoch
-        return step % interval == 0 or step == self.total_steps
+        return int(every["steps"] if isinstance(every, Mapping) else every * self.steps_per_epoch)
 
     def order_hash(self, seed: int) -> str:
         """Identifies the order of the first epoch."""
