@@ -176,8 +176,8 @@ class Training:
     def _backward(self, loss: torch.Tensor) -> None:
         """Put the gradients of the loss that `_forward` gave last into the parameters."""
         loss.backward()
-        if self._fused and any(weight.grad is not None and weight.grad.is_sparse for weight in self.weights):
-            self._fused = {}  # which take no sparse gradients
+        if self._fused and self.step == 0 and not _fusible([weight.grad for weight in self.weights]):
+            self._fused = {}
             self._build_optimizer()
 
     def _apply(self, factor: float) -> None:
@@ -258,6 +258,11 @@ class Training:
             self._plateau.restore(state["plateau"])
         self.step, self._lr_now = int(state["step"]), float(state["lr_now"])
         self._hashes = (state["hashes"][0], state["hashes"][1])
+
+
+def _fusible(grads: Sequence[torch.Tensor | None]) -> bool:
+    """Fused kernels take no sparse gradients, and no weight whose momentum begins later than that of others."""
+    return all(grad is not None and not grad.is_sparse for grad in grads)
 
 
 @torch.no_grad()

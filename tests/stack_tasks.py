@@ -104,6 +104,34 @@ class Partly(nn.Module):
         return self.out(torch.tanh(self.frozen(x)))
 
 
+class OnePadding(nn.Module):
+    """Its padding, a tuple, has one number for height and width."""
+
+    def __init__(self):
+        super().__init__()
+        self.filters, self.out = nn.Conv2d(1, 20, 2), nn.Linear(20, 3)
+
+    def forward(self, x):
+        return self.out(F.conv2d(x, self.filters.weight, padding=(1,), stride=[1]).tanh().mean((2, 3)))
+
+
+class Late(nn.Linear):
+    """One of its layers gets no gradient in the first update."""
+
+    def __init__(self):
+        super().__init__(4, 3)
+        self.other, self.calls = nn.Linear(4, 3), 0
+
+    def forward(self, x):
+        self.calls += self.training
+        return super().forward(x) + (self.other(x) if self.calls > 1 else 0)
+
+
+class NoisyEvaluation(nn.Linear):
+    def forward(self, x):
+        return super().forward(x if self.training else x + torch.randn_like(x))
+
+
 class Branching(nn.Linear):
     def forward(self, x):
         out = super().forward(x)
@@ -188,6 +216,13 @@ NETS = {
     "pooled": lambda: Shaped(
         (1, 2, 2), nn.Sequential(nn.Conv2d(1, 8, 1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 3))
     ),
+    "image_dropout": lambda: Shaped(
+        (1, 2, 2),
+        nn.Sequential(nn.Conv2d(1, 8, 2, padding=1), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(72, 3)),
+    ),
+    "one_padding": lambda: Shaped((1, 2, 2), OnePadding()),
+    "late": Late,
+    "noisy_evaluation": lambda: NoisyEvaluation(4, 3),
     "groupnorm": lambda: Shaped(
         (4, 1, 1), nn.Sequential(nn.Conv2d(4, 8, 1), nn.GroupNorm(2, 8), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
     ),

@@ -11,7 +11,7 @@ import own_tasks
 import pytest
 import stack_tasks
 import torch
-from helpers import plain_loop, recipe, run
+from helpers import double, plain_loop, recipe, run
 from torch import nn
 
 from lrsweep import problem, single
@@ -400,6 +400,7 @@ RESUMED = {
     "dropout, adam": (({"name": "classify", "model": "dropout_net"},), {"optimizer": "adam"}),
     "batchnorm, momentum": (({"name": "classify", "model": "batchnorm_net"},), {"momentum": 0.9}),
     "counters": (({"name": "classify", "model": "counting_net"},), {}),
+    "sparse gradients": (({"name": "stack_tasks.py:task", "net": "sparse"},), {"optimizer": "adagrad"}),
     "dataset, muon": (({"name": "dataset"},), {"optimizer": "muon"}),
     "plateau": (
         ("classify",),
@@ -508,6 +509,20 @@ def test_sparse_gradients_are_trained_by_the_rules_that_take_them(optimizer: str
         (x, y),
         stack_tasks.data(40, seed=2),
         lambda params: {"sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad}[optimizer](params, lr=0.1),
+        epochs=4,
+    )
+    assert outcome.error is None
+    assert outcome.rows["val_loss"] == pytest.approx([row[2] for row in plain.rows], rel=1e-12)
+
+
+def test_momentum_may_begin_later_for_some_weights() -> None:
+    outcome = trained(run(recipe({"name": "stack_tasks.py:task", "net": "late"}, epochs=4), lr=0.1, momentum=0.9))
+    with double():
+        data = stack_tasks.data(), stack_tasks.data(40, seed=2)
+    plain = plain_loop(
+        stack_tasks.NETS["late"],
+        *data,
+        lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9),
         epochs=4,
     )
     assert outcome.error is None
