@@ -9,7 +9,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from lrsweep import rules, stackable, usercode
@@ -214,7 +214,10 @@ def makespan(seconds: Sequence[float], workers: int) -> float:
 
 
 def measure(problem: Problem, seed: int) -> Sizes:
-    """Record one training step of one run and add up what it does."""
+    """Record one training step of one run and add up what it does.
+
+    A model of the user's may draw random numbers in its evaluation only.
+    """
     with problem.user_code():
         module = problem.build_model(seed)
         use_stacked_loss(module, problem)
@@ -225,8 +228,12 @@ def measure(problem: Problem, seed: int) -> Sizes:
             [values[name].detach().unsqueeze(0) for name in names] for names in (stepper.trainable, stepper.fixed)
         )
         graph = stepper.graph(params, fixed, problem.batch(seed, 0))
+        random = graph.random
+        if not random and not stackable.our_own(problem):
+            checks, _ = next(problem.eval_batches("val", seed))
+            random = stepper.graph(params, fixed, checks, training=False).random
     weights = float(sum(param.nbytes for param in params))
-    return sizes_of(graph, weights)
+    return replace(sizes_of(graph, weights), random=random)
 
 
 def sizes_of(graph: Graph, weights: float) -> Sizes:

@@ -125,9 +125,15 @@ def _convolution(
     parts = groups if shared else groups * runs
     filters, biases = weight.flatten(0, 1), None if bias is None else bias.flatten()
     if shared and not images.requires_grad and _worth_unfolding(filters) and not isinstance(padding, str):
-        columns = _columns(images, weight.shape[-2:], _pair(stride), _pair(padding), _pair(dilation))
+        columns = _columns(images, weight.shape[-2:], _two(stride), _two(padding), _two(dilation))
         return func(columns, filters.flatten(1)[:, :, None, None], biases)
     return func(_side_by_side(images), filters, biases, stride, padding, dilation, parts)
+
+
+def _two(value: Any) -> tuple[int, ...]:
+    """A number for each of height and width, from one for both, which may stand in a tuple of its own."""
+    pair = tuple(_pair(value))
+    return pair * 2 if len(pair) == 1 else pair
 
 
 def _worth_unfolding(filters: Tensor) -> bool:

@@ -52,11 +52,12 @@ def problem_reason(problem: Problem) -> str | None:
     Then their step can also be recorded, and the task's functions keep nothing between calls.
     """
     if problem not in _known:
-        _known[problem] = None if _our_own(problem) else model_reason(problem)
+        _known[problem] = None if our_own(problem) else model_reason(problem)
     return _known[problem]
 
 
-def _our_own(problem: Problem) -> bool:
+def our_own(problem: Problem) -> bool:
+    """Are task and model built-ins?"""
     names = [problem.recipe.task["name"], (problem.recipe.model or {"name": ""})["name"]]
     return not any(":" in name for name in names)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,7 @@ class Stepper:
         self.fixed = [name for name, value in module.named_parameters() if not value.requires_grad]
         self.fixed += [name for name, _ in module.named_buffers()]
         self._programs: dict[Any, _Program] = {}
+        self._images: Callable[[], AbstractContextManager[Any]] = RunsAmongChannels
         # Does a training step draw random numbers? None until one was recorded.
         self.random: bool | None = None
 
@@ -80,17 +82,27 @@ class Stepper:
         """Losses and metrics of one batch, the same for all runs, in evaluation mode."""
         return self._run(False, params, fixed, batch)
 
-    def graph(self, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> tracing.Graph:
-        """The recording of a training step, not yet rewritten: for counting what it does."""
+    def graph(
+        self, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any, *, training: bool = True
+    ) -> tracing.Graph:
+        """The recording of a training step or evaluation, not yet rewritten: for counting what it does."""
         leaves, spec = tree_flatten(batch)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        return self._record(True, self._train_step(leaves, spec, []), (*params, *fixed, *tensors), strict=False)
+        build = self._train_step if training else self._eval_step
+        return self._record(training, build(leaves, spec, []), (*params, *fixed, *tensors), strict=False)
 
     def _record(
         self, training: bool, step: Callable[..., Any], inputs: Sequence[Tensor], strict: bool = True
     ) -> tracing.Graph:
-        with self._modes(training):
+        def recorded() -> tracing.Graph:
             return tracing.record(step, *(tracing.copied(value) for value in inputs), strict=strict)
+
+        with self._modes(training):
+            graph = recorded()
+            if self._stacked or not graph.draws_by_layout:
+                return graph
+            with self._in_planes():
+                return recorded()
 
     def _run(self, training: bool, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> Result:
         runs = params[0].shape[0] if params else 0
@@ -140,7 +152,7 @@ class Stepper:
 
     def _eager(self, step: Callable[..., Any], training: bool) -> Callable[..., Any]:
         def call(*inputs: Tensor) -> Any:
-            with self._modes(training):
+            with self._modes(training), contextlib.nullcontext() if self._stacked else self._in_planes():
                 return step(*inputs)
 
         return call
@@ -182,11 +194,20 @@ class Stepper:
             filled = [next(iterator) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
             return functional_call(self.module, dict(weights), tuple(tree_unflatten(filled, spec)))
 
-        with RunsAmongChannels():
+        with self._images():
             if not self._stacked:
                 loss, metrics = one(weights, tensors)
                 return loss.reshape(1), {name: value.reshape(1) for name, value in metrics.items()}
             return vmap(one, in_dims=(0, stacked), randomness="same")(weights, list(tensors))
+
+    @contextlib.contextmanager
+    def _in_planes(self) -> Iterator[None]:
+        """Images lie as the model lays them, so that dropout masks, drawn in the order of memory, are its own."""
+        before, self._images = self._images, contextlib.nullcontext
+        try:
+            yield
+        finally:
+            self._images = before
 
     @contextlib.contextmanager
     def _modes(self, training: bool) -> Iterator[None]:

@@ -158,6 +158,12 @@ class Graph:
         """Does replaying draw from torch's global generator?"""
         return any(node.random for node in self.nodes)
 
+    @property
+    def draws_by_layout(self) -> bool:
+        """Are random numbers drawn into a tensor that is not contiguous? They fill it in the order of its memory."""
+        drawn = [self.like[ref] for node in self.nodes if node.random for ref in node.outs if ref is not None]
+        return not all(like.same_layout(Like.dense(like.shape, like)) for like in drawn)
+
 
 @dataclass
 class _Recorder(TorchDispatchMode):

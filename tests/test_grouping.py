@@ -92,6 +92,15 @@ def test_random_layers_keep_seeds_apart() -> None:
         assert plan.engine == "single" or len({seed[run_id] for run_id in plan.run_ids}) == 1
 
 
+def test_an_evaluation_that_draws_random_numbers_keeps_seeds_apart() -> None:
+    shared = recipe({"name": "stack_tasks.py:task", "net": "noisy_evaluation"}, epochs=3)
+    runs = grid(shared, 3)
+    seed = {one.run_id: one.seed for one in runs}
+    plans = cut(shared, runs)
+    assert "stacked" in {plan.engine for plan in plans}
+    assert {len({seed[run_id] for run_id in plan.run_ids}) for plan in plans} == {1}
+
+
 def test_an_optimizer_that_cannot_be_stacked_trains_alone_beside_the_others() -> None:
     shared = blobs(epochs=3)
     runs = grid(shared, 4, 1, [("adam", {}), ("muon", {})])

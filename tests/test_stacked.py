@@ -139,6 +139,7 @@ MIXED = [("sgd", 0.1), ("adam", 0.01), ("sgd", 0.03, {"momentum": 0.9}), ("adamw
 
 
 NETS = "inplace wide batchnorm dropout conv pooled groupnorm tied partly attention mha shared_item".split()
+NETS += ["image_dropout", "one_padding"]
 
 
 @pytest.mark.parametrize("net", NETS)
