@@ -254,8 +254,16 @@ def schema() -> None:
     typer.echo(json.dumps(json_schema(known()), indent=2))
 
 
+def _open_what_is_closed() -> None:
+    """A stdin, stdout or stderr that was closed leads nowhere, and no file of ours takes its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+
+
 def main() -> None:
     """Run the command line; turn what went wrong into one message and the contract's exit code."""
+    _open_what_is_closed()
     try:
         app()
     except LrsweepError as error:

@@ -68,7 +68,8 @@ class Local:
 
     def start(self) -> None:
         """Start all workers; call it before anything starts a thread."""
-        fork = self._setup.device == "cpu" and sys.platform == "linux" and threading.active_count() == 1
+        simple = threading.active_count() == 1 and not multiprocessing.current_process().daemon
+        fork = self._setup.device == "cpu" and sys.platform == "linux" and simple
         while len(self._workers) < self._count:
             self._add(fork)
 

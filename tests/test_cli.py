@@ -167,3 +167,23 @@ def test_list_states_how_weight_decay_is_coupled() -> None:
 def test_schema_is_json() -> None:
     schema = json.loads(lrsweep("schema").stdout)
     assert "optimizers" in schema["properties"]
+
+
+def test_closed_streams_are_no_error(done: Path) -> None:
+    command = f"{sys.executable} -m lrsweep.cli run tiny.yaml <&- >&- 2>&-"
+    assert subprocess.run(command, shell=True, cwd=done, timeout=300).returncode == 0
+
+
+def test_a_sweep_may_run_in_a_daemonic_process(done: Path, tmp_path: Path) -> None:
+    code = """
+import multiprocessing, sys
+import lrsweep
+process = multiprocessing.get_context("fork").Process(target=lrsweep.run, args=("tiny.yaml",), daemon=True,
+                                                      kwargs={"results": sys.argv[1], "workers": 2})
+process.start()
+process.join()
+sys.exit(process.exitcode)
+"""
+    ran = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, cwd=done, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "tiny" / "report.html").exists()
