@@ -5,6 +5,7 @@ Heavy modules (torch, pandas, matplotlib, pydantic) are imported inside the comm
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -12,11 +13,12 @@ import sys
 import traceback
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from lrsweep.errors import LrsweepError, UsageError
+from lrsweep.errors import LrsweepError, StorageError, UsageError
+from lrsweep.stopping import Stopping
 
 app = typer.Typer(
     name="lrsweep",
@@ -139,6 +141,10 @@ def plot(
     for folder in tables.sweeps_below(results):
         for path in drawing.draw_all(folder, tuple(f.value for f in format_ or [Format.png]), metric=metric, at=at):
             typer.echo(str(path))
+    if metric is not None or at is not None:
+        typer.echo(
+            "the pictures show what was asked for now; without --metric and --at they show the objective", err=True
+        )
 
 
 @app.command()
@@ -261,21 +267,32 @@ def _open_what_is_closed() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
 
 
+def _tell_a_bug() -> NoReturn:
+    traceback.print_exc()
+    sys.stderr.write("\nThis is a bug in lrsweep. Nothing that was trained is lost: run the command again.\n")
+    sys.exit(1)
+
+
 def main() -> None:
     """Run the command line; turn what went wrong into one message and the contract's exit code."""
     _open_what_is_closed()
     try:
-        app()
+        with Stopping().installed():
+            app()
     except LrsweepError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            _tell_a_bug()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stderr.write(f"the output could not be written: {error.strerror}\n")
+        sys.exit(StorageError.exit_code)
     except Exception:  # noqa: BLE001 - the last line of defence: say that it is ours, and show where
-        traceback.print_exc()
-        sys.stderr.write("\nThis is a bug in lrsweep. Nothing that was trained is lost: run the command again.\n")
-        sys.exit(1)
+        _tell_a_bug()
     finally:
         gc.freeze()  # nobody needs to look for garbage among all of torch on the way out
 

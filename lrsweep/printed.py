@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lrsweep import textplot, words
 
@@ -91,19 +91,21 @@ def _summary_row(row: OptimizerFacts) -> tuple[str, ...]:
 
 
 def failures(runs: pd.DataFrame) -> str:
-    """The failed runs with the first line of what they raised."""
+    """What the failed runs raised, first lines: each text once, with how many it is of and the first of them."""
     failed = runs[runs["status"] == "failed"]
-    shown = failed.head(MOST_FAILURES)
-    rows = [
-        (str(row.run_id), str(row.optimizer), repr(row.lr), str(row.seed), str(row.error).split("\n", 1)[0])
-        for row in shown.itertuples()
-    ]
+    by_text: dict[str, list[Any]] = {}
+    for row in failed.itertuples():
+        by_text.setdefault(str(row.error).split("\n", 1)[0], []).append(row)
+    rows = []
+    for text, of_text in list(by_text.items())[:MOST_FAILURES]:
+        first = of_text[0]
+        rows.append((str(len(of_text)), str(first.run_id), str(first.optimizer), repr(first.lr), str(first.seed), text))
     lines = [
         f"{len(failed)} of {len(runs)} runs failed; the same command tries them again",
-        table(("run", "optimizer", "lr", "seed", "error"), rows, right=(2, 3)),
+        table(("runs", "the first", "optimizer", "lr", "seed", "error"), rows, right=(0, 3, 4)),
     ]
-    if len(failed) > len(shown):
-        lines.append(f"... and {len(failed) - len(shown)} more: see the column `error` of runs.csv")
+    if len(by_text) > len(rows):
+        lines.append(f"... and {len(by_text) - len(rows)} more errors: see the column `error` of runs.csv")
     return "\n".join(lines)
 
 

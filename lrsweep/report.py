@@ -117,7 +117,10 @@ def _recommended(row: OptimizerFacts) -> str:
     safe = row.margins.largest_safe_lr
     if safe != safe:
         return text
-    return f"{text} Largest safe rate: {rate_text(safe)}, the largest below divergence where no seed diverged."
+    return (
+        f"{text} Largest safe rate: {rate_text(safe)}, the largest below divergence where no seed diverged "
+        "and the median beats the untrained model."
+    )
 
 
 def _numbers(facts: SweepFacts) -> Iterable[str]:

@@ -53,6 +53,8 @@ class Verdict:
         lines = [f"{'ok    ' if one.ok else 'BROKEN'}  {one.optimizer}: {_sentence(one)}" for one in self.checks]
         broken = sum(not one.ok for one in self.checks)
         last = "all limits hold" if self.ok else f"{broken} of {len(self.checks)} checks broken"
+        if self.ok and all(one.check == "trained" for one in self.checks):
+            last = "no limit was given; every optimizer trained"
         lines.append(last if self.checks else "nothing was trained: the sweep has no finished run")
         return "\n".join([*lines, *([self.missing] if self.missing else [])])
 

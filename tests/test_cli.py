@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 SPEC = """\
 task: {name: blobs, n: 120}
@@ -94,6 +96,7 @@ def test_help_imports_nothing_heavy() -> None:
         (["plot", "nowhere"], 2, "nowhere"),
         (["plot", "results", "--metric", "val_f1"], 2, "val_accuracy"),
         (["check", "results/tiny", "--max-diverged", "0.5"], 0, ""),
+        (["plot", "results", "--at", "best"], 0, "without --metric and --at"),
         (["check", "results/tiny", "--min-basin-decades", "9"], 6, ""),
         (["check", "results/tiny", "--optimizer", "lion"], 2, "sgd"),
         (["compare", "results/tiny", "nowhere"], 2, "nowhere"),
@@ -187,3 +190,54 @@ sys.exit(process.exitcode)
     ran = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, cwd=done, timeout=300)
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "tiny" / "report.html").exists()
+
+
+BROKEN = """
+import torch
+from torch import nn
+from lrsweep import Task
+
+def build():
+    raise RuntimeError(f"no weights for seed {torch.initial_seed() % 2}")
+
+def make_task():
+    x = torch.randn(8, 2)
+    return Task(train=(x, x), val=(x, x), model=build, loss=nn.functional.mse_loss, metrics={})
+"""
+
+
+def test_an_error_of_many_runs_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    config = {"task": "broken.py:make_task", "optimizers": ["sgd"], "lr": [0.1, 0.01, 0.001], "train": {"epochs": 1}}
+    (tmp_path / "broken.yaml").write_text(yaml.safe_dump(config | {"seeds": 3}))
+    ran = lrsweep("run", "broken.yaml", "--progress", "none", cwd=tmp_path)
+    assert ran.returncode == 3, ran.stderr
+    told = re.findall(r"^ *(\d+) +[0-9a-f]{8,} .*no weights for seed (\d)", ran.stderr, re.MULTILINE)
+    assert told == [("6", "0"), ("3", "1")]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_an_output_that_cannot_be_written_is_a_matter_of_storage(done: Path) -> None:
+    command = f"{sys.executable} -m lrsweep.cli list > /dev/full"
+    ran = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=done, timeout=300)
+    assert ran.returncode == 4, ran.stderr
+    assert "could not be written" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_during_the_imports_is_no_bug(done: Path, number: signal.Signals, code: int) -> None:
+    command = (
+        "import os, sys, builtins\n"
+        "from lrsweep import cli\n"
+        "real = builtins.__import__\n"
+        "def importing(name, *rest, **named):\n"
+        f"    if name == 'torch': os.kill(os.getpid(), {int(number)})\n"
+        "    return real(name, *rest, **named)\n"
+        "builtins.__import__ = importing\n"
+        "sys.argv = ['lrsweep', 'run', 'tiny.yaml']\n"
+        "cli.main()"
+    )
+    ran = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, cwd=done, timeout=300)
+    assert ran.returncode == code, ran.stderr
+    assert "Traceback" not in ran.stderr

@@ -76,7 +76,7 @@ def legend(rows: Sequence[OptimizerFacts], *, worse_up: bool, beyond_axis: bool,
     if any(math.isfinite(row.recommended_lr) for row in rows):
         found.append(mark("o", "recommended", size=10, **hollow))
     if default:
-        found.append(Line2D([], [], color=INK, linestyle=DEFAULT, linewidth=0.9, label="torch's default rate"))
+        found.append(Line2D([], [], color=INK, linestyle=DEFAULT, linewidth=0.9, label="default rate"))
     found.append(tries())
     if "diverged" in statuses:
         found.append(mark("x", "diverged (a cross a run)", color=RED))

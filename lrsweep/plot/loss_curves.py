@@ -257,7 +257,7 @@ def zoom(
     if any(run.status == "diverged" and run.lr in zoom_rates(row) for row in rows for run in row.runs):
         handles.append(_cross("diverged here"))
     page = style.page(len(rows), columns=columns, panel=_size(rows), head=0.34, legend=handles)
-    title = f"{facts.name}: {column} at the best rate and at about 2, 5 and 10 times it"
+    title = f"{facts.name}: {column} at the best rate and the grid rates next to 2, 5 and 10 times it"
     style.heading(page.figure, title, words.budget_line(facts))
     for index, (row, ax) in enumerate(zip(rows, page.panels, strict=True)):
         view = _zoom_panel(ax, row, parts, train, facts.mode)

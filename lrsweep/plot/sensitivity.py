@@ -45,7 +45,7 @@ def sensitivity(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
         ax.yaxis.set_major_formatter(FixedFormatter(titles))
         ax.grid(False, axis="y")
         ax.tick_params(axis="y", length=0)
-    style.panel_title(spread, "sensitivity S", "mean loss over the grid (Wortsman 2023)")
+    style.panel_title(spread, "sensitivity S", "mean excess over the best (Wortsman 2023)")
     style.panel_title(width, "basin, in decades", "rates within 5 % of the gain; arrow: the grid ends first")
     style.panel_title(cost, "share of the gain that is lost", "0: best of the grid, 1: untrained")
     return page.figure
