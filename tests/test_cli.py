@@ -232,7 +232,7 @@ def test_a_signal_during_the_imports_is_no_bug(done: Path, number: signal.Signal
         "from lrsweep import cli\n"
         "real = builtins.__import__\n"
         "def importing(name, *rest, **named):\n"
-        f"    if name == 'torch': os.kill(os.getpid(), {int(number)})\n"
+        f"    if name == 'multiprocessing': os.kill(os.getpid(), {int(number)})\n"
         "    return real(name, *rest, **named)\n"
         "builtins.__import__ = importing\n"
         "sys.argv = ['lrsweep', 'run', 'tiny.yaml']\n"
