@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from test_stacked import MIXED, NETS, SCHEDULES, STABLE, STEPS, Recording, _same_curves, alone, made, outcomes
 
 from lrsweep import problem, recorded, single
-from lrsweep.errors import StoppedError
 from lrsweep.outcome import NoHooks
 
 # Rules that no stack can take, at a rate that trains stably.
@@ -72,17 +71,6 @@ def test_a_run_resumes_to_the_bit(net: str) -> None:
         for state in hooks.states:
             (resumed,) = recorded.train([one], problem.build(shared), Recording(state))
             assert repr(resumed) == repr(straight)
-
-
-def test_a_stop_saves_and_leaves() -> None:
-    class Stopping(Recording):
-        stopping = True
-
-    shared = recipe({"name": "stack_tasks.py:task"}, steps=30)
-    hooks = Stopping()
-    with pytest.raises(StoppedError):
-        list(recorded.train(made(shared, *MIXED), problem.build(shared), hooks))
-    assert [state["step"] for state in hooks.states] == [0]
 
 
 def test_the_untrained_model_of_a_seed_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:

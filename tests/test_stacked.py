@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lrsweep import graphs, memory, optimizers, problem, single, stackable, stacked, tracing
+from lrsweep import graphs, memory, optimizers, problem, recorded, single, stackable, stacked, tracing
 from lrsweep.errors import StoppedError
 from lrsweep.outcome import NoHooks
 
@@ -313,14 +313,15 @@ def test_a_group_with_dropout_resumes_to_the_bit() -> None:
         assert repr(sorted(resumed.items())) == repr(sorted(straight.items()))
 
 
-def test_a_stop_saves_and_leaves() -> None:
+@pytest.mark.parametrize("engine", [stacked, recorded])
+def test_a_stop_saves_and_leaves(engine: Any) -> None:
     class Stopping(Recording):
         stopping = True
 
     shared = recipe({"name": "stack_tasks.py:task"}, steps=30)
     hooks = Stopping()
     with pytest.raises(StoppedError):
-        list(stacked.train(made(shared, *MIXED), problem.build(shared), hooks))
+        list(engine.train(made(shared, *MIXED), problem.build(shared), hooks))
     assert [state["step"] for state in hooks.states] == [0]
 
 
