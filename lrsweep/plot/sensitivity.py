@@ -63,7 +63,7 @@ def _handles(facts: SweepFacts) -> list[Artist]:
     if any(math.isfinite(row.sensitivity.window) for row in facts.rows):
         found.append(keys.mark("D", "S over the best three decades", color=INK, size=5, markerfacecolor="white"))
     if any(not math.isnan(row.default.objective) and math.isfinite(row.default.lr) for row in rows):
-        found.append(keys.mark("s", "at torch's default rate"))
+        found.append(keys.mark("s", "at the default rate"))
     if rows:
         found.append(keys.mark("o", "median rate of the grid", size=6))
         found.append(keys.mark("|", "worst rate", size=10, markeredgewidth=2.2))
