@@ -48,7 +48,7 @@ WORKLOADS = {
         aim=(4, 2),
     ),
     "d": Workload(
-        spec=sweep("char_lm", {"name": "transformer"}, ["adam"], RATES, 1, steps=200, batch_size=16),
+        spec=sweep("char_lm", {"name": "transformer"}, FIVE, RATES, 1, steps=200, batch_size=16),
         plain={"model": "language"},
         least=(1.9, 0.97),
         aim=(3, 1.5),
