@@ -6,7 +6,6 @@ Heavy modules (torch, pandas, matplotlib, pydantic) are imported inside the comm
 from __future__ import annotations
 
 import errno
-import gc
 import json
 import os
 import sys
@@ -18,6 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from lrsweep.errors import LrsweepError, StorageError, UsageError
+from lrsweep.leaving import leave
 from lrsweep.stopping import Stopping
 
 app = typer.Typer(
@@ -267,34 +267,41 @@ def _open_what_is_closed() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
 
 
-def _tell_a_bug() -> NoReturn:
+def _tell_a_bug() -> int:
     traceback.print_exc()
     sys.stderr.write("\nThis is a bug in lrsweep. Nothing that was trained is lost: run the command again.\n")
-    sys.exit(1)
+    return 1
 
 
-def main() -> None:
+def _run() -> int:
     """Run the command line; turn what went wrong into one message and the contract's exit code."""
-    _open_what_is_closed()
     try:
         with Stopping().installed():
             app()
     except LrsweepError as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(error.exit_code)
+        return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            _tell_a_bug()
+            return _tell_a_bug()
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.stderr.write(f"the output could not be written: {error.strerror}\n")
-        sys.exit(StorageError.exit_code)
+        return StorageError.exit_code
+    except SystemExit as end:  # how typer returns
+        if not isinstance(end.code, int | None):
+            raise
+        return end.code or 0
     except Exception:  # noqa: BLE001 - the last line of defence: say that it is ours, and show where
-        _tell_a_bug()
-    finally:
-        gc.freeze()  # nobody needs to look for garbage among all of torch on the way out
+        return _tell_a_bug()
+    return 0
+
+
+def main() -> NoReturn:
+    """The command `lrsweep`."""
+    _open_what_is_closed()
+    leave(_run())
 
 
 if __name__ == "__main__":

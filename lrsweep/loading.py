@@ -16,6 +16,9 @@ from typing import Any
 
 from lrsweep.errors import UsageError
 
+LOADED: set[str] = set()
+"""The import paths that this process has begun to load."""
+
 
 def resolve(import_path: str, base_dir: str | Path) -> Any:
     """The object an import path names; files and packages are looked for in `base_dir` first.
@@ -26,6 +29,7 @@ def resolve(import_path: str, base_dir: str | Path) -> Any:
     place, _, name = import_path.rpartition(":")
     if not place or not name:
         raise UsageError(f"{import_path!r} is no import path; write file.py:name or package.module:name")
+    LOADED.add(import_path)
     folder = Path(base_dir)
     is_file = place.endswith(".py") or "/" in place or "\\" in place
     found: Any = _file_module(folder / place) if is_file else _package_module(place, folder)
