@@ -34,6 +34,8 @@ FORMAT = 1
 
 FOLDER = "journal"
 _ROWS = b',"rows":'
+RAISED = "an error in "
+"""How a reason to train runs one at a time begins that is an exception."""
 _INT_COLUMNS = frozenset({"step"})
 
 
@@ -45,6 +47,11 @@ class Group:
     runs: tuple[str, ...]
     compile: bool = False
     reason: str | None = None
+
+    @property
+    def raised(self) -> bool:
+        """Whether the reason is an exception; runs that raise it alone as well tell it as their failure."""
+        return self.reason is not None and self.reason.startswith(RAISED)
 
     @property
     def id(self) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,7 @@ def write(
     """Replace the manifest; sessions and task notes of earlier runs of the command are kept. Raises StorageError."""
     before = read(folder)
     wanted = {run.run_id for run in plan.runs}
-    kept: Sequence[Group] = [group for group in replay.groups.values() if wanted.intersection(group.runs)]
+    kept = _trained_by(replay, wanted)
     facts = {
         "lrsweep": __version__,
         "name": plan.spec.name,
@@ -84,6 +85,15 @@ def read(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
+
+
+def _trained_by(replay: Replay, wanted: Set[str]) -> list[Group]:
+    """The groups with the runs that came out of each; not those that were given up for others."""
+    last = {run_id: group.id for group in replay.groups.values() for run_id in group.runs}
+    of_run = {**last, **{run_id: entry.group for run_id, entry in replay.entries.items()}}
+    runs = {group.id: tuple(run for run in group.runs if run in wanted and of_run[run] == group.id)
+            for group in replay.groups.values()}  # fmt: skip
+    return [replace(group, runs=runs[group.id]) for group in replay.groups.values() if runs[group.id]]
 
 
 def _engines(groups: Sequence[Group]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """One run after another as in single.py, but with a step that is recorded once and replayed.
 
 For models that keep a core busy by themselves: stacking them gains nothing, dispatch and autograd still cost a tenth.
-Runs of a problem share one recording, since weights are its inputs. A run that cannot be trained this way is trained
-by single.py.
+Runs of a problem share one recording, since weights are its inputs. A run that fails this way may not fail without a
+recording.
 """
 
 from __future__ import annotations
@@ -32,13 +32,7 @@ def train(runs: Sequence[Run], problem: Problem, hooks: Hooks) -> Iterator[Outco
 
     Raises StoppedError, after `hooks.save`, when the sweep is stopping; see single.train.
     """
-    for run in runs:
-        for outcome in single.train([run], problem, hooks, Recorded):
-            if outcome.status != "failed":
-                yield outcome
-                continue
-            # Alone through torch.optim it tells its own failure, if it still fails.
-            yield from single.train([run], problem, hooks)
+    return single.train(runs, problem, hooks, Recorded)
 
 
 class Recorded(single.Training):

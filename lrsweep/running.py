@@ -254,8 +254,9 @@ class Sweep:
         )
 
     def _tell_reasons(self, work: Sequence[Task]) -> None:
-        """Why runs are trained one at a time: once for each reason."""
-        reasons = Counter(task.group.reason for task in work if task.group.engine != "stacked" and task.group.reason)
+        """Why runs are trained one at a time: once for each reason. Those that raised something: see training.py."""
+        alone = (task.group for task in work if task.group.engine != "stacked" and not task.group.raised)
+        reasons = Counter(group.reason for group in alone if group.reason)
         for reason, count in reasons.items():
             self._reporter.note(f"{count} run{'s' * (count > 1)} trained one at a time: {reason}")
 

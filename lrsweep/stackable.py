@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from lrsweep import kept, rules, tracing, usercode
+from lrsweep.journal import RAISED
 from lrsweep.problem import LossModule, Problem
 from lrsweep.stepping import Stepper
 
@@ -30,6 +32,10 @@ _known: weakref.WeakKeyDictionary[Problem, str | None] = weakref.WeakKeyDictiona
 
 class _Limit(Exception):
     """Why the runs train alone: the end of the sentence `the model ...`."""
+
+
+class _Broken(Exception):
+    """The model cannot even be trained by itself."""
 
 
 class _Otherwise(_Limit):
@@ -67,6 +73,8 @@ def model_reason(problem: Problem) -> str | None:
     try:
         with problem.user_code():
             _try(problem)
+    except _Broken as error:
+        return str(error)
     except _Limit as limit:
         return f"the model {limit}"
     except tracing.TraceError as limit:
@@ -78,10 +86,11 @@ def model_reason(problem: Problem) -> str | None:
 
 def _try(problem: Problem) -> None:
     """The user's functions see the dtype of the spec; float64 they see only where that cannot tell rounding apart."""
-    modules = [problem.build_model(seed) for seed in (0, 1)]
+    with _by_itself():
+        modules = [problem.build_model(seed) for seed in (0, 1)]
+        batches = [problem.batch(0, step % problem.total_steps) for step in range(STEPS)]
+        checks, _ = next(problem.eval_batches("val"))
     _look_at(modules[0])
-    batches = [problem.batch(0, step % problem.total_steps) for step in range(STEPS)]
-    checks, _ = next(problem.eval_batches("val"))
     bfloat16 = problem.recipe.train["dtype"] == "bfloat16"
     tolerance = BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE[problem.dtype]
     try:
@@ -104,8 +113,20 @@ def _try(problem: Problem) -> None:
 def _both_ways(
     modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, problem: Problem
 ) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
-    alone = _alone([copy.deepcopy(module) for module in modules], batches, checks, problem)
+    with _by_itself():
+        alone = _alone([copy.deepcopy(module) for module in modules], batches, checks, problem)
     return alone, _stacked([copy.deepcopy(module) for module in modules], batches, checks, problem)
+
+
+@contextmanager
+def _by_itself() -> Iterator[None]:
+    """What is raised within is not for want of a stack."""
+    try:
+        yield
+    except _Limit:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _Broken(f"{RAISED}the trial of the model: {usercode.describe(error)}") from error
 
 
 def _double(leaf: Any) -> Any:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lrsweep import rules, single
+from lrsweep import rules
 from lrsweep.diagnosis import finite_divergence
-from lrsweep.errors import LrsweepError, StoppedError, UsageError
+from lrsweep.errors import StoppedError
 from lrsweep.evaluation import untrained
 from lrsweep.losses import use_stacked_loss
 from lrsweep.outcome import Hooks, Outcome
@@ -42,24 +42,11 @@ COMPACT_SHARE = 0.5  # diverged runs leave the tensors once they are this share 
 def train(runs: Sequence[Run], problem: Problem, hooks: Hooks, *, compile: bool = False) -> Iterator[Outcome]:
     """Train `runs`, which share the recipe of `problem`, together; yield each outcome as soon as it is known.
 
-    What the user's code raises sends the group to single.py, where it fails the runs it belongs to. Running out of
-    memory is raised. Raises StoppedError, after `hooks.save`, when the sweep is stopping.
+    What the user's code raises is raised: the runs that are left must then be trained alone, where each tells its own
+    failure. Raises StoppedError, after `hooks.save`, when the sweep is stopping.
     """
-    done: set[str] = set()
-    try:
-        with problem.user_code():
-            for outcome in _train(runs, problem, hooks, compile):
-                done.add(outcome.run_id)
-                yield outcome
-        return
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        # A UsageError in here is about one run's own optimizer or schedule. Alone, every run tells its own failure.
-        if isinstance(error, LrsweepError) and not isinstance(error, UsageError):
-            raise
-        rest = [run for run in runs if run.run_id not in done]
-    yield from single.train(rest, problem, hooks)
+    with problem.user_code():
+        yield from _train(runs, problem, hooks, compile)
 
 
 def _train(runs: Sequence[Run], problem: Problem, hooks: Hooks, compile: bool) -> Iterator[Outcome]:

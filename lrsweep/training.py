@@ -2,10 +2,12 @@
 
 A worker that dies: its group is tried TRIES times in all, then cut in halves until the run that kills it stands alone
 and is written down as failed. Out of memory: halves at once. An engine that raises: the runs are trained one at a time.
+Why is told once one of them comes out: where all of them fail, their failures tell it.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from lrsweep.plan import Run
 
 TRIES = 3
+LONGEST_REASON = 300
 
 Trouble: TypeAlias = Died | OutOfMemory | Raised
 
@@ -78,6 +81,8 @@ class Training:
         self._tries: Counter[str] = Counter()
         self._queue: deque[Job] = deque()
         self._notes: set[str] = set()
+        self._raised: Counter[str] = Counter()  # runs by the exception that they are trained one at a time for
+        self._told: set[str] = set()
         self.trained = 0
         self.progress: Progress
 
@@ -90,6 +95,7 @@ class Training:
         """
         # The longest first: a long group that starts last would keep one core busy and the others idle.
         self._queue.extend(sorted(jobs, key=lambda job: -job.member_steps))
+        self._raised.update(job.group.reason for job in jobs if job.group.raised and job.group.reason)
         self.progress = Progress(
             total=len(self._wanted),
             done=len(self._settled),
@@ -114,6 +120,7 @@ class Training:
             if isinstance(message, Trained) and self._is_news(message.outcome):
                 records.append(journal.outcome_record(message.outcome, job.group.id))
                 self._count(message.outcome)
+                self._tell_raised(job.group, message.outcome)
             elif isinstance(message, Saved):
                 records.append(journal.checkpoint_record(job.group.id, message.checkpoint))
         self._writer.append(records)
@@ -127,6 +134,14 @@ class Training:
         self.progress.done += 1
         self.progress.diverged += outcome.status == "diverged"
         self.progress.failed += outcome.status == "failed"
+
+    def _tell_raised(self, group: Group, outcome: Outcome) -> None:
+        """Why runs are trained one at a time that raised something together, unless it fails them alone too."""
+        reason = group.reason
+        if reason is not None and group.raised and reason not in self._told and outcome.status != "failed":
+            self._told.add(reason)
+            count = self._raised[reason]
+            self._reporter.note(f"at least {count} run{'s' * (count > 1)} trained one at a time: {reason}")
 
     def _take(self, job: Job, message: object) -> None:
         if isinstance(message, Ticked):
@@ -164,25 +179,28 @@ class Training:
                 self._fail(job, run.run_id, message)
             return
         if isinstance(message, Raised):
-            self._note(f"{len(job.runs)} runs could not be trained together ({message.text}); each is trained alone")
-            parts = [[run] for run in left]
+            what = "a recorded step" if job.group.engine == "recorded" else "training them together"
+            reason = journal.RAISED + what + ": " + textwrap.shorten(message.text, LONGEST_REASON, placeholder=" ...")
+            self._raised[reason] += len(left)
+            self._requeue(job, [[run] for run in left], "single", reason)
         else:
             why = "out of memory" if isinstance(message, OutOfMemory) else message.text
             self._note(f"{why}: a group of {len(left)} runs is cut in halves")
-            parts = [left[: len(left) // 2], left[len(left) // 2 :]]
-        engine = "single" if isinstance(message, Raised) else job.group.engine
-        self._requeue(job, parts, engine, message)
+            halves = [left[: len(left) // 2], left[len(left) // 2 :]]
+            self._requeue(job, halves, job.group.engine, message.text, worker_died=isinstance(message, Died))
 
-    def _requeue(self, job: Job, parts: Sequence[Sequence[Run]], engine: str, message: Trouble) -> None:
+    def _requeue(
+        self, job: Job, parts: Sequence[Sequence[Run]], engine: str, reason: str, *, worker_died: bool = False
+    ) -> None:
         """Train the parts in place of the group; a resumed sweep will find them in the journal."""
         each = job.member_steps // max(len(job.runs), 1)
         compiled = job.group.compile and engine == job.group.engine
         groups = []
         for runs in parts:
             ids = tuple(run.run_id for run in runs)
-            group = Group(engine=engine, runs=ids, compile=compiled, reason=message.text)
+            group = Group(engine=engine, runs=ids, compile=compiled, reason=reason)
             groups.append(group)
-            if isinstance(message, Died):
+            if worker_died:
                 self._tries[group.id] = TRIES - 1  # the whole was tried often enough
             self._queue.append(Job(group=group, runs=tuple(runs), member_steps=each * len(runs)))
         record = journal.groups_record(groups)

@@ -162,6 +162,9 @@ def train(job: Job, setup: Setup, send: Callable[[Message], None], stop: StopFla
         prepared = problems().get(job.runs[0].recipe, setup.device)
         for trained in ENGINES[job.group.engine](job, prepared, hooks):
             hooks.tell()
+            if trained.status == "failed" and job.group.engine == "recorded":
+                send(Raised(trained.error or ""))  # without a recording it tells its own failure, if it still fails
+                return
             send(Trained(trained))
         send(Ended())
     except StoppedError:

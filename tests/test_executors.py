@@ -146,13 +146,17 @@ def test_out_of_memory_alone_fails_that_run(tmp_path: Path) -> None:
 
 def test_an_engine_that_raises_leaves_the_runs_to_train_alone(tmp_path: Path) -> None:
     def behave(job: Job) -> list[Message]:
-        return [Raised("KeyError: 'x'")] if job.group.engine == "stacked" or "b" in job.group.runs else ok(job)
+        raises = job.group.engine == "stacked" or "b" in job.group.runs
+        return [Raised("KeyError: 'x'\n" + "so " * 1000)] if raises else ok(job)
 
     found, executor, reporter, _ = train(tmp_path, behave, job(*"abc"))
     assert statuses(found) == {"a": "ok", "b": "failed", "c": "ok"}
     assert [one.group.engine for one in executor.jobs] == ["stacked", "single", "single", "single"]
-    assert found.outcome("b").error == "KeyError: 'x'"
-    assert "each is trained alone" in reporter.notes[0]
+    assert str(found.outcome("b").error).startswith("KeyError: 'x'\nso so")
+    (note,) = reporter.notes
+    assert note.startswith("at least 3 runs trained one at a time: an error in training them together: KeyError: 'x' ")
+    assert len(note) < 400
+    assert all(str(found.groups[found.entries[run].group].reason) in note for run in "abc")
 
 
 def test_runs_that_are_done_are_not_written_again(tmp_path: Path) -> None:

@@ -92,18 +92,6 @@ def test_the_untrained_model_of_a_seed_is_evaluated_once(monkeypatch: pytest.Mon
     assert len(first) == 2
 
 
-def test_what_fails_in_a_recording_is_trained_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    shared = recipe({"name": "stack_tasks.py:task"}, epochs=2)
-    runs = made(shared, *MIXED)
-    expected = outcomes(single, runs, shared)
-
-    def broken(*_: Any) -> Any:
-        raise RuntimeError("cannot be recorded")
-
-    monkeypatch.setattr(recorded, "_stepper_of", broken)
-    assert repr(outcomes(recorded, runs, shared)) == repr(expected)
-
-
 @pytest.fixture(scope="module")
 def all_runs() -> tuple[list[Any], Any, dict[str, Any]]:
     shared = recipe({"name": "stack_tasks.py:task", "net": "dropout"}, steps=8, dtype="float32")

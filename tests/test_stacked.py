@@ -66,11 +66,8 @@ def ended(runs: list[Any], shared: Any) -> stacked.Group:
 
 
 def outcomes(engine: Any, runs: list[Any], shared: Any) -> dict[str, Any]:
-    """What the engine makes of the runs; a stack that hands them to single.py is an error here."""
-    with pytest.MonkeyPatch.context() as patch:
-        if engine is stacked:
-            patch.setattr(stacked.single, "train", None)
-        found = {one.run_id: one for one in engine.train(runs, problem.build(shared), NoHooks())}
+    """What the engine makes of the runs."""
+    found = {one.run_id: one for one in engine.train(runs, problem.build(shared), NoHooks())}
     assert {one.error for one in found.values()} == {None}
     return found
 
@@ -325,7 +322,7 @@ def test_a_stop_saves_and_leaves(engine: Any) -> None:
     assert [state["step"] for state in hooks.states] == [0]
 
 
-def test_a_builder_that_fails_for_one_seed_fails_that_run_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_users_code_raises_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     shared = recipe({"name": "stack_tasks.py:task"}, steps=10)
     prepared = problem.build(shared)
     build = problem.Problem.build_model
@@ -337,10 +334,8 @@ def test_a_builder_that_fails_for_one_seed_fails_that_run_only(monkeypatch: pyte
 
     monkeypatch.setattr(problem.Problem, "build_model", failing)
     runs = made(shared, ("sgd", 0.1), ("sgd", 0.1, {}, {"name": "constant"}, 1))
-    status = {one.run_id: (one.status, one.error) for one in stacked.train(runs, prepared, NoHooks())}
-    assert status["000"] == ("ok", None)
-    assert status["001"][0] == "failed"
-    assert "no weights for seed 1" in str(status["001"][1])
+    with pytest.raises(RuntimeError, match="no weights for seed 1"):
+        list(stacked.train(runs, prepared, NoHooks()))
 
 
 def test_batches_of_many_shapes_need_no_recording(monkeypatch: pytest.MonkeyPatch) -> None:
