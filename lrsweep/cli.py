@@ -18,6 +18,7 @@ import typer
 
 from lrsweep.errors import LrsweepError, StorageError, UsageError
 from lrsweep.leaving import leave
+from lrsweep.startup import few_collections
 from lrsweep.stopping import Stopping
 
 app = typer.Typer(
@@ -301,7 +302,8 @@ def _run() -> int:
 def main() -> NoReturn:
     """The command `lrsweep`."""
     _open_what_is_closed()
-    leave(_run())
+    with few_collections():
+        leave(_run())
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Protocol
 
 from lrsweep.messages import LAST, Died, Job, Message, Setup
+from lrsweep.startup import collect_own_objects
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 3.0
@@ -154,7 +155,7 @@ class Local:
         from lrsweep import worker
 
         others = [other.connection for other in self._workers] + [ours]
-        process = multiprocessing.get_context("fork").Process(target=worker.forked, args=(theirs, others))
+        process = multiprocessing.get_context("fork").Process(target=_work, args=(worker.forked, theirs, others))
         with _undisturbed():
             process.start()
 
@@ -163,6 +164,11 @@ class Local:
             return process.exitcode
 
         return Worker(process=process, connection=ours, exit_code=exit_code)
+
+
+def _work(serve: Callable[[Connection, list[Connection]], None], theirs: Connection, others: list[Connection]) -> None:
+    collect_own_objects()
+    serve(theirs, others)
 
 
 def _spawned(ours: Connection, theirs: Connection) -> Worker:

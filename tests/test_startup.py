@@ -35,3 +35,24 @@ def test_the_search_for_garbage_is_as_before_afterwards() -> None:
     with few_collections():
         assert gc.get_threshold()[0] > before[0]
     assert gc.get_threshold() == before
+
+
+def test_a_forked_worker_searches_as_usual_among_its_own_objects_only() -> None:
+    code = (
+        "import gc, lrsweep.startup as startup\n"
+        "usual = gc.get_threshold()\n"
+        "class Loop: ...\n"
+        "def loops():\n"
+        "    made = Loop(); made.self = made\n"
+        "    return made\n"
+        "import weakref\n"
+        "with startup.few_collections():\n"
+        "    given = weakref.ref(loops())\n"
+        "    startup.collect_own_objects()\n"
+        "    assert gc.get_threshold() == usual\n"
+        "    own = weakref.ref(loops())\n"
+        "    gc.collect()\n"
+        "    assert given() is not None and own() is None\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
