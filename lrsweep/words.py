@@ -18,7 +18,7 @@ def rate_text(rate: float, digits: int = 3) -> str:
 def compact(rate: float, digits: int = 3) -> str:
     """A rate where there is little room: `1e-5`, `0.01`, `3.16e-3`."""
     if not math.isfinite(rate) or rate <= 0 or 0.01 <= rate < 1000:
-        return f"{rate:.{digits}g}"
+        return f"{float(f'{rate:.{digits}g}'):g}"  # 180, where two digits alone are 1.8e+02
     mantissa, exponent = f"{rate:.{digits - 1}e}".split("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 

@@ -68,7 +68,8 @@ def drift(facts: SweepFacts, labels: Sequence[str]) -> Figure:
         right=room,
         head=0.3,
     )
-    style.heading(page.figure, f"{facts.name}: does the best rate move?", words.budget_line(facts))
+    title = f"{facts.name}: does the best rate move, by {words.objective_text(facts)}?"
+    style.heading(page.figure, title, words.budget_line(facts))
     for kind, ax in zip(kinds, page.panels, strict=True):
         _panel(ax, lines[kind], styles(lines[kind], labels))
         name = "budget in updates" if kind == "budget" else kind

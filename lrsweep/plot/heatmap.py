@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 from lrsweep import words
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.objective import cost
-from lrsweep.plot import keys, style
+from lrsweep.plot import keys, shades, style
 from lrsweep.plot.style import INK, RED
 
 Slice = tuple[str, str, list[OptimizerFacts]]
@@ -58,7 +58,7 @@ def heatmap(facts: SweepFacts, axis: str) -> Figure:
         left=0.95, gap=(0.85, 0.45), legend=_handles(parts),
     )  # fmt: skip
     style.heading(page.figure, f"{facts.name}: {words.objective_text(facts)}, rate by {axis}", words.budget_line(facts))
-    norm, colors = _norm(facts, parts), style.rate_colormap().reversed()
+    norm, colors = _norm(facts, parts), shades.value_colormap().reversed()
     for index, ((title, others, rows), ax) in enumerate(zip(parts, page.panels, strict=True)):
         _panel(ax, rows, axis, facts.mode, ScalarMappable(norm=norm, cmap=colors), norm.vmax or 0.0)
         style.panel_title(ax, title, others)
@@ -149,4 +149,4 @@ def _colorbar(figure: Figure, scale: ScalarMappable, metric: str, room: float) -
     width, height = figure.get_size_inches()
     tall = min(3.0, height - 2.0)
     ax = figure.add_axes(((width - room + 0.22) / width, (height - 1.15 - tall) / height, 0.14 / width, tall / height))
-    style.colorbar(ax, scale, style.fit(metric, 0.9, 8.5))
+    shades.colorbar(ax, scale, style.fit(metric, 0.9, 8.5))

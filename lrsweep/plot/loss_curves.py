@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +17,17 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from lrsweep import words
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
-from lrsweep.plot import style
+from lrsweep.plot import keys, shades, style
 from lrsweep.plot.style import COLORS, GREY, INK, LINES, RED
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Color: TypeAlias = tuple[float, float, float, float]
+Exit: TypeAlias = tuple[float, bool]
+"""The x at which a curve leaves its panel, and True if upwards."""
 
 MOST_POINTS = 400
 """Longer curves are thinned for drawing (every k-th row and the last)."""
@@ -118,22 +121,54 @@ def _open(ax: Axes, view: Window) -> None:
     style.value_axis(ax, view.low, view.high, log=view.log)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """What is drawn of a run; or of a rate, the median of its runs and as `band` the lower and the upper edge of the
+    range of those that did not diverge."""
+
+    lr: float
+    xy: Floats
+    band: tuple[Floats, Floats] | None = None
+
+    def leaves(self, view: Window) -> Exit | None:
+        """Where it first leaves the panel."""
+        return min((one for xy in (self.xy, *(self.band or ())) if (one := exit_of(xy, view))), default=None)
+
+
+def curves_of(row: OptimizerFacts, parts: Sequence[Line]) -> list[Curve]:
+    """A curve per run, or per rate where there are many seeds."""
+    if row.n_seeds <= MOST_SEEDS:
+        return [Curve(lr=line.lr, xy=_finite(line.xy)) for line in parts]
+    found = []
+    for lr in sorted({line.lr for line in parts}):
+        mine = [line for line in parts if line.lr == lr]
+        x, middle, _, _ = over_seeds([line.xy for line in mine])
+        median = np.column_stack([x, middle])
+        x, _, low, high = over_seeds([line.xy for line in mine if not line.diverged] or [np.empty((0, 2))])
+        found.append(Curve(lr=lr, xy=median, band=(np.column_stack([x, low]), np.column_stack([x, high]))))
+    return found
+
+
 def loss_curves(facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: Lines, column: str, *, x: str) -> Figure:
     """Every run of `rows`; colour is the rate on one log scale, a black edge marks the best rate."""
+    lines = [[parts[run.run_id] for run in row.runs if run.run_id in parts] for row in rows]
+    views = [window(mine, facts.mode) for mine in lines]
+    curves = [curves_of(row, mine) for row, mine in zip(rows, lines, strict=True)]
+    gone = [[one.leaves(view) for one in some] for some, view in zip(curves, views, strict=True)]
     columns, bar = style.columns_for(len(rows)), 0.95
-    page = style.page(len(rows), columns=columns, panel=_size(rows), right=bar, head=0.34, legend=_handles(rows))
+    handles = _handles(facts, rows, leaving=any(map(any, gone)))
+    page = style.page(len(rows), columns=columns, panel=_size(rows), right=bar, head=0.34, legend=handles)
     style.heading(page.figure, f"{facts.name}: {column} over the run, by learning rate", words.budget_line(facts))
     rates = sorted({point.lr for row in rows for point in row.rates}) or [1.0]
-    norm, colors = style.rate_norm(rates), style.rate_colormap()
+    norm, colors = shades.rate_norm(rates), shades.rate_colormap()
     shade = {rate: colors(norm(rate)) for rate in rates}
     for index, (row, ax) in enumerate(zip(rows, page.panels, strict=True)):
-        mine = [parts[run.run_id] for run in row.runs if run.run_id in parts]
-        view = window(mine, facts.mode)
+        view = views[index]
         _open(ax, view)
-        draw = _draw_seeds if row.n_seeds <= MOST_SEEDS else _draw_bands
-        draw(ax, mine, row.best_lr.value, shade)
-        _crosses(ax, mine, view)
-        style.panel_title(ax, words.title(row), _facts_line(row))
+        _draw(ax, curves[index], row.best_lr.value, shade)
+        _crosses(ax, lines[index], view)
+        left = _leavings(ax, gone[index], [shade[one.lr] for one in curves[index]], view)
+        style.panel_title(ax, words.title(row), _facts_line(row), aside=left)
         if page.left_column(index):
             ax.set_ylabel(column + (" (log)" if view.log else ""))
         if page.bottom_row(index):
@@ -150,40 +185,54 @@ def _facts_line(row: OptimizerFacts) -> str:
     return f"{found} · {row.n_diverged} of {row.n_runs} runs diverged{start}"
 
 
-def _draw_seeds(ax: Axes, parts: Sequence[Line], best: float, shade: Mapping[float, Color]) -> None:
-    """A thin line per run; those of the best rate on a black edge, on top."""
-    usual = [line for line in parts if line.lr != best]
-    chosen = [line for line in parts if line.lr == best]
-    ax.add_collection(
-        LineCollection([_finite(line.xy) for line in usual], colors=[shade[line.lr] for line in usual], linewidths=0.9),
-        autolim=False,
-    )
-    for color, width, level in ((INK, 2.6, 5), (None, 1.2, 6)):
+def _draw(ax: Axes, curves: Sequence[Curve], best: float, shade: Mapping[float, Color]) -> None:
+    """Thin lines on their bands; those of the best rate on a black edge, on top."""
+    bands = [(*one.band, shade[one.lr]) for one in curves if one.band is not None]
+    if bands:
+        corners, colors = zip(*((np.concatenate([low, high[::-1]]), color) for low, high, color in bands), strict=True)
+        ax.add_collection(PolyCollection(corners, facecolors=colors, alpha=0.13, linewidths=0), autolim=False)
+    usual, chosen = [one for one in curves if one.lr != best], [one for one in curves if one.lr == best]
+    for some, edge, width, level in ((usual, None, 1.0, 2), (chosen, INK, 2.6, 5), (chosen, None, 1.2, 6)):
         ax.add_collection(
             LineCollection(
-                [_finite(line.xy) for line in chosen],
-                colors=[color or shade[line.lr] for line in chosen],
-                linewidths=width,
+                [one.xy for one in some],
+                colors=[edge or shade[one.lr] for one in some],
+                linewidths=width + 0.3 * bool(bands),
                 zorder=level,
             ),
             autolim=False,
         )
 
 
-def _draw_bands(ax: Axes, parts: Sequence[Line], best: float, shade: Mapping[float, Color]) -> None:
-    """Per rate the median over its seeds, and as a band the range of those that did not diverge."""
-    medians, bands, colors = [], [], []
-    for lr in sorted({line.lr for line in parts}, key=lambda rate: (rate == best, rate)):
-        mine = [line for line in parts if line.lr == lr]
-        x, middle, _, _ = over_seeds([line.xy for line in mine])
-        medians.append(np.column_stack([x, middle]))
-        x, _, low, high = over_seeds([line.xy for line in mine if not line.diverged] or [np.empty((0, 2))])
-        bands.append(np.concatenate([np.column_stack([x, low]), np.column_stack([x, high])[::-1]]))
-        colors.append(shade[lr])
-    ax.add_collection(PolyCollection(bands, facecolors=colors, alpha=0.13, linewidths=0), autolim=False)
-    edge = [2.8 if best in {line.lr for line in parts} and i == len(medians) - 1 else 0.0 for i in range(len(medians))]
-    ax.add_collection(LineCollection(medians, colors=INK, linewidths=edge, zorder=5), autolim=False)
-    ax.add_collection(LineCollection(medians, colors=colors, linewidths=1.3, zorder=6), autolim=False)
+def exit_of(xy: Floats, view: Window) -> Exit | None:
+    """Where the line through the finite points `xy` first leaves the panel; None if it never does."""
+    y = xy[:, 1]
+    outside = np.flatnonzero((y > view.high) | (y < view.low))
+    if not len(outside):
+        return None
+    at = int(outside[0])
+    up = bool(y[at] > view.high)
+    if at == 0:
+        return float(xy[0, 0]), up
+    border, before, after = view.high if up else view.low, float(y[at - 1]), float(y[at])
+    if view.log:  # a straight line on the axis as it is drawn
+        border, before, after = (math.log(max(value, 5e-324)) for value in (border, before, after))
+    share = (border - before) / (after - before)
+    return float(xy[at - 1, 0] + share * (xy[at, 0] - xy[at - 1, 0])), up
+
+
+def _leavings(ax: Axes, gone: Sequence[Exit | None], colors: Sequence[Any], view: Window) -> str:
+    """A triangle at the border where each curve first leaves; how many do, in words."""
+    figure = ax.figure
+    assert isinstance(figure, Figure)
+    for up, marker, border, lift in ((True, "^", view.high, -2.2), (False, "v", view.low, 2.2)):
+        here = [(one[0], color) for one, color in zip(gone, colors, strict=True) if one is not None and one[1] == up]
+        if here:
+            x, inks = zip(*here, strict=True)
+            inside = ax.transData + ScaledTranslation(0, lift / 72, figure.dpi_scale_trans)  # clear of the text above
+            ax.scatter(x, [border] * len(x), s=20, marker=marker, color=inks, linewidth=0, zorder=8, transform=inside)
+    ups = [one[1] for one in gone if one is not None]
+    return f"{'▲' if any(ups) else '▼'} {len(ups)} leave{'s' * (len(ups) == 1)}" if ups else ""
 
 
 def over_seeds(parts: Sequence[Floats]) -> tuple[Floats, Floats, Floats, Floats]:
@@ -222,7 +271,7 @@ def _colorbar(figure: Figure, scale: ScalarMappable, rates: Sequence[float], roo
     width, height = figure.get_size_inches()
     tall = min(3.4, height - 2.2)
     ax = figure.add_axes(((width - room + 0.2) / width, (height - 1.1 - tall) / height, 0.14 / width, tall / height))
-    bar = style.colorbar(ax, scale, "rate")
+    bar = shades.colorbar(ax, scale, "rate")
     low, high = rates[0], rates[-1]
     ticks = rates if len(rates) <= 2 else style.log_ticks(low, high)
     bar.ax.yaxis.set_major_locator(FixedLocator(ticks))
@@ -230,40 +279,51 @@ def _colorbar(figure: Figure, scale: ScalarMappable, rates: Sequence[float], roo
     bar.ax.yaxis.set_minor_locator(NullLocator())
 
 
-def _handles(rows: Sequence[OptimizerFacts]) -> list[Artist]:
+def _handles(facts: SweepFacts, rows: Sequence[OptimizerFacts], *, leaving: bool) -> list[Artist]:
     many = any(row.n_seeds > MOST_SEEDS for row in rows)
     handles: list[Artist] = [
         Line2D([], [], color=GREY, linewidth=1.1, label="median over seeds, with their range" if many else "one run"),
     ]
     if any(math.isfinite(row.best_lr.value) for row in rows):
-        handles.append(Line2D([], [], color=INK, linewidth=2.8, label="best rate of the grid (black edge)"))
+        label = f"best rate, by {words.objective_text(facts)} (black edge)"
+        handles.append(Line2D([], [], color=INK, linewidth=2.8, label=label))
+    if leaving:
+        handles.append(_leaves(facts))
     if any(row.n_diverged for row in rows):
         handles.append(_cross("diverged here (at the border: beyond it)"))
     return handles
 
 
+def _leaves(facts: SweepFacts) -> Artist:
+    return keys.mark("^" if facts.mode == "min" else "v", "first leaves the panel here", size=4.5)
+
+
 def _cross(label: str) -> Artist:
-    return Line2D([], [], color=RED, marker="x", markersize=5.5, linestyle="", label=label)
+    return keys.mark("x", label, color=RED)
 
 
 def zoom(
     facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: Lines, train: Lines, column: str, *, x: str
 ) -> Figure:
     """The best rate and the grid rates nearest to 2, 5 and 10 times it; the training loss dotted where it is given."""
+    zoomed = [_zoomed(row, parts, train, facts.mode) for row in rows]
     columns = style.columns_for(len(rows))
-    handles: list[Artist] = [Line2D([], [], color=GREY, linewidth=1.4, label=f"{column}, one line per seed")]
+    label = f"{column}, one line per seed; best: by {words.objective_text(facts)}"
+    handles: list[Artist] = [Line2D([], [], color=GREY, linewidth=1.4, label=label)]
     if train:
         handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=DOTTED, label="train_loss"))
+    if any(any(one.gone) for one in zoomed):
+        handles.append(_leaves(facts))
     if any(run.status == "diverged" and run.lr in zoom_rates(row) for row in rows for run in row.runs):
         handles.append(_cross("diverged here"))
     page = style.page(len(rows), columns=columns, panel=_size(rows), head=0.34, legend=handles)
-    title = f"{facts.name}: {column} at the best rate and the grid rates next to 2, 5 and 10 times it"
+    title = f"{facts.name}: {column} at the best rate and above it"
     style.heading(page.figure, title, words.budget_line(facts))
-    for index, (row, ax) in enumerate(zip(rows, page.panels, strict=True)):
-        view = _zoom_panel(ax, row, parts, train, facts.mode)
-        style.panel_title(ax, words.title(row), " ")
+    for index, (row, ax, one) in enumerate(zip(rows, page.panels, zoomed, strict=True)):
+        left = _zoom_panel(ax, row, one)
+        style.panel_title(ax, words.title(row), " ", aside=left)
         if page.left_column(index):
-            ax.set_ylabel(column + (" (log)" if view.log else ""))
+            ax.set_ylabel(column + (" (log)" if one.view.log else ""))
         if page.bottom_row(index):
             ax.set_xlabel(x)
     return page.figure
@@ -278,27 +338,44 @@ def zoom_rates(row: OptimizerFacts) -> list[float]:
     return sorted({rate for rate in near if rate >= best})
 
 
-def _zoom_panel(ax: Axes, row: OptimizerFacts, parts: Lines, train: Lines, mode: str) -> Window:
+@dataclass(frozen=True, kw_only=True)
+class _Zoomed:
+    """What a panel of the zoom shows: `rates`, the objective's `lines` at them and those of the training loss; `gone`
+    says where these leave it, first those of the objective."""
+
+    rates: list[float]
+    lines: list[Line]
+    train: list[Line]
+    view: Window
+    gone: list[Exit | None]
+
+
+def _zoomed(row: OptimizerFacts, parts: Lines, train: Lines, mode: str) -> _Zoomed:
     rates = zoom_rates(row)
-    shown = [run for run in row.runs if run.lr in rates and run.run_id in parts]
-    view = window([table[run.run_id] for table in (parts, train) for run in shown if run.run_id in table], mode)
-    _open(ax, view)
+    ids = [run.run_id for run in row.runs if run.lr in rates and run.run_id in parts]
+    lines, dotted = [parts[i] for i in ids], [train[i] for i in ids if i in train]
+    view = window([*lines, *dotted], mode)
+    gone = [exit_of(_finite(line.xy), view) for line in (*lines, *dotted)]
+    return _Zoomed(rates=rates, lines=lines, train=dotted, view=view, gone=gone)
+
+
+def _zoom_panel(ax: Axes, row: OptimizerFacts, shown: _Zoomed) -> str:
+    """Draws it; how many lines leave it, in words."""
+    _open(ax, shown.view)
     handles = []
-    for number, rate in enumerate(rates):
-        ids = [run.run_id for run in shown if run.lr == rate]
+    for number, rate in enumerate(shown.rates):
         color, line = COLORS[number], LINES[number]
-        faint = LineCollection(
-            [_finite(train[i].xy) for i in ids if i in train], colors=color, linewidths=0.8, linestyles=[DOTTED]
-        )
-        ax.add_collection(faint, autolim=False)
-        bold = LineCollection([_finite(parts[i].xy) for i in ids], colors=color, linewidths=1.4, linestyles=line)
-        ax.add_collection(bold, autolim=False)
+        for some, width, how in ((shown.train, 0.8, DOTTED), (shown.lines, 1.4, line)):
+            xy = [_finite(one.xy) for one in some if one.lr == rate]
+            ax.add_collection(LineCollection(xy, colors=color, linewidths=width, linestyles=[how]), autolim=False)
         text = words.compact(rate) + (" best" if rate == row.best_lr.value else "")
         handles.append(Line2D([], [], color=color, linestyle=line, linewidth=1.4, label=text))
-    _crosses(ax, [parts[run.run_id] for run in shown], view)
+    _crosses(ax, shown.lines, shown.view)
+    inks = [COLORS[shown.rates.index(line.lr)] for line in (*shown.lines, *shown.train)]
+    left = _leavings(ax, shown.gone, inks, shown.view)
     if handles:
         ax.legend(
             handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(handles), borderaxespad=0,
             borderpad=0.15, fontsize=7.8, handlelength=2.4, handletextpad=0.4, columnspacing=1.2,
         )  # fmt: skip
-    return view
+    return left

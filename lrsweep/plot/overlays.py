@@ -45,7 +45,8 @@ def aligned(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     page = style.page(1, columns=1, panel=PANEL, legend=key, head=0.05, left=0.75)
     left_out = [words.title(row) for row in facts.rows if not row.trained]
     note = f" · left out, nothing trained: {', '.join(left_out)}" if left_out else ""
-    style.heading(page.figure, f"{facts.name}: what a wrong rate costs", words.budget_line(facts) + note)
+    title = f"{facts.name}: what a wrong rate costs, by {words.objective_text(facts)}"
+    style.heading(page.figure, title, words.budget_line(facts) + note)
     ax = page.panels[0]
     low, high = 1 / 3, 3.0
     for row, one in shown:

@@ -32,7 +32,8 @@ def sensitivity(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     page = style.page(
         3, columns=3, panel=(3.0, tall), left=left, right=0.25 + numbers, gap=(0.3, 0.4), legend=_handles(facts)
     )
-    style.heading(page.figure, f"{facts.name}: how sensitive is each to its rate?", words.budget_line(facts))
+    title = f"{facts.name}: how sensitive is each to its rate, by {words.objective_text(facts)}?"
+    style.heading(page.figure, title, words.budget_line(facts))
     spread, width, cost = page.panels
     places = np.arange(len(rows))[::-1]
     _bars(spread, rows, looks, places)

@@ -17,9 +17,6 @@ import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colorbar import Colorbar
-from matplotlib.colors import Colormap, ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ft2font import FT2Font
@@ -112,30 +109,6 @@ def cell_look(place: int, cell: int, *, alone: bool) -> Look:
     return replace(look(cell), color=look(place).color, line=LINES[cell % len(LINES)])
 
 
-def rate_colormap() -> Colormap:
-    """Viridis without its pale end, which fades on paper."""
-    base = matplotlib.colormaps["viridis"]
-    return ListedColormap([base(0.92 * i / 63) for i in range(64)], name="rates")
-
-
-def colorbar(ax: Axes, scale: ScalarMappable, title: str) -> Colorbar:
-    """A colour bar that fills `ax`, as shapes: a picture inside an SVG would be a request for a data address."""
-    figure = ax.figure
-    assert isinstance(figure, Figure)
-    bar = figure.colorbar(scale, cax=ax)
-    if bar.solids is not None:
-        bar.solids.set_rasterized(False)
-        bar.solids.set_edgecolor("face")
-    bar.outline.set_linewidth(0.5)
-    ax.set_title(title, fontsize=8.5, pad=5)
-    return bar
-
-
-def rate_norm(rates: Sequence[float]) -> LogNorm:
-    low, high = min(rates), max(rates)
-    return LogNorm(low / 1.5, high * 1.5) if low == high else LogNorm(low, high)
-
-
 # --- text ---------------------------------------------------------------------------------------------------------
 
 
@@ -182,14 +155,13 @@ def air(low: float, high: float) -> float:
 
 
 def rate_axis(ax: Axes, low: float, high: float, *, label: str | None = "learning rate") -> None:
-    """A log axis of rates from `low` to `high` with a little air; the two traditional rates are always ticks."""
+    """A log axis of rates from `low` to `high` with a little air; a tick at every decade, a name at as many as fit."""
     around = air(low, high)
     ax.set_xlim(low / around, high * around)  # before the scale, which would fit what is drawn: that may be one place
     ax.set_xscale("log")
-    ticks = log_ticks(low / around, high * around, most=8)
-    ticks = sorted({*ticks, *(rate for rate in TRADITIONAL if low / around <= rate <= high * around)})
+    ticks, named = log_ticks(low / around, high * around, most=40), log_ticks(low / around, high * around)
     ax.xaxis.set_major_locator(FixedLocator(ticks))
-    ax.xaxis.set_major_formatter(FixedFormatter([words.compact(tick) for tick in ticks]))
+    ax.xaxis.set_major_formatter(FixedFormatter([words.compact(tick) if tick in named else "" for tick in ticks]))
     no_minor(ax, x=True)
     marked = [rate for rate in TRADITIONAL if low / around <= rate <= high * around]
     ax.plot(
@@ -333,7 +305,7 @@ def _legend_grid(handles: Sequence[Artist], width: float, handle: float) -> tupl
 
 def columns_for(count: int, widest: int = 4) -> int:
     """1, 2, 3 or 4 columns: as square as reads well."""
-    return min(widest, 1 if count == 1 else 2 if count <= 4 else 3 if count <= 9 else 4)
+    return min(widest, count if count <= 3 else 2 if count == 4 else 3 if count <= 9 else 4)
 
 
 def heading(figure: Figure, title: str, subtitle: str, *, left: float = 0.2) -> None:
@@ -346,16 +318,26 @@ def heading(figure: Figure, title: str, subtitle: str, *, left: float = 0.2) -> 
         figure.text(left / width, y, fit(line, room, 8.5), size=8.5, color=GREY, va="top")
 
 
-def panel_title(ax: Axes, title: str, facts: str = "", warning: str = "", *, color: str = INK) -> None:
-    """Left-aligned lines above a panel: its name, what was found (one or two lines), what is wrong."""
+def panel_title(
+    ax: Axes, title: str, facts: str = "", warning: str = "", *, aside: str = "", reserved: float = 0.0
+) -> None:
+    """Left-aligned lines above a panel: its name, what was found (one or two lines), what is wrong. At the right end
+    of the first stands `aside`, or room for something else, `reserved` inches wide."""
     figure = ax.figure
     assert isinstance(figure, Figure)
     room = figure.get_size_inches()[0] * ax.get_position().width + 0.1
+    reserved = width_of(aside, 7.8) + 0.15 if aside else reserved
     found = [(text, 7.8, False, GREY) for text in facts.split("\n")]
-    lines = [(title, 9.5, True, color), *found, (warning, 7.8, False, RED)]
-    for number, (text, size, bold, ink) in enumerate(line for line in reversed(lines) if line[0]):
+    lines = [(title, 9.5, True, INK), *found, (warning, 7.8, False, RED)]
+    lines = [line for line in lines if line[0]]
+    if aside:
         ax.annotate(
-            fit(text, room, size, bold=bold),
+            aside, (1, 1), xytext=(0, 4 + LINE_POINTS * (len(lines) - 1)), xycoords="axes fraction",
+            textcoords="offset points", size=7.8, color=GREY, ha="right", annotation_clip=False,
+        )  # fmt: skip
+    for number, (text, size, bold, ink) in enumerate(reversed(lines)):
+        ax.annotate(
+            fit(text, room - reserved if bold else room, size, bold=bold),
             (0, 1),
             xytext=(0, 4 + LINE_POINTS * number),
             xycoords="axes fraction",

@@ -21,11 +21,15 @@ from matplotlib.transforms import ScaledTranslation
 
 from lrsweep import words
 from lrsweep.analysis.facts import AgainstAdam, OptimizerFacts, RatePoint, RunPoint, SweepFacts
-from lrsweep.plot import keys, style
+from lrsweep.plot import keys, shades, style
 from lrsweep.plot.style import GREY, INK, RED, Look
 
 RAIL = 0.13
 """Share of an axis that the rail takes."""
+KEY = 0.13
+"""Share of the width of a panel that the key in its title takes."""
+LARGE, SMALL = (5.6, 3.4), (3.3, 2.35)
+"""Inches of a panel that is alone, and of one among others."""
 DOTTED = (0, (1, 1.5))
 
 
@@ -180,7 +184,10 @@ def draw_row(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range) -> None:
     open_axes(ax, limits)
     rates = [point.lr for point in row.rates]
     if row.trained and math.isfinite(row.basin.low):
-        ax.axvspan(row.basin.low, row.basin.high, color=looks.color, alpha=0.15, linewidth=0, zorder=0)
+        bottom, top = (0.0, 1 - RAIL) if limits.worse_up else (RAIL, 1.0)  # the rail is no part of it
+        ax.axvspan(
+            row.basin.low, row.basin.high, bottom, top, color=looks.color, alpha=0.15, linewidth=0, zorder=0
+        )
     if math.isfinite(row.initial_objective):
         ax.axhline(row.initial_objective, color=GREY, linestyle=keys.UNTRAINED, linewidth=1.0, zorder=1)
     if _default_shown(row):
@@ -235,8 +242,8 @@ def title_key(ax: Axes, looks: Look, lines: int) -> None:
     assert isinstance(figure, Figure)
     lift = ScaledTranslation(0, (7.5 + style.LINE_POINTS * (lines - 1)) / 72, figure.dpi_scale_trans)
     ax.plot(
-        [0.87, 0.935, 1.0], [1.0] * 3, color=looks.color, linestyle=looks.line, linewidth=1.6, marker=looks.marker,
-        markersize=4.5, markevery=[1], transform=ax.transAxes + lift, clip_on=False,
+        [1 - KEY, 1 - KEY / 2, 1.0], [1.0] * 3, color=looks.color, linestyle=looks.line, linewidth=1.6,
+        marker=looks.marker, markersize=4.5, markevery=[1], transform=ax.transAxes + lift, clip_on=False,
     )  # fmt: skip
 
 
@@ -256,7 +263,7 @@ def u_curve(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     )
     if len(rows) > 1 and (against := _line_to_beat(facts, common)):
         legend.append(keys.adam(facts.adam, against))
-    page = style.page(count, columns=columns, panel=(5.6, 3.4) if count == 1 else (3.3, 2.35), legend=legend)
+    page = style.page(count, columns=columns, panel=LARGE if count == 1 else SMALL, legend=legend)
     style.heading(
         page.figure, f"{facts.name}: {words.objective_text(facts)} by learning rate", words.budget_line(facts)
     )
@@ -267,17 +274,25 @@ def u_curve(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     for index, (row, ax) in enumerate(zip(rows, page.panels, strict=False)):
         draw_row(ax, row, looks[index], limits[index])
         style.rate_axis(ax, low, high, label="learning rate" if page.bottom_row(index) else None)
-        style.panel_title(ax, words.title(row), words.facts_line(row), warnings[index] or blank)
+        reserved = KEY * SMALL[0] + 0.2 if len(rows) > 1 else 0.0
+        style.panel_title(ax, words.title(row), words.facts_line(row), warnings[index] or blank, reserved=reserved)
         if len(rows) > 1:
             title_key(ax, looks[index], 3 if blank else 2)
         if page.left_column(index):
-            ax.set_ylabel(words.axis_text(facts))
-            rail_label(ax, common)
+            _name_values(ax, facts, common)
     if len(rows) > 1:
         draw_overlay(page.panels[-1], facts, looks, common)
         style.rate_axis(page.panels[-1], low, high)
         style.panel_title(page.panels[-1], "all of them", "medians over seeds", blank)
+        if page.left_column(len(rows)):
+            _name_values(page.panels[-1], facts, common)
     return page.figure
+
+
+def _name_values(ax: Axes, facts: SweepFacts, limits: Range) -> None:
+    """What a panel at the left shows along y."""
+    ax.set_ylabel(words.axis_text(facts))
+    rail_label(ax, limits)
 
 
 def by_optimizer(facts: SweepFacts) -> Figure:
@@ -287,27 +302,26 @@ def by_optimizer(facts: SweepFacts) -> Figure:
     page = style.page(
         len(labels),
         columns=style.columns_for(len(labels)),
-        panel=(5.6, 3.4) if len(labels) == 1 else (3.3, 2.35),
+        panel=LARGE if len(labels) == 1 else SMALL,
         legend=overlay_key(facts, common),
     )
     style.heading(
         page.figure, f"{facts.name}: {words.objective_text(facts)} by learning rate", words.budget_line(facts)
     )
-    colors = style.rate_colormap()
+    colors = shades.rate_colormap()
     rates = [point.lr for row in facts.rows for point in row.rates] or [1e-6, 1.0]
     for index, (label, ax) in enumerate(zip(labels, page.panels, strict=True)):
         rows = tuple(row for row in facts.rows if row.optimizer == label)
-        shades = [to_hex(colors(number / max(len(rows) - 1, 1))) for number in range(len(rows))]
+        mine = [to_hex(colors(number / max(len(rows) - 1, 1))) for number in range(len(rows))]
         looks = [
-            Look(color=color, line="-", marker=style.MARKERS[n % len(style.MARKERS)]) for n, color in enumerate(shades)
+            Look(color=color, line="-", marker=style.MARKERS[n % len(style.MARKERS)]) for n, color in enumerate(mine)
         ]
         draw_overlay(ax, replace(facts, rows=rows), looks, common)
         style.rate_axis(ax, min(rates), max(rates), label="learning rate" if page.bottom_row(index) else None)
         first, last = (words.axes_text(row.axes) for row in (rows[0], rows[-1]))
         style.panel_title(ax, label, f"{len(rows)} median curves, dark: {first}\nlight: {last}")
         if page.left_column(index):
-            ax.set_ylabel(words.axis_text(facts))
-            rail_label(ax, common)
+            _name_values(ax, facts, common)
     return page.figure
 
 

@@ -1,0 +1,51 @@
+"""The colours of rates and of values, and the bar that says what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.figure import Figure
+
+DIMMING = 1.3
+"""Of the lightest colour of a line: its light is divided by 1 + DIMMING."""
+
+
+def value_colormap() -> ListedColormap:
+    """Viridis without its pale end, which fades on paper: for areas."""
+    base = matplotlib.colormaps["viridis"]
+    return ListedColormap([base(0.92 * i / 63) for i in range(64)], name="values")
+
+
+def rate_colormap() -> ListedColormap:
+    """The same for lines: the lighter a colour the more it is dimmed, so that the lightest has a contrast of 3 : 1 on
+    white. Still each is lighter than the one before."""
+    rgb = np.array(value_colormap().colors)[:, :3]
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    light = linear @ np.array([0.2126, 0.7152, 0.0722])
+    dimmed = linear / (1 + DIMMING * light / light.max())[:, None]
+    rgb = np.where(dimmed <= 0.0031308, dimmed * 12.92, 1.055 * dimmed ** (1 / 2.4) - 0.055)
+    return ListedColormap([(*color, 1.0) for color in rgb.tolist()], name="rates")
+
+
+def rate_norm(rates: Sequence[float]) -> LogNorm:
+    low, high = min(rates), max(rates)
+    return LogNorm(low / 1.5, high * 1.5) if low == high else LogNorm(low, high)
+
+
+def colorbar(ax: Axes, scale: ScalarMappable, title: str) -> Colorbar:
+    """A colour bar that fills `ax`, as shapes: a picture inside an SVG would be a request for a data address."""
+    figure = ax.figure
+    assert isinstance(figure, Figure)
+    bar = figure.colorbar(scale, cax=ax)
+    if bar.solids is not None:
+        bar.solids.set_rasterized(False)
+        bar.solids.set_edgecolor("face")
+    bar.outline.set_linewidth(0.5)
+    ax.set_title(title, fontsize=8.5, pad=5)
+    return bar

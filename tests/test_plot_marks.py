@@ -1,0 +1,209 @@
+"""What a picture does not show is marked in it, and its texts say what it shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fabricate
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon, Rectangle
+from matplotlib.text import Text
+
+from lrsweep import plot, words
+from lrsweep.analysis.facts import SweepFacts
+from lrsweep.plot import loss_curves, shades, style, u_curves
+
+RATES = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
+MEDIANS = [2.2, 1.5, 0.3, 0.6, np.inf]
+
+
+def texts(figure: Figure) -> list[str]:
+    return [one.get_text() for one in figure.findobj(Text)]  # type: ignore[attr-defined]
+
+
+def looks(facts: SweepFacts) -> list[style.Look]:
+    return [style.look(index) for index in range(len(facts.rows))]
+
+
+def u_curve(facts: SweepFacts) -> Figure:
+    with style.styled():
+        return u_curves.u_curve(facts, looks(facts))
+
+
+# --- curves that leave their panel --------------------------------------------------------------------------------
+
+VIEW = {"left": 0.0, "right": 4.0, "low": 0.1, "high": 10.0}
+
+
+def exits(ax: Axes) -> list[PathCollection]:
+    """The marks at the upper or lower border."""
+    return [one for one in ax.collections if isinstance(one, PathCollection) and one.get_zorder() == 8]
+
+
+@pytest.mark.parametrize(
+    ("ys", "log", "expected"),
+    [
+        ([1, 2, 9, 1], False, None),
+        ([1, 19, 1, 99], False, (0.5, True)),
+        ([1, 100, 1], True, (0.5, True)),
+        ([1, 1e30], False, (0.0, True)),
+        ([1, 1, 0.05], False, (1 + 0.9 / 0.95, False)),
+        ([1, -3], True, (0.0, False)),
+        ([50, 1], False, (0.0, True)),
+    ],
+)
+def test_where_a_curve_first_leaves(ys: list[float], log: bool, expected: tuple[float, bool] | None) -> None:
+    xy = np.column_stack([np.arange(len(ys)), ys]).astype(float)
+    found = loss_curves.exit_of(xy, loss_curves.Window(**VIEW, log=log))
+    if expected is None:
+        assert found is None
+    else:
+        assert found == (pytest.approx(expected[0], abs=0.01), expected[1])
+
+
+@pytest.mark.parametrize("seeds", [2, 8])
+def test_every_curve_that_leaves_its_panel_is_marked_and_counted(seeds: int) -> None:
+    runs, curves = fabricate.frames(("sgd",), seeds=seeds)
+    spike = (curves["lr"] == 0.1) & (curves["epoch"] == 5) & (curves["seed"] < 2)  # fewer than half of 8 seeds
+    curves = curves.assign(val_loss=curves["val_loss"].where(~spike, 1e4))
+    facts = fabricate.facts_of(runs, curves, ("sgd",))
+    lines = loss_curves.lines(curves, facts, "val_loss")
+    with style.styled():
+        figure = loss_curves.loss_curves(facts, facts.rows, lines, "val_loss", x="epoch")
+        calm = fabricate.frames(("sgd",), rates=[1e-3, 1e-2], seeds=seeds)
+        quiet_facts = fabricate.facts_of(*calm, ("sgd",))
+        quiet_lines = loss_curves.lines(calm[1], quiet_facts, "val_loss")
+        quiet = loss_curves.loss_curves(quiet_facts, quiet_facts.rows, quiet_lines, "val_loss", x="epoch")
+    top = figure.axes[0].get_ylim()[1]
+    ok = curves[curves["run_id"].isin(runs["run_id"][runs["status"] == "ok"])]
+    medians = curves.groupby(["lr", "epoch"])["val_loss"].median()
+    if seeds <= loss_curves.MOST_SEEDS:
+        count = curves["run_id"][curves["val_loss"] > top].nunique()
+    else:
+        count = len({*ok["lr"][ok["val_loss"] > top], *medians[medians > top].index.get_level_values("lr")})
+    places = np.concatenate([one.get_offsets() for one in exits(figure.axes[0])])
+    assert len(places) == count > 0
+    assert np.all(places[:, 1] == top)
+    assert f"▲ {count} leave{'s' * (count == 1)}" in texts(figure)
+    assert "first leaves the panel here" in texts(figure)
+    assert not exits(quiet.axes[0])
+    assert "leave" not in " ".join(texts(quiet))
+
+
+def test_the_zoom_marks_what_leaves_it_too() -> None:
+    rates = [0.01, 0.03, 0.1]
+    runs, curves = fabricate.frames(("sgd",), rates=rates, seeds=2)
+    facts = fabricate.facts_of(runs, curves, ("sgd",))
+    best = facts.rows[0].best_lr.value
+    spiked = curves.assign(val_loss=curves["val_loss"].where((curves["lr"] != best) | (curves["epoch"] != 5), 1e9))
+    lines, train = (loss_curves.lines(spiked, facts, column) for column in ("val_loss", "train_loss"))
+    with style.styled():
+        figure = loss_curves.zoom(facts, facts.rows, lines, train, "val_loss", x="epoch")
+    assert sum(len(one.get_offsets()) for one in exits(figure.axes[0])) == 2  # type: ignore[arg-type]
+    assert "▲ 2 leave" in texts(figure)
+    assert "first leaves the panel here" in texts(figure)
+
+
+def test_a_maximised_metric_leaves_downwards(tmp_path: Path) -> None:
+    folder = fabricate.folder(tmp_path, optimizers=("sgd",), seeds=1)
+    sweep = plot.load(folder, metric="val_accuracy")
+    view = loss_curves.window(list(sweep.lines.values()), "max")
+    assert view.low > -0.5
+    curve = np.array([[0.0, 0.1], [1.0, view.low - 5]])
+    found = loss_curves.exit_of(curve, view)
+    assert found is not None
+    assert not found[1]
+
+
+# --- colours of lines ---------------------------------------------------------------------------------------------
+
+
+def test_lines_of_every_rate_stand_out_from_the_paper_and_grow_lighter() -> None:
+    rgb = np.array([to_rgb(color) for color in shades.rate_colormap().colors])  # type: ignore[union-attr]
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    light = linear @ np.array([0.2126, 0.7152, 0.0722])
+    assert np.all(np.diff(light) > 0)
+    assert (1.05 / (light + 0.05)).min() >= 3.0
+
+
+# --- axes of rates ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("low", "high"), [(1e-8, 100.0), (1e-12, 1e3), (1e-6, 1.0), (1e-9, 1.0)])
+def test_ticks_of_a_rate_axis_are_a_decade_apart_and_their_names_evenly_spread(low: float, high: float) -> None:
+    figure = Figure()
+    ax = figure.add_subplot()
+    style.rate_axis(ax, low, high)
+    ticks = np.log10(ax.get_xticks())
+    assert np.allclose(np.diff(ticks), 1)
+    named = [place for place, text in zip(ticks, ax.get_xticklabels(), strict=True) if text.get_text()]
+    assert 4 <= len(named) <= 8
+    assert len(set(np.round(np.diff(named)))) == 1
+
+
+# --- the page -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (3, 3), (4, 2), (6, 3), (7, 3), (10, 4)])
+def test_panels_are_laid_out_without_a_hole_where_three_do(count: int, columns: int) -> None:
+    assert style.columns_for(count) == columns
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_the_basin_ends_at_the_rail(mode: str) -> None:
+    sign = 1 if mode == "min" else -1
+    medians = [sign * value for value in MEDIANS]
+    ax = u_curve(fabricate.facts_of_medians(RATES, {"sgd": medians}, start=sign * 2.3, mode=mode)).axes[0]
+    color = to_rgb(style.look(0).color)
+    spans = [one for one in ax.patches if isinstance(one, Rectangle | Polygon) and one.get_facecolor()[:3] == color]
+    heights = np.concatenate([one.get_xy() if isinstance(one, Polygon) else one.get_corners() for one in spans])[:, 1]
+    rail = (1 - u_curves.RAIL, 1.0) if mode == "min" else (0.0, u_curves.RAIL)
+    assert not np.any((heights > rail[0] + 1e-9) & (heights < rail[1] - 1e-9))
+    assert heights.max() - heights.min() == pytest.approx(1 - u_curves.RAIL)
+
+
+def test_a_long_title_leaves_room_for_the_key_beside_it() -> None:
+    names = ("sgd(momentum=0.9, nesterov=True, weight_decay=0.0005)", "adam")
+    figure = u_curve(fabricate.facts_of_medians(RATES, dict.fromkeys(names, MEDIANS), start=2.3))
+    with style.styled():
+        figure.canvas.draw()
+        ax = figure.axes[0]
+        title = next(text for text in ax.texts if text.get_text().startswith("sgd(momentum"))
+        end = title.get_window_extent(figure.canvas.get_renderer()).x1  # type: ignore[attr-defined]
+    box = ax.get_window_extent()
+    assert end < box.x1 - u_curves.KEY * box.width
+
+
+def test_every_panel_at_the_left_names_its_axis() -> None:
+    labels = tuple("abcdef")
+    figure = u_curve(fabricate.facts_of_medians(RATES, dict.fromkeys(labels, MEDIANS), start=2.3))
+    named = [index for index, ax in enumerate(figure.axes) if ax.get_ylabel()]
+    assert named == [0, 3, 6]
+
+
+# --- what is shown ------------------------------------------------------------------------------------------------
+
+
+def test_every_picture_says_by_which_metric_and_at_what_point_of_the_run(tmp_path: Path) -> None:
+    axes = {"train.batch_size": [16, 64]}
+    folder = fabricate.folder(tmp_path, optimizers=("sgd", "adam"), rates=RATES, seeds=2, rows=10, axes=axes)
+    for metric, at, short, long in (
+        ("val_accuracy", "best", "val_accuracy (best)", "val_accuracy at its best"),
+        ("train_loss", "last_3", "train_loss (last 3)", "train_loss mean of the last 3 rows"),
+    ):
+        drawn = list(plot.pictures(plot.load(folder, metric=metric, at=at)))
+        assert len(drawn) >= 9
+        for picture in drawn:
+            found = " ".join([*texts(picture.figure), *(ax.get_ylabel() for ax in picture.figure.axes)])
+            assert short in found or long in found, picture.name
+
+
+def test_numbers_of_few_digits_are_written_out() -> None:
+    assert words.compact(183.0, 2) == "180"
+    assert words.compact(0.0123, 2) == "0.012"
+    assert words.compact(316.228) == "316"
