@@ -372,5 +372,5 @@ def rendered(figure: Figure, kind: str) -> bytes:
 def _write_png(figure: Figure, buffer: io.BytesIO) -> None:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    image = reduced(np.asarray(canvas.buffer_rgba())[:, :, :3], (*COLORS, RED, INK, GREY, "#FFFFFF"))
+    image = reduced(np.asarray(canvas.buffer_rgba()), (*COLORS, RED, INK, GREY, "#FFFFFF"))
     image.save(buffer, "png", dpi=(figure.dpi, figure.dpi))
