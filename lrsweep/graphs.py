@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrsweep import heads, images, memory, products, tracing
+from lrsweep import heads, images, layers, memory, products, tracing
 from lrsweep.tracing import Graph, Like, Node, Ref, map_leaves
 
 aten = torch.ops.aten
@@ -126,10 +126,10 @@ def join_transposes(graph: Graph) -> None:
     maker = _producers(graph)
     changed: dict[Ref, Ref] = {}
     for node in graph.nodes:
-        if node.op is not aten.transpose.int:
+        if node.op not in TRANSPOSES:
             continue
         inner = maker.get(node.args[0])
-        if inner is None or inner.op is not aten.transpose.int:
+        if inner is None or inner.op not in TRANSPOSES:
             continue
         if _dims(graph, node) == _dims(graph, inner):
             changed[node.out] = inner.args[0]
@@ -137,6 +137,8 @@ def join_transposes(graph: Graph) -> None:
 
 
 def _dims(graph: Graph, node: Node) -> set[int]:
+    if node.op is aten.t.default:
+        return {0, 1}
     return {dim % len(graph.like[node.args[0]].shape) for dim in node.args[1:3]}
 
 
@@ -306,6 +308,7 @@ def tidy(graph: Graph) -> None:
     drop_unused(graph)
 
 
+TRANSPOSES = {aten.transpose.int, aten.t.default}
 # Operations whose result is the operand's memory, looked at anew.
 SAME_MEMORY = {
     aten.detach.default,
@@ -315,6 +318,7 @@ SAME_MEMORY = {
     aten._unsafe_view.default,
     aten.reshape.default,
     aten.transpose.int,
+    aten.t.default,
     aten.permute.default,
 }
 # Operations that read only the shape of their operand.
@@ -330,7 +334,7 @@ PASSES: tuple[Callable[[Graph], None], ...] = (
     gradients_in_place,
     tidy,
     add_within_products,
-    products.layers_by_onednn,
+    layers.layers_by_onednn,
     products.multiply_by_onednn,
     tidy,
 )

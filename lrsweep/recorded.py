@@ -23,7 +23,6 @@ from lrsweep.stepping import Stepper
 if TYPE_CHECKING:
     from lrsweep.plan import Run
 
-REPLAYED_ROWS = 8  # recording an evaluation costs as much as four of them
 _STEPPERS: weakref.WeakKeyDictionary[Problem, Stepper] = weakref.WeakKeyDictionary()
 
 
@@ -57,9 +56,6 @@ class Recorded(single.Training):
         return result.losses, result.metrics
 
     def _means_over(self, split: str) -> dict[str, float]:
-        if self._problem.total_steps < REPLAYED_ROWS * self._problem.row_interval:
-            return super()._means_over(split)
-
         def forward(*batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
             result = self._stepper.evaluate(*self._values(), batch)
             return result.losses, result.metrics

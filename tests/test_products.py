@@ -40,7 +40,7 @@ def test_a_linear_layer_and_its_gradients_are_the_same_products() -> None:
     assert not {aten.mm.default, aten.addmm.default} & {node.op for node in graph.nodes}
     for one, other in zip(step(*(value.double() for value in inputs)), found, strict=True):
         assert other is not None
-        assert other.is_contiguous()
+        assert other.is_contiguous() or other.t().is_contiguous()
         torch.testing.assert_close(other.double(), one, rtol=1e-5, atol=1e-4)
 
 
@@ -72,11 +72,13 @@ def test_small_products_and_other_numbers_are_left(rows: int, dtype: torch.dtype
     assert [node.op for node in graph.nodes] == before
 
 
-def stacked(activation: nn.Module, runs: int) -> tuple[Callable[..., list[torch.Tensor]], list[torch.Tensor]]:
+def stacked(
+    activation: nn.Module, runs: int, width: int = 144
+) -> tuple[Callable[..., list[torch.Tensor]], list[torch.Tensor]]:
     """Losses and gradients of a stack of networks that see one batch, and its inputs in float64."""
     torch.manual_seed(0)
     nets = [
-        nn.Sequential(nn.Linear(64, 128), activation, nn.Linear(128, 144), activation, nn.Linear(144, 10)).double()
+        nn.Sequential(nn.Linear(64, 128), activation, nn.Linear(128, width), activation, nn.Linear(width, 10)).double()
         for _ in range(runs)
     ]
     params, _ = torch.func.stack_module_state(nets)
@@ -105,9 +107,45 @@ def test_the_layers_of_a_stack(activation: nn.Module) -> None:
     with torch.no_grad():
         found = tracing.compiled(graph)(*numbers)
     ops = [str(node.op) for node in graph.nodes]
-    assert sum(products.LINEAR in op for op in ops) == 1
+    # The first layer and the gradient of its weights; the second layer; the gradients of its inputs and weights.
+    assert sum(products.LINEAR in op for op in ops) == 2
     assert sum(products.CONVOLUTION in op for op in ops) == 1
+    assert sum(products.DECONVOLUTION in op for op in ops) == 2
     assert ("aten.relu_.default" in ops, "aten.relu.default" in ops) == (False, False)
     for one, other in zip(wanted, found, strict=True):
         assert other is not None
         torch.testing.assert_close(other.double(), one, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_of_weights_of_odd_widths_are_left_to_torch() -> None:
+    step, inputs = stacked(nn.ReLU(), 12, width=100)
+    graph = tracing.record(step, *(value.float() for value in inputs))
+    for rewrite in graphs.PASSES:
+        rewrite(graph)
+    ops = [str(node.op) for node in graph.nodes]
+    assert sum(products.DECONVOLUTION in op for op in ops) == 1
+    found = tracing.compiled(graph)(*(value.float() for value in inputs))
+    for one, other in zip(step(*inputs), found, strict=True):
+        assert other is not None
+        torch.testing.assert_close(other.double(), one, rtol=1e-4, atol=1e-6)
+
+
+def test_a_gradient_that_is_a_transpose_is_computed_as_one() -> None:
+    """oneDNN brings a transposed operand into order first, which should be the smaller one."""
+    x, w, b, _ = made(128, torch.float32)
+
+    def step(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> list[torch.Tensor]:
+        w = w.detach().requires_grad_()
+        (grad,) = torch.autograd.grad(torch.addmm(b, x, w.t()).square().sum(), [w])
+        return [grad]
+
+    wide = torch.cat([w, w, w])
+    bias = torch.cat([b, b, b])
+    graph = tracing.record(step, x, wide, bias)
+    graphs.tidy(graph)
+    products.multiply_by_onednn(graph)
+    (gradient,) = tracing.compiled(graph)(x, wide, bias)
+    assert gradient is not None
+    assert gradient.t().is_contiguous()
+    wanted = 2 * (x.double() @ wide.double().t() + bias.double()).t() @ x.double()
+    torch.testing.assert_close(gradient.double(), wanted, rtol=1e-4, atol=1e-2)
