@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from lrsweep import arguments as check
@@ -146,9 +146,18 @@ def twins(spec: Spec) -> list[tuple[int, int, dict[str, Any]]]:
 
 
 def resolved(
-    ctx: Context, raw: Any, written: Mapping[str, Any], optimizers: list[OptimizerSpec], notes: Notes
+    ctx: Context,
+    raw: Any,
+    written: Mapping[str, Any],
+    wrong: Set[str],
+    optimizers: list[OptimizerSpec],
+    notes: Notes,
 ) -> dict[str, list[Any]]:
-    """The axes with every value resolved; `written` holds the sections as the user wrote them, where they are right."""
+    """The axes with every value resolved; `written` holds the sections as the user wrote them.
+
+    Those in `wrong` have mistakes of their own, which are noted elsewhere. `optimizers` are the right ones, and so are
+    the entries of `written["optimizers"]`.
+    """
     if not isinstance(raw, dict):
         notes.add(("axes",), f"must be a mapping from dotted paths to lists, not {check.shown(raw)}")
         return {}
@@ -163,12 +172,12 @@ def resolved(
     for head in HEADS:
         mine = {axis: usable[axis] for axis in usable if parts(axis)[0] == head}
         if mine and head == "optimizers" and head in written:
-            found |= _of_optimizers(ctx, mine, written[head], optimizers, notes)
+            found |= _of_optimizers(ctx, mine, written[head], optimizers, notes, some_wrong=head in wrong)
         elif mine and head != "optimizers" and (head in written or any(map(is_whole, mine))):
-            found |= _of_section(ctx, head, mine, written.get(head), notes)
+            found |= _of_section(ctx, head, mine, written.get(head), notes, wrong=head in wrong)
         elif mine and not notes.found:
-            wrong = f"there is no {head} to set it in: the task brings its own; name one with `{head}:`"
-            notes.add(("axes", next(iter(mine))), wrong, key=True)
+            told = f"there is no {head} to set it in: the task brings its own; name one with `{head}:`"
+            notes.add(("axes", next(iter(mine))), told, key=True)
     for axis, values in found.items():
         seen: set[str] = set()
         for i, value in enumerate(values):
@@ -210,17 +219,25 @@ def _sound(axis: str, values: Any, raw: Mapping[str, Any], notes: Notes) -> bool
     return len(notes.found) == before
 
 
-def _of_section(ctx: Context, head: str, mine: dict[str, list[Any]], base: Any, notes: Notes) -> dict[str, list[Any]]:
+def _of_section(
+    ctx: Context, head: str, mine: dict[str, list[Any]], base: Any, notes: Notes, *, wrong: bool
+) -> dict[str, list[Any]]:
     def make(section: Any, local: Notes) -> Any:
         if head == "train":
             return resolve.train(section, (head,), local)
         return resolve.named(ctx, head, section, (head,), local)
 
-    return _checked(head, mine, base, make, notes)
+    return _checked(head, mine, base, make, notes, wrong=wrong)
 
 
 def _of_optimizers(
-    ctx: Context, mine: dict[str, list[Any]], entries: list[Any], optimizers: list[OptimizerSpec], notes: Notes
+    ctx: Context,
+    mine: dict[str, list[Any]],
+    entries: list[Any],
+    optimizers: list[OptimizerSpec],
+    notes: Notes,
+    *,
+    some_wrong: bool,
 ) -> dict[str, list[Any]]:
     def make(section: Any, local: Notes) -> Any:
         return resolve.optimizer(ctx, section, ("optimizers",), local)
@@ -232,7 +249,7 @@ def _of_optimizers(
             found = _checked("optimizers", had, entry, make, notes, who=f" (for {optimizer.label})") | found
     for axis in mine:
         below = parts(axis)[1:]
-        if not any(has(optimizer, below) for optimizer in optimizers):
+        if not some_wrong and not any(has(optimizer, below) for optimizer in optimizers):
             near = check.did_you_mean(".".join(below), {name for optimizer in optimizers for name in optimizer.args})
             wrong = f"no listed optimizer has the argument {'.'.join(below)!r}"
             notes.add(("axes", axis), check.told(wrong, near), key=True)
@@ -240,9 +257,18 @@ def _of_optimizers(
 
 
 def _checked(
-    head: str, mine: dict[str, list[Any]], base: Any, make: Callable[[Any, Notes], Any], notes: Notes, who: str = ""
+    head: str,
+    mine: dict[str, list[Any]],
+    base: Any,
+    make: Callable[[Any, Notes], Any],
+    notes: Notes,
+    who: str = "",
+    wrong: bool = False,
 ) -> dict[str, list[Any]]:
-    """The resolved values of the axes of one section, which `make` checks in every combination of them."""
+    """The resolved values of the axes of one section, which `make` checks in every combination of them.
+
+    Of a section that is `wrong` without them, only what is noted inside an axis is the axis's.
+    """
     found: dict[str, list[Any]] = {axis: [check.MISSING] * len(values) for axis, values in mine.items()}
     before = len(notes.found)
     for places in itertools.product(*(range(len(values)) for values in mine.values())):
@@ -250,12 +276,14 @@ def _checked(
         local = Notes()
         made = make(applied(base, head, {axis: mine[axis][i] for axis, i in at.items()}), local)
         for note in local.found:
+            if wrong and not any(note.path[: len(parts(axis))] == parts(axis) for axis in mine):
+                continue
             notes.add(_moved(note, at, mine), note.message + who, key=note.key)
         if made is not None and not local.found:
             for axis, i in at.items():
                 if found[axis][i] is check.MISSING:
                     found[axis][i] = _value_in(made, axis, mine)
-    return found if len(notes.found) == before else {}
+    return found if len(notes.found) == before and not wrong else {}
 
 
 def _value_in(made: Named | TrainSpec | OptimizerSpec, axis: str, mine: Iterable[str]) -> Any:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lrsweep import arguments as check
-from lrsweep import grids
+from lrsweep import grids, sourcenames
 from lrsweep.arguments import GRID, OBJECTIVE, TRAIN, Notes
 from lrsweep.grids import Grid
 from lrsweep.known import DATA_FILES, REFUSED, Known
@@ -86,8 +86,7 @@ def named(ctx: Context, kind: str, raw: Any, path: Keys, notes: Notes) -> Named 
         return None
     before = len(notes.found)
     full = check.check(check.signature(table[chosen]), args, path, notes, chosen)
-    if len(notes.found) == before:
-        _arguments_together(ctx, ctx.known, kind, chosen, full, path, notes)
+    _arguments_together(ctx, ctx.known, kind, chosen, full, path, notes)
     return Named(name=chosen, args=full) if len(notes.found) == before else None
 
 
@@ -101,7 +100,7 @@ def _arguments_together(
             metric(args["metric"], (*path, "metric"), notes)
     if kind == "task" and chosen in DATA_FILES:
         key = DATA_FILES[chosen]
-        if not _is_file(ctx.base_dir / args[key]):
+        if key in args and not _is_file(ctx.base_dir / args[key]):
             notes.add(
                 (*path, key), f"there is no file {args[key]!r} in {ctx.base_dir} (paths are relative to the spec)"
             )
@@ -122,10 +121,14 @@ def import_path(ctx: Context, text: str, path: Keys, notes: Notes) -> bool:
         notes.add(path, f"{text!r} is no import path (file.py:name or package.module:name)")
         return False
     file = match["file"]
-    if file.endswith(".py") and not _is_file(ctx.base_dir / file):
+    if not file.endswith(".py"):
+        return True
+    if not _is_file(ctx.base_dir / file):
         notes.add(path, f"there is no file {file!r} in {ctx.base_dir} (paths are relative to the spec)")
         return False
-    return True
+    if wrong := sourcenames.problem(ctx.base_dir / file, file, match["what"]):
+        notes.add(path, wrong)
+    return not wrong
 
 
 def _is_file(path: Path) -> bool:
@@ -141,6 +144,10 @@ def metric(text: str, path: Keys, notes: Notes) -> bool:
         return True
     if text.startswith("test_"):
         fix = f"a test split never chooses; did you mean val_{text.removeprefix('test_')}?"
+    elif check.did_you_mean(text, ["loss"]):
+        fix = "did you mean val_loss or train_loss?"
+    elif near := check.did_you_mean(text, ["val_loss", "train_loss", "val_accuracy"]):
+        fix = near
     elif text.isidentifier():
         fix = f"did you mean val_{text}?"
     else:
@@ -170,29 +177,21 @@ def grid(raw: Any, path: Keys, notes: Notes) -> Grid | None:
     full = check.check(GRID, raw, path, notes, "lr")
     if "points" in raw and "per_decade" in raw:
         notes.add((*path, "per_decade"), "points and per_decade exclude each other; remove one of them", key=True)
-    if len(notes.found) > before:
-        return None
     low, high = full.get("min", grids.DEFAULT_MIN), full.get("max", grids.DEFAULT_MAX)
     points = full.get("points")
     per_decade = None if points is not None else full.get("per_decade", grids.DEFAULT_PER_DECADE)
-    return _generated(low, high, per_decade, points, path, notes)
-
-
-def _generated(
-    low: float, high: float, per_decade: int | None, points: int | None, path: Keys, notes: Notes
-) -> Grid | None:
-    if low >= high:
+    if low >= high and all(end in full for end in ("min", "max") if end in raw):
         notes.add((*path, "max"), f"must be above min ({low!r}), not {high!r}; for one rate write a list")
-    elif per_decade is not None and per_decade > grids.MAX_PER_DECADE:
+    if per_decade is not None and per_decade > grids.MAX_PER_DECADE:
         notes.add((*path, "per_decade"), f"must be at most {grids.MAX_PER_DECADE}, not {per_decade}")
-    elif points is not None and points > grids.MAX_RATES:
+    if points is not None and points > grids.MAX_RATES:
         notes.add((*path, "points"), f"must be at most {grids.MAX_RATES}, not {points}")
-    else:
-        made = Grid(min=low, max=high, per_decade=per_decade, points=points)
-        rates = made.rates
-        if all(a < b for a, b in itertools.pairwise(rates)):
-            return made
-        notes.add(path, "so fine that neighbours are equal in 6 digits; widen the range or take fewer points")
+    if len(notes.found) > before:
+        return None
+    made = Grid(min=low, max=high, per_decade=per_decade, points=points)
+    if all(a < b for a, b in itertools.pairwise(made.rates)):
+        return made
+    notes.add(path, "so fine that neighbours are equal in 6 digits; widen the range or take fewer points")
     return None
 
 

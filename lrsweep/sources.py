@@ -6,65 +6,60 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from lrsweep.errors import Problem, SpecError
-from lrsweep.yamlpos import MAX_DEPTH, Keys, Mark, Tree, dotted, parse
+from lrsweep.errors import SpecError
+from lrsweep.yamlpos import MAX_DEPTH, Keys, Mark, Refusal, Tree, dotted, parse
 
 DICT = "<dict>"
 
 
 def from_dict(data: Mapping[str, Any]) -> Tree:
     """A dict as a tree without lines. Tuples become lists, numpy scalars numbers, paths text."""
-    problems: list[Problem] = []
-    value = _plain(data, (), problems)
-    if problems:
-        raise SpecError(problems)
-    return Tree(file=DICT, data=value, values={(): Mark(file=DICT)})
+    tree = Tree(file=DICT, values={(): Mark(file=DICT)})
+    tree.data = _plain(data, (), tree)
+    return tree
 
 
-def _plain(value: Any, path: Keys, problems: list[Problem]) -> Any:
+def _plain(value: Any, path: Keys, tree: Tree) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     if len(path) <= MAX_DEPTH:
         if isinstance(value, Mapping):
             for key in value:
                 if not isinstance(key, str):
-                    problems.append(_problem(DICT, 0, 0, path, f"the key {key!r} is not text"))
-            return {str(key): _plain(item, (*path, str(key)), problems) for key, item in value.items()}
+                    tree.refuse(path, Mark(file=DICT), f"the key {key!r} is not text")
+            return {key: _plain(item, (*path, key), tree) for key, item in value.items() if isinstance(key, str)}
         if isinstance(value, list | tuple | range):
-            return [_plain(item, (*path, i), problems) for i, item in enumerate(value)]
+            return [_plain(item, (*path, i), tree) for i, item in enumerate(value)]
         if isinstance(value, os.PathLike):
             return os.fspath(value)
         for kind in (bool, int, float, str):  # numpy's numbers and text, str enums
             if isinstance(value, kind):
                 return kind(value)
         if hasattr(value, "tolist"):
-            return _plain(value.tolist(), (*path, 0), problems)
+            return _plain(value.tolist(), (*path, 0), tree)
     kind_name = type(value).__name__
-    problems.append(
-        _problem(DICT, 0, 0, path, f"a {kind_name} cannot stand in a spec; use numbers, text, lists, dicts")
-    )
+    message = f"a {kind_name} cannot stand in a spec; use numbers, text, lists, dicts"
+    tree.refuse(path, Mark(file=DICT), message, void=True)
     return None
 
 
-def _problem(file: str, line: int, column: int, path: Keys, message: str) -> Problem:
-    return Problem(file=file, line=line, column=column, path=dotted(path), message=message)
-
-
-def override(tree: Tree, text: str) -> list[Problem]:
-    """Set one value of the tree, `text` being `key.path=value` with a YAML value. Returns what is wrong with it."""
+def override(tree: Tree, text: str) -> None:
+    """Set one value of the tree, `text` being `key.path=value` with a YAML value; what is wrong with it is refused."""
     key, equals, value = text.partition("=")
     file = f"--set {text}"
+    at = Mark(file=file, line=1, column=1)
     keys = key.strip().split(".")
     if not equals or not all(keys):
-        fix = "write KEY=VALUE with a dotted key, for example --set train.epochs=5"
-        return [_problem(file, 1, 1, (), fix)]
+        tree.refuse((), at, "write KEY=VALUE with a dotted key, for example --set train.epochs=5")
+        return
     if keys[0] in ("axes", "refined") and len(keys) > 1:
         keys = [keys[0], ".".join(keys[1:])]
     try:
         branch = parse(value, file, column=len(key) + 1)
     except SpecError as error:
-        return list(error.problems)
-    branch.values.setdefault((), Mark(file=file, line=1, column=len(key) + 2))
+        lost = tuple(keys)
+        tree.refused += [Refusal(path=lost, problem=problem, void=True) for problem in error.problems]
+        return
     if tree.data is None:
         tree.data = {}
     path: Keys = ()
@@ -74,14 +69,14 @@ def override(tree: Tree, text: str) -> list[Problem]:
         step = _step(node, part)
         if step is None:
             wanted: Keys = (*path, int(part) if isinstance(node, list) and part.isdigit() else part)
-            return [_problem(file, 1, 1, wanted, f"{dotted(path)} has no entry {part!r}{_entries(node)}")]
+            tree.refuse(wanted, at, f"{dotted(path)} has no entry {part!r}{_entries(node)}", void=True)
+            return
         path = (*path, step)
         if last:
             node[step] = branch.data
         else:
             node = _enter(node, step)
     tree.graft(path, branch)
-    return []
 
 
 def _step(node: Any, part: str) -> str | int | None:

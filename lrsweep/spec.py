@@ -65,9 +65,8 @@ def load_spec(
     else:
         path = Path(source)
         tree, base_dir, stem = parse(read_text(path), str(source)), path.absolute().parent, path.stem
-    problems = [problem for text in overrides for problem in override(tree, text)]
-    if problems:
-        raise SpecError(problems)
+    for text in overrides:
+        override(tree, text)
     return _build(tree, Context(known=known or everything(), base_dir=base_dir), stem)
 
 
@@ -88,16 +87,16 @@ def read_resolved(source: str | Path, base_dir: Path | None = None) -> Spec:
 def _build(tree: Tree, ctx: Context, stem: str) -> Spec:
     notes = Notes()
     spec = _sections(tree.data, ctx, stem, notes)
-    if spec is not None and not notes.found:
-        _across(spec, ctx, notes)
-    if notes.found or spec is None:
+    if notes.found or tree.refused or spec is None:
         raise SpecError(_problems(tree, notes))
     return spec
 
 
 def _problems(tree: Tree, notes: Notes) -> list[Problem]:
-    found = []
+    found = [refusal.problem for refusal in tree.refused]
     for note in notes.found:
+        if tree.is_void(note.path):
+            continue
         at = tree.mark(note.path, key=note.key)
         found.append(
             Problem(file=at.file, line=at.line, column=at.column, path=dotted(note.path), message=note.message)
@@ -116,7 +115,9 @@ def _sections(data: Any, ctx: Context, stem: str, notes: Notes) -> Spec | None:
     if _required(data, "task", "a built-in task or file.py:function", notes):
         task = resolve.named(ctx, "task", data["task"], ("task",), notes)
     lr = resolve.grid(data["lr"], ("lr",), notes) if "lr" in data else grids.DEFAULT
-    optimizers = _optimizers(data, ctx, notes)
+    entries = _optimizers(data, ctx, notes)
+    right_entries = {i: entry for i, entry in enumerate(entries) if entry is not None}
+    optimizers = list(right_entries.values()) if entries and len(right_entries) == len(entries) else None
     schedule = resolve.named(ctx, "schedule", data.get("schedule", "constant"), ("schedule",), notes)
     seeds = resolve.seeds(data.get("seeds", 3), ("seeds",), notes)
     axes_given = data.get("axes", {})
@@ -125,19 +126,32 @@ def _sections(data: Any, ctx: Context, stem: str, notes: Notes) -> Spec | None:
     objective = resolve.objective(data.get("objective", {}), ("objective",), notes)
     model_raw = _model(data, task, ctx, notes)
     model = resolve.named(ctx, "model", model_raw, ("model",), notes) if model_raw is not None else None
-    right = {"task": task, "model": model, "schedule": schedule, "train": train, "optimizers": optimizers}
+    sections = {"task": task, "model": model, "schedule": schedule, "train": train, "optimizers": optimizers}
     raw = {"schedule": "constant", "train": {}, **data, "model": model_raw}
-    written = {head: raw[head] for head, section in right.items() if section is not None}
-    axes = axis_rules.resolved(ctx, axes_given, written, optimizers or [], notes)
+    written = {head: raw[head] for head in sections if raw.get(head) is not None}
+    written["optimizers"] = [data["optimizers"][i] for i in right_entries]
+    wrong = {head for head in written if sections[head] is None}
+    axes = axis_rules.resolved(ctx, axes_given, written, wrong, list(right_entries.values()), notes)
     refined = _refined(data.get("refined", {}), optimizers, notes)
-    if notes.found or not (name and task and lr and optimizers and schedule and seeds and train and objective):
-        return None
+    # Where a section is wrong, a stand-in lets the others be held against each other all the same.
     made = Spec(
-        name=name, task=task, model=model, lr=lr, optimizers=optimizers, schedule=schedule, seeds=seeds, train=train,
-        objective=objective, axes=axes, refined=refined, base_dir=ctx.base_dir,
+        name=name or stem, task=task or Named(name=_name_of(data.get("task"))), model=model, lr=lr or grids.DEFAULT,
+        optimizers=list(right_entries.values()), schedule=schedule or Named(name=_name_of(raw["schedule"])),
+        seeds=seeds or [0], train=train or TrainSpec(metrics=True), objective=objective or ObjectiveSpec(),
+        axes=axes, refined=refined, base_dir=ctx.base_dir,
     )  # fmt: skip
+    axes_named = set(axes_given) if isinstance(axes_given, dict) else set()
+    _across(made, ctx, list(right_entries), axes_named, notes, twins=schedule is not None)
+    if notes.found:
+        return None
     made.warnings.extend(_warnings(made))
     return made
+
+
+def _name_of(raw: Any) -> str:
+    """The name in a section as it is written; empty where there is none."""
+    name = raw.get("name") if isinstance(raw, dict) else raw
+    return name if isinstance(name, str) else ""
 
 
 def _unknown_keys(data: Mapping[str, Any], notes: Notes) -> None:
@@ -176,23 +190,23 @@ def _model(data: Mapping[str, Any], task: Named | None, ctx: Context, notes: Not
     return ctx.known.default_models.get(task.name) if task else None
 
 
-def _optimizers(data: Mapping[str, Any], ctx: Context, notes: Notes) -> list[OptimizerSpec] | None:
+def _optimizers(data: Mapping[str, Any], ctx: Context, notes: Notes) -> list[OptimizerSpec | None]:
+    """An entry per optimizer that is listed, None for one that is wrong."""
     if not _required(data, "optimizers", "a list, for example [sgd, adam]", notes):
-        return None
+        return []
     raw = data["optimizers"]
     if not isinstance(raw, list) or not raw:
         fix = f"write [{raw}]" if isinstance(raw, str) else ""
         wrong = f"must be a list of at least one optimizer, not {check.shown(raw)}"
         notes.add(("optimizers",), check.told(wrong, fix))
-        return None
+        return []
     found = [resolve.optimizer(ctx, entry, ("optimizers", i), notes) for i, entry in enumerate(raw)]
     labels: dict[str, int] = {}
     for i, entry in enumerate(found):
         if entry is not None and labels.setdefault(entry.label, i) != i:
             first = f"optimizers[{labels[entry.label]}]"
             notes.add(("optimizers", i), f"has the same label as {first}, {entry.label!r}; give one of them a `label:`")
-    whole = [entry for entry in found if entry is not None]
-    return whole if len(whole) == len(raw) else None
+    return found
 
 
 def _refined(raw: Any, optimizers: list[OptimizerSpec] | None, notes: Notes) -> dict[str, list[float]]:
@@ -207,41 +221,46 @@ def _refined(raw: Any, optimizers: list[OptimizerSpec] | None, notes: Notes) -> 
     return {label: values for label, values in rates.items() if values is not None}
 
 
-def _across(spec: Spec, ctx: Context, notes: Notes) -> None:
-    """What only the whole shows: equal settings, metrics that nothing records, too many runs."""
+def _across(
+    spec: Spec, ctx: Context, places: Sequence[int], axes: set[str], notes: Notes, *, twins: bool
+) -> None:
+    """What only the whole shows: equal settings, metrics that nothing records, too many runs.
+
+    `places` are those of the optimizers in the list as it is written, `axes` are all that are named.
+    """
     count = math.prod(len(values) for values in spec.axes.values()) * len(spec.seeds)
     count *= sum(len(spec.rates(optimizer)) for optimizer in spec.optimizers)
     if count > MAX_RUNS:
         notes.add((), f"{count} runs are too many (at most {MAX_RUNS}); shorten the grid, the axes or the seeds")
-        return
-    for first, second, chosen in axis_rules.twins(spec):
+    for first, second, chosen in axis_rules.twins(spec) if twins else ():
+        if spec.optimizers[first].label == spec.optimizers[second].label:
+            continue  # that is told already
         at = ", ".join(f"{axis}={value_text(value)}" for axis, value in chosen.items())
-        same = f"is the same setting as optimizers[{first}]{f' at {at}' if at else ''}; remove one of them"
-        notes.add(("optimizers", second), same)
-    _recorded(spec, ctx, ("objective", "metric"), spec.objective.metric, notes)
+        same = f"is the same setting as optimizers[{places[first]}]{f' at {at}' if at else ''}; remove one of them"
+        notes.add(("optimizers", places[second]), same)
+    columns: list[tuple[Keys, str]] = [(("objective", "metric"), spec.objective.metric)]
     schedules: list[tuple[Keys, dict[str, Any]]] = [(("schedule",), spec.schedule.as_dict())]
     schedules += [
-        (("optimizers", i, "schedule"), e.schedule.as_dict()) for i, e in enumerate(spec.optimizers) if e.schedule
+        (("optimizers", i, "schedule"), entry.schedule.as_dict())
+        for i, entry in zip(places, spec.optimizers, strict=True)
+        if entry.schedule
     ]
     for axis in ("schedule", "schedule.name"):
         schedules += [(("axes", axis, i), value) for i, value in enumerate(spec.axes.get(axis, []))]
     for path, schedule in schedules:
         if schedule["name"] == "plateau" and "metric" in schedule:
-            _recorded(spec, ctx, (*path, "metric"), schedule["metric"], notes)
-
-
-def _recorded(spec: Spec, ctx: Context, path: Keys, column: str, notes: Notes) -> None:
-    split, _, bare = column.partition("_")
-    if split == "train" and bare != "loss" and not spec.train.metrics and "train.metrics" not in spec.axes:
-        notes.add(path, f"{column} is recorded only with train.metrics: true")
-    one_task = not any(axis_rules.parts(axis)[0] == "task" for axis in spec.axes)
-    if ctx.known is None or not one_task or spec.task.name in DATA_FILES or spec.task.name not in ctx.known.metrics:
-        return
-    bares = ["loss", *ctx.known.metrics[spec.task.name]]
-    if bare not in bares:
-        allowed = f"val_ or train_ with one of {', '.join(bares)}"
-        near = check.did_you_mean(bare, bares)
-        notes.add(path, check.told(f"{spec.task.name} records no {column!r}", allowed, near))
+            columns.append(((*path, "metric"), schedule["metric"]))
+    one_task = not any(axis_rules.parts(axis)[0] == "task" for axis in axes)
+    metrics = ctx.known.metrics.get(spec.task.name) if ctx.known and one_task else None
+    recorded = None if metrics is None or spec.task.name in DATA_FILES else ["loss", *metrics]
+    for path, column in columns:
+        split, _, bare = column.partition("_")
+        if split == "train" and bare != "loss" and not spec.train.metrics and "train.metrics" not in axes:
+            notes.add(path, f"{column} is recorded only with train.metrics: true")
+        if recorded is not None and bare not in recorded:
+            allowed = f"val_ or train_ with one of {', '.join(recorded)}"
+            near = check.did_you_mean(column, [f"{split}_{name}" for name in recorded])
+            notes.add(path, check.told(f"{spec.task.name} records no {column!r}", allowed, near))
 
 
 def _warnings(spec: Spec) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,36 @@ class Mark:
     column: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Something that no spec may hold, at `path`; `void` where its value is lost, so that nothing can be said of it."""
+
+    path: Keys
+    problem: Problem
+    void: bool
+
+
 @dataclass(kw_only=True)
 class Tree:
-    """Plain values and where each was written: `keys` has the place of a mapping's key, `values` that of its value."""
+    """Plain values and where each was written: `keys` has the place of a mapping's key, `values` that of its value.
+
+    What was refused on the way is in `refused`, so that it can be told together with what the values are wrong in.
+    """
 
     file: str
     data: Any = None
     keys: dict[Keys, Mark] = field(default_factory=dict)
     values: dict[Keys, Mark] = field(default_factory=dict)
+    refused: list[Refusal] = field(default_factory=list)
+
+    def refuse(self, path: Keys, mark: Mark, message: str, *, void: bool = False) -> None:
+        problem = Problem(file=mark.file, line=mark.line, column=mark.column, path=dotted(path), message=message)
+        self.refused.append(Refusal(path=path, problem=problem, void=void))
+
+    def is_void(self, path: Keys) -> bool:
+        """Whether what stands at `path` depends on a value that is lost."""
+        lost = (refusal.path for refusal in self.refused if refusal.void)
+        return any(path[: len(one)] == one[: len(path)] for one in lost)
 
     def mark(self, path: Keys, *, key: bool = False) -> Mark:
         """The place of `path`, or of its nearest parent that was written."""
@@ -60,9 +82,13 @@ class Tree:
 
     def graft(self, path: Keys, branch: Tree) -> None:
         """Take over the places of `branch`, whose root now stands at `path` (the values are set by the caller)."""
+        self.refused = [one for one in self.refused if one.path[: len(path)] != path]
         for table in (self.keys, self.values):
             for old in [old for old in table if old[: len(path)] == path]:
                 del table[old]
+        for one in branch.refused:
+            moved = (*path, *one.path)
+            self.refused.append(replace(one, path=moved, problem=replace(one.problem, path=dotted(moved))))
         self.values.update({path + below: mark for below, mark in branch.values.items()})
         self.keys.update({path + below: mark for below, mark in branch.keys.items()})
         self.keys[path] = branch.mark(())
@@ -107,11 +133,10 @@ _Loader.add_implicit_resolver(_TAG + "float", _FLOAT, list("-+.0123456789"))
 
 
 class _Builder:
-    """Turns composed nodes into plain values and notes places and problems on the way."""
+    """Turns composed nodes into plain values and notes places and what it refuses on the way."""
 
     def __init__(self, file: str, line: int = 0, column: int = 0) -> None:
         self.tree = Tree(file=file)
-        self.problems: list[Problem] = []
         self.open: set[int] = set()
         self.count = 0
         self.offset = (line, column)
@@ -122,9 +147,8 @@ class _Builder:
             file=self.tree.file, line=mark.line + 1 + line, column=mark.column + 1 + (column * (mark.line == 0))
         )
 
-    def refuse(self, path: Keys, mark: yaml.Mark, message: str) -> None:
-        at = self.place(mark)
-        self.problems.append(Problem(file=at.file, line=at.line, column=at.column, path=dotted(path), message=message))
+    def refuse(self, path: Keys, mark: yaml.Mark, message: str, *, void: bool = False) -> None:
+        self.tree.refuse(path, self.place(mark), message, void=void)
 
     def value(self, node: yaml.Node, path: Keys) -> Any:
         self.count += 1
@@ -138,7 +162,7 @@ class _Builder:
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node, path)
         if node.tag not in (_TAG + "map", _TAG + "seq"):
-            self.refuse(path, node.start_mark, _tag_text(node.tag))
+            self.refuse(path, node.start_mark, _tag_text(node.tag), void=True)
             return None
         self.open.add(id(node))
         built = self.mapping(node, path) if isinstance(node, yaml.MappingNode) else self.sequence(node, path)
@@ -162,7 +186,8 @@ class _Builder:
                 self.refuse(here, key_node.start_mark, f"given twice (first in line {first}); remove one of them")
                 continue
             if key == "<<" and key_node.style is None:
-                self.refuse(here, key_node.start_mark, "merge keys are not part of YAML 1.2; write the keys out")
+                merge = "merge keys are not part of YAML 1.2; write the keys out"
+                self.refuse(here, key_node.start_mark, merge, void=True)
                 continue
             self.tree.keys[here] = self.place(key_node.start_mark)
             built[key] = self.value(value_node, here)
@@ -180,10 +205,10 @@ class _Builder:
             try:
                 return _number(text, tag)
             except (ValueError, OverflowError):
-                self.refuse(path, node.start_mark, f"a number with {len(text)} digits is too long")
+                self.refuse(path, node.start_mark, f"a number with {len(text)} digits is too long", void=True)
                 return None
         named = node.tag in {_TAG + kind for kind in ("null", "bool", "int", "float")}
-        self.refuse(path, node.start_mark, f"{text!r} is no {tag}" if named else _tag_text(node.tag))
+        self.refuse(path, node.start_mark, f"{text!r} is no {tag}" if named else _tag_text(node.tag), void=True)
         return None
 
 
@@ -238,7 +263,7 @@ def read_text(path: Path) -> str:
 def parse(text: str, file: str, *, line: int = 0, column: int = 0) -> Tree:
     """Read one YAML document; `line` and `column` shift the places (a value cut out of a longer text).
 
-    Raises `SpecError` with every problem of the text: a syntax error alone, or all forbidden tags and doubled keys.
+    Forbidden tags and doubled keys are in its `refused`. Raises `SpecError` where the text is no YAML.
     """
     builder = _Builder(file, line, column)
     loader: _Loader | None = None
@@ -262,8 +287,7 @@ def parse(text: str, file: str, *, line: int = 0, column: int = 0) -> Tree:
     finally:
         if loader is not None:
             loader.dispose()
-    if builder.problems:
-        raise SpecError(builder.problems)
+    builder.tree.values.setdefault((), Mark(file=file, line=line + 1, column=column + 1))  # the text may be empty
     return builder.tree
 
 

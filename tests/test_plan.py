@@ -232,7 +232,7 @@ def test_an_axis_of_independent_weight_decay() -> None:
 def folder(tmp_path: Path) -> Path:
     home = tmp_path / "home"
     home.mkdir()
-    (home / "own.py").write_text("# one\n")
+    (home / "own.py").write_text("Net = Lion = rate = other = None\n")
     (home / "d.csv").write_text("x,y\n1,2\n")
     return home
 
@@ -290,7 +290,7 @@ def test_paths_of_a_recipe_are_absolute(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["own.py", "d.csv"])
 def test_other_bytes_are_other_runs(folder: Path, name: str) -> None:
     before = ids(of(own(folder)))
-    (folder / name).write_text("# two\n")
+    (folder / name).write_text((folder / name).read_text() + "# two\n")
     assert not set(before) & set(ids(of(own(folder))))
 
 

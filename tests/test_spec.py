@@ -194,7 +194,7 @@ def test_refined_rates_count_as_part_of_the_grid() -> None:
 
 
 def test_import_paths_are_looked_at_but_never_imported(tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text("raise RuntimeError('imported')\n")
+    (tmp_path / "own.py").write_text("make = Net = Lion = rate = None\nraise RuntimeError('imported')\n")
     (tmp_path / "spec.yaml").write_text(
         "task: own.py:make\n"
         "model: own.py:Net\n"
@@ -307,7 +307,7 @@ def test_a_spec_is_a_source_too() -> None:
 def test_python_values_in_a_dict(tmp_path: Path) -> None:
     import numpy as np
 
-    (tmp_path / "t.py").write_text("")
+    (tmp_path / "t.py").write_text("make = None\n")
     made = load_spec(
         {
             "task": f"{tmp_path / 't.py'}:make",
@@ -411,8 +411,8 @@ def test_the_resolved_file_has_every_default(tmp_path: Path) -> None:
 
 def test_paths_are_rewritten(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    for name in ("own.py", "d.csv", "e.csv"):
-        (tmp_path / "a" / name).write_text("x,y\n1,2\n")
+    for name, text in {"own.py": "net = Lion = f = None\n", "d.csv": "x,y\n1,2\n", "e.csv": "x,y\n1,2\n"}.items():
+        (tmp_path / "a" / name).write_text(text)
     path = tmp_path / "a" / "spec.yaml"
     path.write_text(
         "task: {name: csv, path: d.csv, target: y}\n"
@@ -495,7 +495,7 @@ def test_the_starter_is_a_right_spec(tmp_path: Path) -> None:
 
 
 def test_the_commented_lines_of_the_starter_are_right_too(tmp_path: Path) -> None:
-    (tmp_path / "my_opts.py").write_text("")
+    (tmp_path / "my_opts.py").write_text("class Lion: ...\n")
     lines = starter.TEXT.splitlines()
     live = [line.replace("# ", "", 1) if line.lstrip().startswith(("# - ", "# clip", "# dtype", "# axes")) else line
             for line in lines]  # fmt: skip
