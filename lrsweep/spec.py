@@ -128,7 +128,7 @@ def _sections(data: Any, ctx: Context, stem: str, notes: Notes) -> Spec | None:
     model = resolve.named(ctx, "model", model_raw, ("model",), notes) if model_raw is not None else None
     sections = {"task": task, "model": model, "schedule": schedule, "train": train, "optimizers": optimizers}
     raw = {"schedule": "constant", "train": {}, **data, "model": model_raw}
-    written = {head: raw[head] for head in sections if raw.get(head) is not None}
+    written = {head: raw[head] for head in sections if isinstance(raw.get(head), str | dict)}
     written["optimizers"] = [data["optimizers"][i] for i in right_entries]
     wrong = {head for head in written if sections[head] is None}
     axes = axis_rules.resolved(ctx, axes_given, written, wrong, list(right_entries.values()), notes)
