@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from lrsweep.analysis import advice
 from lrsweep.analysis.baseline import adam_label, against_adam
@@ -20,6 +19,9 @@ from lrsweep.analysis.stats import resampled_medians
 from lrsweep.analysis.summary import summary_frame, summary_rows
 from lrsweep.analysis.targets import target_of, times
 from lrsweep.objective import uncost
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["analyse", "facts_of", "summary_frame", "summary_rows"]
 

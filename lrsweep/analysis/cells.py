@@ -6,16 +6,18 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import pandas as pd
 
 from lrsweep.analysis.facts import RunPoint
 from lrsweep.analysis.stats import Bools, Floats, Ints, medians
 from lrsweep.objective import Mode, cost, default_mode, objective_of
 
-Frames: TypeAlias = pd.DataFrame | Iterable[pd.DataFrame] | None
+if TYPE_CHECKING:
+    import pandas as pd
+
+Frames: TypeAlias = "pd.DataFrame | Iterable[pd.DataFrame] | None"
 INITIAL_COLUMNS = {"train_loss": "initial_train_loss", "val_loss": "initial_val_loss"}
 
 
@@ -134,6 +136,8 @@ def _equal(text: str, value: Any) -> bool:
 
 def tracks_of(curves: Frames, metric: str) -> dict[str, Track]:
     """The metric's rows of every run in `curves` (a frame, or frames that each hold whole or partial runs)."""
+    import pandas as pd
+
     parts: dict[str, list[tuple[Ints, Floats]]] = {}
     if curves is None:
         return {}
@@ -230,6 +234,8 @@ def _first(track: Track | None) -> float:
 
 
 def _points(frame: pd.DataFrame, status: Any, objectives: Floats) -> tuple[RunPoint, ...]:
+    import pandas as pd
+
     columns = (
         frame["run_id"].astype(str).tolist(),
         frame["lr"].astype(float).tolist(),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from lrsweep.analysis.facts import Drift, OptimizerFacts, SweepFacts
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SHOWN_TRIES = (1, 2, 3, 5)
 
@@ -43,6 +44,8 @@ def summary_rows(facts: SweepFacts) -> tuple[list[str], list[dict[str, Any]]]:
 
 def summary_frame(facts: SweepFacts) -> pd.DataFrame:
     """`summary_rows` as a frame."""
+    import pandas as pd
+
     header, rows = summary_rows(facts)
     return pd.DataFrame(rows, columns=header)
 
