@@ -192,7 +192,8 @@ def _notes(before: Setup, after: Setup, pairs: Sequence[tuple[Cell, Cell]], *, s
         notes.append("The seeds differ: everything is taken over those that both have, so summary.csv may differ.")
     notes.append(
         "Changes are B - A with 95 % intervals over seeds, rough for a few seeds. best_objective is the mean over "
-        "paired seeds at the best rate of each side, with a t interval; the median where there are no such means."
+        "paired seeds at the best rate of each side (summary.csv has the median), with a t interval; the median where "
+        "there are no such means. The other numbers are of medians over seeds, as in summary.csv."
     )
     return tuple(notes)
 

@@ -67,7 +67,9 @@ RULES: tuple[tuple[str, str, str], ...] = (
         "A decade past an edge that the best rate or the basin touches; a decade down where every rate diverged or "
         "nothing trained and runs diverged, a decade up where nothing trained and none did. Fewer than three rates"
         " in the basin: its gaps cut evenly until three lie in it. A diverged rate beside the basin, more than a "
-        "factor of 2 away: that gap, in steps of half a decade or less.",
+        "factor of 2 away: that gap, in steps of half a decade or less. "
+        "Where more than half of the runs diverged, the line to paste leaves out the highest rates that diverge, but "
+        "for the first of them.",
         OURS,
     ),
     (
@@ -85,6 +87,8 @@ RULES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "Tied with the best",
+        "Not told from the best says that these seeds cannot tell the two apart, not that they are equally good: "
+        "with three seeds the interval is wide and many rates are tied, more seeds tell more of them apart. "
         "A rate is tied if the 95 % t interval of the seed-by-seed difference to the best rate reaches down to 0,"
         " where a cost above l0 counts as l0, as in S. A rate whose median is not below l0, or with a diverged "
         "seed, is never tied; with one seed only the best itself is.",

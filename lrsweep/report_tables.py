@@ -47,7 +47,7 @@ def numbers(facts: SweepFacts) -> list[str]:
 
 _BEST = (
     "curve", "best rate", "interval", "best objective", "recommended", "good from", "to", "decades",
-    "tied rates", "diverges from", "largest safe",
+    "rates not told from the best", "diverges from", "largest safe",
 )  # fmt: skip
 
 
@@ -69,6 +69,10 @@ def _best_row(row: OptimizerFacts) -> list[Cell | str]:
         rate(row.margins.diverges_from),
         rate(row.margins.largest_safe_lr),
     ]
+
+
+def count_of_seeds(n: int) -> str:
+    return f"{n} seed{'s' * (n != 1)}"
 
 
 _SENSITIVE = (
@@ -132,7 +136,7 @@ _RATE = (
     "diverged",
     "failed",
     "good range",
-    "tied",
+    "not told from the best",
     "updates to target",
     "arrived",
 )
@@ -184,7 +188,7 @@ def against_adam(facts: SweepFacts) -> str:
                 rate(one.adam_lr),
                 number(one.adam_objective),
                 estimate(one.gain),
-                one.verdict,
+                f"cannot be told apart with {count_of_seeds(one.gain.n)}" if one.verdict == "tied" else one.verdict,
             ]
             for one in facts.against_adam
         ),

@@ -220,6 +220,7 @@ def test_other_grids_are_compared_over_the_rates_they_share() -> None:
     for name in ("sensitivity", "sensitivity_norm"):
         assert change_of(found, name).change.value == pytest.approx(0)
     assert any("grids differ" in note for note in found.notes)
+    assert any("summary.csv has the median" in note for note in found.notes)
     assert not any("grids differ" in note for note in compare_sides(before, before).notes)
 
 

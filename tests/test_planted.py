@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 from planting import HALF_DECADES, STEPS, curves, frame, named, run, spec, table, valley
 
+from lrsweep import schedules
 from lrsweep.analysis import analyse, facts_of, summary_frame, summary_rows
-from lrsweep.analysis.cells import setup_of, tracks_of
+from lrsweep.analysis.cells import PLATEAU_METRIC, setup_of, tracks_of
 from lrsweep.analysis.facts import SweepFacts
 from lrsweep.diagnosis import Curve, diagnose, finite_divergence
 
@@ -249,6 +251,33 @@ def test_mostly_diverged() -> None:
     assert "mostly_diverged" not in kinds(planted())
 
 
+def test_where_the_grid_reaches_too_far_up_the_line_to_paste_does_not() -> None:
+    """Once, in the first warning that asks for other rates: up to the first that diverges, which shows where."""
+    (row,) = analyse(frame(table("adam", LRS, planted(best=1e-4, cliff=1e-3), STARTS)), None, spec("adam"), {}).rows
+    lines = [(warned.kind, warned.text) for warned in row.warnings if "try `" in warned.text]
+    assert [kind for kind, _ in lines] == ["mostly_diverged"]
+    assert lines[0][1].endswith(f"the grid reaches too far up; try `{row.lr_line}`")
+    assert row.lr_line.endswith("0.000177828, 0.000316228, 0.001]")
+    assert "only 1 grid rate in the good range" in " ".join(warned.text for warned in row.warnings)
+    gone = analyse(frame(table("adam", LRS, np.full((13, 3), math.nan))), None, spec("adam"), {}).rows[0]
+    assert gone.lr_line == "lr: {min: 1e-07, max: 1e-06, per_decade: 2}"
+    wide = valley(LRS, 1e-4, depth=0.05)[:, None] + OFFSETS
+    wide[6:] = math.nan
+    (found,) = analyse(frame(table("adam", LRS, wide, STARTS)), None, spec("adam"), {}).rows
+    assert found.lr_line.startswith("lr: [1e-06, ")
+    assert found.lr_line.endswith(", 0.001]")
+
+
+def test_seeds_that_diverge_all_over_the_grid_take_no_rate_off_it() -> None:
+    values = valley(LRS, 1e-3, depth=0.05)[:, None] + OFFSETS
+    values[:6] = math.nan
+    values[10:, 0] = math.nan
+    (row,) = analyse(frame(table("adam", LRS, values, STARTS)), None, spec("adam"), {}).rows
+    assert "mostly_diverged" in {warned.kind for warned in row.warnings}
+    assert "too far up" not in " ".join(warned.text for warned in row.warnings)
+    assert str(LRS[-1]) in row.lr_line
+
+
 def test_everything_diverged() -> None:
     found = kinds(np.full((13, 3), math.nan))
     assert "all_diverged" in found
@@ -329,6 +358,38 @@ def test_coupled_decay_and_adadelta_are_explained() -> None:
     notes = " ".join(analyse(runs, None, sweep, {}).notes)
     assert "adamw: its weight decay (0.1)" in notes
     assert "Adadelta's lr" in notes
+
+
+def test_momentum_is_read_as_a_longer_step() -> None:
+    """The same valley at a tenth of the rate: lr / (1 - 0.9) is the same."""
+    plain, heavy = "sgd", "sgd(momentum=0.9)"
+    sweep = spec(plain, heavy, "adam")
+    sweep.optimizers[1].args = {"momentum": 0.9}
+    rows = (table(plain, LRS, planted(1e-2), STARTS), table(heavy, LRS, planted(1e-3), STARTS))
+    notes = " ".join(analyse(frame(*rows), None, sweep, {}).notes)
+    assert "lr / (1 - momentum): sgd at 0.01, sgd(momentum=0.9) at 0.01" in notes
+    assert "lr / (1 - momentum)" not in " ".join(analyse(frame(rows[0]), None, sweep, {}).notes)
+    sweep.optimizers[1].args = {"momentum": 0.9, "dampening": 0.9}
+    assert "lr / (1 - momentum)" not in " ".join(analyse(frame(*rows), None, sweep, {}).notes)
+    along = spec("sgd", axes={"optimizers.momentum": [0, 0.9]})
+    cells = ((0.01, 0), (1e-3, 0.9))
+    both = [table("sgd", LRS, planted(best), STARTS, **{"optimizers.momentum": m}) for best, m in cells]
+    notes = " ".join(analyse(frame(*both), None, along, {}).notes)
+    assert "sgd, optimizers.momentum=0 at 0.01, sgd, optimizers.momentum=0.9 at 0.01" in notes
+
+
+@pytest.mark.parametrize(("args", "said"), [({}, "train_loss, its default"), ({"metric": "val_loss"}, "val_loss, not")])
+def test_what_a_plateau_watches_is_told(args: dict[str, Any], said: str) -> None:
+    sweep = spec("sgd", "adam")
+    sweep.optimizers[0].schedule = named("plateau", factor=0.5, patience=3, **args)
+    runs = frame(*(table(label, LRS, planted(), STARTS) for label in ("sgd", "adam")))
+    notes = [note for note in analyse(runs, None, sweep, {}).notes if "plateau" in note]
+    assert len(notes) == 1
+    assert notes[0].startswith(f"The plateau schedule of sgd watches {said}")
+    sweep.axes = {"schedule.metric": ["train_loss", "val_loss"]}
+    sweep.optimizers[0].schedule, sweep.schedule = None, named("plateau")
+    assert setup_of(sweep, {}).watched == {}
+    assert inspect.signature(schedules.plateau).parameters["metric"].default == PLATEAU_METRIC
 
 
 # ---------------------------------------------------------------------- drift

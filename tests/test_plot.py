@@ -233,8 +233,8 @@ def test_many_seeds_become_a_median_with_its_range() -> None:
     bands = [one for one in ax.collections if isinstance(one, PolyCollection)]
     assert len(bands[0].get_paths()) == 2
     tables = [curves[curves["lr"] == lr].pivot(index="epoch", columns="seed", values="val_loss") for lr in (1e-3, 1e-2)]
-    found = [one for one in ax.collections if isinstance(one, LineCollection) and to_hex(one.get_color()[0]) != style.INK]
-    medians = [part for one in found for part in one.get_segments()]
+    found = [one for one in ax.collections if isinstance(one, LineCollection)]
+    medians = [part for one in found if to_hex(one.get_color()[0]) != style.INK for part in one.get_segments()]
     expected = sorted(table.median(axis=1).to_numpy().sum() for table in tables)
     assert np.allclose(sorted(part[:, 1].sum() for part in medians), expected)
 

@@ -6,13 +6,14 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import fabricate
 import pytest
 
-from lrsweep import report, tables
+from lrsweep import plot, report, report_tables, tables
 from lrsweep.analysis.next_rates import CLIFF_STEP
 from lrsweep.errors import UsageError
 from lrsweep.report_html import STYLE, Cell, code, picture, table
@@ -30,6 +31,16 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def text(sweep: Path) -> str:
     return report.write(sweep).read_text(encoding="utf-8")
+
+
+def test_a_tie_is_said_to_be_about_the_seeds(sweep: Path, text: str) -> None:
+    """Three seeds tell little apart: `tied` alone would read as `equally good`."""
+    facts = plot.load(sweep).facts
+    tied = replace(facts, against_adam=tuple(replace(one, verdict="tied") for one in facts.against_adam))
+    assert "cannot be told apart with 3 seeds" in report_tables.against_adam(tied)
+    assert "not told from the best" in text
+    assert "says that these seeds cannot tell the two apart, not that they are equally good" in text
+    assert ">tied<" not in text
 
 
 class Structure(HTMLParser):

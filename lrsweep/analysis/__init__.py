@@ -73,7 +73,7 @@ def facts_of(runs: pd.DataFrame, tracks: Mapping[str, Track], setup: Setup) -> S
         against_adam=against_adam(cells, setup),
         ratios=tuple(rate_ratios(cells, drawn_bests)),
         headline=advice.headline(rows, setup.budget),
-        notes=advice.notes_of(rows, drifts, setup.mode, setup.metric, setup.decay),
+        notes=advice.notes_of(rows, drifts, setup),
         warnings=(),
     )
     return dataclasses.replace(facts, warnings=advice.sweep_warnings(facts))

@@ -6,12 +6,14 @@ A best rate is never called optimal: it is the best of those tried, on this budg
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from lrsweep.analysis.cells import PLATEAU_METRIC, Setup
 from lrsweep.analysis.facts import Drift, OptimizerFacts, SweepFacts, Warned
-from lrsweep.analysis.next_rates import ENOUGH, lr_line, open_gaps
-from lrsweep.objective import Mode
+from lrsweep.analysis.next_rates import ENOUGH, lr_line, open_gaps, too_high
 
+ASK_FOR_RATES = ("all_diverged", "untrained", "mostly_diverged", "edge", "censored", "narrow", "cliff")
+"""Warnings that another grid answers; the first of a row carries the line to paste, which answers all of them."""
 WIDE_TIE = 0.5
 """Share of the grid: more rates than this tied with the best means that the seeds cannot tell them apart."""
 MANY = 12
@@ -22,7 +24,9 @@ NO_RANKING = (
     "only how each optimizer takes to its learning rate here."
 )
 BENGIO = "Bengio (2012): the best rate is often within a factor of 2 of the largest one that does not diverge."
-ADADELTA = "Adadelta's lr multiplies a step already in the units of the weights: its scale is another (default 1.0)."
+ADADELTA = (
+    "Adadelta's lr multiplies a step already in the units of the weights: its scale is another (torch's default: 1.0)."
+)
 WINDOWS = (
     "Sensitivity depends on the range of rates, and means nothing across a change of what lr means (Lion, Muon, "
     "Adadelta, schedule-free): compare it on windows centred on each best rate."
@@ -105,7 +109,10 @@ def _span(low: float, high: float) -> str:
 def warnings_of(row: OptimizerFacts) -> tuple[Warned, ...]:
     """What to know before believing a row, the weightiest first."""
     found = [*_outcome_warnings(row), *_grid_warnings(row), *_evidence_warnings(row)]
-    return tuple(Warned(kind=kind, text=f"{row.title}: {text}") for kind, text in found)
+    first = next((kind for kind, _ in found if kind in ASK_FOR_RATES), "")
+    line = lr_line(row) if first else ""
+    paste = {first: f"; try `{line}`"} if line else {}
+    return tuple(Warned(kind=kind, text=f"{row.title}: {text}{paste.get(kind, '')}") for kind, text in found)
 
 
 def _outcome_warnings(row: OptimizerFacts) -> list[tuple[str, str]]:
@@ -115,14 +122,14 @@ def _outcome_warnings(row: OptimizerFacts) -> list[tuple[str, str]]:
     if row.n_runs == row.n_failed:
         return out
     if math.isnan(row.best_lr.value):
-        out.append(("all_diverged", f"at every rate at least half of the seeds diverged{_paste(row)}"))
+        out.append(("all_diverged", "at every rate at least half of the seeds diverged"))
     elif not row.trained and math.isnan(row.initial_objective):
         out.append(("no_start", "the untrained model has no finite value of this metric, so gains cannot be measured"))
     elif not row.trained:
-        out.append(("untrained", f"nothing trained: no rate got below the untrained model{_paste(row)}"))
+        out.append(("untrained", "nothing trained: no rate got below the untrained model"))
     if 2 * row.n_diverged > row.n_runs - row.n_failed:
         share = f"{row.n_diverged} of {row.n_runs - row.n_failed}"
-        out.append(("mostly_diverged", f"{share} runs diverged; the grid reaches too far up"))
+        out.append(("mostly_diverged", f"{share} runs diverged{'; the grid reaches too far up' * bool(too_high(row))}"))
     if worse := [point for point in row.rates if point.n_worse]:
         share = f"{sum(point.n_worse for point in worse)} of {_count(row.n_runs - row.n_failed, 'run')}"
         where = " to ".join(dict.fromkeys([rate(worse[0].lr), rate(worse[-1].lr)]))
@@ -135,16 +142,16 @@ def _grid_warnings(row: OptimizerFacts) -> list[tuple[str, str]]:
     out = []
     if row.at_edge:
         where = {"low": "lowest", "high": "highest", "both": "only"}[row.edge_side]
-        out.append(("edge", f"the best rate {rate(row.best_lr.value)} is the {where} one of its grid{_paste(row)}"))
+        out.append(("edge", f"the best rate {rate(row.best_lr.value)} is the {where} one of its grid"))
     elif row.basin.censored:
-        out.append(("censored", f"the good range runs out of the grid{_paste(row)}"))
+        out.append(("censored", "the good range runs out of the grid"))
     if row.trained and len(row.basin.rates) < ENOUGH:
         inside = _count(len(row.basin.rates), "grid rate")
-        out.append(("narrow", f"only {inside} in the good range{'' if row.at_edge else _paste(row)}"))
+        out.append(("narrow", f"only {inside} in the good range"))
     if gaps := open_gaps(row):
         where = " and ".join(f"between {rate(low)} and {rate(high)}" for low, high in gaps)
         text = f"nothing was tried {where}, where the good range ends in divergence: a better rate may lie there"
-        out.append(("cliff", f"{text}{'' if out else _paste(row)}"))
+        out.append(("cliff", text))
     if not row.even_grid:
         out.append(("uneven", "the rates are unevenly spaced: sensitivity weighs crowded parts of the grid more"))
     return out
@@ -172,11 +179,6 @@ def is_flat(row: OptimizerFacts) -> bool:
     return row.n_rates >= 3 and len(row.basin.rates) == row.n_rates
 
 
-def _paste(row: OptimizerFacts) -> str:
-    line = lr_line(row)
-    return f"; try `{line}`" if line else ""
-
-
 def _count(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
@@ -189,12 +191,11 @@ def sweep_warnings(facts: SweepFacts) -> tuple[Warned, ...]:
     return tuple(out)
 
 
-def notes_of(
-    rows: Sequence[OptimizerFacts], drifts: Sequence[Drift], mode: Mode, metric: str, decay: Mapping[str, float]
-) -> tuple[str, ...]:
-    """The sentences that belong under every reading of the sweep. `decay`: coupled weight decay by label."""
-    better = "smaller" if mode == "min" else "larger"
-    notes = [f"Objective: {metric}, {better} is better. Seeds are summarised by medians, ties go to the smaller rate."]
+def notes_of(rows: Sequence[OptimizerFacts], drifts: Sequence[Drift], setup: Setup) -> tuple[str, ...]:
+    """The sentences that belong under every reading of the sweep."""
+    better = "smaller" if setup.mode == "min" else "larger"
+    of = f"Objective: {setup.metric}, {better} is better."
+    notes = [f"{of} Seeds are summarised by medians, ties go to the smaller rate."]
     if len({row.optimizer for row in rows}) > 1:
         notes.append(NO_RANKING)
     factors = [row for row in rows if math.isfinite(row.margins.bengio_factor)]
@@ -204,7 +205,9 @@ def notes_of(
     notes.append(WINDOWS)
     if any(row.name == "adadelta" for row in rows):
         notes.append(ADADELTA)
-    notes += [_coupled(label, value) for label, value in decay.items()]
+    notes += _longer_steps(rows, setup)
+    notes += [_coupled(label, value) for label, value in setup.decay.items()]
+    notes += _watched(setup)
     moved = [_moved(drift) for drift in drifts if math.isfinite(drift.slope.value)]
     notes += moved[:MANY]
     if len(moved) > MANY:
@@ -221,6 +224,28 @@ def _coupled(label: str, decay: float) -> str:
         f"{label}: its weight decay ({decay:g}) acts in steps of the learning rate, so sweeping the rate sweeps the "
         "decay too; `independent_weight_decay` takes the two apart."
     )
+
+
+def _longer_steps(rows: Sequence[OptimizerFacts], setup: Setup) -> list[str]:
+    """The best rates of SGD as those of the steps it takes, where its momentum differs."""
+    found = [(row, setup.momentum_of(row.optimizer, row.axes)) for row in rows if row.trained]
+    known = [(row, momentum) for row, momentum in found if momentum is not None and 0 <= momentum < 1]
+    if len({momentum for _, momentum in known}) < 2:
+        return []
+    shown = _names([f"{row.title} at {rate(row.best_lr.value / (1 - momentum))}" for row, momentum in known], MANY)
+    text = "With momentum SGD's steps add up to those of lr / (1 - momentum), by which curves roughly line up. "
+    return [f"{text}The best rates as lr / (1 - momentum): {shown}."]
+
+
+def _watched(setup: Setup) -> list[str]:
+    """What the plateau schedules cut on, a sentence per metric."""
+    out = []
+    for metric in dict.fromkeys(setup.watched.values()):
+        labels = _names([label for label, watched in setup.watched.items() if watched == metric], MANY)
+        usual = metric == PLATEAU_METRIC
+        rest = "its default; `metric:` names another" if usual else f"not {PLATEAU_METRIC}, its default"
+        out.append(f"The plateau schedule of {labels} watches {metric}, {rest}.")
+    return out
 
 
 def _moved(drift: Drift) -> str:
@@ -301,8 +326,10 @@ def _next(rows: Sequence[OptimizerFacts]) -> str:
     open_ended = [row.title for row in rows if row.trained and open_gaps(row)]
     short = [row.title for row in rows if any(warned.kind == "short_budget" for warned in row.warnings)]
     lost = [row.title for row in rows if not row.trained and row.n_runs > row.n_failed]
+    high = [row.title for row in rows if row.trained and too_high(row)]
     steps = [
         *([f"move the grid for {_names(lost)}"] if lost else []),
+        *([f"leave out the highest rates for {_names(high)}"] if high else []),
         *([f"widen the grid for {_names(edges)}"] if edges else []),
         *([f"add rates near the best one for {_names(narrow)}"] if narrow else []),
         *([f"fill the gap up to divergence for {_names(open_ended)}"] if open_ended else []),

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Frames: TypeAlias = "pd.DataFrame | Iterable[pd.DataFrame] | None"
+PLATEAU_METRIC = "train_loss"
+"""What a plateau schedule watches unless it is told otherwise."""
 INITIAL_COLUMNS = {"train_loss": "initial_train_loss", "val_loss": "initial_val_loss"}
 
 
@@ -26,7 +28,8 @@ class Setup:
     """What the analysis has to know of a spec. `names`, `from_rows`, `default_lrs` and `decay` are keyed by label.
 
     `axes` maps every axis to the texts of its values. `from_rows` says of an optimizer that earlier rows of its runs
-    are what shorter runs would have given. `decay` holds the weight decay of those whose decay is coupled to the rate.
+    are what shorter runs would have given. `decay` holds the weight decay of those whose decay is coupled to the rate,
+    `momentum` that of SGD without dampening, `watched` the metric of those with a plateau schedule.
     """
 
     name: str
@@ -39,7 +42,15 @@ class Setup:
     from_rows: Mapping[str, bool]
     default_lrs: Mapping[str, float]
     decay: Mapping[str, float]
+    momentum: Mapping[str, float]
+    watched: Mapping[str, str]
     budget: str
+
+    def momentum_of(self, label: str, axes: Mapping[str, str]) -> float | None:
+        """SGD's momentum at these axis values; None for another optimizer."""
+        if label not in self.momentum or "optimizers.dampening" in axes:
+            return None
+        return float(axes.get("optimizers.momentum", self.momentum[label]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,8 +105,21 @@ def setup_of(spec: Any, default_lrs: Mapping[str, float], metric: str | None = N
         from_rows={entry.label: _from_rows(entry.schedule, spec) for entry in spec.optimizers},
         default_lrs={label: default_lrs.get(label, default_lrs.get(names[label], math.nan)) for label in names},
         decay={entry.label: value for entry in spec.optimizers if (value := entry.args.get("weight_decay"))},
+        momentum={
+            entry.label: entry.args.get("momentum", 0.0)
+            for entry in spec.optimizers
+            if entry.name == "sgd" and not entry.args.get("dampening")
+        },
+        watched={entry.label: metric for entry in spec.optimizers if (metric := _watched(entry.schedule, spec))},
         budget=_budget(spec.train),
     )
+
+
+def _watched(own: Any, spec: Any) -> str:
+    """The metric of a plateau schedule; "" for another, or where an axis changes it."""
+    schedule = own or spec.schedule
+    along = own is None and {"schedule", "schedule.name", "schedule.metric"} & set(spec.axes)
+    return "" if along or schedule.name != "plateau" else schedule.args.get("metric", PLATEAU_METRIC)
 
 
 def _from_rows(own: Any, spec: Any) -> bool:

@@ -166,7 +166,8 @@ class OptimizerFacts:
     `axes` maps each axis to its text as in the tables. `title` names the row for people. `best_lr` carries an interval
     over seeds (see `tied.best_rate`). `expected_best[k - 1]` is the objective expected from the best of k rates drawn
     at random from the grid. `median_objective` and `worst_objective` are over the grid's rates. `diagnoses` counts the
-    labels of the runs, most frequent first. `lr_line` is a line for the spec that widens or refines the grid, or "".
+    labels of the runs, most frequent first. `lr_line` is a line for the spec that widens, refines or lowers the grid,
+    or "".
     """
 
     optimizer: str

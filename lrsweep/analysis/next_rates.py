@@ -47,6 +47,16 @@ def next_rates(row: OptimizerFacts) -> tuple[float, ...]:
     return tuple(sorted(added - set(grid)))
 
 
+def too_high(row: OptimizerFacts) -> tuple[float, ...]:
+    """The rates that a grid does better without: where more than half of the runs diverged, those at the top of it at
+    which half or more of the seeds did. The first of them is kept, since it shows where divergence begins."""
+    if 2 * row.n_diverged <= row.n_runs - row.n_failed:
+        return ()
+    tried = [point for point in row.rates if point.n_runs > point.n_failed]
+    top = list(itertools.takewhile(lambda point: 2 * point.n_diverged >= point.n_runs - point.n_failed, tried[::-1]))
+    return tuple(point.lr for point in top[-2::-1])
+
+
 def open_gaps(row: OptimizerFacts) -> list[tuple[float, float]]:
     """The gaps between the basin's outermost rates and a diverged rate beside them that are wider than a factor 2."""
     rates = row.basin.rates
@@ -102,9 +112,12 @@ def cut(rates: Sequence[float], parts: int) -> list[float]:
 
 
 def lr_line(row: OptimizerFacts) -> str:
-    """The `lr:` line that holds the grid and the rates it lacks, which are all that it trains; "" if it lacks none."""
-    added = next_rates(row)
-    return written(sorted({*(point.lr for point in row.rates), *added})) if added else ""
+    """The `lr:` line that holds the grid and the rates it lacks, which are all that it trains, without those that are
+    too high; "" if the grid is to stay as it is."""
+    added, left_out = next_rates(row), too_high(row)
+    if not added and not left_out:
+        return ""
+    return written(sorted({*(point.lr for point in row.rates), *added} - set(left_out)))
 
 
 def written(rates: Sequence[float]) -> str:
