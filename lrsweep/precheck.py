@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lrsweep import optimizers
 from lrsweep.errors import UsageError
 
 if TYPE_CHECKING:
-    from lrsweep.plan import Run
+    from lrsweep.plan import Recipe, Run
     from lrsweep.problem import Problem
 
 
@@ -24,20 +24,35 @@ def metrics(problem: Problem, watched: Mapping[str, str]) -> None:
             raise UsageError(f"{key}: this task records no {metric!r} (it records {', '.join(columns)})")
 
 
-def optimizer_arguments(runs: Iterable[Run]) -> None:
-    """Raises UsageError if a class of the user's cannot be called with the arguments that the spec gives it."""
+def user_code(runs: Sequence[Run], build: Callable[[Recipe], object]) -> None:
+    """Raises UsageError with all that is wrong with the task, built by `build`, and the optimizers of the user's."""
+    found = []
+    try:
+        build(runs[0].recipe)
+    except UsageError as error:
+        found.append(str(error))
+    found += _refused_arguments(runs)
+    if found:
+        raise UsageError("\n".join(found))
+
+
+def _refused_arguments(runs: Iterable[Run]) -> Iterator[str]:
+    """What classes of the user's have against the arguments that the spec gives them."""
     seen: set[str] = set()
     for run in runs:
         setting = run.setting
         if ":" not in setting.name or setting.key in seen:
             continue
         seen.add(setting.key)
-        signature = _signature(optimizers.lookup(setting.name, run.recipe.base_dir))
+        signature = None
         try:
+            signature = _signature(optimizers.lookup(setting.name, run.recipe.base_dir))
             if signature is not None:
                 signature.bind([], lr=run.lr, **setting.args)
+        except UsageError as error:
+            yield str(error)
         except TypeError as error:
-            raise UsageError(f"optimizer {run.label}: {error} (its arguments are {signature})") from error
+            yield f"optimizer {run.label}: {error} (its arguments are {signature})"
 
 
 def _signature(cls: type) -> inspect.Signature | None:

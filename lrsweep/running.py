@@ -43,7 +43,7 @@ from lrsweep.reporting import Reporter, Start
 from lrsweep.spec import Spec, read_resolved
 from lrsweep.stopping import Stopping
 from lrsweep.stored import stored_of
-from lrsweep.todo import Task
+from lrsweep.todo import Task, Todo
 from lrsweep.training import Training
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Sweep:
         """Train, write tables, pictures, report and manifest."""
         begun = time.time()
         if not self.folder.exists():
-            self._check(planning.build(spec, planning.fingerprints(spec)))
+            _check(planning.build(spec, planning.fingerprints(spec)).runs)
         storage.make_folder(self.folder)
         with lock.hold(self.folder):
             self._tidy(fresh)
@@ -117,11 +117,6 @@ class Sweep:
             finally:
                 self._writer.close()
             return self._finish(planned, begun)
-
-    def _check(self, planned: Plan) -> None:
-        """Build the user's task before the first file is written, so that a mistake in it leaves nothing behind."""
-        worker.problems().get(planned.runs[0].recipe, "cpu")
-        precheck.optimizer_arguments(planned.runs)
 
     def _tidy(self, fresh: bool) -> None:
         storage.remove_leftovers(self.folder)
@@ -149,7 +144,7 @@ class Sweep:
         left = todo.todo(planned, replay)
         if replay.plan is not None and (note := changes.note(replay.plan, planned, replay, self.folder)):
             self._reporter.note(note)
-        work = todo.tasks(left, replay, self._cut) if left.runs else []
+        work = self._work(left, replay)
         jobs = self._jobs(work, planned)
         self._drop_checkpoints(work)
         self._record(changes.plan_record(planned, self.folder, replay.plan), work, replay)
@@ -159,6 +154,13 @@ class Sweep:
                 self._reporter.note(f"warning: {warning}")
             self._train(jobs, planned, replay)
         return planned
+
+    def _work(self, left: Todo, replay: Replay) -> list[Task]:
+        """The groups to train. Raises UsageError if the user's code cannot be used."""
+        if not left.runs:
+            return []
+        _check(left.runs)
+        return todo.tasks(left, replay, self._cut)
 
     def _drop_checkpoints(self, work: Sequence[Task]) -> None:
         """Delete those that no group will go on from: their group is done, or the journal never came to name them."""
@@ -195,7 +197,6 @@ class Sweep:
     def _jobs(self, work: Sequence[Task], planned: Plan) -> list[Job]:
         """Raises UsageError if a task cannot be built or does not record what the spec asks for."""
         steps: dict[str, int] = {}
-        precheck.optimizer_arguments(run for task in work for run in task.runs)
         watched = todo.watched(work, planned.spec.objective.metric)
         jobs = []
         for task in work:
@@ -279,18 +280,18 @@ class Sweep:
         self._reporter.note(f"rates added by --refine: {text}")
         return self._advance(dataclasses.replace(planned.spec, refined=refined))
 
-    def _tables(self, planned: Plan) -> tables.Written:
+    def _tables(self, planned: Plan, summarise: tables.Summarise = tables.summarise) -> tables.Written:
         with lock.tables(self.folder):
             self._replay = journal.replay(self.folder)
             record = changes.plan_record(planned, self.folder, self._replay.plan)
-            return tables.write(self.folder, planned, self._replay, record)
+            return tables.write(self.folder, planned, self._replay, record, summarise)
 
     def _finish(self, planned: Plan, begun: float) -> Finished:
         """Derived files; after a stop the tables and the manifest alone."""
         facts: SweepFacts | None = None
         if self._trained or not tables.current(self.folder) or not (self.folder / REPORT).is_file():
             with self._stopping.graceful():
-                written = self._tables(planned)
+                written = self._tables(planned, self._drawer.summarise)
             facts = written.facts
             options = dataclasses.asdict(self._options)
             session = manifest.session(
@@ -328,7 +329,7 @@ class Sweep:
         planned = planning.build(spec, planning.fingerprints(spec))
         replay = journal.Replay() if fresh else journal.replay(self.folder)
         left = todo.todo(planned, replay)
-        work = todo.tasks(left, replay, self._cut) if left.runs else []
+        work = self._work(left, replay)
         jobs = self._jobs(work, planned)
         workers = 1 if self._options.device == "cuda" else min(self._options.workers, max(len(jobs), 1))
 
@@ -356,6 +357,11 @@ class Sweep:
             reasons=tuple(dict.fromkeys(job.group.reason for job in jobs if job.group.reason)),
         )
         return Finished(path=self.folder, total=len(planned.runs), estimate=facts)
+
+
+def _check(runs: Sequence[Run]) -> None:
+    """Build the user's task before the first file is written, so that a mistake in it leaves nothing behind."""
+    precheck.user_code(runs, lambda recipe: worker.problems().get(recipe, "cpu"))
 
 
 def with_refined(spec: Spec, folder: Path, fresh: bool) -> Spec:

@@ -40,9 +40,10 @@ class Todo:
     new: frozenset[str]
 
     @property
-    def runs(self) -> int:
-        """Runs that will be trained."""
-        return sum(len(task.runs) for task in (*self.repeat, *self.retry)) + len(self.new)
+    def runs(self) -> list[Run]:
+        """Those that will be trained."""
+        again = [run for task in (*self.repeat, *self.retry) for run in task.runs]
+        return again + [run for run in self.uncut if run.run_id in self.new]
 
 
 def todo(plan: Plan, replay: Replay) -> Todo:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -495,5 +496,10 @@ def test_an_argument_that_an_own_optimizer_refuses_is_found_before_training(tmp_
     with pytest.raises(UsageError, match=r"dekay.*its arguments are \(params, lr=0.1, \*, decay=0.0\)"):
         lrsweep.run(tmp_path / "own.yaml", results=tmp_path / "results")
     assert not (tmp_path / "results").exists()
+    (tmp_path / "own.py").write_text(OWN_OPTIMIZER + "\ndef make(n): ...\n")
+    (tmp_path / "own.yaml").write_text(spec.replace("blobs", "{name: 'own.py:make', m: 3}"))
+    with pytest.raises(UsageError) as caught:  # both are told
+        lrsweep.run(tmp_path / "own.yaml", results=tmp_path / "results")
+    assert re.search(r"own\.py:make: own\.py:8: .*\n.*dekay", str(caught.value))
     (tmp_path / "own.yaml").write_text(spec.replace("dekay", "decay"))
     assert list(lrsweep.run(tmp_path / "own.yaml", results=tmp_path / "results").runs["status"]) == ["ok"]
