@@ -10,7 +10,7 @@ import functools
 import hashlib
 import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -136,6 +136,7 @@ class Problem:
     steps_per_epoch: int
     total_steps: int
     _epochs: dict[int, tuple[int, torch.Tensor, tuple[torch.Tensor, ...] | None]] = field(default_factory=dict)
+    _together: dict[tuple[int, ...], tuple[int, tuple[torch.Tensor, ...]]] = field(default_factory=dict)
     _built: weakref.WeakValueDictionary[int, nn.Module] = field(default_factory=weakref.WeakValueDictionary)
 
     @property
@@ -217,13 +218,6 @@ class Problem:
             return torch.arange(self.n_train)
         return torch.randperm(self.n_train, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
-    def epoch_data(self, seed: int, epoch: int) -> tuple[torch.Tensor, ...] | None:
-        """The train tensors in the order of the epoch; None for a Dataset, or where that would be too large.
-
-        The last epoch of each seed is kept. Do not write into the tensors: `batch` is cut from them.
-        """
-        return self._epoch(seed, epoch)[1]
-
     def _epoch(self, seed: int, epoch: int) -> tuple[torch.Tensor, tuple[torch.Tensor, ...] | None]:
         kept = self._epochs.get(seed)
         if kept is None or kept[0] != epoch:
@@ -238,6 +232,7 @@ class Problem:
     def release(self) -> None:
         """Forget the permuted epochs; called when the runs that read them are done."""
         self._epochs.clear()
+        self._together.clear()
 
     def batch(self, seed: int, step: int) -> tuple[Any, ...]:
         """The arguments of `LossModule.forward` at update `step` (from 0); the caller may write into them.
@@ -245,15 +240,42 @@ class Problem:
         (*inputs, target), or for a task with `step` one argument: what that is to be given. A Dataset draws its random
         numbers from (seed, step).
         """
-        epoch, number = divmod(step, self.steps_per_epoch)
-        low = number * self.batch_size
-        high = min(low + self.batch_size, self.n_train)
+        epoch, low, high = self._place_in_epoch(step)
         order, data = self._epoch(seed, epoch)
         if data is not None:
             return self._arguments(tuple(tensor[low:high].clone() for tensor in data))
         if not self.shared_batches:
             usercode.seed_all(usercode.stream_seed("data", seed, step))
         return self._arguments(self.splits["train"].take(order[low:high]))
+
+    def batches(self, seeds: Sequence[int], of_run: torch.Tensor, step: int) -> tuple[Any, ...]:
+        """As `batch`, for M runs of several seeds: each tensor is [M, B, ...]. `of_run` [M]: positions in `seeds`.
+
+        For train splits that are tensors (`shared_batches`).
+        """
+        epoch, low, high = self._place_in_epoch(step)
+        data = self._epochs_together(tuple(seeds), epoch)
+        if data is not None:
+            return self._arguments(tuple(tensor[:, low:high].index_select(0, of_run) for tensor in data))
+        parts = [self.splits["train"].take(self._epoch(seed, epoch)[0][low:high]) for seed in seeds]
+        return self._arguments(tuple(torch.stack(part).index_select(0, of_run) for part in zip(*parts, strict=True)))
+
+    def _place_in_epoch(self, step: int) -> tuple[int, int, int]:
+        """The epoch of an update, and the first and last place in it."""
+        epoch, number = divmod(step, self.steps_per_epoch)
+        low = number * self.batch_size
+        return epoch, low, min(low + self.batch_size, self.n_train)
+
+    def _epochs_together(self, seeds: tuple[int, ...], epoch: int) -> tuple[torch.Tensor, ...] | None:
+        """The permuted epoch of every seed, [S, n_train, ...]; None where that would be too large."""
+        split = self.splits["train"]
+        if not isinstance(split, TensorSplit) or len(seeds) * split.nbytes > PERMUTED_BYTES:
+            return None
+        kept = self._together.get(seeds)
+        if kept is None or kept[0] != epoch:
+            parts = [split.take(self._epoch(seed, epoch)[0]) for seed in seeds]
+            kept = self._together[seeds] = (epoch, tuple(torch.stack(part) for part in zip(*parts, strict=True)))
+        return kept[1]
 
     def eval_batches(self, split: str, seed: int = 0, step: int = 0) -> Iterator[tuple[tuple[Any, ...], int]]:
         """Batches of a split in stored order with their sizes; the chunks are the same for every run of the recipe.

@@ -188,8 +188,7 @@ class Group:
     def _batch(self) -> Any:
         if self._shared:
             return self._problem.batch(self._seeds[0], self.step)
-        batches = [self._problem.batch(seed, self.step) for seed in self._seeds]
-        return tuple(torch.stack(parts).index_select(0, self._seed_index) for parts in zip(*batches, strict=True))
+        return self._problem.batches(self._seeds, self._seed_index, self.step)
 
     def _index_seeds(self) -> None:
         of_run = [self._seeds.index(self.runs[position].seed) for position in self._positions]

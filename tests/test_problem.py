@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers import double, recipe
 from torch import nn
+from torch.utils._pytree import tree_flatten
 
 from lrsweep import problem
 from lrsweep.errors import UsageError
@@ -63,6 +64,20 @@ def test_the_batches_of_an_epoch_are_its_order_cut_up(task, kept: int, monkeypat
         order = made.epoch_order(seed, epoch)
         assert torch.equal(torch.cat([batch[0] for batch in batches]), x[order])
         assert torch.equal(torch.cat([batch[1] for batch in batches]), y[order])
+
+
+@pytest.mark.parametrize("task", ["classify", "stepped"])
+@pytest.mark.parametrize("kept", [2**26, 0], ids=["permuted", "gathered"])
+def test_the_batches_of_several_seeds_are_those_of_each(task: str, kept: int, monkeypatch) -> None:
+    monkeypatch.setattr(problem, "PERMUTED_BYTES", kept)
+    made = build(task, batch_size=32)
+    for step in (0, 2, 3, 1):
+        together = made.batches((4, 0), torch.tensor([1, 0, 0]), step)
+        leaves, form = tree_flatten(together)
+        for run, seed in enumerate((0, 4, 4)):
+            alone, alike = tree_flatten(made.batch(seed, step))
+            assert form == alike
+            assert all(torch.equal(one[run], other) for one, other in zip(leaves, alone, strict=True))
 
 
 def test_a_batch_may_be_written_into() -> None:

@@ -180,6 +180,16 @@ def _same_curves(one: dict[str, Any], other: dict[str, Any]) -> None:
             assert theirs.rows[column] == pytest.approx(values, rel=1e-8, abs=1e-12, nan_ok=True), (key, column)
 
 
+def test_a_step_of_the_users_with_several_seeds_in_the_group() -> None:
+    shared = recipe("stepped")
+    runs = made(shared, ("sgd", 0.1, {}, SCHEDULES[0], 0), ("adam", 0.01, {}, SCHEDULES[0], 1))
+    wanted = outcomes(single, runs, shared)
+    group = ended(runs, shared)
+    found = {one.run_id: one.rows["train_loss"] for one in group.finished()}
+    for run_id, one in wanted.items():
+        assert found[run_id] == pytest.approx(one.rows["train_loss"], rel=1e-10)
+
+
 def test_bfloat16_is_close_to_the_run_alone() -> None:
     shared = recipe({"name": "stack_tasks.py:task"}, steps=30, dtype="bfloat16")
     runs = made(shared, *MIXED)
