@@ -394,6 +394,7 @@ def test_ticks_of_a_log_axis_are_few_round_and_inside(low: float, high: float) -
 
 def test_tick_texts_tell_neighbours_apart() -> None:
     assert style.tick_texts([0.0, 0.5, 1.0]) == ["0", "0.5", "1"]
+    assert style.tick_texts([1e-6, 1e-4, 1.0]) == ["1e-6", "0.0001", "1"]
     assert style.tick_texts([10000.0, 20000.0]) == ["10000", "20000"]
     assert style.tick_texts([100000.1, 100000.2]) == ["100000.1", "100000.2"]
 

@@ -12,7 +12,7 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 
-DIMMING = 1.3
+DIMMING = 1.7
 """Of the lightest colour of a line: its light is divided by 1 + DIMMING."""
 
 
@@ -23,9 +23,9 @@ def value_colormap() -> ListedColormap:
 
 
 def rate_colormap() -> ListedColormap:
-    """The same for lines: the lighter a colour the more it is dimmed, so that the lightest has a contrast of 3 : 1 on
-    white. Still each is lighter than the one before."""
-    rgb = np.array(value_colormap().colors)[:, :3]
+    """All of viridis, for lines: the lighter a colour the more it is dimmed, so that the lightest has a contrast of
+    3 : 1 on white. Still each is lighter than the one before."""
+    rgb = matplotlib.colormaps["viridis"](np.linspace(0, 1, 64))[:, :3]
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     light = linear @ np.array([0.2126, 0.7152, 0.0722])
     dimmed = linear / (1 + DIMMING * light / light.max())[:, None]

@@ -17,6 +17,8 @@ import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ft2font import FT2Font
@@ -214,7 +216,7 @@ def tick_texts(ticks: Sequence[float]) -> list[str]:
     largest = max((abs(tick) for tick in ticks), default=1.0)
     plain = [0.0 if abs(tick) < 1e-12 * largest else tick for tick in ticks]
     for digits in range(3, 17):
-        texts = [f"{float(f'{tick:.{digits}g}'):.15g}" for tick in plain]
+        texts = [f"{float(f'{tick:.{digits}g}'):.15g}".replace("e-0", "e-") for tick in plain]
         if len(set(texts)) == len(texts) and all(
             abs(float(t) - v) <= 1e-3 * largest / len(plain) for t, v in zip(texts, plain, strict=True)
         ):
@@ -372,5 +374,7 @@ def rendered(figure: Figure, kind: str) -> bytes:
 def _write_png(figure: Figure, buffer: io.BytesIO) -> None:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    image = reduced(np.asarray(canvas.buffer_rgba()), (*COLORS, RED, INK, GREY, "#FFFFFF"))
+    bars = [one.cmap for ax in figure.axes for one in ax.collections if isinstance(one, QuadMesh)]
+    steps = [to_hex(color) for bar in bars for color in bar(np.arange(bar.N))]
+    image = reduced(np.asarray(canvas.buffer_rgba()), (*COLORS, RED, INK, GREY, "#FFFFFF", *steps))
     image.save(buffer, "png", dpi=(figure.dpi, figure.dpi))
