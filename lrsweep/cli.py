@@ -12,7 +12,7 @@ import sys
 import traceback
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -20,6 +20,9 @@ from lrsweep.errors import LrsweepError, StorageError, UsageError
 from lrsweep.leaving import leave
 from lrsweep.startup import few_collections
 from lrsweep.stopping import Stopping
+
+if TYPE_CHECKING:
+    from lrsweep.results import Results
 
 app = typer.Typer(
     name="lrsweep",
@@ -106,13 +109,17 @@ def run(
     if finished.estimate is not None:
         typer.echo(printed.estimate(finished.estimate))
         return
-    from lrsweep import results as stored
-
-    facts = finished.facts or stored.load(finished.path).facts()
+    facts = finished.facts or _stored(finished.path).facts()
     typer.echo(printed.summary(facts, finished.path, unicode=_unicode()))
     if finished.failed:
-        typer.echo(printed.failures(stored.load(finished.path).runs), err=True)
+        typer.echo(printed.failures(_stored(finished.path).runs), err=True)
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _stored(folder: Path) -> Results:
+    from lrsweep import results  # and pandas, which a sweep that has just run does without
+
+    return results.load(folder)
 
 
 def _unicode() -> bool:

@@ -1,7 +1,8 @@
-"""Who draws the report of a sweep that runs: this process, or one that was forked from it at its very start.
+"""Who analyses and draws a sweep that runs: this process, or one that was forked from it at its very start.
 
 That one imports pandas and matplotlib on a second core while this one imports torch, and then waits to be told. It
-writes nothing, neither files nor messages: what it cannot do is tried again here.
+draws as soon as it has analysed the tables, while this one goes on writing. It writes nothing, neither files nor
+messages: what it cannot do is tried again here.
 """
 
 from __future__ import annotations
@@ -13,13 +14,19 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from lrsweep import tables
 from lrsweep.machine import available_cores
 from lrsweep.orphans import die_with
 from lrsweep.pictures import Report, save_report
 from lrsweep.startup import few_collections
+
+if TYPE_CHECKING:
+    from lrsweep.spectypes import Spec
 
 FORMATS = ("png",)
 """Of the pictures beside the report."""
@@ -27,8 +34,17 @@ FORMATS = ("png",)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+@dataclass(frozen=True)
+class Request:
+    """For the Summary of a sweep whose `spec.yaml`, `runs.csv` and `curves.csv` are there, with torch's default `rates`
+    by label; without them for its Report."""
+
+    folder: Path
+    rates: dict[str, float] | None = None
+
+
 class Here:
-    """Draws in this process."""
+    """Analyses and draws in this process."""
 
     def load(self) -> None:
         """Import what comes after the training; it takes a second or two."""
@@ -36,6 +52,10 @@ class Here:
             from lrsweep import analysis, report
 
             del analysis, report
+
+    def summarise(self, folder: Path, spec: Spec, rates: dict[str, float]) -> tables.Summary:
+        """As in tables.py."""
+        return tables.summarise(folder, spec, rates)
 
     def report(self, folder: Path) -> None:
         """Write pictures and report of the sweep in `folder`, from its files. Raises what that raises."""
@@ -45,29 +65,33 @@ class Here:
 
 
 class Aside(Here):
-    """Lets the process at the other end of the connection draw, and writes what it sends."""
+    """Lets the process at the other end of the connection do so, and writes what it sends."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def load(self) -> None:
         with few_collections():
-            from lrsweep import analysis
+            from lrsweep.analysis import facts  # without which no answer can be read
 
-            del analysis
+            del facts
+
+    def summarise(self, folder: Path, spec: Spec, rates: dict[str, float]) -> tables.Summary:
+        found: tables.Summary | None = self._answer(Request(folder, rates))
+        return super().summarise(folder, spec, rates) if found is None else found
 
     def report(self, folder: Path) -> None:
-        made = self._made(folder)
+        made: Report | None = self._answer(Request(folder))
         if made is None:
             super().report(folder)
         else:
             save_report(made, folder, FORMATS)
 
-    def _made(self, folder: Path) -> Report | None:
-        with suppress(EOFError, OSError):  # it is gone
-            self._connection.send(folder)
-            made: Report | None = self._connection.recv()
-            return made
+    def _answer(self, request: Request) -> Any:
+        """None: it could not, or it is gone."""
+        with suppress(EOFError, OSError):
+            self._connection.send(request)
+            return self._connection.recv()
         return None
 
 
@@ -99,7 +123,7 @@ def drawer(*, aside: bool) -> Iterator[Here]:
 
 
 def _serve(connection: Connection, parents: Connection, parent: int) -> None:
-    """Make the report of each folder that comes; None for one that failed. `parents` is the other end."""
+    """Answer each request; None where that failed. `parents` is the other end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -109,9 +133,22 @@ def _serve(connection: Connection, parents: Connection, parent: int) -> None:
         from lrsweep import plot, report
 
         plot.rehearse()
+        draft: report.Draft | None = None
         while True:
-            folder: Path = connection.recv()
-            made: Report | None = None
+            request: Request = connection.recv()
+            answer: tables.Summary | Report | None = None
             with suppress(Exception):
-                made = report.make(folder, FORMATS)
-            connection.send(made)
+                if request.rates is not None:
+                    draft = None
+                    draft = report.Draft(request.folder, request.rates)
+                    answer = draft.summary
+                elif draft is not None and draft.folder == request.folder:
+                    answer = draft.report()
+                else:
+                    answer = report.make(request.folder, FORMATS)
+            connection.send(answer)
+            if request.rates is None:
+                draft = None  # what comes next may be about other tables
+            elif draft is not None:
+                with suppress(Exception):
+                    draft.draw(FORMATS)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from lrsweep import manifest, plot, report_tables, storage, tables
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
-from lrsweep.pictures import Report, save_report
+from lrsweep.pictures import Rendered, Report, save_report
 from lrsweep.report_html import bullets, folded, page, paragraph, picture, section
 from lrsweep.report_rules import RULES
+from lrsweep.spec import read_resolved
 from lrsweep.spectypes import call_text
 from lrsweep.words import rate_text
 
@@ -36,11 +37,41 @@ def make(folder: Path, formats: Sequence[str]) -> Report:
     """What `write` writes; raises what it raises."""
     tables.ensure(folder)
     sweep = plot.load(folder)
-    pictures = plot.rendered(sweep, sorted({*formats, "svg"}))
+    return _around(_pictures(sweep, formats), folder, sweep.facts, tables.read_runs(folder))
+
+
+class Draft:
+    """A report that is begun before `summary.csv` and `manifest.json` are there. Methods raise what `write` raises."""
+
+    def __init__(self, folder: Path, rates: dict[str, float]) -> None:
+        """Analyse the tables in `folder`; `rates` are torch's default ones by label."""
+        self.folder = folder
+        self._runs, curves = tables.read_runs(folder), tables.read_curves(folder)
+        spec = read_resolved(folder / tables.SPEC)
+        self.summary = tables.summary_of(self._runs, curves, spec, rates)
+        self._sweep = plot.sweep_from(self.summary.facts, spec, curves)
+        self._drawn: list[Rendered] = []
+
+    def draw(self, formats: Sequence[str]) -> None:
+        self._drawn = _pictures(self._sweep, formats)
+
+    def report(self) -> Report:
+        """When all that it reads is there and `draw` has come to its end."""
+        if not self._drawn:
+            raise RuntimeError("the pictures could not be drawn")
+        return _around(self._drawn, self.folder, self._sweep.facts, self._runs)
+
+
+def _pictures(sweep: plot.Sweep, formats: Sequence[str]) -> list[Rendered]:
+    """Those of the report, and those beside it."""
+    return plot.rendered(sweep, sorted({*formats, "svg"}))
+
+
+def _around(pictures: list[Rendered], folder: Path, facts: SweepFacts, runs: pd.DataFrame) -> Report:
     drawn = [
         picture(number, one.files["svg"].decode("utf-8"), one.alt, one.caption) for number, one in enumerate(pictures)
     ]
-    text = html(sweep.facts, drawn, tables.read_runs(folder), _read_spec(folder), splits(manifest.read(folder)))
+    text = html(facts, drawn, runs, _read_spec(folder), splits(manifest.read(folder)))
     return Report(text=text, pictures=pictures)
 
 

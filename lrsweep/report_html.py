@@ -77,9 +77,9 @@ def picture(number: int, svg: str, alt: str, caption: str) -> str:
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
     body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.S)
-    body = re.sub(r'\bid="([^"]+)"', rf'id="f{number}-\1"', body)
-    body = re.sub(r"url\(#([^)]+)\)", rf"url(#f{number}-\1)", body)
-    body = re.sub(r'xlink:href="#([^"]+)"', rf'href="#f{number}-\1"', body)
+    # Of a megabyte: far sooner replaced than matched.
+    body = body.replace(' id="', f' id="f{number}-').replace("url(#", f"url(#f{number}-")
+    body = body.replace('xlink:href="#', f'href="#f{number}-')
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.S)  # matplotlib repeats every text in a comment
     box = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', body)
     if box is None:

@@ -280,18 +280,18 @@ class Sweep:
         self._reporter.note(f"rates added by --refine: {text}")
         return self._advance(dataclasses.replace(planned.spec, refined=refined))
 
-    def _tables(self, planned: Plan) -> tables.Written:
+    def _tables(self, planned: Plan, summarise: tables.Summarise = tables.summarise) -> tables.Written:
         with lock.tables(self.folder):
             self._replay = journal.replay(self.folder)
             record = changes.plan_record(planned, self.folder, self._replay.plan)
-            return tables.write(self.folder, planned, self._replay, record)
+            return tables.write(self.folder, planned, self._replay, record, summarise)
 
     def _finish(self, planned: Plan, begun: float) -> Finished:
         """Derived files; after a stop the tables and the manifest alone."""
         facts: SweepFacts | None = None
         if self._trained or not tables.current(self.folder) or not (self.folder / REPORT).is_file():
             with self._stopping.graceful():
-                written = self._tables(planned)
+                written = self._tables(planned, self._drawer.summarise)
             facts = written.facts
             options = dataclasses.asdict(self._options)
             session = manifest.session(

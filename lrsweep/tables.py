@@ -10,10 +10,10 @@ import csv
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lrsweep import __version__, journal, lock, storage
 from lrsweep.errors import StorageError, UsageError
@@ -21,9 +21,11 @@ from lrsweep.errors import StorageError, UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lrsweep.analysis.cells import Frames
     from lrsweep.analysis.facts import SweepFacts
     from lrsweep.journal import Replay
     from lrsweep.plan import Plan
+    from lrsweep.spectypes import Spec
 
 RUNS, CURVES, SUMMARY, SPEC = "runs.csv", "curves.csv", "summary.csv", "spec.yaml"
 STAMP = "tables.json"
@@ -43,6 +45,18 @@ class Written:
     hashes: dict[str, Any]
     sha256: dict[str, str]
     facts: SweepFacts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What the analysis makes of `runs.csv` and `curves.csv`; `header` and `rows` are those of `summary.csv`."""
+
+    facts: SweepFacts
+    header: list[str]
+    rows: list[dict[str, Any]]
+
+
+Summarise: TypeAlias = "Callable[[Path, Spec, dict[str, float]], Summary]"
 
 
 def sweeps_below(folder: Path | str) -> list[Path]:
@@ -101,19 +115,38 @@ def planned(record: dict[str, Any], folder: Path) -> Plan:
     return plan.build(read_resolved(record["spec"], base_dir=folder), record["fingerprints"])
 
 
-def write(folder: Path, plan: Plan, replay: Replay, record: dict[str, Any]) -> Written:
-    """Replace `spec.yaml` and the three tables by what the journal says. Raises StorageError."""
-    from lrsweep import analysis, tabulate
+def summary_of(runs: pd.DataFrame, curves: Frames, spec: Spec, rates: dict[str, float]) -> Summary:
+    """Analyse the tables of a sweep; `rates` are torch's default ones by label."""
+    from lrsweep import analysis
+
+    facts = analysis.analyse(runs, curves, spec, rates)
+    header, rows = analysis.summary_rows(facts)
+    return Summary(facts=facts, header=header, rows=rows)
+
+
+def summarise(folder: Path, spec: Spec, rates: dict[str, float]) -> Summary:
+    """The same from their files. Raises StorageError."""
+    return summary_of(read_runs(folder), curve_chunks(folder), spec, rates)
+
+
+def write(
+    folder: Path, plan: Plan, replay: Replay, record: dict[str, Any], summarise: Summarise = summarise
+) -> Written:
+    """Replace `spec.yaml` and the three tables by what the journal says. Raises StorageError.
+
+    `summarise` is called when all but `summary.csv` are there.
+    """
+    from lrsweep import tabulate
 
     keep_edited(folder, replay)
     storage.replace(folder / SPEC, record["spec"])
     hashes = tabulate.write(folder, plan, replay)
-    facts = analysis.analyse(read_runs(folder), curve_chunks(folder), plan.spec, default_rates(record))
-    tabulate.write_frame(folder / SUMMARY, *analysis.summary_rows(facts))
+    summary = summarise(folder, plan.spec, default_rates(record))
+    tabulate.write_frame(folder / SUMMARY, summary.header, summary.rows)
     digests = {name: _sha256(folder / name) for name in (SPEC, RUNS, CURVES, SUMMARY)}
     stamp = {"lrsweep": __version__, "journal": _sizes(folder), "files": digests}
     storage.replace(folder / journal.FOLDER / STAMP, json.dumps(stamp, indent=1) + "\n")
-    return Written(hashes=hashes, sha256=digests, facts=facts)
+    return Written(hashes=hashes, sha256=digests, facts=summary.facts)
 
 
 def default_rates(record: dict[str, Any]) -> dict[str, float]:

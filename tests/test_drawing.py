@@ -14,8 +14,9 @@ import fabricate
 import pytest
 from sweeping import forked
 
-from lrsweep import drawing
+from lrsweep import drawing, tables, tabulate
 from lrsweep.errors import UsageError
+from lrsweep.spec import read_resolved
 
 
 @pytest.fixture(autouse=True)
@@ -125,3 +126,38 @@ def test_this_process_draws_unless_another_can_and_should(monkeypatch: pytest.Mo
     thread.join()
     monkeypatch.setattr(drawing, "available_cores", lambda: 1)
     assert not is_aside(aside=True)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_its_summary_and_its_report_are_those_of_this_process(sweep: Path, killed: bool) -> None:
+    spec = read_resolved(sweep / tables.SPEC)
+    rates = {str(one.label): 1e-3 for one in spec.optimizers}
+    here = drawing.Here().summarise(sweep, spec, rates)
+    tabulate.write_frame(sweep / tables.SUMMARY, here.header, here.rows)
+    drawing.Here().report(sweep)
+    drawn = files(sweep)
+    for name in ("report.html", "u_curve.png", tables.SUMMARY):
+        (sweep / name).unlink()
+    with drawing.drawer(aside=True) as drawer:
+        if killed:
+            os.kill(children()[0], signal.SIGKILL)
+        aside = drawer.summarise(sweep, spec, rates)
+        assert repr(aside) == repr(here)
+        tabulate.write_frame(sweep / tables.SUMMARY, aside.header, aside.rows)
+        drawer.report(sweep)
+    assert files(sweep) == drawn
+
+
+def test_a_draft_is_for_one_report_of_its_own_folder(sweep: Path, tmp_path: Path) -> None:
+    spec = read_resolved(sweep / tables.SPEC)
+    other = fabricate.folder(tmp_path / "other", rates=[1e-3, 1e-2])
+    with drawing.drawer(aside=True) as drawer:
+        drawer.summarise(sweep, spec, {})
+        drawer.report(other)
+        assert f"{tables.read_runs(other).shape[0]} runs, " in (other / "report.html").read_text()
+        drawer.summarise(sweep, spec, {})
+        drawer.report(sweep)
+        for name in (tables.RUNS, tables.CURVES, tables.SUMMARY):
+            (sweep / name).write_bytes((other / name).read_bytes())
+        drawer.report(sweep)
+        assert f"{tables.read_runs(other).shape[0]} runs, " in (sweep / "report.html").read_text()

@@ -12,6 +12,7 @@ from lrsweep.plot.draw import (
     pictures,
     rehearse,
     rendered,
+    sweep_from,
     sweep_of,
     u_curve,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "rehearse",
     "rendered",
     "save",
+    "sweep_from",
     "sweep_of",
     "u_curve",
 ]

@@ -132,6 +132,11 @@ def sweep_of(
     facts = analysis.analyse(
         runs, curves, spec, {str(label): float(rate) for label, rate in rates}, metric=metric, at=at
     )
+    return sweep_from(facts, spec, curves)
+
+
+def sweep_from(facts: SweepFacts, spec: Spec, curves: pd.DataFrame) -> Sweep:
+    """What there is to draw of facts that the analysis has found in `curves` before."""
     return Sweep(replace(facts, budget=budget_text(spec, facts)), spec, curves)
 
 
