@@ -57,6 +57,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence
 def summary(facts: SweepFacts, folder: Path, *, unicode: bool = True) -> str:
     """What a finished sweep says: a line per optimizer, the U-curves as text, what to know before believing it, where
     the files are. `unicode=False` keeps to ASCII."""
+    if facts.all_failed:
+        return f"{facts.name}: every run failed, so there is nothing to show\n\n{folder}/: report.html, runs.csv"
     head = ("optimizer", "best lr", facts.metric, "good range", "decades", "S", "diverged", "")
     lines = [
         f"{facts.name}: {words.objective_text(facts)}, best of the rates tried",

@@ -159,6 +159,8 @@ class Sweep:
         """The groups to train. Raises UsageError if the user's code cannot be used."""
         if not left.runs:
             return []
+        if again := len(left.retry):
+            self._reporter.note(f"{again} failed run{'s are' if again > 1 else ' is'} tried again")
         _check(left.runs)
         return todo.tasks(left, replay, self._cut)
 

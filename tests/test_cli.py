@@ -214,6 +214,15 @@ def test_an_error_of_many_runs_is_told_once(tmp_path: Path) -> None:
     assert ran.returncode == 3, ran.stderr
     told = re.findall(r"^ *(\d+) +[0-9a-f]{8,} .*no weights for seed (\d)", ran.stderr, re.MULTILINE)
     assert told == [("6", "0"), ("3", "1")]
+    assert ran.stderr.count("no weights") == 2
+    assert ran.stdout == "broken: every run failed, so there is nothing to show\n\nresults/broken/: report.html, runs.csv\n"
+    folder = tmp_path / "results" / "broken"
+    assert [path.name for path in folder.glob("*.png")] == ["u_curve.png"]
+    page = (folder / "report.html").read_text()
+    assert "Every run failed" in page
+    assert "no rate of any optimizer" not in page
+    again = lrsweep("run", "broken.yaml", "--progress", "none", cwd=tmp_path)
+    assert again.stderr == "9 failed runs are tried again\n" + ran.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")

@@ -186,7 +186,7 @@ def _count(n: int, noun: str) -> str:
 def sweep_warnings(facts: SweepFacts) -> tuple[Warned, ...]:
     """The warnings of all rows, then those about the sweep."""
     out = [warned for row in facts.rows for warned in row.warnings]
-    if facts.rows and not facts.trained:
+    if facts.rows and not facts.trained and not facts.all_failed:
         out.append(Warned(kind="nothing_trained", text="nothing was trained in this sweep: no run beats its own start"))
     return tuple(out)
 
@@ -270,6 +270,8 @@ def headline(rows: Sequence[OptimizerFacts], budget: str) -> str:
     trained = [row for row in rows if row.trained]
     if not rows:
         return "No run has finished yet."
+    if all(row.n_runs == row.n_failed for row in rows):
+        return "Every run failed: there is nothing to say of any rate. What was raised stands under Diagnosis."
     if not trained:
         return f"Nothing trained: on this budget ({budget}) no rate of any optimizer got below the untrained model."
     if len(trained) == 1:

@@ -314,6 +314,11 @@ class SweepFacts:
         """True if any optimizer got below the cost of the untrained model."""
         return any(row.trained for row in self.rows)
 
+    @property
+    def all_failed(self) -> bool:
+        """True if there were runs and every one of them failed."""
+        return self.n_runs == self.n_failed > 0
+
     def row(self, optimizer: str, axes: dict[str, Any] | None = None) -> OptimizerFacts:
         """The row of an optimizer (and axis values, as text); KeyError if there is none."""
         for row in self.rows:

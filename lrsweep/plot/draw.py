@@ -192,7 +192,7 @@ def _drafts(sweep: Sweep) -> list[tuple[str, Callable[[], Picture]]]:
         found.append((name, draft))
 
     add("u_curve", lambda: u_curve(sweep))
-    if not facts.rows:
+    if _nothing(facts):
         return found
     trained = any(row.trained for row in few.facts.rows)
     if len(facts.rows) > 1:
@@ -245,10 +245,17 @@ def rehearse() -> None:
         style.rendered(figure, kind)
 
 
+def _nothing(facts: SweepFacts) -> str:
+    """Why there is nothing to draw; empty where there is."""
+    if facts.all_failed:
+        return f"{facts.name}: every run failed"
+    return "" if facts.rows else f"{facts.name}: no run has finished yet"
+
+
 def u_curve(sweep: Sweep) -> Figure:
     with style.styled():
-        if not sweep.facts.rows:
-            return style.empty(f"{sweep.facts.name}: no run has finished yet", sweep.facts.budget)
+        if nothing := _nothing(sweep.facts):
+            return style.empty(nothing, sweep.facts.budget)
         if len(sweep.facts.rows) > MOST_PANELS and sweep.facts.axes:
             return u_curves.by_optimizer(sweep.facts)
         return u_curves.u_curve(sweep.facts, sweep.looks)
@@ -257,8 +264,8 @@ def u_curve(sweep: Sweep) -> Figure:
 def loss_curve(sweep: Sweep) -> Figure:
     with style.styled():
         few = sweep.leading
-        if not few.facts.rows:
-            return style.empty(f"{sweep.facts.name}: no run has finished yet", sweep.facts.budget)
+        if nothing := _nothing(few.facts):
+            return style.empty(nothing, sweep.facts.budget)
         return loss_curves.loss_curves(few.facts, few.facts.rows, sweep.lines, sweep.column, x=sweep.x)
 
 
