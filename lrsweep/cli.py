@@ -35,6 +35,7 @@ app = typer.Typer(
 
 EXIT_SOME_FAILED = 3
 EXIT_LIMITS_BROKEN = 6
+EXECUTOR = "Where the training processes live: local is this machine; ray is not part of this version."
 
 Device = StrEnum("Device", ["auto", "cpu", "cuda"])
 Executor = StrEnum("Executor", ["local", "ray"])
@@ -75,7 +76,7 @@ def run(
     results: ResultsDir = Path("results"),
     device: DeviceOption = Device.auto,
     workers: Annotated[str, typer.Option(metavar="N|auto", help="Training processes, one thread each.")] = "auto",
-    executor: Annotated[Executor, typer.Option(help="Where the training processes live.")] = Executor.local,
+    executor: Annotated[Executor, typer.Option(help=EXECUTOR)] = Executor.local,
     set_: SetOption = None,
     compile_: Annotated[
         Compile, typer.Option("--compile", help="torch.compile; auto uses it only where it pays for itself.")
