@@ -35,6 +35,7 @@ app = typer.Typer(
 
 EXIT_SOME_FAILED = 3
 EXIT_LIMITS_BROKEN = 6
+REFINE = "Then add the rates the summary asks for, until it asks for none: at most 5 rounds. They stay until --fresh."
 EXECUTOR = "Where the training processes live: local is this machine; ray is not part of this version."
 
 Device = StrEnum("Device", ["auto", "cpu", "cuda"])
@@ -81,7 +82,7 @@ def run(
     compile_: Annotated[
         Compile, typer.Option("--compile", help="torch.compile; auto uses it only where it pays for itself.")
     ] = Compile.auto,
-    refine: Annotated[bool, typer.Option("--refine", help="Then add the rates the summary asks for.")] = False,
+    refine: Annotated[bool, typer.Option("--refine", help=REFINE)] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and stop.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Set earlier results aside and train everything.")] = False,
     progress: Annotated[Progress, typer.Option(help="A bar, plain lines, or nothing.")] = Progress.auto,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from lrsweep.analysis.facts import SweepFacts
 from lrsweep.analysis.next_rates import next_rates
 
+ROUNDS = 5
+"""How often one command looks for missing rates and trains them. A round goes a decade past an edge at most."""
+
 
 def refine(facts: SweepFacts) -> dict[str, list[float]]:
     """Rates to add per optimizer label, rising; labels without any are left out.

@@ -33,16 +33,16 @@ from lrsweep import (
 )
 from lrsweep import plan as planning
 from lrsweep.drawing import Here
-from lrsweep.errors import LrsweepError, StoppedError, StorageError, UsageError
+from lrsweep.errors import LrsweepError, StoppedError
 from lrsweep.estimate import Estimate
 from lrsweep.journal import Group, Journal, Replay
 from lrsweep.machine import this_machine
 from lrsweep.messages import Job, Setup
 from lrsweep.pictures import REPORT
 from lrsweep.reporting import Reporter, Start
-from lrsweep.spec import Spec, read_resolved
+from lrsweep.spec import Spec
 from lrsweep.stopping import Stopping
-from lrsweep.stored import stored_of
+from lrsweep.stored import stored_of, with_refined
 from lrsweep.todo import Task, Todo
 from lrsweep.training import Training
 
@@ -98,6 +98,7 @@ class Sweep:
         self._replay = Replay()
         self._task_notes: dict[str, Any] = {}
         self._tasks: dict[str, Any] = {}
+        self._said: set[str] = set()
         self._trained = 0
         self._seconds = 0.0
 
@@ -135,13 +136,15 @@ class Sweep:
                 f"{self.folder} holds tables without a journal (a published copy); they are replaced when this run ends"
             )
 
-    def _advance(self, spec: Spec) -> Plan:
-        """Train what the spec asks for and the journal lacks."""
+    def _advance(self, spec: Spec, *, again: bool = False) -> Plan:
+        """Train what the spec asks for and the journal lacks; `again` in this command: failed runs had their turn."""
         planned = planning.build(spec, planning.fingerprints(spec))
         replay = self._replay = journal.replay(self.folder)
         for line in journal.damaged_lines(journal.keep_damaged(replay)):
             self._reporter.note(line)
         left = todo.todo(planned, replay)
+        if again:
+            left = dataclasses.replace(left, retry=())
         if replay.plan is not None and (note := changes.note(replay.plan, planned, replay, self.folder)):
             self._reporter.note(note)
         work = self._work(left, replay)
@@ -150,8 +153,8 @@ class Sweep:
         self._record(changes.plan_record(planned, self.folder, replay.plan), work, replay)
         if jobs:
             self._tell_reasons(work)
-            for warning in dict.fromkeys(text for notes in self._tasks.values() for text in notes.get("warnings", ())):
-                self._reporter.note(f"warning: {warning}")
+            for warning in (text for notes in self._tasks.values() for text in notes.get("warnings", ())):
+                self._say_once(warning, f"warning: {warning}")
             self._train(jobs, planned, replay)
         return planned
 
@@ -228,6 +231,7 @@ class Sweep:
             replay=replay,
             reporter=self._reporter,
             wanted=frozenset(run.run_id for run in planned.runs),
+            told=self._said,
         )
         begun = time.monotonic()
         with self._stopping.graceful():
@@ -261,26 +265,31 @@ class Sweep:
         alone = (task.group for task in work if task.group.engine != "stacked" and not task.group.raised)
         reasons = Counter(group.reason for group in alone if group.reason)
         for reason, count in reasons.items():
-            self._reporter.note(f"{count} run{'s' * (count > 1)} trained one at a time: {reason}")
+            self._say_once(reason, f"{count} run{'s' * (count > 1)} trained one at a time: {reason}")
+
+    def _say_once(self, key: str, text: str) -> None:
+        if key not in self._said:
+            self._said.add(key)
+            self._reporter.note(text)
 
     def _refine(self, planned: Plan) -> Plan:
-        """Train the rates that the summary asks for, too."""
-        from lrsweep import analysis
-        from lrsweep.refine import refine
+        """Train the rates that the summary asks for, until it asks for none."""
+        from lrsweep.refine import ROUNDS, refine
 
-        self._tables(planned)
-        record = changes.plan_record(planned, self.folder, journal.replay(self.folder).plan)
-        runs, curves = tables.read_runs(self.folder), tables.curve_chunks(self.folder)
-        added = refine(analysis.analyse(runs, curves, planned.spec, tables.default_rates(record)))
-        if not added:
-            self._reporter.note("nothing to refine: no rate is missing beside a best one or in a basin")
-            return planned
-        refined = {label: list(rates) for label, rates in planned.spec.refined.items()}
-        for label, rates in added.items():
-            refined[label] = sorted({*refined.get(label, []), *rates})
-        text = "; ".join(f"{label}: {', '.join(map(repr, rates))}" for label, rates in added.items())
-        self._reporter.note(f"rates added by --refine: {text}")
-        return self._advance(dataclasses.replace(planned.spec, refined=refined))
+        for rounds in range(ROUNDS + 1):
+            added = refine(self._tables(planned).facts)
+            if not added:
+                self._reporter.note("--refine: no rate is missing beside a best one or in a basin")
+                break
+            if rounds == ROUNDS:
+                self._reporter.note(f"rates are missing after {ROUNDS} rounds of --refine; the same command goes on")
+                break
+            text = "; ".join(f"{label}: {', '.join(map(repr, rates))}" for label, rates in added.items())
+            self._reporter.note(f"rates added by --refine: {text}")
+            planned = self._advance(planned.spec.with_rates(added), again=True)
+            if self._stopping.requested():
+                break
+        return planned
 
     def _tables(self, planned: Plan, summarise: tables.Summarise = tables.summarise) -> tables.Written:
         with lock.tables(self.folder):
@@ -364,35 +373,3 @@ class Sweep:
 def _check(runs: Sequence[Run]) -> None:
     """Build the user's task before the first file is written, so that a mistake in it leaves nothing behind."""
     precheck.user_code(runs, lambda recipe: worker.problems().get(recipe, "cpu"))
-
-
-def with_refined(spec: Spec, folder: Path, fresh: bool) -> Spec:
-    """The spec with the rates that --refine added before; they count until --fresh. Raises StorageError."""
-    before = None if fresh else _spec_before(folder)
-    if before is None:
-        return spec
-    labels = {optimizer.label for optimizer in spec.optimizers}
-    merged = dict(spec.refined)
-    for label, rates in before.refined.items():
-        if label in labels:
-            merged[label] = sorted({*merged.get(label, []), *rates})
-    return dataclasses.replace(spec, refined=merged) if merged != spec.refined else spec
-
-
-def _spec_before(folder: Path) -> Spec | None:
-    """The spec that this folder was last run with: from the journal, or where that record is lost, from spec.yaml."""
-    record = journal.replay(folder).plan if journal.exists(folder) else None
-    if record is not None:
-        return read_resolved(record["spec"], base_dir=folder)
-    path = folder / tables.SPEC
-    if not path.is_file():
-        return None
-    try:
-        return read_resolved(path)
-    except UsageError as error:
-        if not journal.exists(folder):
-            return None
-        raise StorageError(
-            f"neither the journal nor {path} can tell what was run here ({error}); run again with --fresh, which sets "
-            "the journal aside, or delete spec.yaml if nothing was ever refined"
-        ) from error

@@ -51,7 +51,11 @@ def json_schema(known: Known) -> dict[str, Any]:
             "train": _closed(train),
             "objective": _closed({key: json_type(argument) for key, argument in OBJECTIVE.items()}),
             "axes": {"type": "object", "additionalProperties": {"type": "array", "minItems": 1}},
-            "refined": {"type": "object", "additionalProperties": {"type": "array", "items": RATE}},
+            "refined": {
+                "description": "Rates by optimizer label that count as part of its grid; --refine writes them here.",
+                "type": "object",
+                "additionalProperties": {"type": "array", "items": RATE},
+            },
         },
     }
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,6 +85,11 @@ class Spec:
         """The learning rates of one optimizer, ascending, the refined ones among them."""
         grid = optimizer.lr or self.lr
         return sorted({*grid.rates, *self.refined.get(optimizer.label, ())})
+
+    def with_rates(self, added: Mapping[str, Sequence[float]]) -> Spec:
+        """The same with these rates of optimizers, by label, beside those that were refined before."""
+        merged = {label: sorted({*self.refined.get(label, ()), *rates}) for label, rates in added.items()}
+        return replace(self, refined={**self.refined, **merged})
 
 
 def call_text(name: str, args: Mapping[str, Any]) -> str:

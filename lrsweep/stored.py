@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrsweep import journal, lock, tables
-from lrsweep.errors import UsageError
+from lrsweep.errors import StorageError, UsageError
 from lrsweep.journal import Replay
 
 if TYPE_CHECKING:
     from lrsweep.plan import Plan
+    from lrsweep.spec import Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,3 +69,33 @@ def _published(folder: Path) -> Status:
         name=folder.name, path=folder, total=total, done=total - counts["failed"], diverged=counts["diverged"],
         failed=counts["failed"], to_do=counts["failed"], outside=0, busy=False,
     )  # fmt: skip
+
+
+def with_refined(spec: Spec, folder: Path, fresh: bool) -> Spec:
+    """The spec with the rates that --refine added before; they count until --fresh. Raises StorageError."""
+    before = None if fresh else _spec_before(folder)
+    if before is None:
+        return spec
+    labels = {optimizer.label for optimizer in spec.optimizers}
+    return spec.with_rates({label: rates for label, rates in before.refined.items() if label in labels})
+
+
+def _spec_before(folder: Path) -> Spec | None:
+    """The spec that this folder was last run with: from the journal, or where that record is lost, from spec.yaml."""
+    from lrsweep.spec import read_resolved
+
+    record = journal.replay(folder).plan if journal.exists(folder) else None
+    if record is not None:
+        return read_resolved(record["spec"], base_dir=folder)
+    path = folder / tables.SPEC
+    if not path.is_file():
+        return None
+    try:
+        return read_resolved(path)
+    except UsageError as error:
+        if not journal.exists(folder):
+            return None
+        raise StorageError(
+            f"neither the journal nor {path} can tell what was run here ({error}); run again with --fresh, which sets "
+            "the journal aside, or delete spec.yaml if nothing was ever refined"
+        ) from error

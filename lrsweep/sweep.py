@@ -13,7 +13,7 @@ from lrsweep.errors import UsageError
 from lrsweep.reporting import Reporter, Silent
 from lrsweep.startup import few_collections
 from lrsweep.stopping import Stopping
-from lrsweep.stored import Status, status
+from lrsweep.stored import Status, status, with_refined
 
 if TYPE_CHECKING:
     from lrsweep.drawing import Here
@@ -112,7 +112,7 @@ def execute(
         for warning in spec.warnings:
             reporter.note(warning)
         with few_collections():
-            from lrsweep.running import Options, Sweep, with_refined
+            from lrsweep.running import Options, Sweep
 
         options = Options.of(device=device, workers=workers, executor=executor, compile=compile)
         sweep = Sweep(Path(results) / spec.name, options, reporter, stopping, drawer)

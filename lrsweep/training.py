@@ -70,9 +70,17 @@ class Training:
     """Runs jobs until none is left or the sweep is stopped. Only this writes the journal while it lasts."""
 
     def __init__(
-        self, *, folder: Path, writer: Journal, replay: Replay, reporter: Reporter, wanted: frozenset[str]
+        self,
+        *,
+        folder: Path,
+        writer: Journal,
+        replay: Replay,
+        reporter: Reporter,
+        wanted: frozenset[str],
+        told: set[str] | None = None,
     ) -> None:
-        """`wanted` are the runs of the plan; what a repeated group gives of others is not written."""
+        """`wanted` are the runs of the plan; what a repeated group gives of others is not written. `told` are the
+        reasons to train runs one at a time that were said before in this sweep."""
         self._checkpoints = folder / "checkpoints"
         self._writer, self._reporter, self._wanted = writer, reporter, wanted
         entries = {run: entry.status for run, entry in replay.entries.items() if run in wanted}
@@ -82,7 +90,7 @@ class Training:
         self._queue: deque[Job] = deque()
         self._notes: set[str] = set()
         self._raised: Counter[str] = Counter()  # runs by the exception that they are trained one at a time for
-        self._told: set[str] = set()
+        self._told = set() if told is None else told
         self.trained = 0
         self.progress: Progress
 

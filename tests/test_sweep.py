@@ -25,6 +25,7 @@ from lrsweep import executors, journal, plot, report, sweep, tables, worker
 from lrsweep.errors import SpecError, StoppedError, StorageError, UsageError
 from lrsweep.messages import Job
 from lrsweep.outcome import Outcome
+from lrsweep.refine import ROUNDS, refine
 from lrsweep.reporting import Silent, Start, Update
 
 
@@ -317,6 +318,36 @@ def test_refine_adds_rates_that_stay(tmp_path: Path) -> None:
     assert set(tables.read_runs(tmp_path / "small")["lr"]) == rates
     sweeping.run(tmp_path, config, fresh=True)
     assert set(tables.read_runs(tmp_path / "small")["lr"]) == {0.001, 0.01}
+
+
+def test_one_command_refines_until_no_rate_is_missing(tmp_path: Path) -> None:
+    config = sweeping.spec(lr=[1e-2, 1e-1], optimizers=["sgd", "asgd"], train={"epochs": 9, "batch_size": 20})
+    reporter = Silent()
+    finished = sweeping.run(tmp_path, config, refine=True, reporter=reporter)
+    added = [note for note in reporter.notes if note.startswith("rates added")]
+    assert 1 < len(added) <= ROUNDS
+    assert reporter.notes[-1].startswith("--refine: no rate is missing")
+    assert finished.facts is not None
+    assert refine(finished.facts) == {}
+    assert sum("one at a time" in note for note in reporter.notes) == 1  # not in every round
+    again = Silent()
+    assert sweeping.run(tmp_path, config, refine=True, reporter=again).trained == 0
+    assert again.notes == ["--refine: no rate is missing beside a best one or in a basin"]
+
+
+def test_refining_ends_after_some_rounds(tmp_path: Path) -> None:
+    config = sweeping.spec(lr=[1e-9, 1e-8], optimizers=["sgd"], seeds=1)
+    reporter = Silent()
+    sweeping.run(tmp_path, config, refine=True, reporter=reporter)
+    assert sum(note.startswith("rates added") for note in reporter.notes) == ROUNDS
+    assert f"after {ROUNDS} rounds of --refine; the same command goes on" in reporter.notes[-1]
+
+
+def test_refining_tries_no_failed_run_again(tmp_path: Path) -> None:
+    config = own(tmp_path / "code", "if torch.initial_seed() == 1: raise RuntimeError('bad')", optimizers=["sgd"])
+    finished = sweeping.run(tmp_path, config, refine=True)
+    assert finished.trained == finished.total > 4
+    assert finished.failed == finished.total / 2
 
 
 def test_refined_rates_survive_the_loss_of_their_record(tmp_path: Path) -> None:
