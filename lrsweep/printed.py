@@ -114,13 +114,15 @@ def failures(runs: pd.DataFrame) -> str:
 def estimate(facts: Estimate) -> str:
     """What a dry run found."""
     engines = ", ".join(f"{count} {engine}" for engine, count in facts.engines.items())
+    timed = f"about {duration(facts.seconds)} with {facts.workers} processes on {facts.device}"
     rows = [
         ("runs", f"{facts.runs}: {facts.done} done, {facts.to_do} to do"),
         ("groups", f"{facts.groups}" + (f" ({engines})" if engines else "")),
         ("updates to make", f"{facts.member_steps}"),
-        ("time", f"about {duration(facts.seconds)} with {facts.workers} processes on {facts.device}"),
+        ("time", timed if math.isfinite(facts.seconds) else "unknown: no update could be made"),
         ("disk", f"about {size(facts.bytes)}"),
         ("folder", facts.path),
+        *(("one at a time", reason) for reason in facts.reasons),
     ]
     if not facts.to_do:
         rows = [row for row in rows if row[0] in ("runs", "folder")]

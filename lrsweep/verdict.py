@@ -163,7 +163,7 @@ def _plain(value: float | tuple[float, float]) -> Any:
 
 def _sentence(one: Check) -> str:
     if one.check == "trained":
-        return "trained" if one.ok else "nothing was trained: no rate got below the untrained model"
+        return "trained" if one.ok else "nothing was trained: no run ended below the untrained model"
     if isinstance(one.limit, tuple):
         return f"best lr {one.value:.3g}, wanted within {one.limit[0]:.3g} .. {one.limit[1]:.3g}"
     words = {

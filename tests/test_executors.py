@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -48,6 +49,11 @@ def job(*names: str, engine: str = "stacked", steps: int = 10) -> Job:
 
 def ok(job: Job) -> list[Message]:
     return [*(Trained(Outcome(run_id=run.run_id, status="ok", steps=3)) for run in job.runs), Ended()]
+
+
+def failed(job: Job) -> list[Message]:
+    outcomes = (Outcome(run_id=run.run_id, status="failed", error="KeyError: 'x'") for run in job.runs)
+    return [*map(Trained, outcomes), Ended()]
 
 
 class Scripted:
@@ -157,6 +163,14 @@ def test_an_engine_that_raises_leaves_the_runs_to_train_alone(tmp_path: Path) ->
     assert note.startswith("at least 3 runs trained one at a time: an error in training them together: KeyError: 'x' ")
     assert len(note) < 400
     assert all(str(found.groups[found.entries[run].group].reason) in note for run in "abc")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_why_a_resumed_sweep_trains_one_at_a_time_is_said_unless_all_fails(tmp_path: Path, fails: bool) -> None:
+    reason = f"{journal.RAISED}training them together: KeyError: 'x'"
+    jobs = [replace(one, group=replace(one.group, reason=reason)) for one in (job("a", engine="single"), job("b"))]
+    _, _, reporter, _ = train(tmp_path, lambda job: failed(job) if fails else ok(job), *jobs)
+    assert reporter.notes == ([] if fails else [f"at least 2 runs trained one at a time: {reason}"])
 
 
 def test_runs_that_are_done_are_not_written_again(tmp_path: Path) -> None:

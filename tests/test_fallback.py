@@ -8,7 +8,7 @@ from typing import Any
 
 import sweeping
 
-from lrsweep import tables
+from lrsweep import printed, tables
 from lrsweep.reporting import Silent
 
 TASK = """
@@ -72,3 +72,12 @@ def test_a_run_that_fails_takes_its_stack_apart(tmp_path: Path) -> None:
 def test_a_stack_whose_runs_all_fail_alone_needs_no_note(tmp_path: Path) -> None:
     broken = config(tmp_path, build="raise ValueError('no weights')", optimizers=["sgd", "asgd"])
     assert not [note for note in swept(tmp_path, broken)[0] if "no weights" in note]
+
+
+def test_a_dry_run_says_why_no_update_can_be_made(tmp_path: Path) -> None:
+    broken = config(tmp_path, build="raise ValueError('no weights')", optimizers=["sgd"])
+    found = sweeping.run(tmp_path, broken, dry_run=True).estimate
+    assert found is not None
+    text = printed.estimate(found)
+    assert "unknown: no update could be made" in text
+    assert "one at a time    an error in the trial of the model: ValueError: no weights (task.py:11" in text
