@@ -118,24 +118,22 @@ class _Layers:
         y = self._untransposed(node.args[0]) if node.op is aten.bmm.default else None
         if y is None or not self._is_plain(y):
             return False
-        turned, x = node.args
+        x = node.args[1]
         (runs, width, depth), rows = self.graph.like[node.out].shape, self.graph.like[y].shape[1]
-        if (shared := self._shared(x)) is not None:
-            if 2 * runs * rows * width * depth < SHARED_WORTH:
-                return False
-            if y in self.flat:
-                yt = self._turned(self.flat[y])
-            else:
-                yt = self._view(aten.reshape.default, turned, (runs * width, rows))
-            made = self.graph.new(Like.dense((runs * width, depth), self.graph.like[y]))
-            self._append(Node(_mkldnn(LINEAR), (yt, self._turned(shared), None, *PLAIN), {}, (made,)))
-        elif self._is_worth_it(runs, rows, width, depth) and width % LANES == depth % LANES == 0:
-            image = self._view(aten.reshape.default, x, (1, runs * rows, 1, depth))
-            w = self._view(aten.reshape.default, y, (runs * rows, width, 1, 1))
-            made = self.graph.new(Like.dense((1, runs * width, 1, depth), self.graph.like[y]))
-            self._append(Node(_mkldnn(DECONVOLUTION), (image, w, None, *_WHERE, runs, *PLAIN), {}, (made,)))
-        else:
+        shared = self._shared(x)
+        size = 2 * runs * rows * width * depth
+        worth = size >= SHARED_WORTH if shared is not None else self._is_worth_it(runs, rows, width, depth)
+        if not worth or width % LANES or depth % LANES:
             return False
+        if shared is None:
+            image = self._view(aten.reshape.default, x, (1, runs * rows, 1, depth))
+            w, groups = self._view(aten.reshape.default, y, (runs * rows, width, 1, 1)), runs
+        else:
+            image = self._view(aten.reshape.default, shared, (1, rows, 1, depth))
+            flat = self.flat.get(y) or self._flattened(y)
+            w, groups = self._view(aten.reshape.default, flat, (rows, runs * width, 1, 1)), 1
+        made = self.graph.new(Like.dense((1, runs * width, 1, depth), self.graph.like[y]))
+        self._append(Node(_mkldnn(DECONVOLUTION), (image, w, None, *_WHERE, groups, *PLAIN), {}, (made,)))
         self.nodes.append(Node(aten.reshape.default, (made, [runs, width, depth]), {}, node.outs))
         self.graph.like[node.out] = Like.dense((runs, width, depth), self.graph.like[y])
         return True
@@ -186,11 +184,6 @@ class _Layers:
         split = self.graph.new(Like((rows, runs, width), stride, like.dtype, like.device))
         self.nodes.append(Node(aten.transpose.int, (ref, 0, 1), {}, (split,)))
         return self._view(aten.reshape.default, split, (rows, runs * width))
-
-    def _turned(self, ref: Ref) -> Ref:
-        out = self.graph.new(self.graph.like[ref].transposed())
-        self.nodes.append(Node(aten.t.default, (ref,), {}, (out,)))
-        return out
 
     def _pixels(self, flat: Ref) -> Ref:
         """[B, M N] as an image of B pixels in M N channels, [1, M N, B, 1]."""

@@ -6,12 +6,12 @@ which torch ships as well, uses it: twice as fast on those that have full-width 
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
 import torch
 
+from lrsweep import blas
 from lrsweep.machine import cpu_name
 from lrsweep.tracing import Graph, Like, Node, Ref
 
@@ -20,9 +20,13 @@ WORTH = 2**22  # operations of a product from which on the call, which costs 10 
 PLAIN: tuple[Any, ...] = ("none", [], "")  # nothing behind the layer
 
 
-@functools.cache
 def onednn_is_faster() -> bool:
-    """A matter of the processor and of how torch was built, so that equal sweeps on one machine multiply equally."""
+    """Than torch's own products, where numpy's (blas.py) are not the choice.
+
+    A matter of the processor and of how torch was built, so that equal sweeps on one machine multiply equally.
+    """
+    if blas.chosen():
+        return False
     backends: Any = torch.backends
     there = all(hasattr(torch.ops.mkldnn, name) for name in (LINEAR, CONVOLUTION, DECONVOLUTION))
     built = there and backends.mkl.is_available() and backends.mkldnn.is_available()
