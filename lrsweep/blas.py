@@ -29,21 +29,28 @@ class _Process:
     multiplies = False
 
 
-def choose() -> None:
-    """Let this process multiply by OpenBLAS from now on, where that is faster.
+def faster() -> Any | None:
+    """threadpoolctl's handle on numpy's OpenBLAS, where that multiplies faster than torch.
 
     A matter of the processor, of what is installed, and of OPENBLAS_CORETYPE, so that equal sweeps on one machine
-    multiply equally. For processes that train, which have one thread.
+    multiply equally.
     """
     if torch.backends.cpu.get_cpu_capability() != "AVX512" or not cpu_name().startswith("AMD"):
-        return
+        return None
     from threadpoolctl import ThreadpoolController
 
     of_numpy = Path(np.__file__).parent.parent / "numpy.libs"
     for library in ThreadpoolController().select(internal_api="openblas").lib_controllers:
         if Path(library.filepath).parent == of_numpy and library.architecture in WIDE_CORES:
-            library.set_num_threads(1)
-            _Process.multiplies = True
+            return library
+    return None
+
+
+def choose() -> None:
+    """Let this process multiply by OpenBLAS from now on, where that is faster; with one thread, so it must train."""
+    if (library := faster()) is not None:
+        library.set_num_threads(1)
+        _Process.multiplies = True
 
 
 def chosen() -> bool:

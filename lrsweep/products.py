@@ -20,13 +20,19 @@ WORTH = 2**22  # operations of a product from which on the call, which costs 10 
 PLAIN: tuple[Any, ...] = ("none", [], "")  # nothing behind the layer
 
 
-def onednn_is_faster() -> bool:
-    """Than torch's own products, where numpy's (blas.py) are not the choice.
+def library() -> str:
+    """Whose kernels multiply large matrices in the processes that train on a CPU."""
+    openblas = blas.faster()
+    return f"OpenBLAS ({openblas.architecture})" if openblas else "oneDNN" if _onednn_is_wider() else "torch"
 
-    A matter of the processor and of how torch was built, so that equal sweeps on one machine multiply equally.
-    """
-    if blas.chosen():
-        return False
+
+def onednn_is_faster() -> bool:
+    """Than torch's own products, where numpy's (blas.py) are not the choice."""
+    return not blas.chosen() and _onednn_is_wider()
+
+
+def _onednn_is_wider() -> bool:
+    """A matter of the processor and of how torch was built, so that equal sweeps on one machine multiply equally."""
     backends: Any = torch.backends
     there = all(hasattr(torch.ops.mkldnn, name) for name in (LINEAR, CONVOLUTION, DECONVOLUTION))
     built = there and backends.mkl.is_available() and backends.mkldnn.is_available()

@@ -25,6 +25,7 @@ from lrsweep import (
     lock,
     manifest,
     precheck,
+    products,
     storage,
     tables,
     tasks,
@@ -306,8 +307,9 @@ class Sweep:
             facts = written.facts
             options = dataclasses.asdict(self._options)
             session = manifest.session(
-                begun=begun, ended=time.time(), training_seconds=self._seconds, trained=self._trained, **options
-            )
+                begun=begun, ended=time.time(), training_seconds=self._seconds, trained=self._trained,
+                products=products.library(), **options,
+            )  # fmt: skip
             manifest.write(
                 self.folder, planned, self._replay, session=session,
                 hashes=written.hashes, sha256=written.sha256, tasks=self._task_notes,

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lrsweep
-from lrsweep import executors, journal, plot, report, sweep, tables, worker
+from lrsweep import executors, journal, plot, products, report, sweep, tables, worker
 from lrsweep.errors import SpecError, StoppedError, StorageError, UsageError
 from lrsweep.messages import Job
 from lrsweep.outcome import Outcome
@@ -98,6 +98,7 @@ def test_the_manifest_tells_what_may_differ(tmp_path: Path) -> None:
     assert set(seeds) == {"0", "1"}
     assert seeds["0"] != seeds["1"]
     assert facts["sessions"][0]["packages"]["torch"]
+    assert facts["sessions"][0]["products"] == products.library()
     (task,) = facts["tasks"].values()
     assert task["train"] > task["val"] > 0
 
