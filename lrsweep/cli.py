@@ -19,7 +19,7 @@ import typer
 from lrsweep.errors import LrsweepError, StorageError, UsageError
 from lrsweep.leaving import leave
 from lrsweep.startup import few_collections
-from lrsweep.stopping import Stopping
+from lrsweep.stopping import leave_at_once
 
 if TYPE_CHECKING:
     from lrsweep.results import Results
@@ -286,8 +286,8 @@ def _tell_a_bug() -> int:
 def _run() -> int:
     """Run the command line; turn what went wrong into one message and the contract's exit code."""
     try:
-        with Stopping().installed():
-            app()
+        leave_at_once()
+        app()
     except LrsweepError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 from lrsweep.errors import StoppedError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STOPPED = "stopped; what was finished is kept, the same command goes on from there"
+
+
+class _Interrupt(BaseException):
+    """Raised where a signal hits. No `except Exception` on the way up, be it the user's or matplotlib's, holds it."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__()
+        self.exit_code = exit_code
 
 
 class Stopping:
-    """Within `graceful` the first signal is only noted in `exit_code`; any other raises StoppedError where it hits."""
+    """Within `graceful` the first signal is only noted in `exit_code`; any other ends `installed` by StoppedError."""
 
     def __init__(self) -> None:
         self.exit_code: int | None = None
-        self._graceful = False
+        self._graceful = self._importing = False
         self._process = os.getpid()
 
     def requested(self) -> bool:
@@ -33,16 +44,24 @@ class Stopping:
         finally:
             self._graceful = False
 
+    @contextmanager
+    def importing(self) -> Iterator[None]:
+        """A signal waits until this is over: torch aborts the process when an exception is thrown into its import."""
+        self._importing = True
+        try:
+            yield
+        finally:
+            self._importing = False
+        if self.exit_code is not None:
+            raise _Interrupt(self.exit_code)
+
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a fork of this process, whose business this is not
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
+        _die_if_forked(self._process, number)
         code = 128 + number
-        if self._graceful and self.exit_code is None:
+        if self._importing or (self._graceful and self.exit_code is None):
             self.exit_code = code
             return
-        raise StoppedError("stopped; what was finished is kept, the same command goes on from there", code)
+        raise _Interrupt(code)
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -53,6 +72,30 @@ class Stopping:
         before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         try:
             yield
+        except _Interrupt as interrupt:
+            raise StoppedError(_STOPPED, interrupt.exit_code) from None
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def leave_at_once() -> None:
+    """From here on a signal ends this process, wherever it is: whatever it writes, it writes whole or not at all."""
+    process = os.getpid()
+
+    def leave(number: int, _: FrameType | None) -> NoReturn:
+        _die_if_forked(process, number)
+        with suppress(Exception):
+            sys.stderr.write(f"{_STOPPED}\n")
+            sys.stderr.flush()
+        os._exit(128 + number)
+
+    for number in _SIGNALS:
+        signal.signal(number, leave)
+
+
+def _die_if_forked(process: int, number: int) -> None:
+    """A fork has inherited the handler, but `process` alone has something to save."""
+    if os.getpid() != process:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)

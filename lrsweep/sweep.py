@@ -108,12 +108,12 @@ def execute(
     stopping = Stopping()
     with stopping.installed():
         _check_options(workers, executor, compile)
+        with few_collections(), stopping.importing():
+            from lrsweep.running import Options, Sweep
+
         spec = load_spec(Path(config) if isinstance(config, str) else config, overrides=overrides)
         for warning in spec.warnings:
             reporter.note(warning)
-        with few_collections():
-            from lrsweep.running import Options, Sweep
-
         options = Options.of(device=device, workers=workers, executor=executor, compile=compile)
         sweep = Sweep(Path(results) / spec.name, options, reporter, stopping, drawer)
         if dry_run:

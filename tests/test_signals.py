@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 import sweeping
 
 from lrsweep import lock, running, tables, worker
-from lrsweep.errors import BusyError
+from lrsweep.errors import BusyError, StoppedError
 from lrsweep.reporting import Silent, Update
+from lrsweep.stopping import Stopping
 
 LONG = sweeping.spec(train={"steps": 150_000, "batch_size": 20, "eval_every": {"steps": 50_000}}, optimizers=["sgd"])
 
@@ -155,6 +157,31 @@ def test_a_second_process_is_told_who_is_at_work(tmp_path: Path) -> None:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     assert not lock.is_held(tmp_path / "small")
+
+
+def test_no_except_of_others_holds_a_signal_up() -> None:
+    with suppress(StoppedError), Stopping().installed():
+        with suppress(Exception):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        pytest.fail("it went on")
+
+
+def test_a_signal_waits_for_the_imports() -> None:
+    done = []
+    stopping = Stopping()
+
+    def imports() -> None:
+        with stopping.installed(), stopping.importing():
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.01)
+                done.append(1)
+
+    with pytest.raises(StoppedError) as info:
+        imports()
+    assert info.value.exit_code == 143
+    assert len(done) == 2
 
 
 def test_handlers_are_put_back(tmp_path: Path) -> None:
