@@ -79,6 +79,63 @@ def override(tree: Tree, text: str) -> None:
     tree.graft(path, branch)
 
 
+def choose(tree: Tree, text: str) -> str:
+    """The override that `text` stands for where it may choose the one value of an axis."""
+    key, equals, value = text.partition("=")
+    return f"axes.{key.strip()}=[{value}]" if equals and key.strip() in _axes(tree) else text
+
+
+def refuse_overruled(tree: Tree, text: str) -> None:
+    """Refuse an override that changes nothing, because an axis decides the value all the same.
+
+    A file may hold both, a value and an axis over it; who types a value means it.
+    """
+    key, equals, value = text.partition("=")
+    keys = key.strip().split(".")
+    if not equals or keys[0] == "axes":
+        return
+    try:
+        given = parse(value, text).data
+    except SpecError:
+        return  # refused already
+    for axis in _axes(tree):
+        if _decides(axis.split("."), keys, given):
+            mark = tree.mark(("axes", axis), key=True)
+            place = f"{mark.file}:{mark.line}:{mark.column}" if mark.line else mark.file
+            instead = value.strip() if key.strip() == axis else "..."
+            tree.refuse(
+                tuple(keys),
+                Mark(file=f"--set {text}", line=1, column=1),
+                f"would change nothing: the axis {axis} ({place}) decides this value "
+                f"(write --set axes.{axis}=[{instead}], or take one of the two out)",
+            )
+
+
+def _axes(tree: Tree) -> list[str]:
+    axes = tree.data.get("axes") if isinstance(tree.data, dict) else None
+    return [axis for axis in axes if isinstance(axis, str)] if isinstance(axes, dict) else []
+
+
+def _decides(axis: list[str], keys: list[str], given: Any) -> bool:
+    """Whether the axis overrules the value at `keys`, or something in what is `given` there."""
+    if axis[0] == "optimizers" == keys[0] and len(keys) > 1 and keys[1].isdigit():
+        keys = ["optimizers", *keys[2:]]
+    if keys[: len(axis)] == axis:
+        return True
+    entries = given if isinstance(given, list) else [given]
+    return axis[: len(keys)] == keys and any(_holds(one, axis[len(keys) :]) for one in entries)
+
+
+def _holds(node: Any, below: list[str]) -> bool:
+    for place, part in enumerate(below):
+        if isinstance(node, str):
+            return below[place:] == ["name"]
+        if not isinstance(node, dict) or part not in node:
+            return False
+        node = node[part]
+    return True
+
+
 def _step(node: Any, part: str) -> str | int | None:
     """The key or index that `part` names in a mapping or list; None where there is none."""
     if isinstance(node, dict):

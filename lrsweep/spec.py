@@ -9,7 +9,7 @@ from typing import Any
 
 from lrsweep import arguments as check
 from lrsweep import axes as axis_rules
-from lrsweep import grids, resolve
+from lrsweep import grids, resolve, sources
 from lrsweep.arguments import Notes
 from lrsweep.errors import Problem, SpecError
 from lrsweep.known import DATA_FILES, Known
@@ -17,7 +17,7 @@ from lrsweep.known import known as everything
 from lrsweep.resolve import Context
 from lrsweep.resolved import changed_keys, dump_resolved, resolved_dict
 from lrsweep.schema import json_schema
-from lrsweep.sources import from_dict, override
+from lrsweep.sources import from_dict
 from lrsweep.spectypes import Named, ObjectiveSpec, OptimizerSpec, Spec, TrainSpec, value_text
 from lrsweep.yamlpos import Keys, Tree, dotted, parse, read_text
 
@@ -47,11 +47,16 @@ MAX_RUNS = 1_000_000
 
 
 def load_spec(
-    source: str | Path | Mapping[str, Any] | Spec, *, overrides: Sequence[str] = (), known: Known | None = None
+    source: str | Path | Mapping[str, Any] | Spec,
+    *,
+    overrides: Sequence[str] = (),
+    known: Known | None = None,
+    choose: bool = False,
 ) -> Spec:
     """The resolved spec of a YAML file, a dict, or a spec that is loaded already.
 
-    `overrides` are texts `key.path=value`, as of `--set`; values are YAML. Import paths are looked at but not imported.
+    `overrides` are texts `key.path=value`, as of `--set`; values are YAML. One that an axis overrules is an error; with
+    `choose` one of the key of an axis leaves that axis this value alone. Import paths are looked at but not imported.
     Paths in a dict are relative to the current folder.
 
     Raises SpecError with everything that is wrong, UsageError if the file cannot be read.
@@ -65,8 +70,11 @@ def load_spec(
     else:
         path = Path(source)
         tree, base_dir, stem = parse(read_text(path), str(source)), path.absolute().parent, path.stem
-    for text in overrides:
-        override(tree, text)
+    given = [sources.choose(tree, text) if choose else text for text in overrides]
+    for text in given:
+        sources.override(tree, text)
+    for text in given:
+        sources.refuse_overruled(tree, text)
     return _build(tree, Context(known=known or everything(), base_dir=base_dir), stem)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -294,6 +295,57 @@ def test_overrides() -> None:
     assert made.objective.at == "last_3"
     assert made.schedule.args["end"] == 0.1
     assert base["train"] == {"epochs": 1}
+
+
+AXES = {"train.batch_size": [32, 64], "model.name": ["mlp", "linear"], "optimizers.momentum": [0.0, 0.9]}
+
+
+@pytest.mark.parametrize(
+    ("text", "axis"),
+    [
+        ("train.batch_size=256", "train.batch_size"),
+        ("train={epochs: 2, batch_size: 256}", "train.batch_size"),
+        ("model=mlp", "model.name"),
+        ("model={name: mlp}", "model.name"),
+        ("model.name=mlp", "model.name"),
+        ("optimizers.0.momentum=0.5", "optimizers.momentum"),
+        ("optimizers=[adam, {name: sgd, momentum: 0.5}]", "optimizers.momentum"),
+    ],
+)
+def test_no_override_is_ignored_for_an_axis(text: str, axis: str, tmp_path: Path) -> None:
+    """Where an axis decides the value, what was set for it would change nothing."""
+    file = tmp_path / "a.yaml"
+    train = {"epochs": 1, "batch_size": 16}
+    base = {"task": "digits", "model": "mlp", "optimizers": ["sgd"], "train": train, "axes": AXES}
+    file.write_text(yaml.safe_dump(base))
+    load_spec(file)
+    with pytest.raises(SpecError) as caught:
+        load_spec(file, overrides=[text])
+    (problem,) = caught.value.problems
+    assert problem.file == f"--set {text}"
+    line = 1 + next(n for n, line in enumerate(file.read_text().splitlines()) if line.startswith(f"  {axis}:"))
+    assert f"the axis {axis} ({file}:{line}:" in problem.message
+    assert f"--set axes.{axis}=[" in problem.message
+    load_spec(file, overrides=[text, "axes={}"])
+
+
+def test_an_override_beside_an_axis_is_none_of_its_business() -> None:
+    base = {"task": "digits", "model": "mlp", "optimizers": ["sgd"], "train": {"epochs": 1, "batch_size": 16}}
+    made = load_spec(
+        {**base, "axes": {"train.batch_size": [32, 64], "model.hidden": [[4], [8]]}},
+        overrides=["train.epochs=2", "model=mlp", "axes.train.batch_size=[256]", "train={steps: 5}"],
+    )
+    assert made.axes["train.batch_size"] == [256]
+
+
+def test_an_override_may_choose_the_value_of_an_axis() -> None:
+    base = {"task": "digits", "model": "mlp", "optimizers": ["sgd"], "train": {"epochs": 1}, "axes": AXES}
+    made = load_spec(base, overrides=["train.batch_size=256", "model.name=linear", "train.epochs=3"], choose=True)
+    assert (made.axes["train.batch_size"], made.train.epochs) == ([256], 3)
+    assert [value["name"] for value in made.axes["model.name"]] == ["linear"]
+    assert made.axes["optimizers.momentum"] == [0.0, 0.9]
+    with pytest.raises(SpecError, match=r"batch_size\[0\]: must be an integer"):
+        load_spec(base, overrides=["train.batch_size=many"], choose=True)
 
 
 def test_a_spec_is_a_source_too() -> None:
