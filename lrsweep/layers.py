@@ -8,7 +8,6 @@ outputs are a convolution, and both gradients are transposed convolutions, whose
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,8 +43,6 @@ class _Layers:
         self.nodes: list[Node] = []
         self.flat: dict[Ref, Ref] = {}
         self.maker = {ref: node for node in graph.nodes for ref in node.outs if ref is not None}
-        self.uses = Counter(ref for node in graph.nodes for ref in node.inputs())
-        self.uses.update(ref for ref in graph.outputs if ref is not None)
 
     def rewrite(self) -> None:
         for node in self.graph.nodes:
@@ -81,7 +78,7 @@ class _Layers:
         if (shared := self._shared(x)) is not None and size >= WORTH:
             w = self._view(aten.reshape.default, weights, (runs * width, depth))
             out = self.graph.new(Like.dense((rows, runs * width), self.graph.like[x]))
-            self._append(Node(_mkldnn(LINEAR), (shared, w, added, *PLAIN), {}, (out,)))
+            self.nodes.append(Node(_mkldnn(LINEAR), (shared, w, added, *PLAIN), {}, (out,)))
             return out
         if x in self.flat and size >= STACK_WORTH and rows >= STACK_ROWS:
             return self._convolution(self.flat[x], weights, added, (runs, rows, width, depth))
@@ -92,11 +89,8 @@ class _Layers:
         w = self._view(aten.reshape.default, weights, (runs * width, depth, 1, 1))
         made = self.graph.new(Like.dense((1, runs * width, rows, 1), self.graph.like[flat]))
         where = ([0, 0], [1, 1], [1, 1], runs)
-        conv = Node(_mkldnn(CONVOLUTION), (self._pixels(flat), w, bias, *where, *PLAIN), {}, (made,))
-        self._append(conv)
-        out = self._rows_of_pixels(made)
-        self.maker[out] = conv
-        return out
+        self.nodes.append(Node(_mkldnn(CONVOLUTION), (self._pixels(flat), w, bias, *where, *PLAIN), {}, (made,)))
+        return self._rows_of_pixels(made)
 
     def _input_gradient(self, node: Node) -> Ref | None:
         """dL/dx [M, B, K] = dL/dy [M, B, N] w [M, N, K], as [B, M K]."""
@@ -110,7 +104,8 @@ class _Layers:
         flat = self.flat.get(y) or self._flattened(y)
         w = self._view(aten.reshape.default, weights, (runs * width, depth, 1, 1))
         made = self.graph.new(Like.dense((1, runs * depth, rows, 1), self.graph.like[y]))
-        self._append(Node(_mkldnn(DECONVOLUTION), (self._pixels(flat), w, None, *_WHERE, runs, *PLAIN), {}, (made,)))
+        operands = (self._pixels(flat), w, None, *_WHERE, runs, *PLAIN)
+        self.nodes.append(Node(_mkldnn(DECONVOLUTION), operands, {}, (made,)))
         return self._rows_of_pixels(made)
 
     def _weight_gradient(self, node: Node) -> bool:
@@ -133,22 +128,20 @@ class _Layers:
             flat = self.flat.get(y) or self._flattened(y)
             w, groups = self._view(aten.reshape.default, flat, (rows, runs * width, 1, 1)), 1
         made = self.graph.new(Like.dense((1, runs * width, 1, depth), self.graph.like[y]))
-        self._append(Node(_mkldnn(DECONVOLUTION), (image, w, None, *_WHERE, groups, *PLAIN), {}, (made,)))
+        self.nodes.append(Node(_mkldnn(DECONVOLUTION), (image, w, None, *_WHERE, groups, *PLAIN), {}, (made,)))
         self.nodes.append(Node(aten.reshape.default, (made, [runs, width, depth]), {}, node.outs))
         self.graph.like[node.out] = Like.dense((runs, width, depth), self.graph.like[y])
         return True
 
     def _elementwise(self, node: Node) -> Ref | None:
-        """A function of every number for itself, of the flat values instead; a ReLU within the layer where it can."""
+        """A function of every number for itself, of the flat values instead.
+
+        Not within the layer: oneDNN's ReLU of nan is 0.
+        """
         read = [argument for argument in node.args if isinstance(argument, Ref)]
         if node.op not in ELEMENTWISE or not all(ref in self.flat for ref in read):
             return None
-        flat = self.flat[read[0]]
-        made = self.maker.get(flat)
-        if node.op is aten.relu.default and made is not None and made.op in _LAYERS and self.uses[read[0]] == 1:
-            made.args = (*made.args[: -len(PLAIN)], "relu", *PLAIN[1:])
-            return flat
-        out = self.graph.new(self.graph.like[flat])
+        out = self.graph.new(self.graph.like[self.flat[read[0]]])
         args = tuple(self.flat[argument] if isinstance(argument, Ref) else argument for argument in node.args)
         self.nodes.append(Node(node.op, args, node.kwargs, (out,)))
         return out
@@ -201,17 +194,12 @@ class _Layers:
         self.nodes.append(Node(op, (ref, list(argument or shape)), {}, (out,)))
         return out
 
-    def _append(self, node: Node) -> None:
-        self.nodes.append(node)
-        self.maker[node.out] = node
-
 
 def _mkldnn(name: str) -> Any:
     return getattr(torch.ops.mkldnn, name).default
 
 
 _WHERE = ([0, 0], [0, 0], [1, 1], [1, 1])  # of a transposed convolution: paddings, stride, dilation
-_LAYERS = {_mkldnn(name) for name in (LINEAR, CONVOLUTION) if hasattr(torch.ops.mkldnn, name)}
 ELEMENTWISE = {
     aten.relu.default,
     aten.tanh.default,

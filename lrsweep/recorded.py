@@ -70,10 +70,13 @@ class Recorded(single.Training):
             super()._seed_step()
 
     def _backward(self, loss: Tensor) -> None:
-        # The fused CPU kernels read a gradient as if it lay in memory as its parameter does.
+        # The fused CPU kernels read a gradient as if it lay in memory as its parameter does, and clipping writes into
+        # each: two parameters that are added have one gradient.
+        seen: set[int] = set()
         for parameter, grad in zip(self._trained, self._grads, strict=True):
-            alike = grad.stride() == parameter.stride()
-            parameter.grad = grad if alike else torch.empty_like(parameter).copy_(grad)
+            fine = grad.stride() == parameter.stride() and grad.data_ptr() not in seen
+            seen.add(grad.data_ptr())
+            parameter.grad = grad if fine else torch.empty_like(parameter).copy_(grad)
 
 
 def _stepper_of(problem: Problem, module: LossModule, seed: int) -> Stepper:

@@ -209,7 +209,7 @@ class Group:
     @torch.no_grad()
     def _apply(self, grads: Sequence[Tensor]) -> None:
         if self._clip_norm is not None:
-            _clip(grads, self._clip_norm)
+            grads = _clipped(grads, self._clip_norm)
         grads = self._weights.gathered(grads)
         for (rows, rule), parts, (lr, factor) in zip(self._rules, self._parts, self._rates_of_rules(), strict=True):
             rule.step(parts, [grad[rows] for grad in grads], lr, factor)
@@ -376,9 +376,11 @@ def _columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
 
 
 @torch.no_grad()
-def _clip(grads: Sequence[Tensor], max_norm: float) -> None:
-    """`torch.nn.utils.clip_grad_norm_` for each run over all its parameters, in place."""
+def _clipped(grads: Sequence[Tensor], max_norm: float) -> list[Tensor]:
+    """`torch.nn.utils.clip_grad_norm_` for each run over all its parameters.
+
+    Not in place: two parameters that are added have one gradient, and one that is summed has one number for all.
+    """
     norms = torch.stack([torch.linalg.vector_norm(grad.flatten(1), dim=1) for grad in grads])
     scale = (max_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
-    for grad in grads:
-        grad.mul_(scale.view(-1, *[1] * (grad.ndim - 1)))
+    return [grad * scale.view(-1, *[1] * (grad.ndim - 1)) for grad in grads]

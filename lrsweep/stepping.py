@@ -58,14 +58,19 @@ class Stepper:
         self.fixed += [name for name, _ in module.named_buffers()]
         self._programs: dict[Any, _Program] = {}
         self._images: Callable[[], AbstractContextManager[Any]] = RunsAmongChannels
+        self._start: dict[str, Tensor] = {}
         # Does a training step draw random numbers? None until one was recorded.
         self.random: bool | None = None
 
     def drop_unused(self, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> None:
-        """Count parameters that get no gradient among the fixed ones: torch.optim does not touch them either."""
+        """Count parameters that get no gradient among the fixed ones: torch.optim does not touch them either.
+
+        To be called with the values before training, if at all, and before anything else.
+        """
+        values = zip((*self.trainable, *self.fixed), (*params, *fixed), strict=True)
+        self._start = {name: (value[:1] if self._stacked else value).clone() for name, value in values}
         leaves, spec = tree_flatten(batch)
-        names: list[str] = []
-        step = self._train_step(leaves, spec, names)
+        step = self._train_step(leaves, spec, [])
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         with self._modes(True):
             out = step(*(value.clone() for value in (*params, *fixed, *tensors)))
@@ -145,10 +150,23 @@ class Stepper:
             except tracing.NotRepeatableError:
                 self.random = True  # which is not known of a step that is not recorded
                 return _Program(self._eager(step, training), names, recorded=False)
-            call = graphs.program(graph, inputs, inductor=self._compile and training)
+            checks = (*self._untrained((*params, *fixed)), *tensors)
+            call = graphs.program(graph, checks, inductor=self._compile and training)
         if training:
             self.random = bool(self.random) or graph.random
         return _Program(call, names, recorded=True)
+
+    def _untrained(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """Values as before training, other ones for each run, that lie as `values` do: `values` may have overflowed,
+        and then tell nothing about a rewrite. What is right must not depend on when a step was recorded."""
+        found = []
+        for name, value in zip((*self.trainable, *self.fixed), values, strict=True):
+            start = self._start.get(name, value)
+            if start.is_floating_point() and self._stacked:
+                shrunk = torch.linspace(1.0, 0.9, len(value), dtype=start.dtype, device=start.device)
+                start = start * shrunk.view(-1, *[1] * (value.ndim - 1))
+            found.append(tracing.copied(value).copy_(start))
+        return found
 
     def _eager(self, step: Callable[..., Any], training: bool) -> Callable[..., Any]:
         def call(*inputs: Tensor) -> Any:

@@ -43,6 +43,19 @@ class Shaped(nn.Module):
         return self.inner(x.reshape(x.shape[0], *self.shape))
 
 
+class Paired(nn.Module):
+    """Parameters with one gradient for two, with one number for all, and one that is the other's transpose."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 3), nn.Linear(4, 3)
+        self.p, self.q, self.r = (nn.Parameter(torch.randn(size)) for size in ((3,), (3,), (5,)))
+        self.u, self.v = nn.Parameter(torch.randn(3, 3)), nn.Parameter(torch.randn(3, 3))
+
+    def forward(self, x):
+        return (self.one(x) + self.two(x) + self.p + self.q + self.r.sum()) @ (self.u + self.v.t())
+
+
 class Attention(nn.Module):
     def __init__(self, module=False):
         super().__init__()
@@ -221,6 +234,7 @@ NETS = {
         nn.Sequential(nn.Conv2d(1, 8, 2, padding=1), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(72, 3)),
     ),
     "one_padding": lambda: Shaped((1, 2, 2), OnePadding()),
+    "paired": Paired,
     "late": Late,
     "noisy_evaluation": lambda: NoisyEvaluation(4, 3),
     "groupnorm": lambda: Shaped(

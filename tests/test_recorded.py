@@ -37,10 +37,12 @@ def test_every_rule_schedule_and_clipping_equals_plain_torch(clip_norm: float | 
         assert moved > 1e-3
 
 
+@pytest.mark.parametrize("clip_norm", [None, 0.05])
 @pytest.mark.parametrize("net", [*NETS, "mlp", "turned", "channels_last"])
-def test_layers_equal_the_run_that_is_not_recorded(net: str) -> None:
+def test_layers_equal_the_run_that_is_not_recorded(net: str, clip_norm: float | None) -> None:
     function = "tokens" if net in ("attention", "mha") else "task"
-    shared = recipe({"name": f"stack_tasks.py:{function}", "net": net}, steps=60, eval_every={"steps": 10})
+    task = {"name": f"stack_tasks.py:{function}", "net": net}
+    shared = recipe(task, steps=60, eval_every={"steps": 10}, clip_norm=clip_norm)
     runs = made(shared, *MIXED, ("adam", 1e-3, {}, None, 1))
     _same_curves(outcomes(single, runs, shared), outcomes(recorded, runs, shared))
 

@@ -136,13 +136,15 @@ MIXED = [("sgd", 0.1), ("adam", 0.01), ("sgd", 0.03, {"momentum": 0.9}), ("adamw
 
 
 NETS = "inplace wide batchnorm dropout conv pooled groupnorm tied partly attention mha shared_item".split()
-NETS += ["image_dropout", "one_padding"]
+NETS += ["image_dropout", "one_padding", "paired"]
 
 
+@pytest.mark.parametrize("clip_norm", [None, 0.05])
 @pytest.mark.parametrize("net", NETS)
-def test_layers_equal_the_run_alone(net: str) -> None:
+def test_layers_equal_the_run_alone(net: str, clip_norm: float | None) -> None:
     function = "tokens" if net in ("attention", "mha") else "task"
-    shared = recipe({"name": f"stack_tasks.py:{function}", "net": net}, steps=60, eval_every={"steps": 10})
+    task = {"name": f"stack_tasks.py:{function}", "net": net}
+    shared = recipe(task, steps=60, eval_every={"steps": 10}, clip_norm=clip_norm)
     # A bias before BatchNorm does not count (contract), so that network has none.
     runs = made(shared, *MIXED)
     assert stackable.model_reason(problem.build(shared)) is None
@@ -354,6 +356,24 @@ def test_batches_of_many_shapes_need_no_recording(monkeypatch: pytest.MonkeyPatc
     recorded = outcomes(stacked, runs, shared)
     monkeypatch.setattr("lrsweep.stepping.MANY_SHAPES", 0)
     _same_curves(recorded, outcomes(stacked, runs, shared))
+
+
+def test_a_rewrite_is_checked_with_healthy_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a step is first recorded must not decide what replaces it: a resumed run records it at another time."""
+    checked: list[torch.Tensor] = []
+    agree = graphs._agree
+    monkeypatch.setattr(graphs, "_agree", lambda *args: checked.extend(args[2]) or agree(*args))
+    shared = recipe("stack_tasks.py:task")
+    prepared = problem.build(shared)
+    with prepared.user_code():
+        group = stacked.Group(made(shared, *MIXED), prepared)
+        for weight in group._weights.params:
+            weight.fill_(math.inf)
+        group._evaluate("val")
+    assert checked
+    assert all(bool(value.isfinite().all()) for value in checked)
+    stacks = [value for value in checked if len(value) == len(MIXED)]
+    assert all(not torch.equal(value[0], value[1]) for value in stacks)
 
 
 def test_groups_of_many_sizes_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
