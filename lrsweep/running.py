@@ -275,12 +275,13 @@ class Sweep:
 
     def _refine(self, planned: Plan) -> Plan:
         """Train the rates that the summary asks for, until it asks for none."""
-        from lrsweep.refine import ROUNDS, refine
+        from lrsweep.refine import ROUNDS, nothing_added, refine
 
         for rounds in range(ROUNDS + 1):
-            added = refine(self._tables(planned).facts)
+            facts = self._tables(planned).facts
+            added = refine(facts)
             if not added:
-                self._reporter.note("--refine: no rate is missing beside a best one or in a basin")
+                self._reporter.note(nothing_added(facts))
                 break
             if rounds == ROUNDS:
                 self._reporter.note(f"rates are missing after {ROUNDS} rounds of --refine; the same command goes on")

@@ -30,9 +30,11 @@ def number_text(value: float, digits: int = 3) -> str:
 
 _SIDES = {"low": "the low end", "high": "the high end", "both": "both ends"}
 _SHORT = (
+    ("broken_start", "the untrained loss is not finite: not the rate's fault"),
     ("all_diverged", "half or more of the seeds diverge at every rate: no U"),
     ("no_start", "no finite value for the untrained model: no U"),
     ("untrained", "no rate beat the untrained model: no U"),
+    ("failed_edge", "every run failed beside the best rates"),
     ("edge", "best at {side} of the grid: widen"),
     ("flat", "flat: every rate is about as good as the best, no U"),
     ("mostly_diverged", "more than half of the runs diverged: shift the grid down"),

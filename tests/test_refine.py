@@ -14,7 +14,7 @@ from lrsweep.analysis import analyse
 from lrsweep.analysis.facts import SweepFacts
 from lrsweep.analysis.next_rates import cut, extended, written
 from lrsweep.grids import generate
-from lrsweep.refine import refine
+from lrsweep.refine import nothing_added, refine
 
 OFFSETS = np.array([0.0, 0.01, -0.01])
 
@@ -67,7 +67,7 @@ def test_the_gap_up_to_a_diverged_rate_is_filled() -> None:
 
 
 def test_the_gap_down_to_a_diverged_rate_is_filled() -> None:
-    found = facts([math.nan, 0.5, 0.52, 0.53, 1.9, 2.0], DECADES)
+    found = facts([math.nan, 0.5, 0.52, 0.53, 0.8, 2.0], DECADES)
     assert refine(found) == {"adam": [3.16228e-5]}
     assert "at most 0.0001 to" in found.rows[0].sentence
 
@@ -165,3 +165,74 @@ def test_the_line_to_paste_gives_the_same_rates(low: float, high: float, per_dec
 
 def test_an_irregular_grid_is_listed() -> None:
     assert written([1e-3, 2e-3, 0.1]) == "lr: [0.001, 0.002, 0.1]"
+
+
+def test_the_gap_up_to_a_much_worse_rate_is_filled_though_nothing_diverged_there() -> None:
+    """3.16 ends worse than untrained in the median; between it and 1 a better rate may lie."""
+    lrs = [1e-2, 1e-1, 0.316228, 1.0, 3.16228, 10.0]
+    found = facts([1.9, 0.53, 0.52, 0.5, 2.2, math.nan], lrs)
+    assert refine(found) == {"adam": [1.77828]}
+    (row,) = found.rows
+    (warned,) = (one for one in row.warnings if one.kind == "steep")
+    assert "nothing was tried between 1 and 3.16" in warned.text
+    assert "much worse" in found.headline
+    closer = [*lrs[:4], 1.77828, *lrs[4:]]
+    assert refine(facts([1.9, 0.53, 0.52, 0.5, 0.505, 2.2, math.nan], closer)) == {}
+    assert refine(facts([1.9, 0.53, 0.52, 0.5, 0.9, 1.5], lrs)) == {}, "a slope of less than half of the gain is read"
+
+
+def with_failed(values: list[float | None], lrs: list[float]) -> SweepFacts:
+    return analyse(frame(table("adam", lrs, [[value] * 3 for value in values])), None, spec("adam"), {})
+
+
+def test_no_rate_is_added_past_rates_that_failed_and_nothing_is_said_of_divergence_there() -> None:
+    lrs = [1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0]
+    found = with_failed([0.7, 0.6, 0.51, 0.5, None, None], lrs)
+    (row,) = found.rows
+    assert all(lr < 1 for lr in refine(found).get("adam", []))
+    words = " ".join([found.headline, row.sentence, row.recommended_reason, *(one.text for one in found.warnings)])
+    assert "diverge" not in words
+    assert "every run failed at 10 and 100" in row.sentence
+    assert "best of the 4 rates tried that did not fail" in row.sentence
+    kinds = [one.kind for one in row.warnings]
+    assert "failed_edge" in kinds
+    assert not {"edge", "censored"} & set(kinds)
+    assert "1000" not in words
+    assert "widen it first" not in words
+    assert "find out why runs failed" in found.headline
+    assert "widen" not in found.headline
+
+
+def test_a_failed_end_does_not_keep_the_other_end_from_being_widened() -> None:
+    found = with_failed([0.5, 0.51, 0.51, None], [1e-3, 1e-2, 1e-1, 1.0])
+    (added,) = refine(found).values()
+    assert min(added) == 1e-4
+    assert max(added) < 1
+    assert {"failed_edge", "censored"} <= {one.kind for one in found.rows[0].warnings}
+
+
+def test_where_the_untrained_model_is_not_finite_no_rate_is_to_blame() -> None:
+    runs = frame(table("adam", [1e-3, 1e-2, 1e-1], [[math.nan] * 3] * 3))
+    runs["diverged_step"] = 0.0
+    found = analyse(runs, None, spec("adam"), {})
+    (row,) = found.rows
+    assert refine(found) == {}
+    assert row.lr_line == ""
+    assert [one.kind for one in row.warnings] == ["broken_start"]
+    words = " ".join([found.headline, row.sentence, row.warnings[0].text])
+    assert words.count("the loss of the untrained model is not finite already") == 3
+    assert "smaller" not in words
+    assert "grid" not in words
+
+
+def test_what_is_said_where_no_rate_is_added_claims_no_more_than_the_rules() -> None:
+    good = facts(valley(HALF_DECADES, 1e-3, depth=0.1))
+    assert "at most a factor of 2" in nothing_added(good)
+    assert "failed" not in nothing_added(good)
+    thin = with_failed([2.0, 0.9, 0.5, None], [1e-2, 1e-1, 1.0, 10.0])
+    (added,) = refine(thin).values()
+    assert all(thin.rows[0].basin.low < lr < 1 for lr in added)
+    failing = with_failed([0.7, 0.52, 0.51, 0.5, None], [1e-3, 1e-2, 1e-1, 1.0, 10.0])
+    assert refine(failing) == {}
+    assert "none is added beside rates whose runs failed" in nothing_added(failing)
+    assert nothing_added(facts([math.nan], [1e-2])) == "--refine: no rate to add"

@@ -10,15 +10,17 @@ from collections.abc import Sequence
 
 from lrsweep.analysis.cells import PLATEAU_METRIC, Setup
 from lrsweep.analysis.facts import Drift, OptimizerFacts, SweepFacts, Warned
-from lrsweep.analysis.next_rates import ENOUGH, lr_line, open_gaps, too_high
+from lrsweep.analysis.next_rates import ENOUGH, lr_line, open_gaps, steep_gap, too_high
 
-ASK_FOR_RATES = ("all_diverged", "untrained", "mostly_diverged", "edge", "censored", "narrow", "cliff")
+ASK_FOR_RATES = ("all_diverged", "untrained", "mostly_diverged", "edge", "censored", "narrow", "cliff", "steep")
 """Warnings that another grid answers; the first of a row carries the line to paste, which answers all of them."""
 WIDE_TIE = 0.5
 """Share of the grid: more rates than this tied with the best means that the seeds cannot tell them apart."""
 MANY = 12
 """Sentences or names of one kind that are still read."""
 
+BROKEN_START = "the loss of the untrained model is not finite already, so the learning rate is not the cause"
+LOOK = "look for values that are not finite in the data, the loss and the model"
 NO_RANKING = (
     "No optimizer is best everywhere: this is one task, one model and one budget, so read no ranking into it; "
     "only how each optimizer takes to its learning rate here."
@@ -46,14 +48,19 @@ def decade(value: float) -> str:
 
 def sentence(row: OptimizerFacts, budget: str) -> str:
     """What one row of the summary says."""
-    tried = f"the {row.n_rates} rates tried, on this budget ({budget}, {_count(row.n_seeds, 'seed')})"
+    known = _count(row.n_rates - len(row.failed_lrs), "rate") if row.failed_lrs else f"{row.n_rates} rates"
+    but = " that did not fail" * bool(row.failed_lrs)
+    tried = f"the {known} tried{but}, on this budget ({budget}, {_count(row.n_seeds, 'seed')})"
     if row.n_runs == row.n_failed:
         return f"{row.title}: every run failed, so there is nothing to say."
+    if row.broken_start:
+        return f"{row.title}: {BROKEN_START}; {LOOK}."
     if math.isnan(row.best_lr.value):
         return f"{row.title}: every one of {tried} diverged; try smaller ones."
     if not row.trained and not math.isnan(row.initial_objective):
         return f"{row.title}: nothing trained at any of {tried}: no rate got below the untrained model."
-    parts = [f"{row.title}: {rate(row.best_lr.value)} is the best of {tried}", _width(row), _price(row), _top(row)]
+    parts = [f"{row.title}: {rate(row.best_lr.value)} is the best of {tried}", _width(row), _price(row)]
+    parts += [_top(row), f"every run failed at {_rates(row.failed_lrs)}" * bool(row.failed_lrs)]
     return "; ".join(part for part in parts if part) + "."
 
 
@@ -88,7 +95,10 @@ def _top(row: OptimizerFacts) -> str:
     if not math.isnan(row.margins.diverges_from):
         return f"it diverges from {rate(row.margins.diverges_from)} up"
     above = [point for point in row.rates if point.lr > row.best_lr.value]
-    top = rate(row.sensitivity.range_high)
+    tried = [point for point in row.rates if point.n_runs > point.n_failed]
+    if "high" in row.failed_ends and row.best_lr.value == tried[-1].lr:
+        return ""  # nothing above it is known
+    top = rate(tried[-1].lr)
     worse = [point for point in above if point.n_worse]
     gone = sum(point.n_diverged for point in above)
     if not worse and not gone:
@@ -100,6 +110,12 @@ def _top(row: OptimizerFacts) -> str:
     if not gone:
         return f"nothing diverges up to {top}, but {n} {of} {ends}"
     return f"{gone} {of} diverge{'s' * (gone == 1)}{f' and {n} {ends}' if n else ''}, at no rate half of the seeds"
+
+
+def _rates(values: Sequence[float]) -> str:
+    """`10 and 100`, or from which on to which where they are many."""
+    texts = [rate(value) for value in values]
+    return " and ".join(texts) if len(texts) < 3 else f"{len(texts)} rates of {texts[0]} to {texts[-1]}"
 
 
 def _span(low: float, high: float) -> str:
@@ -121,6 +137,8 @@ def _outcome_warnings(row: OptimizerFacts) -> list[tuple[str, str]]:
         out.append(("failed", f"{row.n_failed} of {row.n_runs} runs failed and are left out; run again to retry them"))
     if row.n_runs == row.n_failed:
         return out
+    if row.broken_start:
+        return [*out, ("broken_start", f"{BROKEN_START}; {LOOK}")]
     if math.isnan(row.best_lr.value):
         out.append(("all_diverged", "at every rate at least half of the seeds diverged"))
     elif not row.trained and math.isnan(row.initial_objective):
@@ -140,10 +158,14 @@ def _outcome_warnings(row: OptimizerFacts) -> list[tuple[str, str]]:
 
 def _grid_warnings(row: OptimizerFacts) -> list[tuple[str, str]]:
     out = []
-    if row.at_edge:
+    if row.open_ends & row.failed_ends:
+        ends = "the best rate" if row.at_edge else "the good range"
+        text = f"{ends} borders on {_rates(row.failed_lrs)}, where every run failed: nothing is known beyond"
+        out.append(("failed_edge", f"{text}; find out why before widening the grid"))
+    elif row.at_edge:
         where = {"low": "lowest", "high": "highest", "both": "only"}[row.edge_side]
         out.append(("edge", f"the best rate {rate(row.best_lr.value)} is the {where} one of its grid"))
-    elif row.basin.censored:
+    if row.open_ends - row.failed_ends and (row.open_ends & row.failed_ends or not row.at_edge):
         out.append(("censored", "the good range runs out of the grid"))
     if row.trained and len(row.basin.rates) < ENOUGH:
         inside = _count(len(row.basin.rates), "grid rate")
@@ -152,6 +174,9 @@ def _grid_warnings(row: OptimizerFacts) -> list[tuple[str, str]]:
         where = " and ".join(f"between {rate(low)} and {rate(high)}" for low, high in gaps)
         text = f"nothing was tried {where}, where the good range ends in divergence: a better rate may lie there"
         out.append(("cliff", text))
+    for low, high in steep_gap(row):
+        text = f"nothing was tried between {rate(low)} and {rate(high)}, where the good range ends and half of the gain"
+        out.append(("steep", f"{text} or more is lost: a better rate may lie there"))
     if not row.even_grid:
         out.append(("uneven", "the rates are unevenly spaced: sensitivity weighs crowded parts of the grid more"))
     return out
@@ -272,6 +297,8 @@ def headline(rows: Sequence[OptimizerFacts], budget: str) -> str:
         return "No run has finished yet."
     if all(row.n_runs == row.n_failed for row in rows):
         return "Every run failed: there is nothing to say of any rate. What was raised stands under Diagnosis."
+    if all(row.broken_start for row in rows):
+        return f"Nothing could be trained: {BROKEN_START}. {LOOK.capitalize()}."
     if not trained:
         return f"Nothing trained: on this budget ({budget}) no rate of any optimizer got below the untrained model."
     if len(trained) == 1:
@@ -318,23 +345,29 @@ def _divergence(rows: Sequence[OptimizerFacts]) -> str:
     if not cliffs:
         worse = [row.title for row in rows if any(p.n_worse for p in row.rates if p.lr > row.best_lr.value)]
         but = f", but runs up there end worse than the untrained model: {_names(worse)}" if worse else ""
-        return f"No rate above its row's best one diverges within the grid{but}."
+        failed = _names([row.title for row in rows if any(lr > row.best_lr.value for lr in row.failed_lrs)])
+        aside = f", rates whose runs failed aside ({failed})" if failed else ""
+        return f"No rate above its row's best one diverges within the grid{aside}{but}."
     return f"Diverging: {_names([f'{row.title} from {rate(row.margins.diverges_from)}' for row in cliffs], 6)}."
 
 
 def _next(rows: Sequence[OptimizerFacts]) -> str:
-    edges = [row.title for row in rows if row.at_edge or (row.trained and row.basin.censored)]
+    edges = [row.title for row in rows if row.open_ends - row.failed_ends and not math.isnan(row.best_lr.value)]
+    failed = [row.title for row in rows if row.failed_lrs]
     narrow = [row.title for row in rows if row.trained and not row.basin.censored and len(row.basin.rates) < ENOUGH]
     open_ended = [row.title for row in rows if row.trained and open_gaps(row)]
+    steep = [row.title for row in rows if row.trained and steep_gap(row)]
     short = [row.title for row in rows if any(warned.kind == "short_budget" for warned in row.warnings)]
-    lost = [row.title for row in rows if not row.trained and row.n_runs > row.n_failed]
+    lost = [row.title for row in rows if not row.trained and row.n_runs > row.n_failed and not row.broken_start]
     high = [row.title for row in rows if row.trained and too_high(row)]
     steps = [
+        *([f"find out why runs failed for {_names(failed)}"] if failed else []),
         *([f"move the grid for {_names(lost)}"] if lost else []),
         *([f"leave out the highest rates for {_names(high)}"] if high else []),
         *([f"widen the grid for {_names(edges)}"] if edges else []),
         *([f"add rates near the best one for {_names(narrow)}"] if narrow else []),
         *([f"fill the gap up to divergence for {_names(open_ended)}"] if open_ended else []),
+        *([f"try rates between the best ones and much worse ones for {_names(steep)}"] if steep else []),
         *([f"train longer: {_names(short)} still improving"] if short else []),
     ]
     return f"Next: {'; '.join(steps)}." if steps else "The grid shows the whole of every good range."

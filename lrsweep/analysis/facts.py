@@ -207,6 +207,31 @@ class OptimizerFacts:
     lr_line: str
 
     @property
+    def failed_lrs(self) -> tuple[float, ...]:
+        """The rates at which every run failed: nothing is known of them."""
+        return tuple(point.lr for point in self.rates if point.n_runs == point.n_failed)
+
+    @property
+    def open_ends(self) -> frozenset[str]:
+        """The ends of the grid ("low", "high") that the best rate or the basin touches, failed rates aside."""
+        low = self.edge_side in ("low", "both") or self.basin.censored_low
+        high = self.edge_side in ("high", "both") or self.basin.censored_high
+        return frozenset(side for side, touched in (("low", low), ("high", high)) if touched)
+
+    @property
+    def failed_ends(self) -> frozenset[str]:
+        """The ends of the grid whose outermost rate only failed."""
+        failed = set(self.failed_lrs)
+        ends = (("low", self.rates[0]), ("high", self.rates[-1])) if self.rates else ()
+        return frozenset(side for side, point in ends if point.lr in failed)
+
+    @property
+    def broken_start(self) -> bool:
+        """True if every run was over at row 0: the untrained model's loss is not finite, whatever the rate."""
+        alive = [run for run in self.runs if run.status != "failed"]
+        return bool(alive) and all(run.status == "diverged" and run.diverged_step == 0 for run in alive)
+
+    @property
     def cliff_below(self) -> float:
         """The tried rate next to the basin's lower end if half or more of its seeds diverged, else nan."""
         return self._cliff(-1)

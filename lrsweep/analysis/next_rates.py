@@ -20,6 +20,8 @@ FINEST = 8
 CLIFF_STEP, CLIFF_LEAST = 0.5, math.log10(2)
 """A gap up to a diverged rate is cut into steps of half a decade at most, unless it is a factor of 2 or less: the best
 rate is often within that factor of the largest one that does not diverge (Bengio 2012)."""
+STEEP = 0.5
+"""A rate above the basin that lost as much of the gain is a cliff too: a line up to it tells little of the end."""
 
 
 def next_rates(row: OptimizerFacts) -> tuple[float, ...]:
@@ -29,28 +31,33 @@ def next_rates(row: OptimizerFacts) -> tuple[float, ...]:
     - Best rate at an edge, or the basin runs out of the grid: a decade past that side.
     - Fewer than three rates in the basin: its gaps cut evenly, the coarsest cut that gives three; only rates in it
       are added. A basin too thin for any cut (a lone rate between diverged ones): the middles of the gaps beside it.
-    - The rate beside the basin diverged: the gap between the two, where the basin's end and maybe a better rate lie.
+    - The rate beside the basin diverged, or the one above it lost half of the gain: the gap between the two, where
+      the basin's end and maybe a better rate lie.
+    - Nothing past rates whose runs failed, and nothing where the untrained model is not finite.
     """
     grid = [point.lr for point in row.rates]
-    if not any(point.n_runs > point.n_failed for point in row.rates):
+    if not any(point.n_runs > point.n_failed for point in row.rates) or row.broken_start:
         return ()
     if not row.trained:
-        return extended(grid, down=row.n_diverged > 0, up=row.n_diverged == 0)
-    basin = row.basin
-    down = row.edge_side in ("low", "both") or basin.censored_low
-    up = row.edge_side in ("high", "both") or basin.censored_high
-    added = set(extended(grid, down=down, up=up))
-    if len(basin.rates) < ENOUGH and not basin.censored:
-        added |= set(filled(grid, basin.low, basin.high, len(basin.rates)))
+        away = {"low" if row.n_diverged else "high"} - row.failed_ends
+        return extended(grid, down="low" in away, up="high" in away)
+    basin, wanted = row.basin, row.open_ends - row.failed_ends
+    added = set(extended(grid, down="low" in wanted, up="high" in wanted))
+    if len(basin.rates) < ENOUGH and not wanted:
+        inside = filled(grid, basin.low, basin.high, len(basin.rates))
+        added |= {lr for lr in inside if not row.failed_ends or basin.low < lr < basin.high}
     for low, high in open_gaps(row):
         added |= set(up_to_cliff(low, high))
+    for low, high in steep_gap(row):
+        if not any(low < lr < high for lr in added):
+            added |= set(up_to_cliff(low, high))
     return tuple(sorted(added - set(grid)))
 
 
 def too_high(row: OptimizerFacts) -> tuple[float, ...]:
     """The rates that a grid does better without: where more than half of the runs diverged, those at the top of it at
     which half or more of the seeds did. The first of them is kept, since it shows where divergence begins."""
-    if 2 * row.n_diverged <= row.n_runs - row.n_failed:
+    if 2 * row.n_diverged <= row.n_runs - row.n_failed or row.broken_start:
         return ()
     tried = [point for point in row.rates if point.n_runs > point.n_failed]
     top = list(itertools.takewhile(lambda point: 2 * point.n_diverged >= point.n_runs - point.n_failed, tried[::-1]))
@@ -61,7 +68,22 @@ def open_gaps(row: OptimizerFacts) -> list[tuple[float, float]]:
     """The gaps between the basin's outermost rates and a diverged rate beside them that are wider than a factor 2."""
     rates = row.basin.rates
     gaps = [(row.cliff_below, rates[0]), (rates[-1], row.cliff_above)] if rates else []
-    return [(low, high) for low, high in gaps if math.log10(high / low) > CLIFF_LEAST + 1e-6]
+    return [gap for gap in gaps if _wide(row, *gap)]
+
+
+def steep_gap(row: OptimizerFacts) -> list[tuple[float, float]]:
+    """The gap from the basin's highest rate up to one that lost half of the gain without diverging, if it is wide."""
+    above = [p for p in row.rates if row.basin.rates and p.lr > row.basin.rates[-1] and p.n_runs > p.n_failed]
+    if not above or not math.isfinite(above[0].objective):
+        return []
+    lost = abs(above[0].objective - row.best_objective) / abs(row.initial_objective - row.best_objective)
+    gap = (row.basin.rates[-1], above[0].lr)
+    return [gap] if lost >= STEEP and _wide(row, *gap) else []
+
+
+def _wide(row: OptimizerFacts, low: float, high: float) -> bool:
+    """More than a factor of 2, with no rate in between that failed."""
+    return math.log10(high / low) > CLIFF_LEAST + 1e-6 and not any(low < lr < high for lr in row.failed_lrs)
 
 
 def up_to_cliff(low: float, high: float) -> tuple[float, ...]:

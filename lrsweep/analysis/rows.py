@@ -65,6 +65,8 @@ def _draft(cell: Cell, middle: Middle, drawn: Floats, time: Floats, target: floa
     choice = recommended(found, cell.lrs, gone == 0, best_lr.value)
     if best is not None and math.isnan(l0):
         choice = best_lr.value, "the best of the rates tried; without the untrained model's value no range can be told"
+    if found.rates and ((found.censored_low and not alive[0]) or (found.censored_high and not alive[-1])):
+        choice = best_lr.value, "the best of the rates tried; the good range ends at rates whose runs failed"
     choice = _priced(choice, cell.lrs, m, best, setup)
     costs = m[~np.isnan(m)]
     statuses = Counter(run.status for run in cell.runs)
