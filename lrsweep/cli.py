@@ -232,6 +232,8 @@ def range_test(
     found = finder.run(
         config, results=results, device=device.value, overrides=set_ or (), low=low, high=high, steps=steps, seed=seed
     )
+    if axes := printed.range_test_axes(found):
+        typer.echo(axes, err=True)
     typer.echo(printed.range_test(found))
 
 

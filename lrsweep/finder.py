@@ -11,22 +11,36 @@ from pathlib import Path
 
 import numpy as np
 
+from lrsweep import axes as axis_rules
 from lrsweep import plan, range_test, storage, tables, worker
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.range_test import Ramp
 from lrsweep.spec import load_spec
+from lrsweep.spectypes import Spec, canonical
+from lrsweep.tabulate import axis_text
 
 PICTURE, TABLE = "range_test.png", "range_test.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
+class AxisValue:
+    """The value of an axis that the ramps are made at, and those that the spec lists, as texts of the tables."""
+
+    axis: str
+    value: str
+    listed: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Line:
-    """One optimizer. `rules` holds (rule, suggested rate, regret on the U-curve); regret is nan where unknown."""
+    """One optimizer. `rules` holds (rule, suggested rate, regret on the U-curve); regret is nan where unknown.
+    `unmoved` are the rules that point to where the loss has not fallen yet: warnings, as `per_unit` always is."""
 
     label: str
     ramp: Ramp
     smooth: tuple[float, ...]
     rules: tuple[tuple[str, float, float], ...]
+    unmoved: frozenset[str]
     spread: float
     best_lr: float
     row: OptimizerFacts | None
@@ -41,6 +55,7 @@ class RangeTest:
     high: float
     steps: int
     seed: int
+    axes: tuple[AxisValue, ...]
     lines: tuple[Line, ...]
     facts: SweepFacts | None
     files: tuple[Path, ...]
@@ -61,12 +76,15 @@ def run(
     steps: int,
     seed: int,
 ) -> RangeTest:
-    """One ramp per optimizer of the spec, at the first value of each axis; writes `range_test.png` and `.csv`.
+    """One ramp per optimizer of the spec; writes `range_test.png` and `.csv`.
+
+    It is made at the first value of each axis, or at the one that an override of its key names, listed or not.
 
     Raises SpecError, UsageError, StorageError.
     """
     range_test.rates(low, high, steps)
-    spec = load_spec(Path(config), overrides=overrides)
+    spec = load_spec(Path(config), overrides=overrides, choose=True)
+    axes = _axes(spec, Path(config), overrides)
     folder = Path(results) / spec.name
     planned = plan.build(spec, plan.fingerprints(spec))
     first = {run.label: run for run in reversed(planned.runs) if run.recipe is planned.runs[0].recipe}
@@ -76,13 +94,14 @@ def run(
     for optimizer in spec.optimizers:
         run_of = first[optimizer.label]
         ramp = range_test.ramp(problem, run_of.setting, seed, low=low, high=high, steps=steps)
-        lines.append(_line(optimizer.label, ramp, _row(facts, optimizer.label, run_of.axes)))
+        lines.append(line(optimizer.label, ramp, _row(facts, optimizer.label, axes)))
     found = RangeTest(
         name=spec.name,
         low=low,
         high=high,
         steps=steps,
         seed=seed,
+        axes=axes,
         lines=tuple(lines),
         facts=facts,
         files=(folder / PICTURE, folder / TABLE),
@@ -100,22 +119,44 @@ def _facts(folder: Path) -> SweepFacts | None:
     return load(folder).facts()
 
 
-def _row(facts: SweepFacts | None, label: str, axes: tuple[object, ...]) -> OptimizerFacts | None:
-    if facts is None:
-        return None
-    rows = [row for row in facts.rows if row.optimizer == label]
-    return next(iter(rows), None) if len(rows) <= 1 or not axes else rows[0]
+def _axes(spec: Spec, config: Path, overrides: Sequence[str]) -> tuple[AxisValue, ...]:
+    """What `spec`, where overrides have chosen axis values, has of those of the spec without these."""
+    if not spec.axes:
+        return ()
+    others = [text for text in overrides if text.partition("=")[0].strip() not in spec.axes]
+    found = []
+    for axis, values in load_spec(config, overrides=others).axes.items():
+        value = spec.axes[axis][0]
+        new = canonical(value) not in map(canonical, values)
+        cells = axis_rules.cells(axis, [*values, value] if new else values)
+        texts = {key: axis_text(cell) for key, cell in cells.items()}
+        listed = tuple(texts[canonical(one)] for one in values)
+        found.append(AxisValue(axis=axis, value=texts[canonical(value)], listed=listed))
+    return tuple(found)
 
 
-def _line(label: str, ramp: Ramp, row: OptimizerFacts | None) -> Line:
+def _row(facts: SweepFacts | None, label: str, axes: Sequence[AxisValue]) -> OptimizerFacts | None:
+    at = {one.axis: one.value for one in axes}
+    rows = () if facts is None else facts.rows
+    return next((row for row in rows if row.optimizer == label and row.axes == at), None)
+
+
+def line(label: str, ramp: Ramp, row: OptimizerFacts | None) -> Line:
+    """What the rules read off a ramp, held against the sweep's `row`."""
     smooth = range_test.smoothed(ramp.losses)
     read = range_test.suggestions(ramp.lrs, smooth)
+    noise = range_test.noise_of(ramp.losses)
     return Line(
         label=label,
         ramp=ramp,
         smooth=tuple(float(value) for value in smooth),
         rules=tuple(
             (rule, rate, math.nan if row is None else regret(row, rate)) for rule, rate in asdict(read).items()
+        ),
+        unmoved=frozenset(
+            rule
+            for rule, rate in asdict(read).items()
+            if math.isfinite(rate) and not range_test.has_fallen(ramp.lrs, smooth, noise, rate)
         ),
         spread=read.spread,
         best_lr=math.nan if row is None else row.best_lr.value,

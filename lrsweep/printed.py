@@ -147,11 +147,23 @@ def status(facts: Status) -> str:
     return f"{facts.name} ({facts.path}): {', '.join(parts)}"
 
 
+def range_test_axes(found: RangeTest) -> str:
+    """Which of its axis values a range test was made at; empty for a spec without axes."""
+    if not found.axes:
+        return ""
+    used = (
+        f"{one.axis}={one.value} ({'of' if one.value in one.listed else 'not among'} {', '.join(one.listed)})"
+        for one in found.axes
+    )
+    return f"axes: {', '.join(used)}; --set KEY=VALUE chooses another value"
+
+
 def range_test(found: RangeTest) -> str:
     """What every rule of the finder suggests, and what following it would cost by the sweep's U-curve."""
-    head = ("optimizer", "rule", "suggested lr", "regret")
+    head = ("optimizer", "rule", "suggested lr", "regret", "")
+    early = "the loss has not fallen by then"
     rows = [
-        (line.label, name, words.rate_text(rate), words.number_text(regret))
+        (line.label, name, words.rate_text(rate), words.number_text(regret), early * (name in line.unmoved))
         for line in found.lines
         for name, rate, regret in line.rules
     ]

@@ -147,10 +147,28 @@ def must_stop(losses: Sequence[float]) -> str | None:
     if len(losses) <= STOP_FROM:
         return None
     mean = smoothed(losses)
-    noise = 1.4826 * float(np.median(np.abs(np.diff(losses, 2)))) / math.sqrt(6)
-    if mean[-1] > mean[0] + 3 * max(mean[0] - mean.min(), 4 * noise):
+    if mean[-1] > mean[0] + 3 * max(mean[0] - mean.min(), 4 * noise_of(losses)):
         return f"the loss has risen far above its start at update {len(losses)}"
     return None
+
+
+def noise_of(losses: Sequence[float] | Floats) -> float:
+    """1.4826 median |second differences| / sqrt(6) of the finite losses; 0 where there are too few."""
+    raw = np.asarray(losses, dtype=np.float64)
+    bends = np.abs(np.diff(raw[np.isfinite(raw)], 2))
+    return 1.4826 * float(np.median(bends)) / math.sqrt(6) if len(bends) else 0.0
+
+
+def has_fallen(lrs: Floats, smooth: Floats, noise: float, rate: float) -> bool:
+    """Whether the loss had fallen when the ramp came to `rate`.
+
+    That is, the smoothed one has been below its start by more than 5 % of the most that it ever was and 3 noise.
+    """
+    fallen = smooth[0] - smooth
+    upto = fallen[lrs <= rate * (1 + 1e-9)]
+    if not np.isfinite(smooth[0]) or not len(upto):
+        return False
+    return bool(np.nanmax(upto) > max(0.05 * float(np.nanmax(fallen)), 3 * noise))
 
 
 def ramp(

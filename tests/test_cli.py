@@ -157,6 +157,37 @@ def test_range_test_reads_its_rules_against_the_sweep(done: Path) -> None:
     assert (done / "results/tiny/range_test.png").stat().st_size > 5000
 
 
+AXES = """\
+task: {name: blobs, n: 120}
+lr: [0.01, 0.1]
+optimizers: [sgd]
+seeds: 1
+train: {epochs: 1, batch_size: 16}
+axes: {train.batch_size: [32, 64], train.clip_norm: [null, 1.0]}
+"""
+
+
+def test_range_test_says_which_axis_values_it_uses(tmp_path: Path) -> None:
+    (tmp_path / "axes.yaml").write_text(AXES)
+    assert lrsweep("run", "axes.yaml", cwd=tmp_path).returncode == 0
+    ramps, bests = [], []
+    for chosen, said in (
+        ((), "axes: train.batch_size=32 (of 32, 64), train.clip_norm=null (of null, 1.0); --set KEY=VALUE chooses"),
+        (("--set", "train.batch_size=64"), "train.batch_size=64 (of 32, 64), train.clip_norm=null"),
+        (("--set", "train.batch_size=8"), "train.batch_size=8 (not among 32, 64), train.clip_norm=null"),
+    ):
+        ran = lrsweep("range-test", "axes.yaml", "--steps", "20", *chosen, cwd=tmp_path)
+        assert ran.returncode == 0, ran.stderr
+        assert said in ran.stderr
+        ramps.append((tmp_path / "results/axes/range_test.csv").read_bytes())
+        bests.append("the sweep's best" in ran.stdout)
+    assert len(set(ramps)) == 3
+    assert bests == [True, True, False]  # the sweep has nothing to hold against a value it never ran
+    refused = lrsweep("run", "axes.yaml", "--set", "train.batch_size=64", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "axes.yaml:6:8" in refused.stderr
+
+
 def test_the_starter_spec_runs(tmp_path: Path) -> None:
     assert lrsweep("init", "mine.yaml", cwd=tmp_path).returncode == 0
     ran = lrsweep("run", "mine.yaml", "--dry-run", cwd=tmp_path)

@@ -13,10 +13,13 @@ import torch
 from helpers import recipe, run
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.text import Text
 
-from lrsweep import problem
+from lrsweep import finder, printed, problem
 from lrsweep.errors import UsageError
-from lrsweep.range_test import must_stop, ramp, rates, smoothed, suggestions
+from lrsweep.plot import range_test as drawing
+from lrsweep.plot.style import GREY
+from lrsweep.range_test import Ramp, has_fallen, must_stop, ramp, rates, smoothed, suggestions
 
 
 def curve(lrs: np.ndarray) -> np.ndarray:
@@ -209,3 +212,57 @@ def test_the_ramp_says_where_the_users_code_broke(tmp_path: Path) -> None:
     made.base_dir = str(tmp_path)
     with pytest.raises(UsageError, match=r"no loss today.*mine\.py:\d+"):
         ramp(problem.build(made), run(made, "sgd").setting, 0)
+
+
+# --- what is told of a ramp -----------------------------------------------------------------------------------------
+
+
+def found_on(losses: Any, axes: tuple[finder.AxisValue, ...] = ()) -> finder.RangeTest:
+    lrs = np.logspace(-7, 1, len(losses))
+    line = finder.line("sgd", Ramp(lrs=lrs, losses=np.asarray(losses), stopped=None), None)
+    return finder.RangeTest(
+        name="r", low=1e-7, high=10.0, steps=len(losses), seed=0, axes=axes, lines=(line,), facts=None, files=()
+    )
+
+
+def texts(figure: Any) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text)]
+
+
+def test_the_picture_says_which_axis_values_it_shows() -> None:
+    axes = (finder.AxisValue(axis="train.batch_size", value="256", listed=("16", "256")),)
+    assert "at train.batch_size=256" in texts(drawing.range_test(found_on(curve(LRS), axes)))
+    assert not any(text.startswith("at ") for text in texts(drawing.range_test(found_on(curve(LRS)))))
+
+
+def test_a_suggestion_before_the_loss_has_moved_is_a_warning() -> None:
+    noise = 0.05 * np.random.default_rng(1).standard_normal(100)
+    noise[0], noise[1:4] = 0.12, -0.05  # the draw of the first batches, which `steepest` takes for the beginning of a fall
+    losses = 2.3 - 2 / (1 + np.exp(-1.5 * (np.linspace(-7, 1, 100) + 2))) + noise  # falls at 1e-2
+    found = found_on(losses)
+    (line,) = found.lines
+    rules = {rule: rate for rule, rate, _ in line.rules}
+    assert rules["steepest"] < 1e-6
+    assert rules["minimum_over_10"] > 1e-3
+    assert {"steepest", "per_unit"} <= line.unmoved
+    assert "minimum_over_10" not in line.unmoved
+    printed_text = printed.range_test(found)
+    for rule, rate in rules.items():
+        row = next(row for row in printed_text.splitlines() if row.split()[1:2] == [rule])
+        assert row.endswith("the loss has not fallen by then") == (rule in line.unmoved), (rule, rate)
+    figure = drawing.range_test(found)
+    marks = {one.get_marker(): one.get_color() for ax in figure.axes for one in ax.lines if len(one.get_xdata()) == 1}
+    assert marks["v"] == marks["x"] == GREY
+    assert marks["s"] != GREY
+    assert "grey: the loss has not fallen by then" in texts(figure)
+
+
+def test_where_the_loss_has_moved() -> None:
+    lrs = 10.0 ** np.arange(-7, 1)
+    ramp = Ramp(lrs=lrs, losses=np.array([2.0, 2.0, 1.99, 1.5, 1.0, 1.0, 3.0, math.nan]), stopped=None)
+    smooth = ramp.losses
+    assert [has_fallen(lrs, smooth, 0.0, rate) for rate in lrs[:7]] == [False] * 3 + [True] * 4
+    assert [has_fallen(lrs, smooth, 0.2, rate) for rate in (1e-4, 5e-4, 1e-3)] == [False, False, True]
+    assert not has_fallen(lrs, smooth, 0.0, 1e-9)
+    assert not has_fallen(lrs, np.full(8, 2.0), 0.0, 1.0)
+    assert not has_fallen(lrs, np.full(8, math.nan), 0.0, 1.0)

@@ -30,11 +30,14 @@ RULES = {
 def range_test(found: RangeTest) -> Figure:
     """A panel per optimizer: raw and smoothed ramp, the U-curve's medians, and where each rule points."""
     page = style.page(
-        len(found.lines), columns=style.columns_for(len(found.lines)), panel=(3.3, 2.5), legend=_key(found), left=0.75
-    )
+        len(found.lines), columns=style.columns_for(len(found.lines)), panel=(3.3, 2.5), legend=_key(found), left=0.75,
+        top=0.78 if found.axes else 0.62,
+    )  # fmt: skip
     subtitle = f"one ramp of {found.steps} updates per optimizer, seed {found.seed}"
     if found.has_sweep:
         subtitle += "; the thick line is the sweep's median at the end of each run"
+    if found.axes:
+        subtitle += f"\nat {', '.join(f'{one.axis}={one.value}' for one in found.axes)}"
     style.heading(page.figure, f"{found.name}: what one ramp suggests", subtitle)
     for ax, line in zip(page.panels, found.lines, strict=False):
         _panel(ax, line, found)
@@ -51,6 +54,8 @@ def _key(found: RangeTest) -> list[Artist]:
     for rule, (color, marker) in RULES.items():
         label = "per_unit (a warning)" if rule == "per_unit" else rule.replace("_over_", "/")
         key.append(Line2D([], [], color=color, marker=marker, linestyle="", markersize=6, label=label))
+    if any(line.unmoved for line in found.lines):
+        key.append(Line2D([], [], linestyle="", label="grey: the loss has not fallen by then"))
     return key
 
 
@@ -65,6 +70,7 @@ def _panel(ax: Axes, line: Line, found: RangeTest) -> None:
     for rule, rate, _ in line.rules:
         if math.isfinite(rate):
             color, marker = RULES[rule]
+            color = GREY if rule in line.unmoved else color
             ax.axvline(rate, color=color, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
             ax.plot([rate], [high - 0.06 * (high - low)], color=color, marker=marker, markersize=6, zorder=6)
     style.rate_axis(ax, found.low, found.high)
