@@ -93,7 +93,9 @@ RULES: tuple[tuple[str, str, str], ...] = (
         "with three seeds the interval is wide and many rates are tied, more seeds tell more of them apart. "
         "A rate is tied if the 95 % t interval of the seed-by-seed difference to the best rate reaches down to 0,"
         " where a cost above l0 counts as l0, as in S. A rate whose median is not below l0, or with a diverged "
-        "seed, is never tied; with one seed only the best itself is.",
+        "seed, is never tied; with one seed only the best itself is. The tables list those that keep half of the gain "
+        "or more: where seeds spread widely, the interval of a rate that hardly trains reaches down to 0 too. "
+        "summary.csv counts all (n_tied).",
         "paired t interval",
     ),
     (

@@ -65,7 +65,7 @@ def _best_row(row: OptimizerFacts) -> list[Cell | str]:
         rate(row.basin.low),
         rate(row.basin.high),
         number(round(row.basin.decades, 3), at_least=row.basin.censored),
-        count(len(row.tied_lrs)),
+        count(len(row.near_tied_lrs)),
         rate(row.margins.diverges_from),
         rate(row.margins.largest_safe_lr),
     ]
@@ -144,10 +144,11 @@ _RATE = (
 
 def rates(row: OptimizerFacts) -> str:
     """A line per grid rate."""
-    return table(f"{row.title}, rate by rate", _RATE, map(_rate_row, row.rates))
+    near = row.near_tied_lrs
+    return table(f"{row.title}, rate by rate", _RATE, (_rate_row(point, point.lr in near) for point in row.rates))
 
 
-def _rate_row(point: RatePoint) -> list[Cell | str]:
+def _rate_row(point: RatePoint, tied: bool) -> list[Cell | str]:
     return [
         rate(point.lr),
         number(point.objective),
@@ -157,7 +158,7 @@ def _rate_row(point: RatePoint) -> list[Cell | str]:
         count(point.n_diverged),
         count(point.n_failed),
         "yes" if point.in_basin else "",
-        "yes" if point.tied else "",
+        "yes" if tied else "",
         Cell("never", point.time) if point.time == math.inf else number(point.time),
         number(point.arrived),
     ]

@@ -223,3 +223,19 @@ def test_a_colour_bar_keeps_its_colours_in_a_png() -> None:
     found = {tuple(pixel) for pixel in np.unique(pixels, axis=0).tolist()}
     steps = np.round(255 * np.array([to_rgb(color) for color in shades.rate_colormap().colors]))  # type: ignore[union-attr]
     assert sum(tuple(step) in found for step in steps.astype(int).tolist()) >= 60
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_the_rail_names_failed_runs_apart_from_diverged_ones(failed: bool) -> None:
+    """Squares beside the word `diverged` alone read as runs that diverged."""
+    runs, curves = fabricate.frames(("sgd", "adam"), fabricate.grid(per_decade=1), failed=(0, 1, 2) if failed else ())
+    figure = u_curve(fabricate.facts_of(runs, curves, ("sgd", "adam")))
+    notes = {note.get_text(): note for note in figure.axes[0].texts if note.get_text() in ("diverged", "failed")}
+    assert set(notes) == ({"diverged", "failed"} if failed else {"diverged"})
+    if failed:
+        boxes = [notes[name].get_window_extent() for name in ("failed", "diverged")]
+        assert boxes[0].y1 <= boxes[1].y0 + 1, "one above the other"
+        assert boxes[1].y1 <= figure.axes[0].get_window_extent().y1 + 2
+        drawn = figure.axes[0].collections
+        (squares,) = (mark for mark in drawn if len(mark.get_facecolor()) == 0 and mark.zorder == 6)
+        assert notes["failed"].xy[1] == pytest.approx(squares.get_offsets()[0][1])

@@ -11,9 +11,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import fabricate
+import planting
 import pytest
 
 from lrsweep import plot, report, report_tables, tables
+from lrsweep.analysis import analyse
 from lrsweep.analysis.next_rates import CLIFF_STEP
 from lrsweep.errors import UsageError
 from lrsweep.report_html import STYLE, Cell, code, picture, table
@@ -278,3 +280,17 @@ def test_the_rules_say_what_the_code_does() -> None:
         "Recommended rate": "what it costs stands beside it",
     }.items():
         assert part in rules[name], name
+
+
+def test_a_rate_near_untrained_is_not_listed_as_not_told_from_the_best() -> None:
+    """Three seeds that spread widely tie it by the t interval; nobody should take it for a good rate."""
+    runs = planting.frame(
+        planting.table("adam", [1e-3, 1e-2, 1e-1, 1.0], [[0.1] * 3, [0.085] * 3, [0.2, 0.1, 0.3], [1.99, 0.2, 1.958]])
+    )
+    facts = analyse(runs, None, planting.spec("adam"), {})
+    (row,) = facts.rows
+    assert 1.0 in row.tied_lrs  # the rule of the t interval stays
+    assert row.near_tied_lrs == (0.01, 0.1)
+    cells = re.findall(r"<tr>.*?</tr>", report_tables.rates(row), flags=re.DOTALL)
+    assert "yes" not in next(cell for cell in cells if re.search(r">1<", cell) and "1.958" in cell)
+    assert any(name == "Tied with the best" and "half of the gain" in text for name, text, _ in RULES)

@@ -207,6 +207,14 @@ class OptimizerFacts:
     lr_line: str
 
     @property
+    def near_tied_lrs(self) -> tuple[float, ...]:
+        """The tied rates to list for people: those that keep half of the gain or more. Seeds that spread widely tie
+        rates that hardly train."""
+        most = abs(self.initial_objective - self.best_objective) / 2
+        near = {p.lr for p in self.rates if p.in_basin or not abs(p.objective - self.best_objective) > most}
+        return tuple(lr for lr in self.tied_lrs if lr in near)
+
+    @property
     def failed_lrs(self) -> tuple[float, ...]:
         """The rates at which every run failed: nothing is known of them."""
         return tuple(point.lr for point in self.rates if point.n_runs == point.n_failed)

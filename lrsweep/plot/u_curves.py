@@ -7,7 +7,7 @@ beyond the axis are triangles at its end. Nothing is dropped, and nothing sets t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -26,6 +26,8 @@ from lrsweep.plot.style import GREY, INK, RED, Look
 
 RAIL = 0.13
 """Share of an axis that the rail takes."""
+AT_DIVERGED, AT_FAILED = 0.7, 0.25
+"""Places of the two rows of a rail with failed runs, as of `_rail_y`."""
 KEY = 0.13
 """Share of the width of a panel that the key in its title takes."""
 LARGE, SMALL = (5.6, 3.4), (3.3, 2.35)
@@ -95,11 +97,17 @@ def _rail_y(limits: Range, share: float) -> float:
     return 1 - RAIL + RAIL * share if limits.worse_up else RAIL - RAIL * share
 
 
-def rail_label(ax: Axes, limits: Range) -> None:
-    ax.annotate(
-        "diverged", (0, _rail_y(limits, 0.5)), xytext=(-5, 0), xycoords="axes fraction", textcoords="offset points",
-        size=7, color=RED, ha="right", va="center", annotation_clip=False,
-    )  # fmt: skip
+def rail_label(ax: Axes, limits: Range, statuses: Container[str] = ("diverged",)) -> None:
+    """Names the rail, or each of its two rows where failed runs stand on it too."""
+    failed = "failed" in statuses
+    names = [("failed", AT_FAILED, INK)] if failed else []
+    if not failed or "diverged" in statuses:
+        names.append(("diverged", AT_DIVERGED if failed else 0.5, RED))
+    for name, share, color in names:
+        ax.annotate(
+            name, (0, _rail_y(limits, share)), xytext=(-5, 0), xycoords="axes fraction", textcoords="offset points",
+            size=7, color=color, ha="right", va="center", annotation_clip=False,
+        )  # fmt: skip
 
 
 def _end_y(limits: Range) -> float:
@@ -128,12 +136,12 @@ def draw_rail(ax: Axes, row: OptimizerFacts, limits: Range) -> None:
     failed = _beside(row, [run for run in row.runs if run.status == "failed"])
     beyond = _beside(row, _beyond(row, limits))
     if diverged:
-        y = _rail_y(limits, 0.7 if any_failed else 0.5)
+        y = _rail_y(limits, AT_DIVERGED if any_failed else 0.5)
         ax.scatter(
             diverged, [y] * len(diverged), s=size, marker="x", color=RED, linewidth=1.3, transform=blend, zorder=6
         )
     if failed:
-        y = _rail_y(limits, 0.25)
+        y = _rail_y(limits, AT_FAILED)
         ax.scatter(
             failed, [y] * len(failed), s=size * 0.6, marker="s", facecolor="none", edgecolor=INK, linewidth=0.9,
             transform=blend, zorder=6,
@@ -279,7 +287,7 @@ def u_curve(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
         if len(rows) > 1:
             title_key(ax, looks[index], 3 if blank else 2)
         if page.left_column(index):
-            _name_values(ax, facts, common)
+            _name_values(ax, facts, common, {run.status for one in rows for run in one.runs})
     if len(rows) > 1:
         draw_overlay(page.panels[-1], facts, looks, common)
         style.rate_axis(page.panels[-1], low, high)
@@ -289,10 +297,10 @@ def u_curve(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     return page.figure
 
 
-def _name_values(ax: Axes, facts: SweepFacts, limits: Range) -> None:
+def _name_values(ax: Axes, facts: SweepFacts, limits: Range, statuses: Container[str] = ("diverged",)) -> None:
     """What a panel at the left shows along y."""
     ax.set_ylabel(words.axis_text(facts))
-    rail_label(ax, limits)
+    rail_label(ax, limits, statuses)
 
 
 def by_optimizer(facts: SweepFacts) -> Figure:
