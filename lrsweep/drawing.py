@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 FORMATS = ("png",)
 """Of the pictures beside the report."""
 
+PATIENCE = 120.0
+"""Seconds to wait for an answer; the tables of two million rows take a tenth of that."""
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -69,6 +72,7 @@ class Aside(Here):
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._late = False
 
     def load(self) -> None:
         with few_collections():
@@ -88,10 +92,12 @@ class Aside(Here):
             save_report(made, folder, FORMATS)
 
     def _answer(self, request: Request) -> Any:
-        """None: it could not, or it is gone."""
+        """None: it could not, it is gone, or it is stopped."""
         with suppress(EOFError, OSError):
-            self._connection.send(request)
-            return self._connection.recv()
+            if not self._late:
+                self._connection.send(request)
+                self._late = not self._connection.poll(PATIENCE)
+            return None if self._late else self._connection.recv()
         return None
 
 

@@ -78,6 +78,18 @@ def test_where_it_was_killed_this_process_draws(sweep: Path) -> None:
     assert (sweep / "report.html").is_file()
 
 
+def test_where_it_is_stopped_this_process_draws(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing, "PATIENCE", 0.2)
+    with drawing.drawer(aside=True) as drawer:
+        (child,) = children()
+        os.kill(child, signal.SIGSTOP)
+        drawer.report(sweep)
+        os.kill(child, signal.SIGCONT)
+        drawer.report(sweep)  # whose answer is not the one that comes now
+    assert (sweep / "report.html").is_file()
+    assert not children()
+
+
 def test_its_errors_are_those_of_this_process(tmp_path: Path, sweep: Path) -> None:
     with drawing.drawer(aside=True) as drawer:
         with pytest.raises(UsageError, match="no sweep here"):
