@@ -21,7 +21,8 @@ ROUNDING = 1e-9
 class Check:
     """One limit on one row of the summary. `optimizer` carries the axis values too; `limit`: two rates for a range.
 
-    `at_least`: the value is a lower bound, of a good range that runs out of the grid.
+    `at_least`: the value is a lower bound, of a good range that runs out of the grid or, where `some_failed`, maybe
+    into runs that failed.
     """
 
     optimizer: str
@@ -30,6 +31,7 @@ class Check:
     limit: float | tuple[float, float]
     ok: bool
     at_least: bool = False
+    some_failed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,7 +126,10 @@ def _checks(row: Mapping[Any, Any], limits: Limits) -> list[Check]:
 
     def one(check: str, value: float, limit: float | tuple[float, float], holds: Callable[[float], bool]) -> Check:
         ok, at_least = not math.isnan(value) and holds(value), censored and check == "min_basin_decades"
-        return Check(optimizer=name, check=check, value=value, limit=limit, ok=ok, at_least=at_least)
+        some = int(row["n_failed"]) > 0
+        return Check(
+            optimizer=name, check=check, value=value, limit=limit, ok=ok, at_least=at_least, some_failed=some
+        )  # fmt: skip
 
     out = []
     if (low := limits.min_basin_decades) is not None:
@@ -172,6 +177,7 @@ def _sentence(one: Check) -> str:
         "max_diverged": "share of diverged runs {:.3g}, wanted at most {:g}",
     }
     if one.check == "min_basin_decades":
-        hint = " (it runs out of the grid: a wider grid would tell)" if one.at_least and not one.ok else ""
+        where = ", or into runs that failed" if one.some_failed else ": a wider grid would tell"
+        hint = f" (it runs out of the grid{where})" if one.at_least and not one.ok else ""
         return words[one.check].format(">= " if one.at_least else "", one.value, one.limit, hint)
     return words[one.check].format(one.value, one.limit)

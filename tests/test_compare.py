@@ -414,3 +414,11 @@ def test_a_folder_without_a_sweep_is_a_mistake(tmp_path: Any) -> None:
         check(tmp_path)
     with pytest.raises(UsageError, match="no sweep"):
         compare(tmp_path, tmp_path)
+
+
+def test_the_hint_to_widen_the_grid_knows_of_runs_that_failed() -> None:
+    limits = Limits(min_basin_decades=3.0)
+    rows = summary(basin_decades=1.0, basin_high_censored=True, n_failed=2)
+    assert "(it runs out of the grid, or into runs that failed)" in check_summary(rows, limits).text()
+    rows = summary(basin_decades=1.0, basin_high_censored=True, n_failed=0)
+    assert "(it runs out of the grid: a wider grid would tell)" in check_summary(rows, limits).text()
