@@ -15,6 +15,8 @@ from lrsweep.reporting import Reporter, Start, Update
 
 STYLES = ("auto", "rich", "plain", "none")
 MOST_TASKS = 4
+NOT_YET = 0.99
+"""The most that the bar shows before the last run is written down: its updates are made a moment earlier."""
 PLAIN_SECONDS = 10.0
 """Between two lines of plain progress: a log stays short, and nobody wonders whether it still lives."""
 
@@ -28,7 +30,7 @@ def _left(update: Update, steps_before: int, seconds: float) -> str:
 
 
 def _counts(update: Update) -> str:
-    text = f"{update.done}/{update.total} runs, {update.diverged} diverged"
+    text = f"{update.done}/{update.total} run{'s' * (update.total != 1)}, {update.diverged} diverged"
     return text + (f", {update.failed} failed" if update.failed else "")
 
 
@@ -111,9 +113,10 @@ class BarReporter:
         if now - self._shown < 0.1:
             return
         self._shown = now
+        most = 1.0 if update.done == update.total else NOT_YET
         self._progress.update(
             self._task,
-            completed=update.member_steps,
+            completed=min(update.member_steps, most * update.member_steps_total),
             total=update.member_steps_total,
             description=_counts(update),
             left=_left(update, 0, now - self._started),

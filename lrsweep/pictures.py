@@ -10,6 +10,10 @@ from pathlib import Path
 from lrsweep import storage
 
 REPORT = "report.html"
+SHOWS = "Description"
+"""The keyword of the text in a png that says which objective it shows."""
+HEAD = 4096
+"""In this many bytes from the start of the file."""
 
 CAPTIONS = {
     "u_curve": "What each rate costs: one dot per seed, the line is the median. Crosses on the rail are diverged runs.",
@@ -64,6 +68,31 @@ def save_report(report: Report, folder: Path, formats: Sequence[str]) -> Path:
     save(report.pictures, folder, formats)
     storage.replace(folder / REPORT, report.text)
     return folder / REPORT
+
+
+def objective_text(metric: str, at: str, mode: str) -> str:
+    """What pictures show, as they say it themselves: `val_loss final min`."""
+    return f"{metric} {at} {mode}"
+
+
+def shown(path: Path) -> str:
+    """What a png of ours says that it shows; empty where it says nothing."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError:
+        return ""
+    found = re.search(rb"(....)tEXt" + SHOWS.encode() + rb"\0", head, re.DOTALL)
+    if found is None:
+        return ""
+    length = int.from_bytes(found[1], "big") - len(SHOWS) - 1
+    return head[found.end() : found.end() + length].decode("latin-1")
+
+
+def other_than(objective: str, folder: Path) -> bool:
+    """Whether a png of the sweep in `folder` says that it shows something else (`lrsweep plot --metric` draws such)."""
+    ours = (path for path in folder.glob("*.png") if _is_ours(path.stem))
+    return any(shown(path) not in ("", objective) for path in ours)
 
 
 def _is_ours(name: str) -> bool:

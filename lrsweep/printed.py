@@ -103,7 +103,7 @@ def failures(runs: pd.DataFrame) -> str:
         first = of_text[0]
         rows.append((str(len(of_text)), str(first.run_id), str(first.optimizer), repr(first.lr), str(first.seed), text))
     lines = [
-        f"{len(failed)} of {len(runs)} runs failed; the same command tries them again",
+        f"{len(failed)} of {len(runs)} run{'s' * (len(runs) != 1)} failed; the same command tries them again",
         table(("runs", "the first", "optimizer", "lr", "seed", "error"), rows, right=(0, 3, 4)),
     ]
     if len(by_text) > len(rows):
@@ -114,7 +114,9 @@ def failures(runs: pd.DataFrame) -> str:
 def estimate(facts: Estimate) -> str:
     """What a dry run found."""
     engines = ", ".join(f"{count} {engine}" for engine, count in facts.engines.items())
-    timed = f"about {duration(facts.seconds)} with {facts.workers} processes on {facts.device}"
+    long = "less than 1 s" if facts.seconds < 1 else f"about {duration(facts.seconds)}"
+    processes = f"{facts.workers} process{'es' * (facts.workers != 1)} on {facts.device}"
+    timed = f"{long} of training with {processes}, and some seconds to start and to draw"
     rows = [
         ("runs", f"{facts.runs}: {facts.done} done, {facts.to_do} to do"),
         ("groups", f"{facts.groups}" + (f" ({engines})" if engines else "")),
@@ -135,7 +137,7 @@ def estimate(facts: Estimate) -> str:
 def status(facts: Status) -> str:
     """Done, to do, failed of one sweep."""
     parts = [
-        f"{facts.done} of {facts.total} runs done",
+        f"{facts.done} of {facts.total} run{'s' * (facts.total != 1)} done",
         f"{facts.to_do} to do",
         f"{facts.diverged} diverged",
         f"{facts.failed} failed",

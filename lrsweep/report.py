@@ -112,7 +112,7 @@ def html(
 
 
 def _title(facts: SweepFacts) -> str:
-    counts = f"{facts.n_runs} runs, {facts.n_diverged} diverged, {facts.n_failed} failed"
+    counts = f"{facts.n_runs} run{'s' * (facts.n_runs != 1)}, {facts.n_diverged} diverged, {facts.n_failed} failed"
     seeds = f"{len(facts.seeds)} seed{'s' * (len(facts.seeds) != 1)}"
     return (
         f"<h1>{escape(facts.name)}: learning-rate sensitivity</h1>"

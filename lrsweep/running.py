@@ -39,7 +39,7 @@ from lrsweep.estimate import Estimate
 from lrsweep.journal import Group, Journal, Replay
 from lrsweep.machine import this_machine
 from lrsweep.messages import Job, Setup
-from lrsweep.pictures import REPORT
+from lrsweep.pictures import REPORT, objective_text, other_than
 from lrsweep.reporting import Reporter, Start
 from lrsweep.spec import Spec
 from lrsweep.stopping import Stopping
@@ -317,6 +317,8 @@ class Sweep:
             )  # fmt: skip
             if not self._stopping.requested():
                 self._draw()  # after the manifest, which the report reads
+        elif not self._stopping.requested() and other_than(_objective(planned.spec), self.folder):
+            self._draw()
         stored = stored_of(self.folder, planned, self._replay)
         if self._stopping.exit_code is not None:
             raise StoppedError(
@@ -371,6 +373,10 @@ class Sweep:
             reasons=tuple(dict.fromkeys(job.group.reason for job in jobs if job.group.reason)),
         )
         return Finished(path=self.folder, total=len(planned.runs), estimate=facts)
+
+
+def _objective(spec: Spec) -> str:
+    return objective_text(spec.objective.metric, spec.objective.at, spec.objective.mode)
 
 
 def _check(runs: Sequence[Run]) -> None:

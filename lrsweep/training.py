@@ -177,7 +177,8 @@ class Training:
     def _recover(self, job: Job, message: Trouble) -> None:
         self._tries[job.group.id] += 1
         if isinstance(message, Died) and self._tries[job.group.id] < TRIES:
-            self._note(f"{message.text}; its {len(job.runs)} runs are tried again")
+            what = f"{len(job.runs)} runs are" if len(job.runs) > 1 else "run is"
+            self._note(f"{message.text}; its {what} tried again")
             self._queue.appendleft(replace(job, resume=self._saved.get(job.group.id)))
             return
         self._forget(job.group)

@@ -96,4 +96,5 @@ def budget_line(facts: SweepFacts) -> str:
     """What every number of a picture holds for, and how many runs stand behind it."""
     seeds = f"{len(facts.seeds)} seed{'s' * (len(facts.seeds) != 1)}"
     failed = f", {facts.n_failed} failed" if facts.n_failed else ""
-    return f"{facts.budget} · {seeds} · {facts.n_runs} runs, {facts.n_diverged} diverged{failed}"
+    runs = f"{facts.n_runs} run{'s' * (facts.n_runs != 1)}"
+    return f"{facts.budget} · {seeds} · {runs}, {facts.n_diverged} diverged{failed}"

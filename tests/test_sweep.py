@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 import math
 import os
@@ -15,18 +17,33 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fabricate
 import pytest
 import sweeping
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lrsweep
-from lrsweep import executors, journal, plot, products, report, sweep, tables, worker
+from lrsweep import (
+    display,
+    executors,
+    journal,
+    pictures,
+    plot,
+    printed,
+    products,
+    report,
+    sweep,
+    tables,
+    words,
+    worker,
+)
 from lrsweep.errors import SpecError, StoppedError, StorageError, UsageError
 from lrsweep.messages import Job
 from lrsweep.outcome import Outcome
 from lrsweep.refine import ROUNDS, refine
 from lrsweep.reporting import Silent, Start, Update
+from lrsweep.stored import Status
 
 
 @pytest.fixture(autouse=True)
@@ -417,6 +434,61 @@ def test_a_dry_run_times_real_steps(tmp_path: Path) -> None:
     short = sweeping.run(tmp_path, sweeping.spec(train={"steps": 2, "batch_size": 20}), dry_run=True).estimate
     assert short is not None
     assert 0 < short.seconds < 60
+
+
+def test_a_dry_run_tells_what_its_time_is_of(tmp_path: Path) -> None:
+    facts = sweeping.run(tmp_path, dry_run=True).estimate
+    assert facts is not None
+
+    def time(seconds: float) -> str:
+        told = printed.estimate(dataclasses.replace(facts, seconds=seconds, workers=1))
+        return next(line.split(maxsplit=1)[1] for line in told.splitlines() if line.startswith("  time"))
+
+    beside = "of training with 1 process on cpu, and some seconds to start and to draw"
+    assert time(0.2) == f"less than 1 s {beside}"
+    assert time(64.2) == f"about 1 min 04 s {beside}"
+    assert time(math.nan) == "unknown: no update could be made"
+
+
+def test_one_run_is_one_run_and_not_done_before_it_is(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    plain = display.PlainReporter(stream, every=0.0)
+    plain.update(Update(done=0, total=1, diverged=0, failed=0, member_steps=6, member_steps_total=6))
+    assert stream.getvalue() == "0/1 run, 0 diverged, 0 s left\n"
+    bar = display.BarReporter()
+    for done, share in ((0, 99.0), (1, 100.0)):
+        bar._shown = 0.0
+        bar.update(Update(done=done, total=1, diverged=0, failed=0, member_steps=6, member_steps_total=6))
+        assert bar._progress.tasks[0].percentage == pytest.approx(share)
+    stored = Status(name="s", path=Path("s"), total=1, done=1, to_do=0, diverged=0, failed=0, outside=0, busy=False)
+    assert printed.status(stored).startswith("s (s): 1 of 1 run done, 0 to do")
+    alone = fabricate.folder(tmp_path, rates=[0.01], optimizers=["sgd"], seeds=1)
+    facts = plot.load(alone).facts
+    assert words.budget_line(facts).endswith("1 seed · 1 run, 0 diverged")
+    assert "1 seed · 1 run, 0 diverged" in report.write(alone).read_text()
+
+
+def marked(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_finished_sweep_redraws_pictures_of_another_objective(tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    config = sweeping.spec(train={"epochs": 2, "batch_size": 20})
+    sweeping.run(tmp_path, config, draw=True)
+    right, before = (folder / "u_curve.png").read_bytes(), marked(folder)
+    sweeping.run(tmp_path, config, draw=True)
+    plot.draw_all(folder, ("svg",), metric="val_accuracy")  # none of what `run` draws
+    sweeping.run(tmp_path, config, draw=True)
+    assert {name: mark for name, mark in marked(folder).items() if not name.endswith("svg")} == before
+    for asked in ({"metric": "val_accuracy"}, {"at": "best"}):
+        plot.draw_all(folder, **asked)
+        assert (folder / "u_curve.png").read_bytes() != right
+        again = sweeping.run(tmp_path, config, draw=True)
+        assert (again.trained, again.facts) == (0, None)
+        assert (folder / "u_curve.png").read_bytes() == right
+        assert pictures.shown(folder / "u_curve.png") == "val_loss final min"
+    assert pictures.shown(folder / "nothing.png") == pictures.shown(folder / "runs.csv") == ""
 
 
 def test_the_python_function(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

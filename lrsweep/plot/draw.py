@@ -17,7 +17,7 @@ from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.errors import UsageError
 from lrsweep.machine import available_cores
 from lrsweep.objective import cost, last_k
-from lrsweep.pictures import CAPTIONS, Rendered, save
+from lrsweep.pictures import CAPTIONS, Rendered, objective_text, save
 from lrsweep.plot import drift, heatmap, loss_curves, overlays, sensitivity, style, targets, u_curves
 from lrsweep.plot.loss_curves import Lines
 from lrsweep.plot.style import Look
@@ -221,9 +221,11 @@ def _zoom(sweep: Sweep) -> Figure:
 def rendered(sweep: Sweep, formats: Sequence[str]) -> list[Rendered]:
     """The files of every picture, drawn on all cores; the same bytes as on one."""
 
+    shows = objective_text(sweep.facts.metric, sweep.facts.at, sweep.facts.mode)
+
     def one(draft: Callable[[], Picture]) -> Rendered:
         picture = draft()
-        files = {kind: style.rendered(picture.figure, kind) for kind in formats}
+        files = {kind: style.rendered(picture.figure, kind, shows) for kind in formats}
         return Rendered(name=picture.name, caption=picture.caption, alt=picture.alt, files=files)
 
     drafts = _drafts(sweep)

@@ -24,8 +24,10 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ft2font import FT2Font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter, NullLocator
+from PIL.PngImagePlugin import PngInfo
 
 from lrsweep import words
+from lrsweep.pictures import SHOWS
 from lrsweep.plot.palette import reduced
 
 # Okabe and Ito's palette without its yellow (unreadable on white), darkest first.
@@ -360,22 +362,28 @@ def empty(title: str, subtitle: str) -> Figure:
     return figure
 
 
-def rendered(figure: Figure, kind: str) -> bytes:
-    """The figure as the bytes of a png, svg or pdf file; the same bytes for the same figure."""
+def rendered(figure: Figure, kind: str, shows: str = "") -> bytes:
+    """The figure as the bytes of a png, svg or pdf file; the same bytes for the same figure.
+
+    A png keeps what it `shows` as text, see pictures.py.
+    """
     buffer = io.BytesIO()
     with styled(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is drawn in its place
         if kind == "png":
-            _write_png(figure, buffer)
+            _write_png(figure, buffer, shows)
         else:
             figure.savefig(buffer, format=kind, metadata=METADATA[kind])
     return buffer.getvalue()
 
 
-def _write_png(figure: Figure, buffer: io.BytesIO) -> None:
+def _write_png(figure: Figure, buffer: io.BytesIO, shows: str) -> None:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     bars = [one.cmap for ax in figure.axes for one in ax.collections if isinstance(one, QuadMesh)]
     steps = [to_hex(color) for bar in bars for color in bar(np.arange(bar.N))]
     image = reduced(np.asarray(canvas.buffer_rgba()), (*COLORS, RED, INK, GREY, "#FFFFFF", *steps))
-    image.save(buffer, "png", dpi=(figure.dpi, figure.dpi))
+    notes = PngInfo()
+    if shows:
+        notes.add_text(SHOWS, shows)
+    image.save(buffer, "png", dpi=(figure.dpi, figure.dpi), pnginfo=notes)
