@@ -237,7 +237,8 @@ def test_the_picture_says_which_axis_values_it_shows() -> None:
 
 def test_a_suggestion_before_the_loss_has_moved_is_a_warning() -> None:
     noise = 0.05 * np.random.default_rng(1).standard_normal(100)
-    noise[0], noise[1:4] = 0.12, -0.05  # the draw of the first batches, which `steepest` takes for the beginning of a fall
+    # The draw of the first batches, which `steepest` takes for the beginning of a fall.
+    noise[0], noise[1:4] = 0.12, -0.05
     losses = 2.3 - 2 / (1 + np.exp(-1.5 * (np.linspace(-7, 1, 100) + 2))) + noise  # falls at 1e-2
     found = found_on(losses)
     (line,) = found.lines
