@@ -236,3 +236,11 @@ def test_what_is_said_where_no_rate_is_added_claims_no_more_than_the_rules() -> 
     assert refine(failing) == {}
     assert "none is added beside rates whose runs failed" in nothing_added(failing)
     assert nothing_added(facts([math.nan], [1e-2])) == "--refine: no rate to add"
+
+
+def test_a_list_of_many_rates_is_no_line_to_paste() -> None:
+    lrs = [10 ** (k / 4) for k in range(-20, -3)] + [1.0]
+    values = [0.5 + 0.1 * abs(math.log10(lr / lrs[16])) for lr in lrs[:-1]] + [math.nan]
+    (row,) = facts(values, lrs).rows
+    (warned,) = (one for one in row.warnings if one.kind == "cliff")
+    assert warned.text.endswith("; `--refine` tries it")

@@ -14,6 +14,8 @@ from lrsweep.analysis.next_rates import ENOUGH, lr_line, open_gaps, steep_gap, t
 
 ASK_FOR_RATES = ("all_diverged", "untrained", "mostly_diverged", "edge", "censored", "narrow", "cliff", "steep")
 """Warnings that another grid answers; the first of a row carries the line to paste, which answers all of them."""
+LONG_LINE = 80
+"""Letters of a line to paste from which on a list of rates is no help."""
 WIDE_TIE = 0.5
 """Share of the grid: more rates than this tied with the best means that the seeds cannot tell them apart."""
 MANY = 12
@@ -127,7 +129,8 @@ def warnings_of(row: OptimizerFacts) -> tuple[Warned, ...]:
     found = [*_outcome_warnings(row), *_grid_warnings(row), *_evidence_warnings(row)]
     first = next((kind for kind, _ in found if kind in ASK_FOR_RATES), "")
     line = lr_line(row) if first else ""
-    paste = {first: f"; try `{line}`"} if line else {}
+    long = len(line) > LONG_LINE and first in ("cliff", "steep")  # which --refine answers
+    paste = {first: "; `--refine` tries it" if long else f"; try `{line}`"} if line else {}
     return tuple(Warned(kind=kind, text=f"{row.title}: {text}{paste.get(kind, '')}") for kind, text in found)
 
 
