@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrsweep import blas, heads, images, layers, memory, products, tracing
+from lrsweep import heads, images, memory, products, tracing
 from lrsweep.tracing import Graph, Like, Node, Ref, map_leaves
 
 aten = torch.ops.aten
@@ -37,11 +37,9 @@ def program(
         fused = tracing.compiled(rewritten, inductor=True)
         if _agree(recorded, fused, inputs):
             return fused
-    by_numpy = blas.chosen() and blas.multiply_by_numpy(rewritten)
+    products.multiply_by_onednn(rewritten)
     memory.reuse(rewritten)
     replay = tracing.compiled(rewritten)
-    if by_numpy:
-        replay = blas.quiet(replay)
     return replay if _agree(recorded, replay, inputs) else recorded
 
 
@@ -339,7 +337,4 @@ PASSES: tuple[Callable[[Graph], None], ...] = (
     gradients_in_place,
     tidy,
     add_within_products,
-    layers.layers_by_onednn,
-    products.multiply_by_onednn,
-    tidy,
 )

@@ -1,108 +1,125 @@
-"""Rewrites (graphs.py) of products of matrices for processors on which torch's own are slow.
+"""Products of matrices by oneDNN, for processors on which torch's own are slow.
 
 torch multiplies float32 matrices on the CPU by Intel's MKL, which does without AVX-512 on processors of others. oneDNN,
 which torch ships as well, uses it: twice as fast on those that have full-width units, the same on those that have not.
+
+torch hands products to oneDNN where float32 may be multiplied as bfloat16. That is a permission, and oneDNN has no use
+for it without units made for that (AMX): it multiplies float32. No product is rewritten before that is proven for it,
+by numbers that bfloat16 would round.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from lrsweep import blas
 from lrsweep.machine import cpu_name
-from lrsweep.tracing import Graph, Like, Node, Ref
+from lrsweep.tracing import Graph, Like
 
 aten = torch.ops.aten
-WORTH = 2**22  # operations of a product from which on the call, which costs 10 us more, pays
-PLAIN: tuple[Any, ...] = ("none", [], "")  # nothing behind the layer
+WORTH = 2**21  # operations of a product, or of a batch of them, from which on the call, which costs 10 us more, pays
 
 
 def library() -> str:
     """Whose kernels multiply large matrices in the processes that train on a CPU."""
-    openblas = blas.faster()
-    return f"OpenBLAS ({openblas.architecture})" if openblas else "oneDNN" if _onednn_is_wider() else "torch"
+    like = Like.dense((128, 128), Like((), (), torch.float32, torch.device("cpu")))
+    return "oneDNN" if onednn_is_faster() and keeps_every_bit(mm, like, like) else "torch"
 
 
+@functools.cache
 def onednn_is_faster() -> bool:
-    """Than torch's own products, where numpy's (blas.py) are not the choice."""
-    return not blas.chosen() and _onednn_is_wider()
-
-
-def _onednn_is_wider() -> bool:
-    """A matter of the processor and of how torch was built, so that equal sweeps on one machine multiply equally."""
+    """Than torch's own products: a matter of the processor and of how torch was built, so that equal sweeps on one
+    machine multiply equally."""
     backends: Any = torch.backends
-    there = all(hasattr(torch.ops.mkldnn, name) for name in (LINEAR, CONVOLUTION, DECONVOLUTION))
-    built = there and backends.mkl.is_available() and backends.mkldnn.is_available()
+    built = backends.mkl.is_available() and backends.mkldnn.is_available()
     return bool(built and backends.cpu.get_cpu_capability() == "AVX512" and cpu_name().startswith("AMD"))
 
 
-LINEAR, CONVOLUTION = "_linear_pointwise", "_convolution_pointwise"
-DECONVOLUTION = "_convolution_transpose_pointwise"
-
-
 def multiply_by_onednn(graph: Graph) -> None:
-    """Large products, with the addition of a bias if there is one, by oneDNN's linear layer x w^T + b."""
+    """Rewrite (graphs.py) the products that are worth it, with the addition of a bias if there is one."""
     if not onednn_is_faster():
         return
-    linear = getattr(torch.ops.mkldnn, LINEAR).default
-    maker = {ref: node for node in graph.nodes for ref in node.outs if ref is not None}
-    read = {ref for node in graph.nodes for ref in node.inputs()}
-    nodes: list[Node] = []
     for node in graph.nodes:
-        if node.op is aten.mm.default:
-            (x, w), bias = node.args, None
-        elif node.op is aten.addmm.default and not node.kwargs and len(graph.like[node.args[0]].shape) == 1:
-            bias, x, w = node.args
-        else:
-            nodes.append(node)
+        if node.op not in PRODUCTS or node.kwargs:
             continue
-        if not _is_worth_it(graph.like[x], graph.like[w]):
-            nodes.append(node)
-            continue
-        dense = Like.dense(graph.like[node.out].shape, graph.like[node.out])
-        if bias is None and node.out not in read and _turned_is_faster(graph, maker, x, w):
-            # w^T x^T, whose transpose nobody but the optimizer reads.
-            made = graph.new(Like.dense(dense.shape[::-1], dense))
-            wt = _turned(graph, nodes, maker, w)
-            nodes.append(Node(linear, (wt, _without_gaps(graph, nodes, x), None, *PLAIN), {}, (made,)))
-            nodes.append(Node(aten.t.default, (made,), {}, node.outs))
-            graph.like[node.out] = graph.like[made].transposed()
-            continue
-        turned = _without_gaps(graph, nodes, _turned(graph, nodes, maker, w))
-        nodes.append(Node(linear, (x, turned, bias, *PLAIN), {}, node.outs))
-        graph.like[node.out] = dense
-    graph.nodes = nodes
+        product, rewritten = PRODUCTS[node.op]
+        a, b = (graph.like[argument] for argument in node.args[-2:])
+        if _is_worth_it(a, b) and keeps_every_bit(product, a, b):
+            node.op = rewritten
+            graph.like[node.out] = Like.dense(graph.like[node.out].shape, graph.like[node.out])
 
 
-def _is_worth_it(x: Like, w: Like) -> bool:
-    plain = x.dtype == w.dtype == torch.float32 and x.device.type == w.device.type == "cpu"
-    return plain and 2 * math.prod(x.shape) * w.shape[1] >= WORTH
+def _is_worth_it(a: Like, b: Like) -> bool:
+    plain = a.dtype == b.dtype == torch.float32 and a.device.type == b.device.type == "cpu"
+    return plain and 2 * math.prod(a.shape) * b.shape[-1] >= WORTH
 
 
-def _turned_is_faster(graph: Graph, maker: dict[Ref, Node], x: Ref, w: Ref) -> bool:
-    """Is the transpose cheaper? oneDNN first brings a transposed `x` into order, so that should be the smaller one."""
-    return graph.like[x].stride[0] == 1 and graph.like[w].shape[1] < graph.like[x].shape[0]
+@functools.cache
+def keeps_every_bit(product: Callable[[Tensor, Tensor], Tensor], a: Like, b: Like) -> bool:
+    """Is a product of two matrices like these the one of float32 numbers? Columns of `a` and rows of `b` are picked, by
+    ones among zeros, and compared to the bit."""
+    try:
+        numbers, picks = (_numbers(a), _numbers(b)), (_picks(a), _picks(b))
+    except RuntimeError:  # parts of the operand share memory, which nothing can be copied to
+        return False
+    columns, rows = min(b.shape[-2:]), min(a.shape[-2:])
+    picked_columns, picked_rows = product(numbers[0], picks[1]), product(picks[0], numbers[1])
+    return torch.equal(picked_columns[..., :columns], numbers[0][..., :columns]) and torch.equal(
+        picked_rows[..., :rows, :], numbers[1][..., :rows, :]
+    )
 
 
-def _turned(graph: Graph, nodes: list[Node], maker: dict[Ref, Node], ref: Ref) -> Ref:
-    """The transpose of a matrix; where it is a transpose itself, what it was made of."""
-    made = maker.get(ref)
-    if made is not None and made.op is aten.t.default:
-        source: Ref = made.args[0]
-        return source
-    out = graph.new(graph.like[ref].transposed())
-    nodes.append(Node(aten.t.default, (ref,), {}, (out,)))
-    return out
+def _numbers(like: Like) -> Tensor:
+    """Numbers from 1 to 2 with all their bits."""
+    held = _held(like)
+    return _lying(torch.linspace(1.0, 2.0, math.prod(held)).view(held), like)
 
 
-def _without_gaps(graph: Graph, nodes: list[Node], ref: Ref) -> Ref:
-    """A matrix in one piece, by rows or by columns: with gaps, oneDNN is a thousand times slower for weights."""
-    like = graph.like[ref]
-    if any(one.same_layout(Like.dense(one.shape, one)) for one in (like, like.transposed())):
-        return ref
-    dense = graph.new(Like.dense(like.shape, like))
-    nodes.append(Node(aten.contiguous.default, (ref,), {}, (dense,)))
-    return dense
+def _picks(like: Like) -> Tensor:
+    return _lying(torch.eye(*like.shape[-2:]).expand(_held(like)[:-2] + like.shape[-2:]), like)
+
+
+def _held(like: Like) -> tuple[int, ...]:
+    """The shape of what is in memory: of entries that are one, one."""
+    return tuple(1 if stride == 0 else extent for extent, stride in zip(like.shape, like.stride, strict=True))
+
+
+def _lying(values: Tensor, like: Like) -> Tensor:
+    return torch.empty_strided(_held(like), like.stride).copy_(values).expand(like.shape)
+
+
+def _by_onednn(product: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    backends: Any = torch.backends
+    precision = backends.mkldnn.matmul
+
+    def call(a: Tensor, b: Tensor) -> Tensor:
+        before = precision.fp32_precision
+        precision.fp32_precision = "bf16"
+        try:
+            return product(a, b)
+        finally:
+            precision.fp32_precision = before
+
+    return call
+
+
+def _and_add(product: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    def call(bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return product(a, b).add_(bias)
+
+    return call
+
+
+mm, bmm = _by_onednn(torch.mm), _by_onednn(torch.bmm)
+PRODUCTS: dict[Any, tuple[Callable[[Tensor, Tensor], Tensor], Callable[..., Tensor]]] = {
+    aten.mm.default: (mm, mm),
+    aten.bmm.default: (bmm, bmm),
+    aten.addmm.default: (mm, _and_add(mm)),
+    aten.baddbmm.default: (bmm, _and_add(bmm)),
+}
+"""By operation: the product in it, and all of it."""

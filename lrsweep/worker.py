@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lrsweep import blas, crash, lock, outcome, problem, recorded, single, stacked, storage, usercode
+from lrsweep import crash, lock, outcome, problem, recorded, single, stacked, storage, usercode
 from lrsweep.errors import StoppedError, StorageError, UsageError
 from lrsweep.journal import Checkpoint
 from lrsweep.machine import keep_freed_memory
@@ -200,7 +200,6 @@ def serve(connection: Connection) -> None:
         lock.drop_inherited(Path(setup.folder))
         prepare()
         keep_freed_memory()
-        blas.choose()
         while True:
             train(connection.recv(), setup, connection.send, stop)
 
