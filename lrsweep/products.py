@@ -3,9 +3,10 @@
 torch multiplies float32 matrices on the CPU by Intel's MKL, which does without AVX-512 on processors of others. oneDNN,
 which torch ships as well, uses it: twice as fast on those that have full-width units, the same on those that have not.
 
-torch hands products to oneDNN where float32 may be multiplied as bfloat16. That is a permission, and oneDNN has no use
-for it without units made for that (AMX): it multiplies float32. No product is rewritten before that is proven for it,
-by numbers that bfloat16 would round.
+A layer's product, x w^T, can be had from it by name. All others, batches of them above all, torch hands to oneDNN where
+float32 may be multiplied as bfloat16. That is a permission, and oneDNN has no use for it without units made for that
+(AMX): it multiplies float32. No product is rewritten so before that is proven for it, by numbers that bfloat16 would
+round.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from lrsweep.machine import cpu_name
 from lrsweep.tracing import Graph, Like
 
 aten = torch.ops.aten
-WORTH = 2**21  # operations of a product, or of a batch of them, from which on the call, which costs 10 us more, pays
+# Operations of all products of a call, which costs 10 us more, and of each in it, from which on oneDNN is faster.
+WORTH, EACH_WORTH = 2**21, 2**16
 
 
 def library() -> str:
@@ -48,15 +50,29 @@ def multiply_by_onednn(graph: Graph) -> None:
         if node.op not in PRODUCTS or node.kwargs:
             continue
         product, rewritten = PRODUCTS[node.op]
-        a, b = (graph.like[argument] for argument in node.args[-2:])
-        if _is_worth_it(a, b) and keeps_every_bit(product, a, b):
+        *bias, a, b = (graph.like[argument] for argument in node.args)
+        if not _is_worth_it(a, b):
+            continue
+        if _is_layer(a, b, *bias):
+            node.op = layer if bias == [] else layer_with_bias
+        elif keeps_every_bit(product, a, b):
             node.op = rewritten
-            graph.like[node.out] = Like.dense(graph.like[node.out].shape, graph.like[node.out])
+        else:
+            continue
+        graph.like[node.out] = Like.dense(graph.like[node.out].shape, graph.like[node.out])
 
 
 def _is_worth_it(a: Like, b: Like) -> bool:
     plain = a.dtype == b.dtype == torch.float32 and a.device.type == b.device.type == "cpu"
-    return plain and 2 * math.prod(a.shape) * b.shape[-1] >= WORTH
+    each = 2 * math.prod(a.shape[-2:]) * b.shape[-1]
+    return plain and each >= EACH_WORTH and each * math.prod(a.shape[:-2]) >= WORTH
+
+
+def _is_layer(a: Like, b: Like, *bias: Like) -> bool:
+    """Can `a b` be a layer's product, of weights without gaps? With gaps it is a thousand times slower."""
+    there = hasattr(torch.ops.mkldnn, LINEAR) and all(len(one.shape) == 1 for one in bias)
+    whole = any(one.same_layout(Like.dense(one.shape, one)) for one in (b, b.transposed()))
+    return there and len(a.shape) == 2 and a.stride[1] == 1 and whole
 
 
 @functools.cache
@@ -113,6 +129,21 @@ def _and_add(product: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, T
         return product(a, b).add_(bias)
 
     return call
+
+
+LINEAR = "_linear_pointwise"
+_NOTHING_BEHIND: tuple[Any, ...] = ("none", [], "")
+
+
+def layer(a: Tensor, b: Tensor) -> Tensor:
+    """a b."""
+    return layer_with_bias(None, a, b)
+
+
+def layer_with_bias(bias: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+    """a b + bias."""
+    found: Tensor = getattr(torch.ops.mkldnn, LINEAR)(a, b.t(), bias, *_NOTHING_BEHIND)
+    return found
 
 
 mm, bmm = _by_onednn(torch.mm), _by_onednn(torch.bmm)

@@ -64,9 +64,12 @@ def test_products_are_those_of_float32(stack: tuple[int, ...], layout: str) -> N
         torch.testing.assert_close(other.double(), one, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("rows", "dtype"), [(8, torch.float32), (128, torch.float64), (128, torch.bfloat16)])
-def test_small_products_and_other_numbers_are_left(rows: int, dtype: torch.dtype) -> None:
-    graph = tracing.record(multiplied, *operands(rows, dtype))
+@pytest.mark.parametrize(
+    ("rows", "dtype", "stack"),
+    [(8, torch.float32, ()), (1, torch.float32, (200,)), (128, torch.float64, ()), (128, torch.bfloat16, (3,))],
+)
+def test_small_products_and_other_numbers_are_left(rows: int, dtype: torch.dtype, stack: tuple[int, ...]) -> None:
+    graph = tracing.record(multiplied, *operands(rows, dtype, *stack))
     before = [node.op for node in graph.nodes]
     products.multiply_by_onednn(graph)
     assert [node.op for node in graph.nodes] == before
@@ -83,10 +86,20 @@ def half_rounded(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("product", [rounded, half_rounded])
 def test_products_that_lose_bits_are_left_to_torch(product, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(products.PRODUCTS, aten.mm.default, (product, product))
-    graph = tracing.record(lambda x, w: [x.mm(w)], *operands(128, torch.float32)[:2])
+    monkeypatch.setitem(products.PRODUCTS, aten.bmm.default, (product, product))
+    graph = tracing.record(lambda x, w: [x.bmm(w)], *operands(128, torch.float32, 5)[:2])
     products.multiply_by_onednn(graph)
-    assert aten.mm.default in {node.op for node in graph.nodes}
+    assert aten.bmm.default in {node.op for node in graph.nodes}
+
+
+def test_weights_with_gaps_are_no_layer() -> None:
+    """It would take a thousand times as long."""
+    x, w = operands(128, torch.float32)[:2]
+    gaps = laid(w, "with gaps")
+    for weights, layers in ((w, 1), (laid(w, "by columns"), 1), (gaps, 0), (gaps.t(), 0)):
+        graph = tracing.record(lambda x, w: [x.mm(w)], x if len(weights) == 160 else x[:, :144].contiguous(), weights)
+        products.multiply_by_onednn(graph)
+        assert [node.op for node in graph.nodes].count(products.layer) == layers
 
 
 def test_operands_that_all_runs_share() -> None:
@@ -102,13 +115,18 @@ def test_operands_that_all_runs_share() -> None:
 
 def test_others_multiply_as_they_did() -> None:
     """What allows oneDNN to multiply is there for its products alone, and also goes where one fails."""
-    before = torch.backends.mkldnn.matmul.fp32_precision
-    x, w = operands(128, torch.float32)[:2]
-    products.mm(x, w)
-    assert torch.backends.mkldnn.matmul.fp32_precision == before
-    with pytest.raises(RuntimeError):
-        products.mm(w, w)
-    assert torch.backends.mkldnn.matmul.fp32_precision == before
+    precision = torch.backends.mkldnn.matmul
+    before = precision.fp32_precision
+    precision.fp32_precision = "ieee"
+    try:
+        x, w = operands(128, torch.float32)[:2]
+        products.mm(x, w)
+        assert precision.fp32_precision == "ieee"
+        with pytest.raises(RuntimeError):
+            products.mm(w, w)
+        assert precision.fp32_precision == "ieee"
+    finally:
+        precision.fp32_precision = before
 
 
 def test_what_is_not_a_number_spoils_its_run_alone() -> None:
@@ -154,6 +172,8 @@ def test_runs_with_them_are_runs_without(engine, net: str, monkeypatch: pytest.M
     for op, (product, rewritten) in products.PRODUCTS.items():
         counted = lambda *args, rewritten=rewritten: calls.append(1) or rewritten(*args)  # noqa: E731
         monkeypatch.setitem(products.PRODUCTS, op, (product, counted))
+    monkeypatch.setattr(products, "EACH_WORTH", 0)
+    monkeypatch.setattr(products, "_is_layer", lambda *given: False)
     task = {"name": f"stack_tasks.py:{'tokens' if net == 'attention' else 'task'}", "net": net}
     shared = recipe(task, steps=30, eval_every={"steps": 10}, dtype="float32")
     runs = [run(shared, name, lr=lr) for name, lr in (("sgd", 0.1), ("adam", 0.01))]
