@@ -294,3 +294,17 @@ def test_a_rate_near_untrained_is_not_listed_as_not_told_from_the_best() -> None
     cells = re.findall(r"<tr>.*?</tr>", report_tables.rates(row), flags=re.DOTALL)
     assert "yes" not in next(cell for cell in cells if re.search(r">1<", cell) and "1.958" in cell)
     assert any(name == "Tied with the best" and "half of the gain" in text for name, text, _ in RULES)
+
+
+@pytest.mark.parametrize(("good", "wild", "told"), [(4, 2, ["4 of 6 rates"]), (4, 0, ["4 of 4 rates"]), (2, 3, [])])
+def test_the_warning_of_too_few_seeds_counts_the_rates_that_the_tables_list(
+    good: int, wild: int, told: list[str]
+) -> None:
+    """Rates that end alike, and rates that hardly train but spread so widely that the t interval ties them too."""
+    values = [[0.1, 0.11, 0.09], [0.11, 0.09, 0.1], [0.09, 0.1, 0.11], [0.1, 0.09, 0.11]][:good]
+    values += [[1.99, 0.2, 1.958]] * wild
+    rates = [10.0 ** (k - 5) for k in range(len(values))]
+    (row,) = analyse(planting.frame(planting.table("adam", rates, values)), None, planting.spec("adam"), {}).rows
+    assert len(row.tied_lrs) == good + wild
+    warned = [one.text for one in row.warnings if one.kind == "few_seeds"]
+    assert [re.findall(r"\d+ of \d+ rates", text)[0] for text in warned] == told
