@@ -159,12 +159,15 @@ def plot(
 
 @app.command()
 def report(results: Folder) -> None:
-    """Write report.html: one file, no network."""
+    """Write report.html: one file, no network. Pictures beside it that show another objective are drawn anew."""
     from lrsweep import report as writing
     from lrsweep import tables
 
     for folder in tables.sweeps_below(results):
-        typer.echo(str(writing.write(folder)))
+        formats = writing.stale(folder)
+        typer.echo(str(writing.write(folder, formats=formats)))
+        if formats:
+            typer.echo(f"the pictures beside it showed another objective ({folder}): drawn anew", err=True)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrsweep import manifest, plot, report_tables, storage, tables
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
-from lrsweep.pictures import Rendered, Report, save_report
+from lrsweep.pictures import Rendered, Report, objective_text, other_than, save_report
 from lrsweep.report_html import bullets, folded, page, paragraph, picture, section
 from lrsweep.report_rules import RULES
 from lrsweep.spec import read_resolved
@@ -31,6 +31,16 @@ def write(folder: Path | str, *, formats: Sequence[str] = ()) -> Path:
     """
     folder = Path(folder)
     return save_report(make(folder, formats), folder, formats)
+
+
+def stale(folder: Path) -> tuple[str, ...]:
+    """The formats in which pictures beside the report show another objective than it (`lrsweep plot --metric`).
+
+    Raises what `write` raises.
+    """
+    tables.ensure(folder)
+    objective = read_resolved(folder / tables.SPEC).objective
+    return ("png",) if other_than(objective_text(objective.metric, objective.at, objective.mode), folder) else ()
 
 
 def make(folder: Path, formats: Sequence[str]) -> Report:

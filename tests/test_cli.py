@@ -63,6 +63,18 @@ def test_the_report_of_a_run_is_that_of_the_report_command(done: Path) -> None:
     assert report.read_bytes() == of_run
 
 
+def test_a_report_has_no_pictures_of_another_objective_beside_it(done: Path) -> None:
+    folder = done / "results/tiny"
+    right = {path.name: path.read_bytes() for path in folder.glob("*.png")}
+    assert lrsweep("report", "results", cwd=done).stderr == ""
+    assert lrsweep("plot", "results", "--metric", "val_accuracy", cwd=done).returncode == 0
+    assert (folder / "u_curve.png").read_bytes() != right["u_curve.png"]
+    ran = lrsweep("report", "results", cwd=done)
+    assert (ran.returncode, ran.stdout) == (0, "results/tiny/report.html\n")
+    assert "showed another objective" in ran.stderr
+    assert {path.name: path.read_bytes() for path in folder.glob("*.png")} == right
+
+
 def test_a_finished_sweep_trains_nothing_again(done: Path) -> None:
     before = (done / "results/tiny/runs.csv").read_bytes()
     again = lrsweep("run", "tiny.yaml", cwd=done)
