@@ -196,8 +196,8 @@ def _evidence_warnings(row: OptimizerFacts) -> list[tuple[str, str]]:
         out.append(("short_budget", f"{text}, and the best rate may move when it grows"))
     if row.n_seeds == 1:
         out.append(("one_seed", "one seed: no interval, and no rate can be called tied with the best"))
-    elif row.trained and len(row.near_tied_lrs) > max(WIDE_TIE * row.n_rates, ENOUGH):
-        text = f"{len(row.near_tied_lrs)} of {row.n_rates} rates cannot be told from the best one with {row.n_seeds} seeds"
+    elif row.trained and (tied := len(row.near_tied_lrs)) > max(WIDE_TIE * row.n_rates, ENOUGH):
+        text = f"{tied} of {row.n_rates} rates cannot be told from the best one with {row.n_seeds} seeds"
         out.append(("few_seeds", f"{text}: add seeds"))
     return out
 
