@@ -69,8 +69,11 @@ def _is_worth_it(a: Like, b: Like) -> bool:
 
 
 def _is_layer(a: Like, b: Like, *bias: Like) -> bool:
-    """Can `a b` be a layer's product, of weights without gaps? With gaps it is a thousand times slower."""
-    there = hasattr(torch.ops.mkldnn, LINEAR) and all(len(one.shape) == 1 for one in bias)
+    """Can `a b` be a layer's product, of weights without gaps? With gaps it is a thousand times slower.
+
+    A bias is read as a number per column, one after the other in memory, whatever its strides say.
+    """
+    there = hasattr(torch.ops.mkldnn, LINEAR) and all(one.same_layout(Like.dense(b.shape[1:], b)) for one in bias)
     whole = any(one.same_layout(Like.dense(one.shape, one)) for one in (b, b.transposed()))
     return there and len(a.shape) == 2 and a.stride[1] == 1 and whole
 
@@ -80,24 +83,24 @@ def keeps_every_bit(product: Callable[[Tensor, Tensor], Tensor], a: Like, b: Lik
     """Is a product of two matrices like these the one of float32 numbers? Columns of `a` and rows of `b` are picked, by
     ones among zeros, and compared to the bit."""
     try:
-        numbers, picks = (_numbers(a), _numbers(b)), (_picks(a), _picks(b))
-    except RuntimeError:  # parts of the operand share memory, which nothing can be copied to
+        numbers, columns = _numbers(a), min(b.shape[-2:])
+        if not torch.equal(product(numbers, _picks(b))[..., :columns], numbers[..., :columns]):
+            return False
+        numbers, rows = _numbers(b), min(a.shape[-2:])
+        return torch.equal(product(_picks(a), numbers)[..., :rows, :], numbers[..., :rows, :])
+    except RuntimeError:  # parts of an operand share memory, which nothing can be copied to, or it cannot be multiplied
         return False
-    columns, rows = min(b.shape[-2:]), min(a.shape[-2:])
-    picked_columns, picked_rows = product(numbers[0], picks[1]), product(picks[0], numbers[1])
-    return torch.equal(picked_columns[..., :columns], numbers[0][..., :columns]) and torch.equal(
-        picked_rows[..., :rows, :], numbers[1][..., :rows, :]
-    )
 
 
 def _numbers(like: Like) -> Tensor:
-    """Numbers from 1 to 2 with all their bits."""
+    """Numbers with all their bits, even if it is only one."""
     held = _held(like)
-    return _lying(torch.linspace(1.0, 2.0, math.prod(held)).view(held), like)
+    return _lying(torch.linspace(1.1, 1.9, math.prod(held), dtype=like.dtype, device=like.device).view(held), like)
 
 
 def _picks(like: Like) -> Tensor:
-    return _lying(torch.eye(*like.shape[-2:]).expand(_held(like)[:-2] + like.shape[-2:]), like)
+    ones = torch.eye(*like.shape[-2:], dtype=like.dtype, device=like.device)
+    return _lying(ones.expand(_held(like)[:-2] + like.shape[-2:]), like)
 
 
 def _held(like: Like) -> tuple[int, ...]:
@@ -106,7 +109,8 @@ def _held(like: Like) -> tuple[int, ...]:
 
 
 def _lying(values: Tensor, like: Like) -> Tensor:
-    return torch.empty_strided(_held(like), like.stride).copy_(values).expand(like.shape)
+    empty = torch.empty_strided(_held(like), like.stride, dtype=like.dtype, device=like.device)
+    return empty.copy_(values).expand(like.shape)
 
 
 def _by_onednn(product: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -115,8 +119,8 @@ def _by_onednn(product: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor,
 
     def call(a: Tensor, b: Tensor) -> Tensor:
         before = precision.fp32_precision
-        precision.fp32_precision = "bf16"
         try:
+            precision.fp32_precision = "bf16"
             return product(a, b)
         finally:
             precision.fp32_precision = before

@@ -75,21 +75,42 @@ def test_small_products_and_other_numbers_are_left(rows: int, dtype: torch.dtype
     assert [node.op for node in graph.nodes] == before
 
 
+def rounding(value: torch.Tensor) -> torch.Tensor:
+    """As a processor with units for bfloat16 reads float32 where it is allowed to."""
+    return value.bfloat16().float() if value.dtype == torch.float32 else value
+
+
 def rounded(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """As a processor with units for bfloat16 multiplies where it is allowed to."""
-    return torch.matmul(a.bfloat16().float(), b.bfloat16().float())
+    return torch.matmul(rounding(a), rounding(b))
 
 
 def half_rounded(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    return torch.matmul(a, b.bfloat16().float())
+    return torch.matmul(a, rounding(b))
 
 
-@pytest.mark.parametrize("product", [rounded, half_rounded])
-def test_products_that_lose_bits_are_left_to_torch(product, monkeypatch: pytest.MonkeyPatch) -> None:
+def first_rounded(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return torch.matmul(rounding(a), b)
+
+
+def no_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    raise RuntimeError("could not create a primitive")
+
+
+@pytest.mark.parametrize("default", [torch.float32, torch.float64])
+@pytest.mark.parametrize("product", [rounded, half_rounded, first_rounded, no_product])
+def test_products_that_lose_bits_are_left_to_torch(product, default, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(products.PRODUCTS, aten.bmm.default, (product, product))
-    graph = tracing.record(lambda x, w: [x.bmm(w)], *operands(128, torch.float32, 5)[:2])
-    products.multiply_by_onednn(graph)
-    assert aten.bmm.default in {node.op for node in graph.nodes}
+    products.keeps_every_bit.cache_clear()  # what the other dtype has proven
+    single_number = torch.ones(1, 1, 1).expand(30, 1, 1)
+    for x, w in (operands(128, torch.float32, 5)[:2], (single_number, torch.ones(30, 1, 40_000))):
+        graph = tracing.record(lambda x, w: [x.bmm(w)], x, w)
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(default)  # as a sweep of that dtype does, whose model may multiply others
+        try:
+            products.multiply_by_onednn(graph)
+        finally:
+            torch.set_default_dtype(before)
+        assert aten.bmm.default in {node.op for node in graph.nodes}
 
 
 def test_weights_with_gaps_are_no_layer() -> None:
@@ -100,6 +121,23 @@ def test_weights_with_gaps_are_no_layer() -> None:
         graph = tracing.record(lambda x, w: [x.mm(w)], x if len(weights) == 160 else x[:, :144].contiguous(), weights)
         products.multiply_by_onednn(graph)
         assert [node.op for node in graph.nodes].count(products.layer) == layers
+
+
+@pytest.mark.parametrize("extent", [1, 144])
+@pytest.mark.parametrize("stride", [0, 1, 2])
+def test_a_bias_may_lie_in_memory_as_it_likes(stride: int, extent: int) -> None:
+    x, w = operands(128, torch.float32)[:2]
+    held = torch.linspace(-9, 9, 2 * 144)
+
+    def layers(x: torch.Tensor, w: torch.Tensor, held: torch.Tensor) -> list[torch.Tensor]:
+        return [torch.addmm(held.as_strided((extent,), (stride,)), x, w)]
+
+    graph = tracing.record(layers, x, w, held)
+    products.multiply_by_onednn(graph)
+    assert aten.addmm.default not in {node.op for node in graph.nodes}
+    (found,) = tracing.compiled(graph)(x, w, held)
+    assert found is not None
+    torch.testing.assert_close(found.double(), layers(x.double(), w.double(), held.double())[0], rtol=0, atol=1e-4)
 
 
 def test_operands_that_all_runs_share() -> None:
