@@ -85,7 +85,7 @@ def _summary_row(row: OptimizerFacts) -> tuple[str, ...]:
         words.rate_text(row.best_lr.value),
         words.number_text(row.best_objective, 4),
         f"{words.rate_text(basin.low, 2)} .. {words.rate_text(basin.high, 2)}",
-        f"{'>= ' if basin.censored else ''}{basin.decades:.1f}",
+        f"{'>= ' if basin.at_least else ''}{basin.decades:.1f}",
         words.number_text(row.sensitivity.whole.value, 3),
         diverged,
         words.warning_line(row),

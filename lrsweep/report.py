@@ -170,7 +170,7 @@ def _numbers(facts: SweepFacts) -> Iterable[str]:
     yield paragraph(
         f"Objective: {facts.metric} ({facts.at.replace('_', ' ')}), {better} is better. Each best rate is the best of "
         f"the grid rates tried on this budget. Brackets are 95 % intervals over {sizes or 'no'} seeds, ≥ is a lower "
-        f"bound: the grid ended first. Column heads sort."
+        f"bound: the grid ended first, or the next rate diverged. Column heads sort."
     )
     yield from report_tables.numbers(facts)
     for row in facts.rows:

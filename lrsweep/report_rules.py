@@ -50,9 +50,9 @@ RULES: tuple[tuple[str, str, str], ...] = (
     (
         "Basin (the good range)",
         "The rates around the best one whose m stays within m(best) + 5 % of (l0 - m(best)). Between grid points "
-        "the edge is interpolated in log rate; next to a diverging rate it is the last rate inside, which is a "
-        "lower bound where nothing was tried between the two. Where the grid ends first, the width is a lower bound"
-        " (≥). Widths are in decades, log10 of high over low.",
+        "the edge is interpolated in log rate; next to a diverging rate it is the last rate inside, since "
+        "nothing was tried between the two. There, and where the grid ends first, the width is a lower bound (≥). "
+        "Widths are in decades, log10 of high over low.",
         OURS,
     ),
     (

@@ -64,7 +64,7 @@ def _best_row(row: OptimizerFacts) -> list[Cell | str]:
         rate(row.recommended_lr),
         rate(row.basin.low),
         rate(row.basin.high),
-        number(round(row.basin.decades, 3), at_least=row.basin.censored),
+        number(round(row.basin.decades, 3), at_least=row.basin.at_least),
         count(len(row.near_tied_lrs)),
         rate(row.margins.diverges_from),
         rate(row.margins.largest_safe_lr),
@@ -97,7 +97,7 @@ def _sensitive_row(row: OptimizerFacts) -> list[Cell | str]:
         estimate(s.norm),
         number(s.window),
         window,
-        number(round(row.basin_1pct.decades, 3), at_least=row.basin_1pct.censored),
+        number(round(row.basin_1pct.decades, 3), at_least=row.basin_1pct.at_least),
         number(round(row.margins.margin, 3), at_least=row.margins.censored),
     ]
 

@@ -58,7 +58,7 @@ def facts_line(row: OptimizerFacts) -> str:
     """Best rate, good range and sensitivity in one line."""
     if not row.trained:
         return f"{row.n_diverged} of {row.n_runs} runs diverged"
-    at_least = "≥ " if row.basin.censored else ""
+    at_least = "≥ " if row.basin.at_least else ""
     parts = [
         f"best {compact(row.best_lr.value)}",
         f"good {compact(row.basin.low, 2)} to {compact(row.basin.high, 2)} ({at_least}{row.basin.decades:.1f} decades)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -14,10 +15,11 @@ import fabricate
 import planting
 import pytest
 
-from lrsweep import plot, report, report_tables, tables
+from lrsweep import plot, printed, report, report_tables, tables, words
 from lrsweep.analysis import analyse
 from lrsweep.analysis.next_rates import CLIFF_STEP
 from lrsweep.errors import UsageError
+from lrsweep.plot import sensitivity, style
 from lrsweep.report_html import STYLE, Cell, code, picture, table
 from lrsweep.report_rules import RULES
 from lrsweep.results import load
@@ -280,6 +282,33 @@ def test_the_rules_say_what_the_code_does() -> None:
         "Recommended rate": "what it costs stands beside it",
     }.items():
         assert part in rules[name], name
+
+
+@pytest.mark.parametrize(
+    ("medians", "bound"),
+    [
+        ([2.0, 1.0, 0.5, 0.5, 1.5], False),
+        ([2.0, 1.0, 0.5, 0.5], True),  # the grid ends first
+        ([2.0, 1.0, 0.5, 0.5, math.inf], True),  # the next rate diverged
+        ([math.inf, 0.5, 0.5, 1.0, 1.5], True),
+        ([2.0, 1.0, 0.5, 0.5, 1.5, math.inf], False),  # that is further away
+    ],
+)
+def test_a_width_that_is_a_lower_bound_is_shown_as_one_everywhere(
+    medians: list[float], bound: bool, tmp_path: Path
+) -> None:
+    facts = fabricate.facts_of_medians([10.0**k for k in range(-6, len(medians) - 6)], {"sgd": medians}, start=2.3)
+    (row,) = facts.rows
+    wide, narrow = row.basin.decades, row.basin_1pct.decades
+    assert (f">= {wide:.1f}" in printed.summary(facts, tmp_path)) == bound
+    for number in (wide, narrow):
+        assert (f"≥ {float(f'{round(number, 3):.4g}'):g}<" in "".join(report_tables.numbers(facts))) == bound
+    assert (f"(≥ {wide:.1f} decades)" in words.facts_line(row)) == bound
+    looks = [style.look(0)]
+    with style.styled():
+        texts = [text.get_text() for text in sensitivity.sensitivity(facts, looks).axes[1].texts]
+    assert (f"≥ {wide:.2f}" in texts) == bound
+    assert ("at least" in row.sentence) == bound
 
 
 def test_a_rate_near_untrained_is_not_listed_as_not_told_from_the_best() -> None:

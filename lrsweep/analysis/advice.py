@@ -335,8 +335,7 @@ def _widths(rows: Sequence[OptimizerFacts]) -> str:
 
 
 def _decades(row: OptimizerFacts) -> str:
-    cliff = row.cliff_below > 0 or row.cliff_above > 0
-    return f"{_at_least(row.basin.censored or cliff)}{row.basin.decades:.2g} decades"
+    return f"{_at_least(row.basin.at_least)}{row.basin.decades:.2g} decades"
 
 
 def _at_least(censored: bool) -> str:

@@ -31,21 +31,24 @@ def basin(lrs: Floats, m: Floats, l0: float, mode: Mode = "min", share: float = 
     if best is None or not m[kept][best] < l0:
         return Basin(
             share=share, threshold=math.nan, low=math.nan, high=math.nan, decades=math.nan,
-            censored_low=False, censored_high=False, rates=(),
+            censored_low=False, censored_high=False, cliff_low=False, cliff_high=False, rates=(),
         )  # fmt: skip
     rates, costs = lrs[kept], m[kept]
     least = float(costs[best])
     theta = least + (l0 - least) / round(1 / share)  # a division is exact where the result is a float: no unit decides
     low, first = _edge(rates[best::-1], costs[best::-1], theta)
     high, last = _edge(rates[best:], costs[best:], theta)
+    below, above = costs[: best - first], costs[best + last + 1 :]
     return Basin(
         share=share,
         threshold=uncost(theta, mode),
         low=low,
         high=high,
         decades=math.log10(high / low),
-        censored_low=best - first == 0,
-        censored_high=best + last == len(rates) - 1,
+        censored_low=not len(below),
+        censored_high=not len(above),
+        cliff_low=len(below) > 0 and math.isinf(below[-1]),
+        cliff_high=len(above) > 0 and math.isinf(above[0]),
         rates=tuple(float(rate) for rate in rates[best - first : best + last + 1]),
     )
 

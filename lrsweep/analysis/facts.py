@@ -90,7 +90,8 @@ class Sensitivity:
 class Basin:
     """The rates around the best one that keep all but `share` of the gain over the untrained model.
 
-    `threshold` is an objective. A censored side ends with the grid, not with the basin: read `decades` as "at least".
+    `threshold` is an objective. A censored side ends with the grid, not with the basin; one with a cliff at the last
+    rate before one that diverged, with nothing tried between them. Of either read `decades` as "at least".
     """
 
     share: float
@@ -100,11 +101,18 @@ class Basin:
     decades: float
     censored_low: bool
     censored_high: bool
+    cliff_low: bool
+    cliff_high: bool
     rates: tuple[float, ...]
 
     @property
     def censored(self) -> bool:
         return self.censored_low or self.censored_high
+
+    @property
+    def at_least(self) -> bool:
+        """Whether `decades` is a lower bound."""
+        return self.censored or self.cliff_low or self.cliff_high
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

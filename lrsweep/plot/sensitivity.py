@@ -113,10 +113,9 @@ def _basins(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], pla
         if not row.trained or not math.isfinite(row.basin.decades):
             continue
         ax.barh(y, row.basin.decades, height=0.56, color=one.color, alpha=0.75, linewidth=0)
-        end = f"{row.basin.decades:.2f}"
+        end = f"{'≥ ' * row.basin.at_least}{row.basin.decades:.2f}"
         if row.basin.censored:
             ax.plot([row.basin.decades], [y], marker=">", markersize=6, color=INK, linestyle="", clip_on=False)
-            end = f"≥ {end}"
         at = (row.basin.decades, y)
         ax.annotate(end, at, xytext=(7, 0), textcoords="offset points", va="center", size=7.5, annotation_clip=False)
     _finish_x(ax, top * 1.2)
