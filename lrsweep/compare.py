@@ -71,12 +71,14 @@ class Change:
 class RowChange:
     """What moved for one optimizer (and axis values). `paired` counts the seeds that both sweeps ran.
 
-    `seeds` counts those of A and of B; with two or more paired ones the rest of them is left out.
+    `seeds` counts those of A and of B; with two or more paired ones the rest of them is left out. `shared` counts the
+    rates that both tried: with less than two there is no sensitivity among the changes.
     """
 
     title: str
     paired: int
     seeds: tuple[int, int]
+    shared: int
     changes: tuple[Change, ...]
 
     @property
@@ -113,6 +115,9 @@ class Comparison:
         for row in self.rows:
             lines += ["", f"{row.title} ({row.basis})"]
             lines += [f"  {_line(change)}" for change in row.changes]
+            if row.shared < 2:
+                share = "one rate only" if row.shared else "no rate"
+                lines += [f"  {'sensitivity':<17} nothing can be said: the grids share {share}"]
         lines += ["", *(f"only in A: {name}" for name in self.only_a), *(f"only in B: {name}" for name in self.only_b)]
         return "\n".join([*lines, *self.notes]).replace("\n\n\n", "\n\n").rstrip()
 
@@ -205,15 +210,18 @@ def _row(a: Cell, b: Cell, setup: Setup, *, same_objective: bool) -> RowChange:
         a, b = _only(a, seeds), _only(b, seeds)
     draws = _Draws.of(a, b, seeds)
     common_a, common_b = _common(a, b)
+    sensitivities = [
+        *([draws.change("sensitivity", _s, "objective", common_a, common_b)] if same_objective else []),
+        draws.change("sensitivity_norm", _s_norm, "share of the gain", common_a, common_b),
+    ]
     changes = [
         draws.change("best_lr", _best_lr, "decades", log=True),
         *([_objective_change(a, b, seeds, draws, setup)] if same_objective else []),
-        *([draws.change("sensitivity", _s, "objective", common_a, common_b)] if same_objective else []),
-        draws.change("sensitivity_norm", _s_norm, "share of the gain", common_a, common_b),
+        *(sensitivities if len(common_a) > 1 else []),
         draws.change("basin_decades", _basin_decades, "decades", most=BASIN_DRAWS),
     ]
     name = title(a) if title(a) == title(b) else f"{title(a)} -> {title(b)}"
-    return RowChange(title=name, paired=len(seeds), seeds=counts, changes=tuple(changes))
+    return RowChange(title=name, paired=len(seeds), seeds=counts, shared=len(common_a), changes=tuple(changes))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

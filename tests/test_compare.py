@@ -224,6 +224,21 @@ def test_other_grids_are_compared_over_the_rates_they_share() -> None:
     assert not any("grids differ" in note for note in compare_sides(before, before).notes)
 
 
+@pytest.mark.parametrize(("start", "told"), [(2, "no rate"), (1, "one rate only"), (0, None)])
+def test_fewer_than_two_shared_rates_say_nothing_of_the_sensitivity(start: int, told: str | None) -> None:
+    tried = [0.5, 0.7, 0.9, 1.2]
+    before = side("A", table("adam", LRS[:2], [[y] * 3 for y in tried[:2]], STARTS))
+    after = side("B", table("adam", LRS[start : start + 2], [[y] * 3 for y in tried[start : start + 2]], STARTS))
+    found = compare_sides(before, after)
+    names = [change.name for change in found.rows[0].changes]
+    assert ("sensitivity" in names, "sensitivity_norm" in names) == (told is None,) * 2
+    lines = [line.strip() for line in found.text().splitlines() if line.strip().startswith("sensitivity")]
+    if told is not None:
+        assert lines == [f"sensitivity       nothing can be said: the grids share {told}"]
+    else:
+        assert all("the same" in line for line in lines)
+
+
 def test_other_objectives_share_only_numbers_without_units() -> None:
     before = side("A", table("adam", LRS, values(1e-2), STARTS))
     after = side("B", table("adam", LRS, values(1e-2), STARTS), at="best")
