@@ -349,4 +349,5 @@ def rates_above_one(made: Grid | None, path: str) -> str | None:
     if not high or not all(map(math.isfinite, high)):
         return None
     are = "rate is" if len(high) == 1 else "rates are"
-    return f"{path}: {len(high)} {are} above 1 (up to {max(high)!r}); unusual, but trained as asked"
+    few = "few sweeps need such, but those whose summary asks for a wider grid do; trained as asked"
+    return f"{path}: {len(high)} {are} above 1 (up to {max(high)!r}); {few}"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import re
 import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import fabricate
 import pytest
 import torch
 import yaml
@@ -138,6 +140,16 @@ def test_a_rate_above_one_is_a_warning() -> None:
     made = spec(lr=[0.1, 10], optimizers=["sgd", {"name": "adadelta", "lr": {"min": 0.1, "max": 100}}])
     assert [warning.split(":")[0] for warning in made.warnings] == ["lr", "optimizers[1].lr"]
     assert made.lr.rates == (0.1, 10.0)
+
+
+def test_the_note_on_rates_above_one_knows_that_a_summary_may_ask_for_them() -> None:
+    row = fabricate.facts_of_medians([0.01, 0.1, 1.0], {"sgd": [2.0, 1.0, 0.5]}, start=2.3).rows[0]
+    (asked,) = (warned.text for warned in row.warnings if "max: 10.0" in warned.text)
+    made = spec(lr=yaml.safe_load(re.search(r"`lr: (.*)`", asked)[1]))  # type: ignore[index]
+    (note,) = made.warnings
+    assert note.startswith("lr: 1 rate is above 1 (up to 10.0); ")
+    assert "whose summary asks for a wider grid" in note
+    assert "unusual" not in note
 
 
 # --- optimizers -----------------------------------------------------------------------------------------------------
