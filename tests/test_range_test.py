@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fabricate
 import numpy as np
 import pytest
 import torch
@@ -267,3 +269,25 @@ def test_where_the_loss_has_moved() -> None:
     assert not has_fallen(lrs, smooth, 0.0, 1e-9)
     assert not has_fallen(lrs, np.full(8, 2.0), 0.0, 1.0)
     assert not has_fallen(lrs, np.full(8, math.nan), 0.0, 1.0)
+
+
+def test_every_curve_that_leaves_its_panel_is_marked_where_it_does() -> None:
+    for rise, told in ((1.0, "▲ 3 leave"), (0.0, None)):
+        lrs = np.logspace(-7, 1, 81)
+        found = found_on(2.3 - 2 * lrs / (1e-3 + lrs) + rise * (lrs / 0.1) ** 2)
+        medians = [1.0, 0.5, 0.5, 0.5 + 9 * rise]
+        facts = fabricate.facts_of_medians([1e-3, 1e-2, 0.1, 1.0], {"sgd": medians}, start=2.3)
+        line = dataclasses.replace(found.lines[0], row=facts.rows[0])
+        figure = drawing.range_test(dataclasses.replace(found, lines=(line,)))
+        ax = figure.axes[0]
+        places = [tuple(place) for one in ax.collections for place in np.asarray(one.get_offsets())]
+        assert [text for text in texts(figure) if text.endswith("leave")] == ([told] if told else [])
+        assert ("first leaves the panel here" in texts(figure)) == bool(told)
+        assert len(places) == (3 if told else 0)
+        if told:
+            top = ax.get_ylim()[1]
+            assert {y for _, y in places} == {top}
+            raw = next(x for x, y in zip(lrs, line.ramp.losses, strict=True) if x > 0.01 and y > top)
+            assert raw / 10**0.1 < places[0][0] <= raw
+            share = (top - 0.5) / 9  # of the way from 0.1 to 1, on the axis as it is drawn
+            assert places[2][0] == pytest.approx(10 ** (share - 1))

@@ -25,6 +25,11 @@ def mark(marker: str, label: str, *, color: str = GREY, size: float = 5.5, **mor
     return Line2D([], [], color=color, marker=marker, markersize=size, linestyle="", label=label, **more)
 
 
+def leaves(*, up: bool) -> Artist:
+    """What the triangles at the border of a panel mean."""
+    return mark("^" if up else "v", "first leaves the panel here", size=4.5)
+
+
 def curves(rows: Sequence[OptimizerFacts], looks: Sequence[Look]) -> list[Artist]:
     """An entry per curve."""
     return [

@@ -167,7 +167,7 @@ def loss_curves(facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: Lines,
         _open(ax, view)
         _draw(ax, curves[index], row.best_lr.value, shade)
         _crosses(ax, lines[index], view)
-        left = _leavings(ax, gone[index], [shade[one.lr] for one in curves[index]], view)
+        left = leavings(ax, gone[index], [shade[one.lr] for one in curves[index]], view)
         style.panel_title(ax, words.title(row), _facts_line(row), aside=left)
         if page.left_column(index):
             ax.set_ylabel(column + (" (log)" if view.log else ""))
@@ -221,7 +221,7 @@ def exit_of(xy: Floats, view: Window) -> Exit | None:
     return float(xy[at - 1, 0] + share * (xy[at, 0] - xy[at - 1, 0])), up
 
 
-def _leavings(ax: Axes, gone: Sequence[Exit | None], colors: Sequence[Any], view: Window) -> str:
+def leavings(ax: Axes, gone: Sequence[Exit | None], colors: Sequence[Any], view: Window) -> str:
     """A triangle at the border where each curve first leaves; how many do, in words."""
     figure = ax.figure
     assert isinstance(figure, Figure)
@@ -295,7 +295,7 @@ def _handles(facts: SweepFacts, rows: Sequence[OptimizerFacts], *, leaving: bool
 
 
 def _leaves(facts: SweepFacts) -> Artist:
-    return keys.mark("^" if facts.mode == "min" else "v", "first leaves the panel here", size=4.5)
+    return keys.leaves(up=facts.mode == "min")
 
 
 def _cross(label: str) -> Artist:
@@ -372,7 +372,7 @@ def _zoom_panel(ax: Axes, row: OptimizerFacts, shown: _Zoomed) -> str:
         handles.append(Line2D([], [], color=color, linestyle=line, linewidth=1.4, label=text))
     _crosses(ax, shown.lines, shown.view)
     inks = [COLORS[shown.rates.index(line.lr)] for line in (*shown.lines, *shown.train)]
-    left = _leavings(ax, shown.gone, inks, shown.view)
+    left = leavings(ax, shown.gone, inks, shown.view)
     if handles:
         ax.legend(
             handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(handles), borderaxespad=0,
