@@ -381,6 +381,6 @@ def _clipped(grads: Sequence[Tensor], max_norm: float) -> list[Tensor]:
 
     Not in place: two parameters that are added have one gradient, and one that is summed has one number for all.
     """
-    norms = torch.stack([torch.linalg.vector_norm(grad.flatten(1), dim=1) for grad in grads])
+    norms = torch.stack([torch.linalg.vector_norm(grad.unsqueeze(-1).flatten(1), dim=1) for grad in grads])
     scale = (max_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
     return [grad * scale.view(-1, *[1] * (grad.ndim - 1)) for grad in grads]

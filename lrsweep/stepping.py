@@ -110,7 +110,7 @@ class Stepper:
                 return recorded()
 
     def _run(self, training: bool, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> Result:
-        runs = params[0].shape[0] if params else 0
+        runs = params[0].shape[0] if params and self._stacked else 0
         if type(batch) is tuple and all(type(leaf) is Tensor for leaf in batch):
             # What nearly every batch is, told apart without a walk through its structure.
             tensors: Sequence[Tensor] = batch
@@ -137,7 +137,7 @@ class Stepper:
         names: list[str] = []
         build = self._train_step if training else self._eval_step
         step = build(leaves, spec, names)
-        runs = params[0].shape[0] if params else 0
+        runs = params[0].shape[0] if params and self._stacked else 0
         if sum(key[1] == runs for key in self._programs) >= MANY_SHAPES:
             self.random = True
             return _Program(self._eager(step, training), names, recorded=False)

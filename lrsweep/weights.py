@@ -50,7 +50,7 @@ class Weights:
 
     def not_finite(self) -> list[int]:
         """The rows of the runs that hold a weight which is not finite."""
-        fine = torch.stack([param.flatten(1).isfinite().all(1) for param in self.params]).all(0)
+        fine = torch.stack([param.unsqueeze(-1).flatten(1).isfinite().all(1) for param in self.params]).all(0)
         return [row for row, ok in enumerate(fine.tolist()) if not ok]
 
     def clear(self, rows: Tensor) -> None:

@@ -56,6 +56,18 @@ class Paired(nn.Module):
         return (self.one(x) + self.two(x) + self.p + self.q + self.r.sum()) @ (self.u + self.v.t())
 
 
+class Tempered(nn.Linear):
+    """Its first parameter is a single number."""
+
+    def __init__(self):
+        super().__init__(4, 3)
+        self.temperature = nn.Parameter(torch.tensor(2.0))
+        self._parameters = {name: self._parameters[name] for name in ("temperature", "weight", "bias")}
+
+    def forward(self, x):
+        return super().forward(x) / self.temperature
+
+
 class Attention(nn.Module):
     def __init__(self, module=False):
         super().__init__()
@@ -235,6 +247,7 @@ NETS = {
     ),
     "one_padding": lambda: Shaped((1, 2, 2), OnePadding()),
     "paired": Paired,
+    "tempered": Tempered,
     "late": Late,
     "noisy_evaluation": lambda: NoisyEvaluation(4, 3),
     "groupnorm": lambda: Shaped(

@@ -136,7 +136,7 @@ MIXED = [("sgd", 0.1), ("adam", 0.01), ("sgd", 0.03, {"momentum": 0.9}), ("adamw
 
 
 NETS = "inplace wide batchnorm dropout conv pooled groupnorm tied partly attention mha shared_item".split()
-NETS += ["image_dropout", "one_padding", "paired"]
+NETS += ["image_dropout", "one_padding", "paired", "tempered"]
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.05])
@@ -218,6 +218,15 @@ def test_divergence_is_told_as_alone(where: str, dtype: str) -> None:
         for column in ("train_loss", "val_loss"):
             pairs = zip(mine.rows[column], theirs.rows[column], strict=True)
             assert all(math.isfinite(a) == math.isfinite(b) for a, b in pairs)
+
+
+def test_a_parameter_that_is_a_single_number_may_overflow() -> None:
+    shared = recipe({"name": "stack_tasks.py:task", "net": "tempered"}, steps=6, dtype="float32")
+    runs = made(shared, ("sgd", 3e38, {"weight_decay": 9.0}), ("sgd", 0.01), ("adam", 0.01))
+    one, other = outcomes(single, runs, shared), outcomes(stacked, runs, shared)
+    told = {key: (found.status, found.diverged_step) for key, found in one.items()}
+    assert sorted(told.values(), key=str) == [("diverged", 1), ("ok", None), ("ok", None)]
+    assert told == {key: (found.status, found.diverged_step) for key, found in other.items()}
 
 
 def test_a_neighbour_that_explodes_changes_no_bit() -> None:
