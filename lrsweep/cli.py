@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from lrsweep import streams
 from lrsweep.errors import LrsweepError, StorageError, UsageError
 from lrsweep.leaving import leave
 from lrsweep.startup import few_collections
@@ -275,13 +276,6 @@ def schema() -> None:
     typer.echo(json.dumps(json_schema(known()), indent=2))
 
 
-def _open_what_is_closed() -> None:
-    """A stdin, stdout or stderr that was closed leads nowhere, and no file of ours takes its number."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
-
-
 def _tell_a_bug() -> int:
     traceback.print_exc()
     sys.stderr.write("\nThis is a bug in lrsweep. Nothing that was trained is lost: run the command again.\n")
@@ -296,8 +290,6 @@ def _run() -> int:
     except LrsweepError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             return _tell_a_bug()
@@ -315,7 +307,7 @@ def _run() -> int:
 
 def main() -> NoReturn:
     """The command `lrsweep`."""
-    _open_what_is_closed()
+    streams.prepare()
     with few_collections():
         leave(_run())
 

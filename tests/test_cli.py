@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -223,6 +225,73 @@ def test_schema_is_json() -> None:
 def test_closed_streams_are_no_error(done: Path) -> None:
     command = f"{sys.executable} -m lrsweep.cli run tiny.yaml <&- >&- 2>&-"
     assert subprocess.run(command, shell=True, cwd=done, timeout=300).returncode == 0
+
+
+def into_nobody(arguments: str, cwd: Path, **env: str) -> tuple[int, str]:
+    """The exit code of a command whose pipe nobody reads, and what it says on stderr."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ran = subprocess.run(
+            f"exec {sys.executable} -m lrsweep.cli {arguments}", shell=True, stdout=writer, stderr=subprocess.PIPE,
+            text=True, cwd=cwd, env={**os.environ, **env}, timeout=300,
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+    return ran.returncode, ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("list", 0),
+        ("--help", 0),
+        ("status results", 0),
+        ("no-such-command 2>&1", 2),
+        ("run no-such-file.yaml 2>&1", 2),
+        ("check results/tiny --max-sensitivity 0", 6),
+    ],
+)
+def test_a_reader_that_leaves_early_changes_no_exit_code(done: Path, arguments: str, code: int) -> None:
+    assert into_nobody(arguments, done) == (code, "")
+
+
+def test_a_reader_that_leaves_early_changes_nothing_without_buffers(done: Path) -> None:
+    assert into_nobody("list", done, PYTHONUNBUFFERED="1") == (0, "")
+
+
+def test_pictures_of_all_sweeps_are_drawn_for_a_reader_that_leaves_early(done: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        shutil.copytree(done / "results/tiny", tmp_path / name, ignore=shutil.ignore_patterns("*.png"))
+    assert into_nobody("plot .", tmp_path) == (0, "")
+    assert (tmp_path / "second/u_curve.png").read_bytes() == (tmp_path / "first/u_curve.png").read_bytes() != b""
+
+
+TALKS = """
+import torch
+from torch import nn
+from lrsweep import Task
+
+def loss(output, target):
+    print("a word of the user", flush=True)
+    return nn.functional.mse_loss(output, target)
+
+def make_task():
+    x = torch.ones(8, 2)
+    return Task(train=(x, x), val=(x, x), model=lambda: nn.Linear(2, 2), loss=loss, metrics={})
+"""
+
+
+def test_a_sweep_that_nobody_listens_to_is_complete(tmp_path: Path) -> None:
+    (tmp_path / "talks.py").write_text(TALKS)
+    config = {"task": "talks.py:make_task", "optimizers": ["sgd"], "lr": [0.1, 0.01], "train": {"epochs": 2}}
+    (tmp_path / "talks.yaml").write_text(yaml.safe_dump(config))
+    assert into_nobody("run talks.yaml --results unheard --workers 2 2>&1", tmp_path) == (0, "")
+    heard = lrsweep("run", "talks.yaml", "--results", "heard", "--workers", "2", cwd=tmp_path)
+    assert (heard.returncode, "a word of the user" in heard.stdout) == (0, True)
+    for name in ("runs.csv", "curves.csv", "summary.csv", "u_curve.png"):
+        assert (tmp_path / "unheard/talks" / name).read_bytes() == (tmp_path / "heard/talks" / name).read_bytes(), name
+    assert (tmp_path / "unheard/talks/report.html").exists()
 
 
 def test_a_sweep_may_run_in_a_daemonic_process(done: Path, tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""The streams of the command: whatever is at their other end, or no longer is, the work is done to its end."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+class _Outlet(io.FileIO):
+    """Leads nowhere once its reader is gone (`lrsweep run ... 2>&1 | head -1`)."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self.fileno())
+            return super().write(data)
+
+
+def prepare() -> None:
+    """A stream that was closed leads nowhere, and no file of ours takes its number; one whose reader leaves early leads
+    nowhere from then on."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+        elif mode == "w":
+            setattr(sys, name, _outlasting(stream))
+
+
+def _outlasting(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    outlet = _Outlet(stream.fileno(), "wb", closefd=False)
+    buffer: Any = outlet if stream.write_through else io.BufferedWriter(outlet)  # as PYTHONUNBUFFERED has it
+    return io.TextIOWrapper(
+        buffer, encoding=stream.encoding, errors=stream.errors, line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )  # fmt: skip
