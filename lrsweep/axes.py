@@ -151,12 +151,13 @@ def resolved(
     written: Mapping[str, Any],
     wrong: Set[str],
     optimizers: list[OptimizerSpec],
+    broken: Sequence[Any],
     notes: Notes,
 ) -> dict[str, list[Any]]:
     """The axes with every value resolved; `written` holds the sections as the user wrote them.
 
     Those in `wrong` have mistakes of their own, which are noted elsewhere. `optimizers` are the right ones, and so are
-    the entries of `written["optimizers"]`.
+    the entries of `written["optimizers"]`; `broken` are the wrong ones as they are written.
     """
     if not isinstance(raw, dict):
         notes.add(("axes",), f"must be a mapping from dotted paths to lists, not {check.shown(raw)}")
@@ -172,7 +173,7 @@ def resolved(
     for head in HEADS:
         mine = {axis: usable[axis] for axis in usable if parts(axis)[0] == head}
         if mine and head == "optimizers" and head in written:
-            found |= _of_optimizers(ctx, mine, written[head], optimizers, notes, some_wrong=head in wrong)
+            found |= _of_optimizers(ctx, mine, written[head], optimizers, broken, notes)
         elif mine and head != "optimizers" and (head in written or any(map(is_whole, mine))):
             found |= _of_section(ctx, head, mine, written.get(head), notes, wrong=head in wrong)
         elif mine and not notes.found:
@@ -235,9 +236,8 @@ def _of_optimizers(
     mine: dict[str, list[Any]],
     entries: list[Any],
     optimizers: list[OptimizerSpec],
+    broken: Sequence[Any],
     notes: Notes,
-    *,
-    some_wrong: bool,
 ) -> dict[str, list[Any]]:
     def make(section: Any, local: Notes) -> Any:
         return resolve.optimizer(ctx, section, ("optimizers",), local)
@@ -247,13 +247,21 @@ def _of_optimizers(
         had = {axis: values for axis, values in mine.items() if has(optimizer, parts(axis)[1:])}
         if had:
             found = _checked("optimizers", had, entry, make, notes, who=f" (for {optimizer.label})") | found
+    theirs = [_arguments(ctx, entry) for entry in broken]
+    names = {name for known in (*theirs, *(optimizer.args for optimizer in optimizers)) for name in known or ()}
     for axis in mine:
         below = parts(axis)[1:]
-        if not some_wrong and not any(has(optimizer, below) for optimizer in optimizers):
-            near = check.did_you_mean(".".join(below), {name for optimizer in optimizers for name in optimizer.args})
+        maybe = any(known is None or below[0] in {*known, "independent_weight_decay"} for known in theirs)
+        if not maybe and not any(has(optimizer, below) for optimizer in optimizers):
+            near = check.did_you_mean(".".join(below), names)
             wrong = f"no listed optimizer has the argument {'.'.join(below)!r}"
             notes.add(("axes", axis), check.told(wrong, near), key=True)
     return found
+
+
+def _arguments(ctx: Context, raw: Any) -> Mapping[str, Any] | None:
+    """What the optimizer of an entry with mistakes may be given; None if that cannot be told."""
+    return ctx.known.optimizers.get(resolve.builtin(ctx, raw)) if ctx.known else None
 
 
 def _checked(

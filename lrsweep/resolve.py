@@ -296,6 +296,12 @@ def optimizer(ctx: Context, raw: Any, path: Keys, notes: Notes) -> OptimizerSpec
     return OptimizerSpec(name=chosen, label=label, args=args, lr=lr, schedule=schedule, independent_weight_decay=decay)
 
 
+def builtin(ctx: Context, raw: Any) -> str:
+    """The built-in optimizer that an entry names, however wrong the rest of it is; "" if it names none."""
+    name = raw.get("name") if isinstance(raw, dict) else raw
+    return name.lower() if isinstance(name, str) and ctx.known and name.lower() in ctx.known.optimizers else ""
+
+
 def _label(raw: Any, path: Keys, notes: Notes) -> str | None:
     if isinstance(raw, str) and raw.strip() == raw and raw.isprintable() and 0 < len(raw) <= 200:
         return raw

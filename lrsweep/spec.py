@@ -139,8 +139,9 @@ def _sections(data: Any, ctx: Context, stem: str, notes: Notes) -> Spec | None:
     written = {head: raw[head] for head in sections if isinstance(raw.get(head), str | dict)}
     written["optimizers"] = [data["optimizers"][i] for i in right_entries]
     wrong = {head for head in written if sections[head] is None}
-    axes = axis_rules.resolved(ctx, axes_given, written, wrong, list(right_entries.values()), notes)
-    refined = _refined(data.get("refined", {}), optimizers, notes)
+    broken = [data["optimizers"][i] for i, entry in enumerate(entries) if entry is None] if entries else [None]
+    axes = axis_rules.resolved(ctx, axes_given, written, wrong, list(right_entries.values()), broken, notes)
+    refined = _refined(data.get("refined", {}), list(right_entries.values()), broken, ctx, notes)
     # Where a section is wrong, a stand-in lets the others be held against each other all the same.
     made = Spec(
         name=name or stem, task=task or Named(name=_name_of(data.get("task"))), model=model, lr=lr or grids.DEFAULT,
@@ -217,16 +218,25 @@ def _optimizers(data: Mapping[str, Any], ctx: Context, notes: Notes) -> list[Opt
     return found
 
 
-def _refined(raw: Any, optimizers: list[OptimizerSpec] | None, notes: Notes) -> dict[str, list[float]]:
+def _refined(
+    raw: Any, optimizers: list[OptimizerSpec], broken: Sequence[Any], ctx: Context, notes: Notes
+) -> dict[str, list[float]]:
     if not isinstance(raw, dict):
         notes.add(("refined",), f"must be a mapping from labels to lists of rates, not {check.shown(raw)}")
         return {}
-    labels = [entry.label for entry in optimizers or []]
+    labels = [entry.label for entry in optimizers]
     for label in raw:
-        if optimizers and label not in labels:
+        if label not in labels and not any(_may_be_called(label, entry, ctx) for entry in broken):
             notes.add(("refined", label), check.unknown(label, labels, "the list of optimizers"), key=True)
     rates = {label: resolve.listed(values, ("refined", label), notes) for label, values in raw.items()}
     return {label: values for label, values in rates.items() if values is not None}
+
+
+def _may_be_called(label: Any, raw: Any, ctx: Context) -> bool:
+    """Whether an optimizer with mistakes may have this label once they are mended."""
+    if isinstance(raw, dict) and "label" in raw:
+        return str(raw["label"]).strip() == label
+    return resolve.builtin(ctx, raw) in ("", str(label).partition("(")[0])
 
 
 def _across(

@@ -409,6 +409,20 @@ TOGETHER: dict[str, tuple[str, list[str]]] = {
         ["1:34 optimizers[0].params", "1:50 optimizers[0].lr.mn", "1:66 optimizers[1].name", "1:79 optimizers[1].lr[0]",
          "2:7 name"],
     ),
+    "what neither a wrong optimizer has nor the right one": (
+        "optimizers: [{name: sgd, momentum: 2}, adam, {name: sgd, label: plain, lr: 3}]\n"
+        "axes: {optimizers.momentun: [0.1], optimizers.momentum: [0.1], optimizers.eps: [1e-8]}\n"
+        "refined: {adm: [0.1], sgd(momentum=0.9): [0.1], plain: [0.1], adam: [0.1]}",
+        ["1:36 optimizers[0].momentum", "1:76 optimizers[2].lr", "2:8 axes.optimizers.momentun", "3:11 refined.adm"],
+    ),
+    "what a misspelt optimizer may have": (
+        "optimizers: [sdg, adam, 'own.py']\naxes: {optimizers.momentum: [0.1]}\nrefined: {sgd: [0.1]}",
+        ["1:14 optimizers[0]", "1:25 optimizers[2]"],
+    ),
+    "no label but that of a wrong optimizer": (
+        "optimizers: [{name: sgd, label: plain, momentum: 2}]\nrefined: {sgd: [0.1], plain: [0.1]}",
+        ["1:50 optimizers[0].momentum", "2:11 refined.sgd"],
+    ),
 }  # fmt: skip
 
 
