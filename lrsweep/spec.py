@@ -224,19 +224,18 @@ def _refined(
     if not isinstance(raw, dict):
         notes.add(("refined",), f"must be a mapping from labels to lists of rates, not {check.shown(raw)}")
         return {}
-    labels = [entry.label for entry in optimizers]
+    theirs = [_called(entry, ctx) for entry in broken]
+    labels = [*(entry.label for entry in optimizers), *theirs]
     for label in raw:
-        if label not in labels and not any(_may_be_called(label, entry, ctx) for entry in broken):
+        if "" not in theirs and label not in labels and str(label).partition("(")[0] not in theirs:
             notes.add(("refined", label), check.unknown(label, labels, "the list of optimizers"), key=True)
     rates = {label: resolve.listed(values, ("refined", label), notes) for label, values in raw.items()}
     return {label: values for label, values in rates.items() if values is not None}
 
 
-def _may_be_called(label: Any, raw: Any, ctx: Context) -> bool:
-    """Whether an optimizer with mistakes may have this label once they are mended."""
-    if isinstance(raw, dict) and "label" in raw:
-        return str(raw["label"]).strip() == label
-    return resolve.builtin(ctx, raw) in ("", str(label).partition("(")[0])
+def _called(raw: Any, ctx: Context) -> str:
+    """What the label of an optimizer with mistakes is or begins with once they are mended; "" if none can tell."""
+    return str(raw["label"]).strip() if isinstance(raw, dict) and "label" in raw else resolve.builtin(ctx, raw)
 
 
 def _across(

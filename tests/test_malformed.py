@@ -436,6 +436,13 @@ def test_no_mistake_hides_another(case: str, tmp_path: Path) -> None:
     assert found == places
 
 
+def test_the_labels_of_wrong_optimizers_are_among_those_allowed(tmp_path: Path) -> None:
+    text = "optimizers: [{name: sgd, label: plain, lr: 3}, {name: adam, lr: 3}]\nrefined: {adm: [0.1]}"
+    with pytest.raises(SpecError) as caught:
+        load_spec(written(tmp_path, text)[0])
+    assert "(allowed: plain, adam; did you mean adam?)" in caught.value.problems[-1].message
+
+
 def test_an_override_that_is_wrong_hides_nothing(tmp_path: Path) -> None:
     path, _, _ = written(tmp_path, "optimizers: [adm]\ntrain: {batch_size: 0}")
     with pytest.raises(SpecError) as caught:
