@@ -13,6 +13,7 @@ from lrsweep.task import Split
 
 EVAL_CHUNK = 512  # examples of one evaluation batch, at most
 EVAL_NUMBERS = 2**21  # and numbers in it, where examples are large
+EVAL_TARGETS = 2048  # and targets in it, where examples are sequences: each costs as much as an example elsewhere
 
 
 def map_tensors(function: Callable[[torch.Tensor], Any], batch: Any) -> Any:
@@ -47,7 +48,8 @@ class TensorSplit:
     def chunk(self, batch_size: int) -> int:
         """Examples of one evaluation batch; the same for every run of a recipe, whatever it is trained with."""
         width = max(1, sum(tensor[0].numel() for tensor in self.tensors))
-        return min(EVAL_CHUNK, max(batch_size, EVAL_NUMBERS // width))
+        targets = max(1, self.tensors[-1][0].numel())
+        return min(EVAL_CHUNK, max(batch_size, min(EVAL_NUMBERS // width, EVAL_TARGETS // targets)))
 
     def take(self, index: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The examples `index` [B], stacked."""

@@ -23,17 +23,20 @@ if TYPE_CHECKING:
     from lrsweep.plan import Run
 
 # Seconds and rates of an ordinary core. Their ratios choose the engine; being off by half changes little.
-ALONE_STEP = 300e-6  # everything in a step of a run alone that is not an operation of its model
-ALONE_OP = 8e-6  # one operation of a run alone, its share of autograd included
-STACKED_STEP = 120e-6  # everything in a step of a group that is not an operation of its graph
-STACKED_OP = 4e-6  # one operation of a replayed graph
+ALONE_STEP = 400e-6  # everything in a step of a run alone that is not an operation of its model
+ALONE_OP = 10e-6  # one operation of a run alone, its share of autograd included
+STACKED_STEP = 300e-6  # everything in a step of a group that is not an operation of its graph
+STACKED_OP = 10e-6  # one operation of a replayed graph
 RULE = 30e-6  # one update rule of a group
-FLOPS = 80e9  # per second, in products of matrices
-CACHED, UNCACHED = 30e9, 10e9  # bytes per second through an elementwise operation, in and out of the second-level cache
+FLOPS = 160e9  # per second, in products of matrices
+CONVOLUTION = 2.0  # what an operation in a convolution costs, in operations of a product
+BYTES = 20e9  # per second through an elementwise operation, in and out of the shared cache
 MIXED = 2e-6  # one run of a group of several seeds: its batch is its own
-WORTH = 0.95  # a stack must promise this share of the time alone
+WORTH = 0.9  # a stack must promise this share of the time alone
 BETTER = 0.995  # and another cut this share of the time of the best so far
-LARGEST = 128  # runs in a group
+FEW, LARGEST = 6, 128  # runs in a group: even if they fit no cache, and at most
+SPREAD = 0.1  # what a group costs besides what its runs do should be this share of that, or less
+TAIL = 0.1  # cores are never equally fast: of the longest group, this share is waited for at the end
 MEMORY_SHARE = 0.5  # of the machine's memory, for all workers together
 TOO_LARGE = "a run of this model keeps a core busy by itself, so stacking would gain nothing"
 
@@ -52,8 +55,8 @@ class GroupPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sizes:
-    """One training step of one run: `ops` that compute, `flops` in products, `moved` bytes elsewhere, and the bytes of
-    `weights` and of all `values` that are alive."""
+    """One training step of one run: `ops` that compute, `flops` in products and (weighted) convolutions, `moved` bytes
+    elsewhere, and the bytes of `weights` and of all `values` that are alive."""
 
     ops: int
     flops: float
@@ -62,20 +65,25 @@ class Sizes:
     values: float
     random: bool
 
-    def alone(self, machine: Machine) -> float:
+    @property
+    def alone(self) -> float:
         """Seconds of a step of a run by itself."""
-        # What a run alone allocates for one operation it has just freed from another: it stays in the cache.
-        return ALONE_STEP + ALONE_OP * self.ops + self.flops / FLOPS + self._bytes / CACHED
+        return ALONE_STEP + ALONE_OP * self.ops + self.inside
 
-    def stacked(self, runs: int, machine: Machine) -> float:
+    def stacked(self, runs: int) -> float:
         """Seconds of a step of `runs` runs together, without their update rules."""
-        rate = CACHED if runs * self.values < machine.l2 else UNCACHED
-        return STACKED_STEP + STACKED_OP * self.ops + runs * (self.flops / FLOPS + self._bytes / rate)
+        return self.around + runs * self.inside
 
     @property
-    def _bytes(self) -> float:
+    def around(self) -> float:
+        """Seconds of a step of a group of any size."""
+        return STACKED_STEP + STACKED_OP * self.ops
+
+    @property
+    def inside(self) -> float:
+        """Seconds in the kernels of one run."""
         # The optimizer reads and writes weights, gradients and its state: about six passes.
-        return self.moved + 6 * self.weights
+        return self.flops / FLOPS + (self.moved + 6 * self.weights) / BYTES
 
 
 def workers_for(runs: int, machine: Machine) -> int:
@@ -102,7 +110,7 @@ def cut(
         else:
             alone.append((run, reason))
     sizes = measure(problem, runs[0].seed) if together else None
-    plans = [_alone(run, reason, _recordable(run, problem), problem, sizes, machine) for run, reason in alone]
+    plans = [_alone(run, reason, _recordable(run, problem), problem, sizes) for run, reason in alone]
     if sizes is not None:
         plans += _cut_stackable(together, problem, sizes, machine, workers, compile)
     return sorted(plans, key=lambda plan: -plan.seconds)
@@ -113,8 +121,8 @@ def _recordable(run: Run, problem: Problem) -> bool:
     return ":" not in run.setting.name and stackable.problem_reason(problem) is None
 
 
-def _alone(run: Run, reason: str, recorded: bool, problem: Problem, sizes: Sizes | None, machine: Machine) -> GroupPlan:
-    seconds = 0.0 if sizes is None else sizes.alone(machine) * problem.total_steps
+def _alone(run: Run, reason: str, recorded: bool, problem: Problem, sizes: Sizes | None) -> GroupPlan:
+    seconds = 0.0 if sizes is None else sizes.alone * problem.total_steps
     engine: Literal["recorded", "single"] = "recorded" if recorded else "single"
     return GroupPlan(engine=engine, run_ids=(run.run_id,), reason=reason, seconds=seconds)
 
@@ -125,15 +133,16 @@ def _cut_stackable(
     """The cut with the shortest estimated time to the end, among runs alone and stacks of several sizes."""
     text = {run.setting.key: rules.split(run.setting.name, run.setting.args)[0] for run in _first_of_settings(runs)}
     runs = sorted(runs, key=lambda run: text[run.setting.key])  # runs of one rule stay together: a part has few rules
-    alone = [_alone(run, TOO_LARGE, True, problem, sizes, machine) for run in runs]
-    best, best_time = None, makespan([plan.seconds for plan in alone], workers) * WORTH
+    alone = [_alone(run, TOO_LARGE, True, problem, sizes) for run in runs]
+    best, best_time = None, _time([sizes.alone] * len(runs), workers) * WORTH
     pools = [[_Pool.of(members, text) for members in _by_seed(runs)]]
     if not sizes.random and problem.shared_batches:
         pools.append([_Pool.of(runs, text)])
-    for pool, size in itertools.product(pools, _part_sizes(len(runs), sizes, machine, workers)):
-        parts = [(members, low, high) for members in pool for low, high in _bounds(len(members.runs), size)]
-        steps = [_group_step(*part, sizes, machine) for part in parts]
-        time = makespan(steps, workers) * problem.total_steps
+    part_sizes = _part_sizes(len(runs), sizes, machine, workers)
+    for pool, size, multiple in itertools.product(pools, part_sizes, {1, workers}):
+        parts = [(members, low, high) for members in pool for low, high in _bounds(len(members.runs), size, multiple)]
+        steps = [_group_step(*part, sizes) for part in parts]
+        time = _time(steps, workers)
         if time < best_time * BETTER:
             best, best_time = (parts, steps), time
     if best is None:
@@ -177,19 +186,21 @@ def _part_sizes(runs: int, sizes: Sizes, machine: Machine, workers: int) -> list
     return sorted({*range(max(1, largest // 2), largest + 1), min(even, largest)}, reverse=True)
 
 
-def _group_step(pool: _Pool, low: int, high: int, sizes: Sizes, machine: Machine) -> float:
+def _group_step(pool: _Pool, low: int, high: int, sizes: Sizes) -> float:
     """Seconds of a step of the runs low..high of a pool."""
     count = pool.rule_changes[high - 1] - pool.rule_changes[low] + 1
     mixed = 0.0 if pool.seed_changes[high - 1] == pool.seed_changes[low] else MIXED * (high - low)
-    return sizes.stacked(high - low, machine) + RULE * count + mixed
+    return sizes.stacked(high - low) + RULE * count + mixed
 
 
 def _largest(sizes: Sizes, machine: Machine, workers: int) -> int:
-    """The most runs whose weights, optimizer state and activations fit the caches, but enough to spread dispatch."""
-    per_run = max(1.0, sizes.values + 4 * sizes.weights)
-    fits = machine.cache_per_worker(workers) / per_run
-    memory = MEMORY_SHARE * machine.memory / workers / per_run
-    return max(1, min(LARGEST, int(max(fits, 1)), int(memory)))
+    """The most runs in a group: enough to spread what a group costs, as long as they fit the caches or are few."""
+    # Of the values, half are alive at once.
+    per_run = max(1.0, sizes.values / 2 + 4 * sizes.weights)
+    enough = math.ceil((sizes.around + RULE) / (SPREAD * sizes.inside))
+    fits = max(FEW, int(machine.cache_per_worker(workers) / per_run))
+    memory = int(MEMORY_SHARE * machine.memory / workers / per_run)
+    return max(1, min(LARGEST, enough, fits, memory))
 
 
 def _by_seed(runs: Iterable[Run]) -> list[list[Run]]:
@@ -199,10 +210,15 @@ def _by_seed(runs: Iterable[Run]) -> list[list[Run]]:
     return list(pools.values())
 
 
-def _bounds(count: int, size: int) -> Iterable[tuple[int, int]]:
-    """As few parts as there can be of up to `size` runs, of sizes that differ by one at most."""
-    parts = math.ceil(count / size)
+def _bounds(count: int, size: int, multiple: int) -> Iterable[tuple[int, int]]:
+    """As few parts as there can be of up to `size` runs, or the next multiple, of sizes that differ by one at most."""
+    parts = min(count, math.ceil(count / size / multiple) * multiple)
     return itertools.pairwise(round(number * count / parts) for number in range(parts + 1))
+
+
+def _time(steps: Sequence[float], workers: int) -> float:
+    """When all are done, if each takes so long."""
+    return makespan(steps, workers) + TAIL * max(steps)
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:
@@ -262,7 +278,7 @@ def _flops(op: str, inputs: Sequence[Like], outputs: Sequence[Like]) -> float:
     if any(name in op for name in ("aten.mm", "aten.bmm", "aten.addmm", "aten.baddbmm")):
         return 2.0 * math.prod(outputs[0].shape) * inputs[-2].shape[-1]
     if "convolution_backward" in op:
-        return 4.0 * math.prod(inputs[0].shape) * math.prod(inputs[2].shape[1:])
+        return CONVOLUTION * 4.0 * math.prod(inputs[0].shape) * math.prod(inputs[2].shape[1:])
     if "convolution" in op:
-        return 2.0 * math.prod(outputs[0].shape) * math.prod(inputs[1].shape[1:])
+        return CONVOLUTION * 2.0 * math.prod(outputs[0].shape) * math.prod(inputs[1].shape[1:])
     return 0.0

@@ -69,6 +69,21 @@ def test_large_networks_train_alone_with_a_reason() -> None:
     assert "keeps a core busy" in str(plans[0].reason)
 
 
+def test_a_transformer_is_stacked_in_few_runs_and_as_often_on_each_core() -> None:
+    """65 runs in groups of up to 6 are 11 groups, which two cores share badly."""
+    shared = recipe({"name": "builtin:char_lm"}, {"name": "transformer"}, steps=20, batch_size=16, dtype="float32")
+    plans = cut(shared, grid(shared, 13, 1))
+    assert {plan.engine for plan in plans} == {"stacked"}
+    assert sorted(len(plan.run_ids) for plan in plans) == [5] * 7 + [6] * 5
+
+
+def test_a_few_large_networks_are_one_group_for_each_core() -> None:
+    task = {"name": "builtin:digits"}
+    shared = recipe(task, {"name": "mlp", "hidden": [512, 512]}, steps=10, batch_size=64, dtype="float32")
+    plans = cut(shared, grid(shared, 8, 1, [("adam", {})]))
+    assert [(plan.engine, len(plan.run_ids)) for plan in plans] == [("stacked", 4), ("stacked", 4)]
+
+
 def test_groups_shrink_with_the_cache() -> None:
     shared = recipe({"name": "builtin:digits"}, {"name": "mlp", "hidden": [128, 128]}, batch_size=64, dtype="float32")
     runs = grid(shared, 13, 1)

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils._pytree import tree_flatten
 
 from lrsweep import problem
+from lrsweep.batches import TensorSplit
 from lrsweep.errors import UsageError
 from lrsweep.problem import LossModule
 
@@ -355,3 +356,10 @@ def test_mistakes_are_told_before_training(task, model, text: str) -> None:
 def test_dropping_the_only_batch_is_an_error() -> None:
     with pytest.raises(UsageError, match="a batch of 100 is more than the 90 training examples"):
         build("classify", batch_size=100, drop_last=True)
+
+
+@pytest.mark.parametrize(("targets", "batch_size", "largest"), [(1, 16, 512), (32, 16, 64), (32, 100, 100)])
+def test_evaluation_batches_hold_fewer_examples_that_are_sequences(targets: int, batch_size: int, largest: int) -> None:
+    """A stack of runs multiplies what one batch takes."""
+    split = TensorSplit((torch.zeros(600, 32), torch.zeros(600, targets)))
+    assert split.chunk(batch_size) == largest
