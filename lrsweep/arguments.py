@@ -131,6 +131,25 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
+def refused(
+    function: Callable[..., Any], written: Mapping[str, Any], *given: Any, **more: Any
+) -> tuple[str, str] | None:
+    """Why a function of the user's cannot be called with the arguments `written` in the spec beside those that are
+    always given, positional and by name, and which of those written is to blame, else ""; None if it can."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some callables written in C do not tell
+        return None
+    try:
+        signature.bind(*given, **more, **written)
+    except TypeError as error:
+        names = list(signature.parameters.values())[len(given) :]
+        shown_ones = signature.replace(parameters=[one for one in names if one.name not in more])
+        key = next((key for key in written if repr(key) in str(error)), "")
+        return key, f"{error} (its arguments are {shown_ones})"
+    return None
+
+
 def check_value(annotation: Any, value: Any, path: Keys, notes: Notes) -> tuple[Any, bool]:
     """`value` as `annotation` has it (an integer becomes a float where one is asked for), and whether it fits."""
     try:

@@ -18,6 +18,20 @@ class UsageError(LrsweepError):
     exit_code = 2
 
 
+class WrongInSpec(UsageError):
+    """What a spec asks for does not fit the data, the model or the user's code: (path in the spec, what is wrong) each.
+
+    The path is empty where no key of the spec is to blame; an optimizer stands under its label.
+    """
+
+    def __init__(self, *found: tuple[tuple[str, ...], str]) -> None:
+        super().__init__(*found)
+        self.found = found
+
+    def __str__(self) -> str:
+        return "\n".join(message for _, message in self.found)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Problem:
     """One thing wrong with a spec: where it stands, which key, what is allowed."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Len
 
-from lrsweep.errors import UsageError
+from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.splits import Array, Cut, Kind, Order, Part, Scale, Seed, tensor_task
 from lrsweep.task import Task
 
@@ -41,7 +41,7 @@ def csv(
     """
     header, rows, lines = _read_table(Path(path), delimiter)
     if target not in header:
-        raise UsageError(f"{path}: there is no column {target!r}{_suggest(target, header)}")
+        raise WrongInSpec((("task", "target"), f"{path}: there is no column {target!r}{_suggest(target, header)}"))
     names = [name for name in header if name != target]
     if not names:
         hint = "" if delimiter in ";\t" else " (is `delimiter` right?)"

@@ -14,6 +14,7 @@ import numpy as np
 from lrsweep import axes as axis_rules
 from lrsweep import plan, range_test, storage, tables, worker
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
+from lrsweep.located import located
 from lrsweep.range_test import Ramp
 from lrsweep.spec import load_spec
 from lrsweep.spectypes import Spec, canonical
@@ -89,7 +90,8 @@ def run(
     planned = plan.build(spec, plan.fingerprints(spec))
     first = {run.label: run for run in reversed(planned.runs) if run.recipe is planned.runs[0].recipe}
     facts = _facts(folder)
-    problem = worker.problems().get(planned.runs[0].recipe, worker.device_of(device))
+    with located(spec):
+        problem = worker.problems().get(planned.runs[0].recipe, worker.device_of(device))
     lines = []
     for optimizer in spec.optimizers:
         run_of = first[optimizer.label]

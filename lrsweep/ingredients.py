@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from lrsweep import usercode
-from lrsweep.errors import LrsweepError, UsageError
+from lrsweep.arguments import refused
+from lrsweep.errors import LrsweepError, UsageError, WrongInSpec
 from lrsweep.loading import resolve
 from lrsweep.models import MODELS, misfit
 from lrsweep.task import Shapes, Task, shapes_of
@@ -28,7 +29,7 @@ def task_of(recipe: Recipe) -> Task:
     """
     name = recipe.task["name"]
     function, arguments = _named("task", recipe.task, TASKS, recipe.base_dir)
-    _check_arguments(f"task {name}", function, arguments)
+    _check_arguments("task", name, function, arguments)
     # Data that a task draws without a seed of its own are still the same in every process.
     usercode.seed_all(usercode.stream_seed("task"))
     try:
@@ -36,7 +37,7 @@ def task_of(recipe: Recipe) -> Task:
     except (Exception, SystemExit) as error:
         place = usercode.user_place(error)
         if isinstance(error, LrsweepError) and not place:
-            raise
+            raise _placed("task", error) from error
         text = f"{error} ({place})" if isinstance(error, LrsweepError) else usercode.describe(error)
         raise UsageError(f"task {name}: {text}") from error
     if not isinstance(task, Task):
@@ -63,17 +64,21 @@ def builder_of(recipe: Recipe, task: Task) -> Callable[[], nn.Module]:
     wanted = {"in_shape", "num_outputs"} & _parameters(function) - arguments.keys()
     if wanted:
         arguments = _shape_arguments(shapes_of(task), wanted, name if builtin else None) | arguments
-    _check_arguments(f"model {name}", function, arguments)
+    _check_arguments("model", name, function, arguments)
     if builtin:
-        with torch.device("meta"):  # what a built-in refuses is found here; a user's builder is called by runs alone
-            function(**arguments)
+        try:
+            # What a built-in refuses is found here; a user's builder is called by runs alone.
+            with torch.device("meta"):
+                function(**arguments)
+        except UsageError as error:
+            raise _placed("model", error) from error
     return lambda: function(**arguments)
 
 
 def _shape_arguments(shapes: Shapes, wanted: set[str], builtin: str | None) -> dict[str, Any]:
     """The shapes that a builder asks for, as far as they are known."""
     if builtin is not None and (wrong := misfit(builtin, shapes)):
-        raise UsageError(f"model {builtin}: {wrong}")
+        raise WrongInSpec((("model",), f"model {builtin}: {wrong}"))
     given = {key: getattr(shapes, key) for key in sorted(wanted)}
     return {key: value for key, value in given.items() if value is not None}
 
@@ -105,13 +110,16 @@ def _parameters(function: Callable[..., Any]) -> set[str]:
     return set() if signature is None else set(signature.parameters)
 
 
-def _check_arguments(what: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    signature = _signature(function)
-    try:
-        if signature is not None:
-            signature.bind(**arguments)
-    except TypeError as error:
-        raise UsageError(f"{what}: {_defined_at(function)}{error} (its arguments are {signature})") from error
+def _placed(section: str, error: LrsweepError) -> LrsweepError:
+    """What a built-in refuses, as a mistake in this section of the spec unless it names a key itself."""
+    plain = type(error) is UsageError
+    return WrongInSpec(((section,), str(error))) if plain else error
+
+
+def _check_arguments(kind: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    if found := refused(function, arguments):
+        key, wrong = found
+        raise WrongInSpec(((kind, *filter(None, [key])), f"{kind} {name}: {_defined_at(function)}{wrong}"))
 
 
 def _defined_at(function: Callable[..., Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def _build(tree: Tree, ctx: Context, stem: str) -> Spec:
     spec = _sections(tree.data, ctx, stem, notes)
     if notes.found or tree.refused or spec is None:
         raise SpecError(_problems(tree, notes))
-    return spec
+    return replace(spec, tree=tree)
 
 
 def _problems(tree: Tree, notes: Notes) -> list[Problem]:

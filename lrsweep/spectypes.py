@@ -6,9 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lrsweep.grids import Grid
+
+if TYPE_CHECKING:
+    from lrsweep.yamlpos import Tree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +67,8 @@ class Spec:
     """A whole sweep. `base_dir` is the folder that import paths and data paths are relative to.
 
     An axis named `task`, `model` or `schedule` (or their `.name`) holds mappings like those of `Named.as_dict`.
-    `warnings` are lines to tell the user: the spec is valid, but probably not what was meant.
+    `warnings` are lines to tell the user: the spec is valid, but probably not what was meant. `tree` knows where each
+    value was written.
     """
 
     name: str
@@ -80,6 +84,7 @@ class Spec:
     refined: dict[str, list[float]] = field(default_factory=dict)
     base_dir: Path = field(default=Path(), compare=False)
     warnings: list[str] = field(default_factory=list, compare=False)
+    tree: Tree | None = field(default=None, compare=False, repr=False)
 
     def rates(self, optimizer: OptimizerSpec) -> list[float]:
         """The learning rates of one optimizer, ascending, the refined ones among them."""

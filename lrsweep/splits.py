@@ -11,7 +11,7 @@ import torch
 from annotated_types import Ge, Interval
 from numpy.typing import NDArray
 
-from lrsweep.errors import UsageError
+from lrsweep.errors import WrongInSpec
 from lrsweep.task import Task, accuracy, cross_entropy, mse
 
 Array = NDArray[Any]
@@ -36,13 +36,15 @@ class Cut:
     test: float
 
     def indices(self, count: int) -> dict[str, Array]:
-        """Row numbers per split. Raises UsageError when a share leaves train or val without rows."""
+        """Row numbers per split. Raises WrongInSpec when a share leaves train or val without rows."""
         val, test = _size("val", self.val, count), _size("test", self.test, count)
         train = count - val - test
         if val == 0:
-            raise UsageError("val: the validation split has no rows (give a share such as 0.2, or a number of rows)")
+            wrong = "the validation split has no rows (give a share such as 0.2, or a number of rows)"
+            raise WrongInSpec((("task", "val"), wrong))
         if train <= 0:
-            raise UsageError(f"val and test take {val} + {test} of {count} rows, which leaves none for train")
+            wrong = f"val and test take {val} + {test} of {count} rows, which leaves none for train"
+            raise WrongInSpec((("task", "val"), wrong))
         order = np.arange(count)
         if self.split == "shuffled":
             order = np.random.RandomState(self.split_seed).permutation(count)
@@ -53,7 +55,7 @@ def _size(name: str, part: float, count: int) -> int:
     if part < 1:
         return math.ceil(round(part * count, 9))
     if part != int(part):
-        raise UsageError(f"{name}: {part} is neither a share below 1 nor a whole number of rows")
+        raise WrongInSpec((("task", name), f"{part} is neither a share below 1 nor a whole number of rows"))
     return int(part)
 
 

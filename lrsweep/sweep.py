@@ -109,6 +109,7 @@ def execute(
     with stopping.installed():
         _check_options(workers, executor, compile)
         with few_collections(), stopping.importing():
+            from lrsweep.located import located
             from lrsweep.running import Options, Sweep
 
         spec = load_spec(Path(config) if isinstance(config, str) else config, overrides=overrides)
@@ -121,8 +122,10 @@ def execute(
                 reporter.note(
                     "--dry-run does not count the rates that --refine would add: they follow from the results"
                 )
-            return sweep.dry_run(with_refined(spec, sweep.folder, fresh), fresh)
-        return sweep.run(spec, refine=refine, fresh=fresh)
+            with located(spec):
+                return sweep.dry_run(with_refined(spec, sweep.folder, fresh), fresh)
+        with located(spec):
+            return sweep.run(spec, refine=refine, fresh=fresh)
 
 
 def _check_options(workers: int | str, executor: str, compile: str) -> None:
