@@ -68,7 +68,8 @@ RULES: tuple[tuple[str, str, str], ...] = (
         "nothing trained and runs diverged, a decade up where nothing trained and none did. Fewer than three rates"
         " in the basin: its gaps cut evenly until three lie in it. A diverged rate beside the basin, more than a "
         "factor of 2 away, or as far above it one that lost half of the gain or more: that gap, in steps of half a "
-        "decade or less. No rate past those at which every run failed, and none where the untrained model's loss is "
+        "decade or less. No rate within 12 % (0.05 decades) of one that was tried, where seeds would tell more. "
+        "No rate past those at which every run failed, and none where the untrained model's loss is "
         "not finite: no rate can mend that. "
         "Where more than half of the runs diverged, the line to paste leaves out the highest rates that diverge, but "
         "for the first of them.",

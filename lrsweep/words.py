@@ -40,6 +40,7 @@ _SHORT = (
     ("mostly_diverged", "more than half of the runs diverged: shift the grid down"),
     ("censored", "the basin runs out of the grid: widen"),
     ("narrow", "{inside} in the basin: refine"),
+    ("crowded", "{inside} in the basin, others close by: add seeds"),
     ("cliff", "nothing tried between the basin and divergence: refine"),
 )
 

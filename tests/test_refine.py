@@ -12,7 +12,7 @@ from planting import HALF_DECADES, frame, spec, table, valley
 
 from lrsweep.analysis import analyse
 from lrsweep.analysis.facts import SweepFacts
-from lrsweep.analysis.next_rates import cut, extended, written
+from lrsweep.analysis.next_rates import cut, extended, spaced, written
 from lrsweep.grids import generate
 from lrsweep.refine import nothing_added, refine
 
@@ -94,6 +94,32 @@ def test_a_failed_rate_beside_the_basin_is_no_cliff() -> None:
 
 def test_a_basin_with_three_rates_is_left_alone() -> None:
     assert refine(facts(valley(HALF_DECADES, 1e-3, depth=0.1))) == {}
+
+
+def test_no_rate_is_added_close_to_one_that_was_tried() -> None:
+    """Neighbours less than a tenth of a decade apart differ by their seeds: refining noise ends, and says so."""
+    noise = np.random.default_rng(0)
+    lrs = [0.1, 1.0, 10.0]
+    values = {lr: 0.5 + noise.uniform(0, 1) for lr in lrs} | {0.1: 1.9, 10.0: 1.9}
+    for _ in range(30):
+        found = facts([values[lr] for lr in lrs], lrs)
+        if not (added := refine(found)):
+            break
+        for lr in added["adam"]:
+            assert min(abs(math.log10(lr / tried)) for tried in lrs) > 0.0499
+        lrs = sorted({*lrs, *added["adam"]})
+        values |= {lr: 0.5 + noise.uniform(0, 1) for lr in added["adam"]}
+    assert not added
+    assert min(np.diff(np.log10(lrs))) > 0.0499
+    assert "more seeds, not more rates, would tell" in nothing_added(found)
+    (row,) = found.rows
+    assert "narrow" not in {one.kind for one in row.warnings}
+    assert any("more seeds, not more rates" in one.text and "lr:" not in one.text for one in row.warnings)
+    assert "add seeds, not rates, for adam" in found.headline
+
+
+def test_axis_values_do_not_ask_for_nearly_the_same_rate() -> None:
+    assert spaced([1e-2, 1.05e-2, 1.5e-2, 0.98], [1.0]) == (1e-2, 1.5e-2)
 
 
 def test_a_single_rate_between_diverged_ones_gets_the_gaps_beside_it() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from lrsweep.analysis.cells import PLATEAU_METRIC, Setup
 from lrsweep.analysis.facts import Drift, OptimizerFacts, SweepFacts, Warned
-from lrsweep.analysis.next_rates import ENOUGH, lr_line, open_gaps, steep_gap, too_high
+from lrsweep.analysis.next_rates import ENOUGH, TOO_CLOSE, close_enough, lr_line, open_gaps, steep_gap, too_high
 
 ASK_FOR_RATES = ("all_diverged", "untrained", "mostly_diverged", "edge", "censored", "narrow", "cliff", "steep")
 """Warnings that another grid answers; the first of a row carries the line to paste, which answers all of them."""
@@ -172,7 +172,8 @@ def _grid_warnings(row: OptimizerFacts) -> list[tuple[str, str]]:
         out.append(("censored", "the good range runs out of the grid"))
     if row.trained and len(row.basin.rates) < ENOUGH:
         inside = _count(len(row.basin.rates), "grid rate")
-        out.append(("narrow", f"only {inside} in the good range"))
+        text = f"only {inside} in the good range"
+        out.append(("crowded", f"{text}; {TOO_CLOSE}") if close_enough(row) else ("narrow", text))
     if gaps := open_gaps(row):
         where = " and ".join(f"between {rate(low)} and {rate(high)}" for low, high in gaps)
         text = f"nothing was tried {where}, where the good range ends in divergence: a better rate may lie there"
@@ -356,7 +357,9 @@ def _divergence(rows: Sequence[OptimizerFacts]) -> str:
 def _next(rows: Sequence[OptimizerFacts]) -> str:
     edges = [row.title for row in rows if row.open_ends - row.failed_ends and not math.isnan(row.best_lr.value)]
     failed = [row.title for row in rows if row.failed_lrs]
-    narrow = [row.title for row in rows if row.trained and not row.basin.censored and len(row.basin.rates) < ENOUGH]
+    few = [row for row in rows if row.trained and not row.basin.censored and len(row.basin.rates) < ENOUGH]
+    narrow = [row.title for row in few if not close_enough(row)]
+    crowded = [row.title for row in few if close_enough(row)]
     open_ended = [row.title for row in rows if row.trained and open_gaps(row)]
     steep = [row.title for row in rows if row.trained and steep_gap(row)]
     short = [row.title for row in rows if any(warned.kind == "short_budget" for warned in row.warnings)]
@@ -368,6 +371,7 @@ def _next(rows: Sequence[OptimizerFacts]) -> str:
         *([f"leave out the highest rates for {_names(high)}"] if high else []),
         *([f"widen the grid for {_names(edges)}"] if edges else []),
         *([f"add rates near the best one for {_names(narrow)}"] if narrow else []),
+        *([f"add seeds, not rates, for {_names(crowded)}"] if crowded else []),
         *([f"fill the gap up to divergence for {_names(open_ended)}"] if open_ended else []),
         *([f"try rates between the best ones and much worse ones for {_names(steep)}"] if steep else []),
         *([f"train longer: {_names(short)} still improving"] if short else []),

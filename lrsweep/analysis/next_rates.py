@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -15,6 +15,10 @@ from lrsweep.grids import generate
 ENOUGH = 3
 """Fewer grid rates than this in the basin do not show its shape."""
 SMALLEST, LARGEST = 1e-12, 1e3
+CLOSEST = 0.05
+"""No rate is added within so many decades (12 %) of one that was tried: such near neighbours differ by the noise of
+their seeds."""
+TOO_CLOSE = "rates are less than 26 % apart already: more seeds, not more rates, would tell"
 FINEST = 8
 """A gap between two rates is cut into at most this many."""
 CLIFF_STEP, CLIFF_LEAST = 0.5, math.log10(2)
@@ -33,7 +37,8 @@ def next_rates(row: OptimizerFacts) -> tuple[float, ...]:
       are added. A basin too thin for any cut (a lone rate between diverged ones): the middles of the gaps beside it.
     - The rate beside the basin diverged, or the one above it lost half of the gain: the gap between the two, where
       the basin's end and maybe a better rate lie.
-    - Nothing past rates whose runs failed, and nothing where the untrained model is not finite.
+    - Nothing past rates whose runs failed, nothing where the untrained model is not finite, and nothing within 12 %
+      of a rate that was tried.
     """
     grid = [point.lr for point in row.rates]
     if not any(point.n_runs > point.n_failed for point in row.rates) or row.broken_start:
@@ -51,7 +56,26 @@ def next_rates(row: OptimizerFacts) -> tuple[float, ...]:
     for low, high in steep_gap(row):
         if not any(low < lr < high for lr in added):
             added |= set(up_to_cliff(low, high))
-    return tuple(sorted(added - set(grid)))
+    return spaced(added, grid)
+
+
+def spaced(added: Iterable[float], tried: Iterable[float]) -> tuple[float, ...]:
+    """The rates of `added`, rising, that are not too close to one of `tried` or to the one kept before."""
+    logs = np.log10(sorted(tried))
+    kept: list[float] = []
+    for lr in sorted(added):
+        nearest = np.min(np.abs(np.append(logs, np.log10(kept)) - math.log10(lr)), initial=math.inf)
+        if nearest >= CLOSEST - 1e-5:  # rates are rounded to 6 digits
+            kept.append(lr)
+    return tuple(kept)
+
+
+def close_enough(row: OptimizerFacts) -> bool:
+    """True if the basin holds too few rates and none is added, since those tried are close together already."""
+    inside = row.basin.rates
+    if not row.trained or len(inside) >= ENOUGH or row.open_ends or row.failed_lrs:
+        return False
+    return not next_rates(row)
 
 
 def too_high(row: OptimizerFacts) -> tuple[float, ...]:
@@ -125,11 +149,13 @@ def filled(grid: Sequence[float], low: float, high: float, inside: int) -> tuple
 
 
 def cut(rates: Sequence[float], parts: int) -> list[float]:
-    """The rates that cut every gap into equal parts in log lr, to 6 significant digits."""
+    """The rates that cut every gap into equal parts in log lr, or into as many as leave them far enough apart, to 6
+    significant digits."""
     out = []
     for low, high in itertools.pairwise(rates):
-        step = math.log10(high / low) / parts
-        out += [float(f"{low * 10 ** (step * k):.6g}") for k in range(1, parts)]
+        gap = math.log10(high / low)
+        pieces = min(parts, max(int(gap / CLOSEST + 1e-6), 1))
+        out += [float(f"{low * 10 ** (gap / pieces * k):.6g}") for k in range(1, pieces)]
     return out
 
 
