@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from lrsweep.tracing import Graph, Like
 aten = torch.ops.aten
 # Operations of all products of a call, which costs 10 us more, and of each in it, from which on oneDNN is faster.
 WORTH, EACH_WORTH = 2**21, 2**16
+COPIED = 2**22  # numbers of an operand that all products of a batch share: oneDNN is given a copy for each
 
 
 def library() -> str:
@@ -55,7 +57,7 @@ def multiply_by_onednn(graph: Graph) -> None:
             continue
         if _is_layer(a, b, *bias):
             node.op = layer if bias == [] else layer_with_bias
-        elif keeps_every_bit(product, a, b):
+        elif keeps_every_bit(product, _first_two(a), _first_two(b)):
             node.op = rewritten
         else:
             continue
@@ -65,7 +67,15 @@ def multiply_by_onednn(graph: Graph) -> None:
 def _is_worth_it(a: Like, b: Like) -> bool:
     plain = a.dtype == b.dtype == torch.float32 and a.device.type == b.device.type == "cpu"
     each = 2 * math.prod(a.shape[-2:]) * b.shape[-1]
-    return plain and each >= EACH_WORTH and each * math.prod(a.shape[:-2]) >= WORTH
+    copied = max(math.prod(one.shape) if 0 in one.stride[:-2] else 0 for one in (a, b))
+    matrices = min(a.shape[-2], b.shape[-1]) > 1
+    worth = each >= EACH_WORTH and each * math.prod(a.shape[:-2]) >= WORTH
+    return plain and matrices and worth and copied <= COPIED
+
+
+def _first_two(like: Like) -> Like:
+    """Of a batch: what holds for two of its products holds for all."""
+    return replace(like, shape=(*(min(2, extent) for extent in like.shape[:-2]), *like.shape[-2:]))
 
 
 def _is_layer(a: Like, b: Like, *bias: Like) -> bool:

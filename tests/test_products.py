@@ -151,6 +151,21 @@ def test_operands_that_all_runs_share() -> None:
     torch.testing.assert_close(found.double(), shared.double() @ w.double(), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize(("rows", "used"), [(128, True), (8000, False)])
+def test_a_large_operand_is_not_copied_for_each_run(rows: int, used: bool) -> None:
+    x, w = operands(rows, torch.float32)[0], operands(1, torch.float32, 5)[1]
+    graph = tracing.record(lambda x, w: [x.expand(5, -1, -1).bmm(w)], x, w)
+    products.multiply_by_onednn(graph)
+    assert (aten.bmm.default not in {node.op for node in graph.nodes}) == used
+
+
+def test_vectors_are_left() -> None:
+    x, w, g, _ = operands(400, torch.float32, 50)
+    graph = tracing.record(lambda x, w, g: [x.bmm(w[..., :1]), x.mT[:, :1].bmm(g)], x, w, g)
+    products.multiply_by_onednn(graph)
+    assert [node.op for node in graph.nodes].count(aten.bmm.default) == 2
+
+
 def test_others_multiply_as_they_did() -> None:
     """What allows oneDNN to multiply is there for its products alone, and also goes where one fails."""
     precision = torch.backends.mkldnn.matmul
