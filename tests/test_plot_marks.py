@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 from pathlib import Path
 
 import fabricate
@@ -18,7 +19,7 @@ from PIL import Image
 
 from lrsweep import plot, words
 from lrsweep.analysis.facts import SweepFacts
-from lrsweep.plot import loss_curves, shades, style, u_curves
+from lrsweep.plot import heatmap, loss_curves, shades, style, u_curves
 
 RATES = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
 MEDIANS = [2.2, 1.5, 0.3, 0.6, np.inf]
@@ -239,3 +240,53 @@ def test_the_rail_names_failed_runs_apart_from_diverged_ones(failed: bool) -> No
         drawn = figure.axes[0].collections
         (squares,) = (mark for mark in drawn if len(mark.get_facecolor()) == 0 and mark.zorder == 6)
         assert notes["failed"].xy[1] == pytest.approx(squares.get_offsets()[0][1])
+
+
+# --- the heatmap --------------------------------------------------------------------------------------------------
+
+
+def heat(tmp_path: Path, rates: list[float], metric: str) -> tuple[Figure, SweepFacts]:
+    axes = {"train.batch_size": [16, 64, 256]}
+    folder = fabricate.folder(tmp_path, optimizers=("sgd", "adam"), rates=rates, seeds=1, rows=10, axes=axes)
+    facts = plot.load(folder, metric=metric).facts
+    with style.styled():
+        figure = heatmap.heatmap(facts, "train.batch_size")
+        figure.canvas.draw()
+    return figure, facts
+
+
+@pytest.mark.parametrize("metric", ["val_accuracy", "val_loss"])
+def test_the_colour_bar_of_a_heatmap_has_the_values_of_the_metric_and_the_lightest_is_the_best(
+    tmp_path: Path, metric: str
+) -> None:
+    figure, facts = heat(tmp_path, RATES, metric)
+    bar = figure.axes[-1]
+    seen = [point.objective for row in facts.rows for point in row.rates if np.isfinite(point.objective)]
+    best, start = (max, min) if metric == "val_accuracy" else (min, max)
+    ends = sorted([best(seen), start(row.initial_objective for row in facts.rows)])
+    assert sorted(bar.get_ylim()) == pytest.approx(ends)
+    shown = [float(text.get_text()) for text in bar.get_yticklabels() if text.get_text()]
+    assert any(ends[0] <= value <= ends[1] for value in shown)
+    assert min(shown) >= 0
+    row = facts.rows[-1]  # adam at 256
+    cells = figure.axes[1].collections[0].get_facecolor()[-len(RATES) :, :3].sum(axis=1)  # type: ignore[index]
+    finite = {point.lr: light for point, light in zip(row.rates, cells, strict=True) if np.isfinite(point.objective)}
+    assert max(finite, key=lambda lr: finite[lr]) == row.best_lr.value
+
+
+def test_the_name_above_the_colour_bar_is_clear_of_the_panels(tmp_path: Path) -> None:
+    figure, _ = heat(tmp_path, RATES, "val_accuracy")
+    (name,) = (one for one in figure.findobj(Text) if one.get_text() == "val_accuracy")  # type: ignore[attr-defined]
+    box = name.get_window_extent()
+    assert box.x0 > figure.axes[1].get_window_extent().x1
+    assert box.x1 < figure.bbox.x1
+
+
+def test_the_rates_below_a_heatmap_stand_apart_where_they_are_many_and_uneven(tmp_path: Path) -> None:
+    decades = [1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3]
+    rates = [*decades, *(float(f"{rate:.3g}") for rate in np.geomspace(2e-3, 9e-3, 25)), 0.01, 0.1]
+    figure, _ = heat(tmp_path, rates, "val_loss")
+    for ax in figure.axes[:2]:
+        boxes = [text.get_window_extent() for text in ax.get_xticklabels() if text.get_text()]
+        assert len(boxes) >= 3
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))

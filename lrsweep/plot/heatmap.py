@@ -24,8 +24,12 @@ from lrsweep.plot.style import INK, RED
 
 Slice = tuple[str, str, list[OptimizerFacts]]
 """An optimizer, where the other axes are held ("" if there are none), and its rows along the axis."""
+BETWEEN = 0.08
+"""Inches between the names of two rates."""
 MISSING = "#F0F0F0"
 MOST_PANELS = 12
+BAR_NAME = 1.8
+"""Inches that the metric's name above the colour bar takes at most."""
 
 
 def slices(facts: SweepFacts, axis: str) -> list[Slice]:
@@ -49,7 +53,7 @@ def slices(facts: SweepFacts, axis: str) -> list[Slice]:
 def heatmap(facts: SweepFacts, axis: str) -> Figure:
     """A panel per optimizer; colours stop at the untrained model, so a bad cell does not wash out the good ones."""
     parts = slices(facts, axis)
-    columns, bar = style.columns_for(len(parts)), 1.05
+    columns, bar = style.columns_for(len(parts)), max(1.05, min(style.width_of(facts.metric, 8.5), BAR_NAME) + 0.32)
     deepest = max((len(rows) for *_, rows in parts), default=1)
     tall = min(4.6, max(1.5, 0.42 * deepest + 0.4))
     page = style.page(
@@ -58,15 +62,15 @@ def heatmap(facts: SweepFacts, axis: str) -> Figure:
         left=0.95, gap=(0.85, 0.45), legend=_handles(parts),
     )  # fmt: skip
     style.heading(page.figure, f"{facts.name}: {words.objective_text(facts)}, rate by {axis}", words.budget_line(facts))
-    norm, colors = _norm(facts, parts), shades.value_colormap().reversed()
+    scale = _scale(facts, parts)
     for index, ((title, others, rows), ax) in enumerate(zip(parts, page.panels, strict=True)):
-        _panel(ax, rows, axis, facts.mode, ScalarMappable(norm=norm, cmap=colors), norm.vmax or 0.0)
+        _panel(ax, rows, axis, scale)
         style.panel_title(ax, title, others)
         if page.left_column(index):
             ax.set_ylabel(axis)
         if page.bottom_row(index):
             ax.set_xlabel("learning rate")
-    _colorbar(page.figure, ScalarMappable(norm=norm, cmap=colors), facts.metric, bar)
+    _colorbar(page.figure, scale, facts.metric, bar)
     return page.figure
 
 
@@ -89,8 +93,8 @@ def _handles(parts: Sequence[Slice]) -> list[Artist]:
     return found
 
 
-def _norm(facts: SweepFacts, parts: Sequence[Slice]) -> Normalize:
-    """From the best median to the untrained model, in costs."""
+def _scale(facts: SweepFacts, parts: Sequence[Slice]) -> ScalarMappable:
+    """From the best median to the untrained model, the best in the lightest colour. What is worse has the darkest."""
     rows = [row for *_, some in parts for row in some]
     seen = [cost(point.objective, facts.mode) for row in rows for point in row.rates if math.isfinite(point.objective)]
     start = [cost(row.initial_objective, facts.mode) for row in rows if math.isfinite(row.initial_objective)]
@@ -98,10 +102,13 @@ def _norm(facts: SweepFacts, parts: Sequence[Slice]) -> Normalize:
     high = max(start, default=low)
     if high <= low:
         high = max(seen, default=low)
-    return Normalize(low, high if high > low else low + 1.0)
+    high = high if high > low else low + 1.0
+    if facts.mode == "min":
+        return ScalarMappable(norm=Normalize(low, high), cmap=shades.value_colormap().reversed())
+    return ScalarMappable(norm=Normalize(-high, -low), cmap=shades.value_colormap())  # values, not their costs
 
 
-def _panel(ax: Axes, rows: Sequence[OptimizerFacts], axis: str, mode: str, scale: ScalarMappable, top: float) -> None:
+def _panel(ax: Axes, rows: Sequence[OptimizerFacts], axis: str, scale: ScalarMappable) -> None:
     rates = sorted({point.lr for row in rows for point in row.rates})
     table = np.full((len(rows), len(rates)), np.nan)
     crosses, ridge = [], []
@@ -109,13 +116,13 @@ def _panel(ax: Axes, rows: Sequence[OptimizerFacts], axis: str, mode: str, scale
         for point in row.rates:
             x = rates.index(point.lr)
             if math.isfinite(point.objective):
-                table[y, x] = point.objective if mode == "min" else -point.objective
+                table[y, x] = point.objective
             elif point.n_diverged:
                 table[y, x] = np.inf
                 crosses.append((x, y))
         if math.isfinite(row.best_lr.value):
             ridge.append((rates.index(row.best_lr.value), y))
-    colors = scale.to_rgba(np.where(np.isfinite(table), np.minimum(table, top), 0.0))
+    colors = scale.to_rgba(np.where(np.isfinite(table), table, 0.0))
     colors[np.isnan(table)] = (*[int(MISSING[i : i + 2], 16) / 255 for i in (1, 3, 5)], 1.0)
     colors[np.isinf(table)] = (0.97, 0.93, 0.93, 1.0)
     ax.grid(False)
@@ -137,7 +144,7 @@ def _panel(ax: Axes, rows: Sequence[OptimizerFacts], axis: str, mode: str, scale
 def _ticks(ax: Axes, rates: Sequence[float], values: Sequence[str]) -> None:
     decades = {i for i, rate in enumerate(rates) if abs(math.log10(rate) - round(math.log10(rate))) < 1e-6}
     places = sorted(decades) if len(decades) >= 2 else list(range(len(rates)))
-    places = places[:: math.ceil(len(places) / 8)]
+    places = _apart(ax, places, rates)
     ax.xaxis.set_major_locator(FixedLocator(places))
     ax.xaxis.set_major_formatter(FixedFormatter([words.compact(rates[i]) for i in places]))
     rows = list(range(len(values)))[:: math.ceil(len(values) / 20)]
@@ -145,8 +152,23 @@ def _ticks(ax: Axes, rates: Sequence[float], values: Sequence[str]) -> None:
     ax.yaxis.set_major_formatter(FixedFormatter([style.fit(values[i], 0.6, 8) for i in rows]))
 
 
+def _apart(ax: Axes, places: Sequence[int], rates: Sequence[float]) -> list[int]:
+    """Those of the cells `places` whose rates can be written below them side by side."""
+    figure = ax.figure
+    assert isinstance(figure, Figure)
+    cell = figure.get_size_inches()[0] * ax.get_position().width / len(rates)
+    kept: list[int] = []
+    end = -math.inf
+    for place in places:
+        half = style.width_of(words.compact(rates[place]), 8) / 2
+        if place * cell - half >= end:
+            kept.append(place)
+            end = place * cell + half + BETWEEN
+    return kept
+
+
 def _colorbar(figure: Figure, scale: ScalarMappable, metric: str, room: float) -> None:
     width, height = figure.get_size_inches()
     tall = min(3.0, height - 2.0)
     ax = figure.add_axes(((width - room + 0.22) / width, (height - 1.15 - tall) / height, 0.14 / width, tall / height))
-    shades.colorbar(ax, scale, style.fit(metric, 0.9, 8.5))
+    shades.colorbar(ax, scale, style.fit(metric, room - 0.27, 8.5))
