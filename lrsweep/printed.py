@@ -79,13 +79,12 @@ def _summary_row(row: OptimizerFacts) -> tuple[str, ...]:
     diverged = f"{row.n_diverged}/{row.n_runs}"
     if not row.trained:
         return (row.title, "-", "-", "-", "-", "-", diverged, words.warning_line(row))
-    basin = row.basin
     return (
         row.title,
         words.rate_text(row.best_lr.value),
         words.number_text(row.best_objective, 4),
-        f"{words.rate_text(basin.low, 2)} .. {words.rate_text(basin.high, 2)}",
-        f"{'>= ' if basin.at_least else ''}{basin.decades:.1f}",
+        " .. ".join(words.good_range(row)),
+        f"{'>= ' if row.basin.at_least else ''}{words.decades_text(row)}",
         words.number_text(row.sensitivity.whole.value, 3),
         diverged,
         words.warning_line(row),

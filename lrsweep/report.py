@@ -151,16 +151,18 @@ def _verdict(facts: SweepFacts) -> Iterable[str]:
 
 
 def _recommended(row: OptimizerFacts) -> str:
-    """The robust and the largest safe rate, each with its reason."""
+    """The robust rate and the largest that still works, each with its reason."""
     if not row.trained:
         return ""
     text = f"Recommended: {rate_text(row.recommended_lr)}, {row.recommended_reason}."
-    safe = row.margins.largest_safe_lr
-    if safe != safe:
+    largest = row.margins.largest_safe_lr
+    if largest != largest:
         return text
+    worse = next(point.n_worse for point in row.rates if point.lr == largest)
+    but = f"; {worse} run{'s' * (worse != 1)} there end{'s' * (worse == 1)} worse than it" if worse else ""
     return (
-        f"{text} Largest safe rate: {rate_text(safe)}, the largest below divergence where no seed diverged "
-        "and the median beats the untrained model."
+        f"{text} Largest rate that still trains: {rate_text(largest)}, the largest below divergence where no seed "
+        f"diverged and the median beats the untrained model{but}."
     )
 
 

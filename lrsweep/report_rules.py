@@ -76,9 +76,10 @@ RULES: tuple[tuple[str, str, str], ...] = (
         OURS,
     ),
     (
-        "Diverges from, largest safe rate",
-        "The smallest rate above the best at which at least half of the seeds diverged. The largest safe rate is "
-        "the largest below it with no diverged seed and a median better than untrained. The best rate is often "
+        "Diverges from, largest rate that still trains",
+        "The smallest rate above the best at which at least half of the seeds diverged. The largest that still "
+        "trains is the largest below it with no diverged seed and a median better than untrained (`largest_safe_lr` in "
+        "summary.csv); single seeds may end worse than untrained there. The best rate is often "
         "within a factor of 2 of the largest that does not diverge.",
         "our choice; the factor: Bengio 2012, arXiv:1206.5533",
     ),

@@ -47,7 +47,7 @@ def numbers(facts: SweepFacts) -> list[str]:
 
 _BEST = (
     "curve", "best rate", "interval", "best objective", "recommended", "good from", "to", "decades",
-    "rates not told from the best", "diverges from", "largest safe",
+    "rates not told from the best", "diverges from", "largest that trains",
 )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ def u_curves(facts: SweepFacts, *, unicode: bool = True) -> str:
     count = max(columns.values()) + 1
     axis = f"{first}{last:>{max(count - len(first), len(last) + 1)}}"
     legend = f"{BEST} best  {DIVERGED} diverged" + (f"  {FAILED} failed" if facts.n_failed else "")
+    legend += "  low is good"
     return "\n".join([*lines, f"{'lr':<{width}}  {axis}   {legend}"])
 
 

@@ -22,7 +22,7 @@ class Check:
     """One limit on one row of the summary. `optimizer` carries the axis values too; `limit`: two rates for a range.
 
     `at_least`: the value is a lower bound, of a good range that runs out of the grid or, where `some_failed`, maybe
-    into runs that failed.
+    into runs that failed. `all_failed`: no run of the row is left.
     """
 
     optimizer: str
@@ -32,6 +32,7 @@ class Check:
     ok: bool
     at_least: bool = False
     some_failed: bool = False
+    all_failed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,7 +129,8 @@ def _checks(row: Mapping[Any, Any], limits: Limits) -> list[Check]:
         ok, at_least = not math.isnan(value) and holds(value), censored and check == "min_basin_decades"
         some = int(row["n_failed"]) > 0
         return Check(
-            optimizer=name, check=check, value=value, limit=limit, ok=ok, at_least=at_least, some_failed=some
+            optimizer=name, check=check, value=value, limit=limit, ok=ok, at_least=at_least, some_failed=some,
+            all_failed=some and not alive,
         )  # fmt: skip
 
     out = []
@@ -168,7 +170,8 @@ def _plain(value: float | tuple[float, float]) -> Any:
 
 def _sentence(one: Check) -> str:
     if one.check == "trained":
-        return "trained" if one.ok else "nothing was trained: no run ended below the untrained model"
+        why = "every run failed" if one.all_failed else "no run ended below the untrained model"
+        return "trained" if one.ok else f"nothing was trained: {why}"
     if isinstance(one.limit, tuple):
         return f"best lr {one.value:.3g}, wanted within {one.limit[0]:.3g} .. {one.limit[1]:.3g}"
     words = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +26,21 @@ def compact(rate: float, digits: int = 3) -> str:
 def number_text(value: float, digits: int = 3) -> str:
     """A number with so many digits."""
     return f"{value:.{digits}g}"
+
+
+def good_range(row: OptimizerFacts, text: Callable[[float, int], str] = rate_text) -> tuple[str, str]:
+    """Both ends of the good range with two digits, or three where two would leave the best rate outside."""
+    ends = row.basin.low, row.basin.high
+    low, high = (text(end, 2) for end in ends)
+    if not float(low) <= float(text(row.best_lr.value, 3)) <= float(high):
+        low, high = (text(end, 3) for end in ends)
+    return low, high
+
+
+def decades_text(row: OptimizerFacts) -> str:
+    """The width of the good range; a range is never shown as 0.0 wide, unless that is its lower bound."""
+    decades = row.basin.decades
+    return "<0.1" if not row.basin.at_least and decades < 0.05 else f"{decades:.1f}"
 
 
 _SIDES = {"low": "the low end", "high": "the high end", "both": "both ends"}
@@ -60,9 +75,10 @@ def facts_line(row: OptimizerFacts) -> str:
     if not row.trained:
         return f"{row.n_diverged} of {row.n_runs} runs diverged"
     at_least = "≥ " if row.basin.at_least else ""
+    low, high = good_range(row, compact)
     parts = [
         f"best {compact(row.best_lr.value)}",
-        f"good {compact(row.basin.low, 2)} to {compact(row.basin.high, 2)} ({at_least}{row.basin.decades:.1f} decades)",
+        f"good {low} to {high} ({at_least}{decades_text(row)} decades)",
         f"S {number_text(row.sensitivity.whole.value, 2)}",
     ]
     return " · ".join(parts)

@@ -341,6 +341,15 @@ def test_nothing_trained_in_a_real_summary() -> None:
     assert not check_summary(summary_frame(facts).to_dict("records"), Limits(max_sensitivity=1.0)).ok
 
 
+def test_where_every_run_failed_that_is_the_reason() -> None:
+    lost = {"best_lr": math.nan, "basin_decades": math.nan, "sensitivity": math.nan, "n_diverged": 0}
+    assert "every run failed" in check_summary(summary(**lost, n_failed=39), Limits()).text()
+    for failed in (0, 38):
+        text = check_summary(summary(**lost, n_failed=failed), Limits()).text()
+        assert "no run ended below the untrained model" in text
+        assert "every run failed" not in text
+
+
 def test_every_row_has_to_hold_unless_one_is_named() -> None:
     both = [*summary(), *summary(optimizer="sgd", sensitivity=9.0)]
     limits = Limits(max_sensitivity=1.0)

@@ -337,3 +337,27 @@ def test_the_warning_of_too_few_seeds_counts_the_rates_that_the_tables_list(
     assert len(row.tied_lrs) == good + wild
     warned = [one.text for one in row.warnings if one.kind == "few_seeds"]
     assert [re.findall(r"\d+ of \d+ rates", text)[0] for text in warned] == told
+
+
+def test_a_good_range_is_never_shown_without_the_best_rate_in_it(tmp_path: Path) -> None:
+    """Two digits would write the range as 2 .. 2.1 and its width as 0.0, with 2.11 as the best rate."""
+    facts = fabricate.facts_of_medians([1.0, 2.0, 2.106, 2.2, 3.0], {"sgd": [2.0, 1.5, 0.5, 1.6, 2.0]}, start=2.3)
+    (row,) = facts.rows
+    assert row.basin.low <= row.best_lr.value <= row.basin.high < 2.15
+    for low, high, decades in (
+        re.findall(r"2\.11 .* ([\d.]+) \.\. ([\d.]+) +(\S+)", printed.summary(facts, tmp_path))[0],
+        re.findall(r"good ([\d.]+) to ([\d.]+) \((\S+) decades\)", words.facts_line(row))[0],
+    ):
+        assert float(low) <= 2.11 <= float(high)
+        assert decades == "<0.1"
+
+
+def test_the_largest_rate_that_trains_is_not_called_safe_and_tells_what_ends_worse_there() -> None:
+    medians = [[2.0, 2.0, 2.0], [0.5, 0.5, 0.5], [0.9, 1.0, 7.0], [math.nan] * 3]
+    runs = planting.frame(planting.table("adam", [1e-3, 1e-2, 1e-1, 1.0], medians))
+    facts = analyse(runs, None, planting.spec("adam"), {})
+    said = re.sub("<[^>]+>", " ", report.html(facts, [], runs, ""))
+    assert "Largest rate that still trains: 0.1" in said
+    assert "1 run there ends worse than it" in said
+    assert "safe rate" not in said
+    assert "largest safe" not in said
