@@ -291,3 +291,56 @@ def test_every_curve_that_leaves_its_panel_is_marked_where_it_does() -> None:
             assert raw / 10**0.1 < places[0][0] <= raw
             share = (top - 0.5) / 9  # of the way from 0.1 to 1, on the axis as it is drawn
             assert places[2][0] == pytest.approx(10 ** (share - 1))
+
+
+def beside_a_sweep(medians: list[float], start: float, mode: str) -> Any:
+    lrs = np.logspace(-7, 1, 81)
+    found = found_on(2.3 - 2 * lrs / (1e-3 + lrs))
+    facts = fabricate.facts_of_medians([1e-3, 1e-2, 0.1, 1.0], {"sgd": medians}, start=start, mode=mode)
+    line = dataclasses.replace(found.lines[0], row=facts.rows[0], best_lr=0.01)
+    return drawing.range_test(dataclasses.replace(found, lines=(line,), facts=facts))
+
+
+def test_an_accuracy_stands_on_an_axis_of_its_own_beside_the_ramps_loss() -> None:
+    medians = [0.5, 0.9, 0.8, 0.3]
+    figure = beside_a_sweep(medians, 0.1, "max")
+    ramp, sweep = figure.axes
+    assert "train_loss" in ramp.get_ylabel()
+    assert "val_accuracy (final)" in sweep.get_ylabel()
+    assert not any(list(line.get_ydata()) == medians for line in ramp.lines)
+    (shown,) = sweep.lines
+    assert list(shown.get_ydata()) == medians
+    low, high = sweep.get_ylim()
+    assert low <= min(medians) <= max(medians) <= high < 1.2
+    assert ramp.get_ylim()[0] > 0.1, "the accuracies have no part in the limits of the loss"
+    assert ramp.get_xlim() == sweep.get_xlim()
+
+
+def test_a_loss_shares_the_axis_of_the_ramp_and_both_are_named() -> None:
+    medians = [1.0, 0.5, 0.6, 0.9]
+    (ax,) = beside_a_sweep(medians, 2.3, "min").axes
+    assert any(list(line.get_ydata()) == medians for line in ax.lines)
+    assert "train_loss" in ax.get_ylabel()
+    assert "val_loss (final)" in ax.get_ylabel()
+    assert "train_loss" in drawing.range_test(found_on(curve(LRS))).axes[0].get_ylabel()
+
+
+def test_the_key_of_the_rules_is_as_they_are_drawn_and_named_as_in_the_text() -> None:
+    found = found_on(curve(LRS))
+    names = [rule for rule, _, _ in found.lines[0].rules]
+
+    def key(unmoved: set[str], gone: str = "") -> dict[str, str]:
+        line = found.lines[0]
+        rules = tuple((rule, math.nan if rule == gone else rate, regret) for rule, rate, regret in line.rules)
+        line = dataclasses.replace(line, rules=rules, unmoved=frozenset(unmoved))
+        legend = drawing.range_test(dataclasses.replace(found, lines=(line,))).legends[0]
+        handles = {one.get_label().removesuffix(" (a warning)"): one for one in legend.legend_handles}
+        return {name: handles[name].get_color() for name in names if name in handles}
+
+    calm = key({"per_unit"})
+    assert list(calm) == names
+    assert [name for name, color in calm.items() if color == GREY] == ["per_unit"]
+    assert [name for name, color in key({"valley", "slide", "per_unit"}).items() if color == GREY] == [
+        "valley", "slide", "per_unit",
+    ]  # fmt: skip
+    assert "slide" not in key({"per_unit"}, gone="slide")

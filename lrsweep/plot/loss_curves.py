@@ -223,6 +223,11 @@ def exit_of(xy: Floats, view: Window) -> Exit | None:
 
 def leavings(ax: Axes, gone: Sequence[Exit | None], colors: Sequence[Any], view: Window) -> str:
     """A triangle at the border where each curve first leaves; how many do, in words."""
+    mark_exits(ax, gone, colors, view)
+    return exits_text(gone)
+
+
+def mark_exits(ax: Axes, gone: Sequence[Exit | None], colors: Sequence[Any], view: Window) -> None:
     figure = ax.figure
     assert isinstance(figure, Figure)
     for up, marker, border, lift in ((True, "^", view.high, -2.2), (False, "v", view.low, 2.2)):
@@ -231,6 +236,9 @@ def leavings(ax: Axes, gone: Sequence[Exit | None], colors: Sequence[Any], view:
             x, inks = zip(*here, strict=True)
             inside = ax.transData + ScaledTranslation(0, lift / 72, figure.dpi_scale_trans)  # clear of the text above
             ax.scatter(x, [border] * len(x), s=20, marker=marker, color=inks, linewidth=0, zorder=8, transform=inside)
+
+
+def exits_text(gone: Sequence[Exit | None]) -> str:
     ups = [one[1] for one in gone if one is not None]
     return f"{'▲' if any(ups) else '▼'} {len(ups)} leave{'s' * (len(ups) == 1)}" if ups else ""
 
