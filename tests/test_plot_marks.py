@@ -290,3 +290,25 @@ def test_the_rates_below_a_heatmap_stand_apart_where_they_are_many_and_uneven(tm
         boxes = [text.get_window_extent() for text in ax.get_xticklabels() if text.get_text()]
         assert len(boxes) >= 3
         assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+# --- titles -------------------------------------------------------------------------------------------------------
+
+
+def test_panels_of_several_axes_tell_their_values_apart(tmp_path: Path) -> None:
+    axes = {"train.batch_size": [16, 256], "model.hidden": [[128, 128], [256, 256]]}
+    label = "sgd(momentum=0.9)"
+    sweep = plot.load(fabricate.folder(tmp_path, optimizers=(label,), rates=RATES, seeds=2, rows=8, axes=axes))
+    pictures = {picture.name: picture.figure for picture in plot.pictures(sweep)}
+    for name in ("u_curve", "loss_curves", "loss_curves_zoom"):
+        for row, ax in zip(sweep.facts.rows, pictures[name].axes, strict=False):
+            lines = {note.get_text(): note for note in ax.texts}
+            values = words.axes_text(row.axes)
+            assert values in lines, "whole"
+            assert lines[values].get_color() == style.GREY
+            heights = [lines[text].get_window_extent().y0 for text in (label, values)]
+            assert heights[0] > heights[1]
+        figure = pictures[name]
+        subtitle = next(note for note in figure.texts if "2 seeds" in note.get_text())
+        titles = [note for ax in figure.axes for note in ax.texts if note.get_text() == label]
+        assert max(note.get_window_extent().y1 for note in titles) < subtitle.get_window_extent().y0

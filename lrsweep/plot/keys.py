@@ -20,6 +20,17 @@ ADAM: tuple[int, tuple[int, ...]] = (0, (1, 2))
 DEFAULT: tuple[int, tuple[int, ...]] = (0, (7, 2, 1, 2))
 
 
+def head(rows: Sequence[OptimizerFacts], plain: float) -> float:
+    """Inches above a panel of one of `rows`: `plain`, and a line more where it names axis values."""
+    return plain + style.LINE_POINTS / 72 * any(row.axes for row in rows)
+
+
+def below_title(row: OptimizerFacts, found: str) -> str:
+    """The grey lines below the optimizer's name: its axis values, for which that line is too short, and what was
+    found."""
+    return f"{words.axes_text(row.axes)}\n{found}" if row.axes else found
+
+
 def mark(marker: str, label: str, *, color: str = GREY, size: float = 5.5, **more: Any) -> Artist:
     """A mark on its own. `more`: as Line2D takes them."""
     return Line2D([], [], color=color, marker=marker, markersize=size, linestyle="", label=label, **more)

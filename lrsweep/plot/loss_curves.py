@@ -157,7 +157,9 @@ def loss_curves(facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: Lines,
     gone = [[one.leaves(view) for one in some] for some, view in zip(curves, views, strict=True)]
     columns, bar = style.columns_for(len(rows)), 0.95
     handles = _handles(facts, rows, leaving=any(map(any, gone)))
-    page = style.page(len(rows), columns=columns, panel=_size(rows), right=bar, head=0.34, legend=handles)
+    page = style.page(
+        len(rows), columns=columns, panel=_size(rows), right=bar, head=keys.head(rows, 0.34), legend=handles
+    )
     style.heading(page.figure, f"{facts.name}: {column} over the run, by learning rate", words.budget_line(facts))
     rates = sorted({point.lr for row in rows for point in row.rates}) or [1.0]
     norm, colors = shades.rate_norm(rates), shades.rate_colormap()
@@ -168,7 +170,7 @@ def loss_curves(facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: Lines,
         _draw(ax, curves[index], row.best_lr.value, shade)
         _crosses(ax, lines[index], view)
         left = leavings(ax, gone[index], [shade[one.lr] for one in curves[index]], view)
-        style.panel_title(ax, words.title(row), _facts_line(row), aside=left)
+        style.panel_title(ax, row.optimizer, keys.below_title(row, _facts_line(row)), aside=left)
         if page.left_column(index):
             ax.set_ylabel(column + (" (log)" if view.log else ""))
         if page.bottom_row(index):
@@ -324,12 +326,12 @@ def zoom(
         handles.append(_leaves(facts))
     if any(run.status == "diverged" and run.lr in zoom_rates(row) for row in rows for run in row.runs):
         handles.append(_cross("diverged here"))
-    page = style.page(len(rows), columns=columns, panel=_size(rows), head=0.34, legend=handles)
+    page = style.page(len(rows), columns=columns, panel=_size(rows), head=keys.head(rows, 0.34), legend=handles)
     title = f"{facts.name}: {column} at the best rate and above it"
     style.heading(page.figure, title, words.budget_line(facts))
     for index, (row, ax, one) in enumerate(zip(rows, page.panels, zoomed, strict=True)):
         left = _zoom_panel(ax, row, one)
-        style.panel_title(ax, words.title(row), " ", aside=left)
+        style.panel_title(ax, row.optimizer, keys.below_title(row, " "), aside=left)
         if page.left_column(index):
             ax.set_ylabel(column + (" (log)" if one.view.log else ""))
         if page.bottom_row(index):

@@ -271,7 +271,8 @@ def u_curve(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     )
     if len(rows) > 1 and (against := _line_to_beat(facts, common)):
         legend.append(keys.adam(facts.adam, against))
-    page = style.page(count, columns=columns, panel=LARGE if count == 1 else SMALL, legend=legend)
+    panel = LARGE if count == 1 else SMALL
+    page = style.page(count, columns=columns, panel=panel, legend=legend, head=keys.head(rows, 0.5))
     style.heading(
         page.figure, f"{facts.name}: {words.objective_text(facts)} by learning rate", words.budget_line(facts)
     )
@@ -283,15 +284,16 @@ def u_curve(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
         draw_row(ax, row, looks[index], limits[index])
         style.rate_axis(ax, low, high, label="learning rate" if page.bottom_row(index) else None)
         reserved = KEY * SMALL[0] + 0.2 if len(rows) > 1 else 0.0
-        style.panel_title(ax, words.title(row), words.facts_line(row), warnings[index] or blank, reserved=reserved)
+        found = keys.below_title(row, words.facts_line(row))
+        style.panel_title(ax, row.optimizer, found, warnings[index] or blank, reserved=reserved)
         if len(rows) > 1:
-            title_key(ax, looks[index], 3 if blank else 2)
+            title_key(ax, looks[index], 2 + bool(row.axes) + bool(blank))
         if page.left_column(index):
             _name_values(ax, facts, common, {run.status for one in rows for run in one.runs})
     if len(rows) > 1:
         draw_overlay(page.panels[-1], facts, looks, common)
         style.rate_axis(page.panels[-1], low, high)
-        style.panel_title(page.panels[-1], "all of them", "medians over seeds", blank)
+        style.panel_title(page.panels[-1], "all of them", "medians over seeds" + "\n " * bool(facts.axes), blank)
         if page.left_column(len(rows)):
             _name_values(page.panels[-1], facts, common)
     return page.figure
