@@ -18,10 +18,10 @@ import numpy as np
 from lrsweep import tables
 from lrsweep.analysis.baseline import paired_gain
 from lrsweep.analysis.basin import basin, best_rate
-from lrsweep.analysis.cells import INITIAL_COLUMNS, Cell, Setup, cells_of, setup_of, tracks_of
+from lrsweep.analysis.cells import INITIAL_COLUMNS, Cell, Setup, cells_of, only, setup_of, tracks_of
 from lrsweep.analysis.drift import best_lrs, costs_of
 from lrsweep.analysis.facts import Estimate
-from lrsweep.analysis.rows import title
+from lrsweep.analysis.rows import edge_side, title
 from lrsweep.analysis.sensitivity import normed, sensitivity
 from lrsweep.analysis.stats import Floats, Ints, interval, medians, paired, resampled_medians, resamples
 from lrsweep.differences import differences
@@ -52,6 +52,7 @@ class Change:
     """One number before (A) and after (B). `change` is B - A (of decades: log10 B/A) with its 95 % interval.
 
     `unit` is what the change is in: `decades` or that of the objective. `moved` is None without an interval.
+    `at_least`: whether A's and B's number is a lower bound.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Change:
     after: float
     change: Estimate
     unit: str
+    at_least: tuple[bool, bool] = (False, False)
 
     @property
     def moved(self) -> bool | None:
@@ -72,7 +74,7 @@ class RowChange:
     """What moved for one optimizer (and axis values). `paired` counts the seeds that both sweeps ran.
 
     `seeds` counts those of A and of B; with two or more paired ones the rest of them is left out. `shared` counts the
-    rates that both tried: with less than two there is no sensitivity among the changes.
+    rates that both tried: with less than two there is no sensitivity among the changes. `caution`: see `_caution`.
     """
 
     title: str
@@ -80,6 +82,7 @@ class RowChange:
     seeds: tuple[int, int]
     shared: int
     changes: tuple[Change, ...]
+    caution: str = ""
 
     @property
     def basis(self) -> str:
@@ -115,6 +118,7 @@ class Comparison:
         for row in self.rows:
             lines += ["", f"{row.title} ({row.basis})"]
             lines += [f"  {_line(change)}" for change in row.changes]
+            lines += [f"  Caution: {row.caution}"] if row.caution else []
             if row.shared < 2:
                 share = "one rate only" if row.shared else "no rate"
                 lines += [f"  {'sensitivity':<17} nothing can be said: the grids share {share}"]
@@ -207,7 +211,7 @@ def _row(a: Cell, b: Cell, setup: Setup, *, same_objective: bool) -> RowChange:
     seeds = [seed for seed in a.seeds if seed in b.seeds]
     counts = len(a.seeds), len(b.seeds)
     if len(seeds) > 1:
-        a, b = _only(a, seeds), _only(b, seeds)
+        a, b = only(a, seeds), only(b, seeds)
     draws = _Draws.of(a, b, seeds)
     common_a, common_b = _common(a, b)
     sensitivities = [
@@ -218,10 +222,31 @@ def _row(a: Cell, b: Cell, setup: Setup, *, same_objective: bool) -> RowChange:
         draws.change("best_lr", _best_lr, "decades", log=True),
         *([_objective_change(a, b, seeds, draws, setup)] if same_objective else []),
         *(sensitivities if len(common_a) > 1 else []),
-        draws.change("basin_decades", _basin_decades, "decades", most=BASIN_DRAWS),
+        replace(draws.change("basin_decades", _basin_decades, "decades", most=BASIN_DRAWS), at_least=_at_least(a, b)),
     ]
     name = title(a) if title(a) == title(b) else f"{title(a)} -> {title(b)}"
-    return RowChange(title=name, paired=len(seeds), seeds=counts, shared=len(common_a), changes=tuple(changes))
+    return RowChange(
+        title=name, paired=len(seeds), seeds=counts, shared=len(common_a), changes=tuple(changes),
+        caution=_caution(a, b),
+    )  # fmt: skip
+
+
+def _at_least(a: Cell, b: Cell) -> tuple[bool, bool]:
+    """Whether the width of each good range is a lower bound."""
+    one, other = (basin(cell.lrs, medians(cell.cost), cell.start).at_least for cell in (a, b))
+    return one, other
+
+
+def _caution(a: Cell, b: Cell) -> str:
+    """Which best rates lie at the end of their grid, and which good ranges may be wider than it shows; or ""."""
+    ends = {"low": "the lowest", "high": "the highest", "both": "the only one"}
+    found = []
+    for name, cell, bound in zip("AB", (a, b), _at_least(a, b), strict=True):
+        m = medians(cell.cost)
+        if edge := edge_side(m, best_rate(m)):
+            found.append(f"{name}'s best rate is {ends[edge]} of its grid")
+        found += [f"{name}'s good range may be wider than its grid shows (>=)"] * bound
+    return f"{'; '.join(found)}: other rates may change what is said" if found else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -268,15 +293,6 @@ class _Draws:
         low, high = interval(drawn_b - drawn_a, self.weight[:most]) if self.n > 1 else (math.nan, math.nan)
         value = math.log10(after / before) if log else after - before
         return Change(name=name, before=before, after=after, change=_around(value, low, high, self.n), unit=unit)
-
-
-def _only(cell: Cell, seeds: Sequence[int]) -> Cell:
-    """The cell as if it had been run with `seeds` alone."""
-    kept = [cell.seeds.index(seed) for seed in seeds]
-    return replace(
-        cell, seeds=tuple(seeds), cost=cell.cost[:, kept], diverged=cell.diverged[:, kept], initial=cell.initial[kept],
-        points=cell.points[:, kept],
-    )  # fmt: skip
 
 
 def _around(value: float, low: float, high: float, n: int) -> Estimate:
@@ -355,6 +371,7 @@ def _line(change: Change) -> str:
         value, low, high = (f"{number:+.3g}" for number in (one.value, one.low, one.high))
     else:
         before, after, value, low, high = _shown(change)
+        before, after = (">= " * bound + text for bound, text in zip(change.at_least, (before, after), strict=True))
     if verdict == "the same":
         value = low = high = "+0"
     spread = "" if math.isnan(one.low) else f" [{low}, {high}]"

@@ -64,6 +64,24 @@ def test_what_moved_is_told_with_its_size() -> None:
     assert basin.moved
 
 
+def test_what_the_grid_cut_off_is_cautioned_about() -> None:
+    """A's best is the top of its grid, and what it says of the width is what was seen of it."""
+    inside = table("adam", LRS, values(1e-2), STARTS)
+    cut = [row for row in inside if row["lr"] <= 1e-2]
+    found = compare_sides(side("A", cut), side("B", inside))
+    (caution,) = (line for line in found.text().split("\n") if "Caution" in line)
+    assert "A's best rate is the highest of its grid" in caution
+    assert "A's good range may be wider" in caution
+    assert "B's" not in caution
+    (width,) = (line for line in found.text().split("\n") if "basin_decades" in line)
+    assert re.match(r" *basin_decades +>= \S+ -> \d", width)
+    whole = compare_sides(side("A", inside), side("B", inside)).text()
+    assert "Caution" not in whole
+    assert ">=" not in whole
+    low = [row for row in inside if row["lr"] >= 1e-2]
+    assert "B's best rate is the lowest of its grid" in compare_sides(side("A", inside), side("B", low)).text()
+
+
 def test_numbers_agree_with_the_summary() -> None:
     tables = [table(label, LRS, values(best, noise=0.01), STARTS) for label, best in (("adam", 1e-2), ("sgd", 0.1))]
     summary = summary_frame(analyse(frame(*tables), None, spec("adam", "sgd"), {}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -274,3 +274,12 @@ def _points(frame: pd.DataFrame, status: Any, objectives: Floats) -> tuple[RunPo
         RunPoint(run_id=i, lr=lr, seed=seed, status=state, diagnosis=label, objective=value, diverged_step=step)
         for i, lr, seed, state, label, value, step in zip(*columns, strict=True)
     )
+
+
+def only(cell: Cell, seeds: Sequence[int]) -> Cell:
+    """The cell as if it had been run with `seeds` alone."""
+    kept = [cell.seeds.index(seed) for seed in seeds]
+    return replace(
+        cell, seeds=tuple(seeds), cost=cell.cost[:, kept], diverged=cell.diverged[:, kept], initial=cell.initial[kept],
+        points=cell.points[:, kept],
+    )  # fmt: skip
