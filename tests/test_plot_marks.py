@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from matplotlib.text import Text
 from PIL import Image
 
 from lrsweep import plot, words
-from lrsweep.analysis.facts import SweepFacts
-from lrsweep.plot import heatmap, loss_curves, shades, style, u_curves
+from lrsweep.analysis.facts import Drift, Estimate, SweepFacts
+from lrsweep.plot import drift, heatmap, loss_curves, shades, style, u_curves
 
 RATES = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
 MEDIANS = [2.2, 1.5, 0.3, 0.6, np.inf]
@@ -312,3 +313,41 @@ def test_panels_of_several_axes_tell_their_values_apart(tmp_path: Path) -> None:
         subtitle = next(note for note in figure.texts if "2 seeds" in note.get_text())
         titles = [note for ax in figure.axes for note in ax.texts if note.get_text() == label]
         assert max(note.get_window_extent().y1 for note in titles) < subtitle.get_window_extent().y0
+
+
+# --- the drift of the best rate -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("refined", [False, True])
+def test_a_line_of_the_drift_joins_what_its_slope_is_fitted_to(refined: bool) -> None:
+    """The points at an edge of the grid rise, the others fall."""
+    used = [np.nan, 3.5e-2, 1.2e-2, 2.8e-3, np.nan] if refined else [np.nan, 0.03, 0.01, 0.003, np.nan]
+    one = Drift(
+        optimizer="sgd", against="width", fixed={}, values=(1.0, 10.0, 100.0, 1000.0, 10000.0),
+        best_lrs=(1e-4, 0.03, 0.01, 0.003, 1.0), refined_lrs=tuple(used), refined=refined,
+        slope=Estimate(value=-0.5, low=np.nan, high=np.nan, n=1), from_rows=False,
+    )  # fmt: skip
+    whole = replace(
+        one, optimizer="adam", values=one.values[1:4], best_lrs=one.best_lrs[1:4], refined_lrs=tuple(used[1:4])
+    )
+    facts = replace(fabricate.facts_of_medians(RATES, {"sgd": MEDIANS}, start=2.3), drifts=(one, whole))
+    with style.styled():
+        figure = drift.drift(facts, ["sgd", "adam"])
+    (ax,) = figure.axes
+    joined = [line for line in ax.lines if line.get_linestyle() != "None"]
+    assert [list(line.get_xdata()) for line in joined] == [[10, 100, 1000]] * 2
+    assert [list(line.get_ydata()) for line in joined] == [used[1:4]] * 2
+    (faint,) = [line for line in ax.lines if line.get_linestyle() == "None"]
+    assert list(zip(faint.get_xdata(), faint.get_ydata(), strict=True)) == [(1, 1e-4), (10000, 1)]
+    assert faint.get_alpha() < 0.6
+    assert ["3 of 5 points" in text.get_text() for text in ax.get_legend().get_texts()] == [True, False]
+    named = key(figure)
+    assert "at an edge of the grid: left out of the slope" in named
+    assert any("parabola" in text for text in named) == refined
+    calm = replace(facts, drifts=(whole,))
+    with style.styled():
+        assert not any("left out" in text for text in key(drift.drift(calm, ["sgd", "adam"])))
+
+
+def key(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]

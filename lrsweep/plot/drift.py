@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -12,8 +13,10 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from lrsweep import words
 from lrsweep.analysis.facts import Drift, SweepFacts
-from lrsweep.plot import style
-from lrsweep.plot.style import Look
+from lrsweep.plot import keys, style
+from lrsweep.plot.style import GREY, Look
+
+FAINT = 0.4
 
 
 def drawable(facts: SweepFacts) -> list[Drift]:
@@ -44,25 +47,20 @@ def styles(drifts: Sequence[Drift], labels: Sequence[str]) -> list[Look]:
 
 
 def drift(facts: SweepFacts, labels: Sequence[str]) -> Figure:
-    """A panel per quantity the best rate is held against; both axes are logarithmic. Hollow: read off a parabola.
+    """A panel per quantity the best rate is held against; both axes are logarithmic. A line joins what its slope is
+    fitted to, hollow marks where that is read off parabolas; faint ones are left out of it.
 
     There must be a drift that is `drawable`. `labels`: the optimizers of the spec, whose places give the colours.
     """
     drifts = drawable(facts)
     kinds = list(dict.fromkeys(one.against for one in drifts))
     lines = {kind: [one for one in drifts if one.against == kind] for kind in kinds}
-    key = [Line2D([], [], color="#555555", marker="o", markersize=5, linewidth=1.4, label="best rate of the grid")]
-    if any(math.isfinite(rate) for one in drifts for rate in one.refined_lrs):
-        label = "between grid points (parabola)"
-        key.append(
-            Line2D([], [], color="#555555", marker="o", markersize=7, markerfacecolor="none", linestyle="", label=label)
-        )
     room = max(style.width_of(_entry(one), 8) for one in drifts) + 0.85
     page = style.page(
         len(kinds),
         columns=1 if room > 3.4 else min(2, len(kinds)),
         panel=(4.6, 3.4),
-        legend=key,
+        legend=_key(drifts),
         left=0.8,
         gap=(room + 0.75, 0.4),
         right=room,
@@ -84,8 +82,31 @@ def drift(facts: SweepFacts, labels: Sequence[str]) -> Figure:
     return page.figure
 
 
+def _key(drifts: Sequence[Drift]) -> list[Artist]:
+    """The marks that are there."""
+    found: list[Artist] = []
+    if any(one.n_used and not one.refined for one in drifts):
+        label = "best rate of the grid"
+        found.append(Line2D([], [], color=GREY, marker="o", markersize=4.5, linewidth=1.4, label=label))
+    if any(one.refined for one in drifts):
+        label = "best rate, between grid points (parabola)"
+        found.append(
+            Line2D([], [], color=GREY, marker="o", markersize=6.5, markerfacecolor="white", linewidth=1.4, label=label)
+        )
+    if any(_left_out(one) for one in drifts):
+        found.append(keys.mark("o", "at an edge of the grid: left out of the slope", size=5, alpha=FAINT))
+    return found
+
+
+def _left_out(one: Drift) -> list[tuple[float, float]]:
+    """The best rates of the grid that the slope is not fitted to."""
+    points = zip(one.values, one.best_lrs, one.refined_lrs, strict=True)
+    return [(value, best) for value, best, used in points if math.isfinite(best) and not math.isfinite(used)]
+
+
 def _entry(one: Drift) -> str:
-    return f"{style.fit(name_of(one), 4.0, 8)}: {slope_text(one)}"
+    some = f" ({one.n_used} of {len(one.values)} points)" if one.n_used < len(one.values) else ""
+    return f"{style.fit(name_of(one), 4.0, 8)}: {slope_text(one)}{some}"
 
 
 def _panel(ax: Axes, drifts: Sequence[Drift], looks: Sequence[Look]) -> None:
@@ -95,24 +116,18 @@ def _panel(ax: Axes, drifts: Sequence[Drift], looks: Sequence[Look]) -> None:
     rates = [rate for one in drifts for rate in (*one.best_lrs, *one.refined_lrs) if math.isfinite(rate)]
     for number, (one, kept) in enumerate(zip(drifts, looks, strict=True)):
         wider = min(len(drifts) - 1 - number, 5) * 0.7 if _several(drifts) else 0.0
-        ax.plot(
-            one.values,
-            one.best_lrs,
-            color=kept.color,
-            linestyle=kept.line,
-            marker=kept.marker,
-            markersize=4.5 + wider,
-            linewidth=1.4 + wider,
-        )
-        ax.plot(
-            one.values,
-            one.refined_lrs,
-            color=kept.color,
-            linestyle="",
-            marker=kept.marker,
-            markersize=8,
-            markerfacecolor="none",
-        )
+        used = [(x, y) for x, y in zip(one.values, one.refined_lrs, strict=True) if math.isfinite(y)]
+        if used:
+            ax.plot(
+                *zip(*used, strict=True), color=kept.color, linestyle=kept.line, linewidth=1.4 + wider,
+                marker=kept.marker, markersize=(6.5 if one.refined else 4.5) + wider,
+                markerfacecolor="white" if one.refined else kept.color,
+            )  # fmt: skip
+        if out := _left_out(one):
+            ax.plot(
+                *zip(*out, strict=True), color=kept.color, linestyle="", marker=kept.marker, markersize=4.5 + wider,
+                alpha=FAINT,
+            )  # fmt: skip
         handles.append(
             Line2D([], [], color=kept.color, linestyle=kept.line, marker=kept.marker, markersize=4.5, label=_entry(one))
         )
