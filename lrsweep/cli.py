@@ -8,13 +8,15 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
 import traceback
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from lrsweep import streams
 from lrsweep.errors import LrsweepError, StorageError, UsageError
@@ -25,8 +27,24 @@ from lrsweep.stopping import leave_at_once
 if TYPE_CHECKING:
     from lrsweep.results import Results
 
+
+
+class _PlainWords(TyperGroup):
+    """Tells of a wrong option without the words of the library that checks it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            text = re.sub(r", unable to parse.*", "", error.message.removeprefix("Value error, "))
+            error.message = text.replace("a valid integer", "a whole number").replace("a valid ", "a ")
+            error.message = error.message.replace("Input should be", "must be")
+            raise
+
+
 app = typer.Typer(
     name="lrsweep",
+    cls=_PlainWords,
     help="Learning-rate sensitivity sweeps for PyTorch: one YAML file in; tidy CSVs and U-curves out.",
     no_args_is_help=True,
     add_completion=False,
@@ -112,6 +130,8 @@ def run(
     if finished.estimate is not None:
         typer.echo(printed.estimate(finished.estimate))
         return
+    if not finished.trained and progress is not Progress.none:
+        typer.echo(f"nothing to train: all {finished.total} runs are done (--fresh trains them anew)", err=True)
     facts = finished.facts or _stored(finished.path).facts()
     typer.echo(printed.summary(facts, finished.path, unicode=_unicode()))
     if finished.failed:

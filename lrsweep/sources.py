@@ -75,6 +75,8 @@ def override(tree: Tree, text: str) -> None:
         if last:
             node[step] = branch.data
         else:
+            if not isinstance(node, list) and node.get(step) is None:  # it is not in the file: this text makes it
+                tree.values[path] = at
             node = _enter(node, step)
     tree.graft(path, branch)
 

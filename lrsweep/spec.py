@@ -71,6 +71,7 @@ def load_spec(
     else:
         path = Path(source)
         tree, base_dir, stem = parse(read_text(path), str(source)), path.absolute().parent, path.stem
+    overrides = [overrides] if isinstance(overrides, str) else overrides
     given = [sources.choose(tree, text) if choose else text for text in overrides]
     for text in given:
         sources.override(tree, text)

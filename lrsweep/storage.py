@@ -44,10 +44,10 @@ def translated(path: Path, verb: str = "write", *, only_storage: bool = False) -
     except OSError as error:
         if only_storage and error.errno not in ADVICE:
             raise
-        cause = ADVICE.get(error.errno or 0, error.strerror or str(error))
-        raise StorageError(
-            f"cannot {verb} {path}: {cause}; then run the same command again, what was finished before is kept"
-        ) from error
+        cause = error.strerror or str(error)
+        if advice := ADVICE.get(error.errno or 0):
+            cause = f"{advice}; then run the same command again, what was finished before is kept"
+        raise StorageError(f"cannot {verb} {path}: {cause}") from error
 
 
 class Output(io.RawIOBase):

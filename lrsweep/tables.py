@@ -64,15 +64,20 @@ def sweeps_below(folder: Path | str) -> list[Path]:
     folder = Path(folder)
     if is_sweep(folder):
         return [folder]
-    if folder.is_file():
-        raise UsageError(f"{folder}: this is a file; give the folder of a sweep: <results>/<name>")
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: there is no such folder (give the folder of a sweep: <results>/<name>)")
+    _check_folder(folder)
     parents = {path.parent for name in (RUNS, journal.FOLDER) for path in folder.rglob(name)}
     found = [path for path in sorted(parents) if is_sweep(path)]
     if not found:
         raise UsageError(f"{folder}: no sweep in this folder or below it (a sweep has {RUNS} or a journal)")
     return found
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises UsageError if this is no folder at all."""
+    if folder.is_file():
+        raise UsageError(f"{folder}: this is a file; give the folder of a sweep: <results>/<name>")
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: there is no such folder (give the folder of a sweep: <results>/<name>)")
 
 
 def is_sweep(folder: Path) -> bool:
@@ -88,6 +93,7 @@ def ensure(folder: Path | str) -> None:
     folder = Path(folder)
     if not journal.exists(folder):
         if not (folder / RUNS).is_file():
+            _check_folder(folder)
             raise UsageError(f"{folder}: no sweep here ({RUNS} and a journal are missing)")
         return
     if current(folder):

@@ -7,6 +7,7 @@ needs: tags, keys given twice, merge keys, several documents, and files that wou
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -245,10 +246,10 @@ def read_text(path: Path) -> str:
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except IsADirectoryError:
-        raise UsageError(f"{path} is a folder; give the spec file in it, for example {path / 'spec.yaml'}") from None
+        raise UsageError(f"{path} is a folder; give a spec file{_example(path)}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"cannot read the spec {path}: {reason}; `lrsweep init` writes one to start from") from None
+        raise UsageError(f"cannot read the spec {path}: {reason}{_instead(path)}") from None
     if len(raw) > MAX_BYTES:
         raise SpecError([_problem(str(path), 1, 1, f"larger than {MAX_BYTES} bytes; a spec is a short text file")])
     try:
@@ -258,6 +259,20 @@ def read_text(path: Path) -> str:
         line, column = before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1
         text = f"byte 0x{raw[error.start]:02x} is not UTF-8; save the file as UTF-8 text"
         raise SpecError([_problem(str(path), line, column, text)]) from None
+
+
+def _example(folder: Path) -> str:
+    """A spec file in a folder, in words; empty where there is none."""
+    found = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")], key=lambda path: (path.name != "spec.yaml", path))
+    return f", for example {found[0]}" if found else ""
+
+
+def _instead(path: Path) -> str:
+    """What the user of a spec that cannot be read may do."""
+    for near in (f"{stem}{suffix}" for stem in (path, os.path.splitext(path)[0]) for suffix in (".yaml", ".yml")):
+        if near != str(path) and os.path.isfile(near):
+            return f"; did you mean {near}?"
+    return "; `lrsweep init` writes one to start from"
 
 
 def parse(text: str, file: str, *, line: int = 0, column: int = 0) -> Tree:

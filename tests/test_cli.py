@@ -344,6 +344,37 @@ def test_an_error_of_many_runs_is_told_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_wrong_option_is_told_in_plain_words(done: Path) -> None:
+    for command, part in (
+        ("run tiny.yaml --device gpu", "'--device': 'gpu' is not one of 'auto'"),
+        ("range-test tiny.yaml --low abc", "'--low': must be a number"),
+        ("range-test tiny.yaml --steps 3.5", "'--steps': must be a whole number"),
+    ):
+        ran = lrsweep(*command.split(), cwd=done)
+        assert ran.returncode == 2
+        assert part in ran.stderr
+
+
+def test_a_sweep_that_is_done_says_so(done: Path) -> None:
+    ran = lrsweep("run", "tiny.yaml", cwd=done)
+    assert ran.stderr == "nothing to train: all 8 runs are done (--fresh trains them anew)\n"
+    assert "best of the rates tried" in ran.stdout
+    assert lrsweep("run", "tiny.yaml", "--progress", "none", cwd=done).stderr == ""
+
+
+def test_a_spec_that_cannot_be_written_is_told_without_advice_on_runs(done: Path) -> None:
+    ran = lrsweep("init", "none/x.yaml", cwd=done)
+    assert (ran.returncode, ran.stderr) == (4, "cannot write none/x.yaml: No such file or directory\n")
+
+
+def test_list_takes_the_singular_and_says_where_a_name_is(done: Path) -> None:
+    for kind in ("task", "model", "optimizer", "schedule"):
+        assert lrsweep("list", kind).stdout == lrsweep("list", f"{kind}s").stdout != ""
+    ran = lrsweep("list", "adam")
+    assert ran.returncode == 2
+    assert "adam is in `lrsweep list optimizers`" in ran.stderr
+
+
 def test_an_output_that_cannot_be_written_is_a_matter_of_storage(done: Path) -> None:
     command = f"{sys.executable} -m lrsweep.cli list > /dev/full"
     ran = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=done, timeout=300)

@@ -92,7 +92,7 @@ def test_where_it_is_stopped_this_process_draws(sweep: Path, monkeypatch: pytest
 
 def test_its_errors_are_those_of_this_process(tmp_path: Path, sweep: Path) -> None:
     with drawing.drawer(aside=True) as drawer:
-        with pytest.raises(UsageError, match="no sweep here"):
+        with pytest.raises(UsageError, match="no such folder"):
             drawer.report(tmp_path / "nothing")
         drawer.report(sweep)
     assert (sweep / "report.html").is_file()

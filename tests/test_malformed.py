@@ -608,3 +608,10 @@ def test_a_dict_of_anything_is_read_or_refused_but_never_crashes(
     with contextlib.suppress(SpecError):
         made = load_spec(DEFAULT_DICT | sections | {"axes": axes})
         assert load_spec(resolved_dict(made, made.base_dir)) == made
+
+
+def test_what_an_override_begins_is_its_own_mistake(tmp_path: Path) -> None:
+    path, _, _ = written(tmp_path, "name: x")
+    with pytest.raises(SpecError) as caught:
+        load_spec(path, overrides=["model.hidden=[8]"])
+    assert [str(one).partition(": needs")[0] for one in caught.value.problems] == ["--set model.hidden=[8]:1:1: model"]

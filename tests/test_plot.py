@@ -455,8 +455,8 @@ def test_another_metric_is_drawn_from_the_files_alone(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"metric": "val_accuracies"}, "no such column.*val_accuracy"),
-        ({"metric": "lr_now"}, "no such column"),
+        ({"metric": "val_accuracies"}, "val_accuracies is no column to draw.*val_accuracy"),
+        ({"metric": "lr_now"}, "lr_now is no column to draw"),
         ({"at": "last"}, "--at.*last_K"),
         ({"formats": ("png", "bmp")}, "bmp.*png, svg, pdf"),
     ],

@@ -584,3 +584,8 @@ def test_the_schema_covers_every_key_and_name() -> None:
     entries = schema["properties"]["optimizers"]["items"]["anyOf"]
     sgd = next(e for e in entries if e.get("properties", {}).get("name", {}).get("const") == "sgd")
     assert {"momentum", "label", "lr", "schedule", "independent_weight_decay"} <= set(sgd["properties"])
+
+
+def test_one_override_may_be_a_text_of_its_own(tmp_path: Path) -> None:
+    base = {"task": "iris", "optimizers": ["sgd"], "train": {"epochs": 1}}
+    assert load_spec(base, overrides="train.epochs=3").train.epochs == 3

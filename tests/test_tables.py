@@ -235,8 +235,12 @@ def test_folders_without_a_sweep_are_usage_errors(tmp_path: Path) -> None:
         tables.ensure(tmp_path)
     with pytest.raises(UsageError, match="no sweep"):
         tables.sweeps_below(tmp_path)
-    with pytest.raises(UsageError, match="no such folder"):
-        tables.sweeps_below(tmp_path / "none")
+    (tmp_path / "file").write_text("")
+    for find in (tables.ensure, tables.sweeps_below):
+        with pytest.raises(UsageError, match="no such folder"):
+            find(tmp_path / "none")
+        with pytest.raises(UsageError, match="this is a file; give the folder"):
+            find(tmp_path / "file")
 
 
 def test_sweeps_are_found_below_a_folder(finished: Path, tmp_path: Path) -> None:

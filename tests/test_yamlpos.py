@@ -159,11 +159,25 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
         read_text(path)
 
 
+def told(path: Path) -> str:
+    with pytest.raises(UsageError) as caught:
+        read_text(path)
+    return str(caught.value)
+
+
 def test_what_is_no_text_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="lrsweep init"):
         read_text(tmp_path / "none.yaml")
     with pytest.raises(UsageError, match="is a folder"):
         read_text(tmp_path)
+    assert "for example" not in told(tmp_path)
+    (tmp_path / "e1.yaml").write_text("task: iris\n")
+    assert told(tmp_path).endswith(f"for example {tmp_path / 'e1.yaml'}")
+    for near in ("e1", "e1.yml"):
+        assert told(tmp_path / near).endswith(f"did you mean {tmp_path / 'e1.yaml'}?")
+    (tmp_path / "spec.yaml").write_text("task: iris\n")
+    (tmp_path / "a.yaml").write_text("task: iris\n")
+    assert told(tmp_path).endswith(f"for example {tmp_path / 'spec.yaml'}")
     (tmp_path / "latin.yaml").write_bytes("a: 1\nb: café\n".encode("latin-1"))
     with pytest.raises(SpecError) as caught:
         read_text(tmp_path / "latin.yaml")

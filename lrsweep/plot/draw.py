@@ -144,7 +144,7 @@ def _check(curves: pd.DataFrame, metric: str | None, at: str | None) -> None:
     first = list(curves.columns).index("lr_now") + 1 if "lr_now" in curves else 0
     columns = [str(name) for name in curves.columns[first:]]
     if metric is not None and metric not in columns:
-        raise UsageError(f"--metric {metric}: curves.csv has no such column (one of: {', '.join(columns)})")
+        raise UsageError(f"--metric {metric} is no column to draw (one of: {', '.join(columns)})")
     if at is not None and at not in ("final", "best", "mean"):
         try:
             last_k(at)
