@@ -20,7 +20,7 @@ from PIL import Image
 
 from lrsweep import plot, words
 from lrsweep.analysis.facts import Drift, Estimate, SweepFacts
-from lrsweep.plot import drift, heatmap, loss_curves, shades, style, u_curves
+from lrsweep.plot import drift, heatmap, loss_curves, overlays, shades, style, u_curves
 
 RATES = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
 MEDIANS = [2.2, 1.5, 0.3, 0.6, np.inf]
@@ -351,3 +351,17 @@ def test_a_line_of_the_drift_joins_what_its_slope_is_fitted_to(refined: bool) ->
 
 def key(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+# --- the aligned curves -------------------------------------------------------------------------------------------
+
+
+def test_the_lines_at_a_factor_of_three_are_in_the_key() -> None:
+    facts = fabricate.facts_of_medians(RATES, {"sgd": MEDIANS}, start=2.3)
+    with style.styled():
+        figure = overlays.aligned(facts, looks(facts))
+    drawn = [line for line in figure.axes[0].lines if list(line.get_xdata()) in ([1 / 3] * 2, [3.0] * 2)]
+    assert len(drawn) == 2
+    handles = dict(zip(key(figure), figure.legends[0].legend_handles, strict=True))
+    found = handles["a factor of 3 from the best rate"]
+    assert {(line.get_color(), line.get_linewidth()) for line in drawn} == {(found.get_color(), found.get_linewidth())}

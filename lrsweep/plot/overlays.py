@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
@@ -19,6 +20,7 @@ from lrsweep.plot.u_curves import draw_overlay, overlay_key, rail_label, value_r
 
 PANEL = (6.4, 4.0)
 BASIN = style.COLORS[2]
+MISSED: tuple[int, tuple[int, ...]] = (0, (2, 2))
 REACH = 300.0
 """The factor from the best rate beyond which the aligned overlay is cut."""
 
@@ -45,6 +47,7 @@ def aligned(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     key = keys.curves([row for row, _ in shown], [one for _, one in shown])
     key += keys.untrained([row for row, _ in shown])
     key.append(Patch(color=BASIN, alpha=0.3, linewidth=0, label="basin: within 5 % of the gain"))
+    key.append(Line2D([], [], color=INK, linestyle=MISSED, linewidth=0.9, label="a factor of 3 from the best rate"))
     page = style.page(1, columns=1, panel=PANEL, legend=key, head=0.05, left=0.75)
     left_out = [words.title(row) for row in facts.rows if not row.trained]
     note = f" · left out, nothing trained: {', '.join(left_out)}" if left_out else ""
@@ -79,7 +82,7 @@ def _aligned_axes(ax: Axes, low: float, high: float) -> None:
     ax.xaxis.set_major_formatter(FixedFormatter([name for _, name in named]))
     style.no_minor(ax, x=True)
     for factor in (1 / 3, 3.0):
-        ax.axvline(factor, color=INK, linestyle=(0, (2, 2)), linewidth=0.9, zorder=2)
+        ax.axvline(factor, color=INK, linestyle=MISSED, linewidth=0.9, zorder=2)
     ax.axhspan(-0.03, 0.05, color=BASIN, alpha=0.12, linewidth=0, zorder=0)
     ax.axhline(1.0, color=GREY, linestyle=keys.UNTRAINED, linewidth=1.0, zorder=1)
     style.value_axis(ax, -0.03, 1.2, log=False, show=(0.0, 1.0))
