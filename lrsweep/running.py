@@ -26,6 +26,7 @@ from lrsweep import (
     manifest,
     precheck,
     products,
+    remarks,
     storage,
     tables,
     tasks,
@@ -213,6 +214,9 @@ class Sweep:
                 steps[recipe.key] = problem.total_steps
                 self._task_notes[recipe.key] = {"task": recipe.task, **problem.task.notes}
                 self._tasks[f"{recipe.task['name']}: {tasks.describe(problem.task)}"] = problem.task.notes
+                alike = [run for one in work for run in one.runs if run.recipe.key == recipe.key]
+                for remark in (*remarks.of_labels(planned.spec), *remarks.of_runs(alike, problem)):
+                    self._say_once(remark, f"warning: {remark}")
             length = steps[recipe.key] * len(task.runs)
             jobs.append(Job(group=task.group, runs=task.runs, member_steps=length, resume=task.resume))
         return jobs

@@ -436,6 +436,31 @@ def test_a_dry_run_times_real_steps(tmp_path: Path) -> None:
     assert 0 < short.seconds < 60
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"train": {"epochs": 2, "batch_size": 500}}, ["train.batch_size 500 is more than the 54 training examples"]),
+        ({"train": {"epochs": 2, "batch_size": "full"}}, []),
+        ({"train": {"epochs": 2, "batch_size": 54}, "schedule": {"name": "linear", "warmup": 2}}, []),
+        ({"schedule": {"name": "cosine", "warmup": 24}}, ["warmup of 24 updates is longer than the run of 6: the rate "
+                                                          "rises to 0.25 of its value"]),
+        ({"axes": {"schedule.warmup": [1, 24]}, "schedule": "linear"}, ["warmup of 24 updates"]),
+        ({"optimizers": [{"name": "sgd", "momentum": 0.9}], "axes": {"optimizers.momentum": [0.0, 0.5]}},
+         ["whatever that name says"]),
+        ({"optimizers": [{"name": "sgd", "momentum": 0.9, "label": "m"}], "axes": {"optimizers.momentum": [0.5]}}, []),
+    ],
+)  # fmt: skip
+def test_what_the_spec_allows_but_hardly_means_is_said_once(
+    changed: dict[str, Any], said: list[str], tmp_path: Path
+) -> None:
+    for options in ({"dry_run": True}, {}):
+        reporter = Silent()
+        sweeping.run(tmp_path, sweeping.spec(lr=[0.01, 0.1], **changed), reporter=reporter, **options)
+        warned = [note for note in reporter.notes if note.startswith("warning")]
+        assert len(warned) == len(said)
+        assert all(part in note for part, note in zip(said, warned, strict=True))
+
+
 def test_a_dry_run_tells_what_its_time_is_of(tmp_path: Path) -> None:
     facts = sweeping.run(tmp_path, dry_run=True).estimate
     assert facts is not None
