@@ -45,8 +45,8 @@ def run(
 
     `config` is a path, a dict or a loaded spec. `set` overrides values of it (`["train.epochs=5"]`, or one such text).
     `progress` is None (what the command line would tell goes to the `lrsweep` logger), a style of the command line, or
-    a Reporter. With `dry_run` nothing is trained or written and an Estimate comes back. Failed and diverged runs are in the
-    tables, never raised.
+    a Reporter. With `dry_run` nothing is trained or written and an Estimate comes back. Failed and diverged runs are in
+    the tables, never raised.
 
     Raises SpecError, UsageError, StorageError, BusyError, and StoppedError after Ctrl-C.
     """
