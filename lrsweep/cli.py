@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from lrsweep.results import Results
 
 
-
 class _PlainWords(TyperGroup):
     """Tells of a wrong option without the words of the library that checks it."""
 

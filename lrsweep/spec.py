@@ -240,9 +240,7 @@ def _called(raw: Any, ctx: Context) -> str:
     return str(raw["label"]).strip() if isinstance(raw, dict) and "label" in raw else resolve.builtin(ctx, raw)
 
 
-def _across(
-    spec: Spec, ctx: Context, places: Sequence[int], axes: set[str], notes: Notes, *, twins: bool
-) -> None:
+def _across(spec: Spec, ctx: Context, places: Sequence[int], axes: set[str], notes: Notes, *, twins: bool) -> None:
     """What only the whole shows: equal settings, metrics that nothing records, too many runs.
 
     `places` are those of the optimizers in the list as it is written, `axes` are all that are named.

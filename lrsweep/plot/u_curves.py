@@ -193,9 +193,7 @@ def draw_row(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range) -> None:
     rates = [point.lr for point in row.rates]
     if row.trained and math.isfinite(row.basin.low):
         bottom, top = (0.0, 1 - RAIL) if limits.worse_up else (RAIL, 1.0)  # the rail is no part of it
-        ax.axvspan(
-            row.basin.low, row.basin.high, bottom, top, color=looks.color, alpha=0.15, linewidth=0, zorder=0
-        )
+        ax.axvspan(row.basin.low, row.basin.high, bottom, top, color=looks.color, alpha=0.15, linewidth=0, zorder=0)
     if math.isfinite(row.initial_objective):
         ax.axhline(row.initial_objective, color=GREY, linestyle=keys.UNTRAINED, linewidth=1.0, zorder=1)
     if _default_shown(row):
