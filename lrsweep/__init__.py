@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lrsweep.errors import LrsweepError, SpecError
-    from lrsweep.results import Results, load
-    from lrsweep.spec import load_spec
-    from lrsweep.sweep import run
+    from lrsweep.results.results import Results, load
+    from lrsweep.spec.load import load_spec
+    from lrsweep.sweep.api import run
     from lrsweep.tasks import Task
 
 __version__ = "0.1.0"

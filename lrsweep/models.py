@@ -14,7 +14,7 @@ from annotated_types import Gt, Interval
 from torch import nn
 
 from lrsweep.errors import UsageError
-from lrsweep.task import Shapes
+from lrsweep.tasks.base import Shapes
 
 Size = Annotated[int, Gt(0)]
 Share = Annotated[float, Interval(ge=0, lt=1)]

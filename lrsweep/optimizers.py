@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from lrsweep.errors import UsageError
-from lrsweep.loading import resolve
-from lrsweep.startup import keep_compiler_out
+from lrsweep.system.startup import keep_compiler_out
+from lrsweep.user_imports import resolve
 
 keep_compiler_out()
 

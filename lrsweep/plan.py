@@ -14,10 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lrsweep import axes as axis_rules
 from lrsweep.errors import UsageError
-from lrsweep.known import DATA_FILES
-from lrsweep.spectypes import OptimizerSpec, Spec, canonical, named_file
+from lrsweep.registry import DATA_FILES
+from lrsweep.spec import axes as axis_rules
+from lrsweep.spec.model import OptimizerSpec, Spec, canonical, named_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

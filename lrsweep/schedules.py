@@ -16,8 +16,8 @@ import numpy.typing as npt
 from annotated_types import Ge, Gt, Interval
 
 from lrsweep.errors import UsageError
-from lrsweep.loading import resolve
 from lrsweep.objective import default_mode
+from lrsweep.user_imports import resolve
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Rule: TypeAlias = Callable[[Floats, float], Floats]

@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from lrsweep import analysis, tables, tabulate
+from lrsweep.analysis import analyse
 from lrsweep.analysis.facts import SweepFacts
-from lrsweep.spec import read_resolved
+from lrsweep.results import run_tables, tables
+from lrsweep.spec.load import read_resolved
 
 STABLE = {"sgd": 0.6, "sgd(momentum=0.9)": 0.12, "rmsprop": 0.012, "adagrad": 0.3, "adadelta": 20.0, "adam": 0.02}
 DEFAULTS = {"sgd": 1e-3, "adam": 1e-3, "rmsprop": 1e-2, "adagrad": 1e-2, "adadelta": 1.0, "nadam": 2e-3}
@@ -167,10 +168,10 @@ def folder(root: Path, **settings: Any) -> Path:
     curves.to_csv(path / "curves.csv", index=False, na_rep="nan")
     mapping = spec(**{key: value for key, value in settings.items() if key in spec_keys})
     (path / "spec.yaml").write_text(yaml.safe_dump(mapping, sort_keys=False), encoding="utf-8")
-    facts = analysis.analyse(
+    facts = analyse.analyse(
         tables.read_runs(path), tables.read_curves(path), read_resolved(path / "spec.yaml"), DEFAULTS
     )
-    tabulate.write_frame(path / "summary.csv", *analysis.summary_rows(facts))
+    run_tables.write_frame(path / "summary.csv", *analyse.summary_rows(facts))
     return path
 
 
@@ -178,7 +179,7 @@ def facts_of(runs: pd.DataFrame, curves: pd.DataFrame, optimizers: Sequence[str]
     """The facts of frames made here; `optimizers` and `settings` as of `spec`."""
     rates = sorted({float(lr) for lr in runs["lr"]})
     mapping = spec(optimizers, rates, seeds=runs["seed"].nunique(), **settings)
-    return analysis.analyse(runs, curves, read_resolved(yaml.safe_dump(mapping)), DEFAULTS)
+    return analyse.analyse(runs, curves, read_resolved(yaml.safe_dump(mapping)), DEFAULTS)
 
 
 def facts_of_medians(
@@ -222,4 +223,4 @@ def facts_of_medians(
     )
     mapping = spec(list(medians) or ["sgd"], rates, seeds=3)
     mapping["objective"] = {"metric": metric, "at": "final", "mode": mode}
-    return analysis.analyse(runs, curves, read_resolved(yaml.safe_dump(mapping)), DEFAULTS)
+    return analyse.analyse(runs, curves, read_resolved(yaml.safe_dump(mapping)), DEFAULTS)

@@ -7,10 +7,11 @@ from typing import Any
 
 from helpers import HERE
 
-from lrsweep import plan, problem, single
-from lrsweep.outcome import NoHooks, Outcome
+from lrsweep import plan
 from lrsweep.plan import Run
-from lrsweep.spec import load_spec
+from lrsweep.run_result import NoHooks, Outcome
+from lrsweep.spec.load import load_spec
+from lrsweep.training import sequential, workload
 
 
 def spec_dict(task: Any, optimizers: Any = "sgd", lr: Any = 0.1, **rest: Any) -> dict[str, Any]:
@@ -32,11 +33,11 @@ def spec_dict(task: Any, optimizers: Any = "sgd", lr: Any = 0.1, **rest: Any) ->
 def trained(spec: dict[str, Any]) -> Iterator[tuple[Run, Outcome]]:
     """Every run of the spec with its outcome, in the order of the plan."""
     loaded = load_spec(spec)
-    problems: dict[str, problem.Problem] = {}
+    problems: dict[str, workload.Problem] = {}
     for run in plan.build(loaded, plan.fingerprints(loaded)).runs:
         if run.recipe.key not in problems:
-            problems[run.recipe.key] = problem.build(run.recipe)
-        (outcome,) = single.train([run], problems[run.recipe.key], NoHooks())
+            problems[run.recipe.key] = workload.build(run.recipe)
+        (outcome,) = sequential.train([run], problems[run.recipe.key], NoHooks())
         assert outcome.status != "failed", outcome.error
         yield run, outcome
 

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lrsweep import storage, sweep
 from lrsweep.errors import LrsweepError
-from lrsweep.reporting import Silent
-from lrsweep.running import Finished, Sweep
+from lrsweep.store import atomic
+from lrsweep.sweep import api
+from lrsweep.sweep.reporting import Silent
+from lrsweep.sweep.runner import Finished, Sweep
 
 TABLES = ("runs.csv", "curves.csv", "summary.csv")
 
@@ -39,10 +40,10 @@ def run(folder: Path, config: Any = None, *, reporter: Any = None, draw: bool = 
     }  # fmt: skip
     drawn = Sweep._draw
     if not draw:
-        Sweep._draw = lambda self: storage.replace(self.folder / "report.html", "")  # type: ignore[method-assign]
+        Sweep._draw = lambda self: atomic.replace(self.folder / "report.html", "")  # type: ignore[method-assign]
     try:
         config = spec() if config is None else config
-        return sweep.execute(config, results=folder, reporter=reporter or Silent(), **(given | options))
+        return api.execute(config, results=folder, reporter=reporter or Silent(), **(given | options))
     finally:
         Sweep._draw = drawn  # type: ignore[method-assign]
 

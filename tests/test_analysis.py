@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as oracle
 
-from lrsweep.analysis import analyse, summary_frame
+from lrsweep.analysis.analyse import analyse, summary_frame
 from lrsweep.analysis.baseline import paired_gain, verdict
-from lrsweep.analysis.basin import basin, recommended
 from lrsweep.analysis.drift import refined, slope
+from lrsweep.analysis.good_range import basin, recommended
 from lrsweep.analysis.margins import at_default, margins, read_at
 from lrsweep.analysis.sensitivity import is_even, normed, sensitivity, sensitivity_facts, window
 from lrsweep.analysis.stats import interval, medians, paired, percentile, resampled_medians, resamples, t_quantile

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lrsweep.errors import UsageError
-from lrsweep.language import story
 from lrsweep.models import MODELS
 from lrsweep.tasks import DEFAULT_MODELS, TASKS, shapes_of
+from lrsweep.tasks.char_lm import story
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ COMMANDS = ("run", "plot", "report", "compare", "check", "status", "range-test",
 
 
 def lrsweep(*args: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lrsweep.cli", *map(str, args)]
+    command = [sys.executable, "-m", "lrsweep", *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
 
 
@@ -98,7 +98,7 @@ def test_help_says_what_is_not_there_yet() -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; from lrsweep.cli import app\ntry: app(['--help'])\nexcept SystemExit: pass\n"
+    code = "import sys; from lrsweep.cli.app import app\ntry: app(['--help'])\nexcept SystemExit: pass\n"
     code += "print(sorted({'torch', 'pandas', 'matplotlib', 'pydantic'} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     assert out.rstrip().endswith("[]")
@@ -134,7 +134,7 @@ def test_exit_codes_and_messages(done: Path, args: list[str], code: int, said: s
 def test_the_commands_that_read_results_import_no_torch(done: Path) -> None:
     for args in (["plot", "results"], ["report", "results"], ["status", "results"], ["check", "results/tiny"]):
         code = (
-            "import sys; from lrsweep.cli import app\n"
+            "import sys; from lrsweep.cli.app import app\n"
             f"try: app({args!r})\nexcept SystemExit as end: assert not end.code, end.code\n"
             "assert 'torch' not in sys.modules"
         )
@@ -223,7 +223,7 @@ def test_schema_is_json() -> None:
 
 
 def test_closed_streams_are_no_error(done: Path) -> None:
-    command = f"{sys.executable} -m lrsweep.cli run tiny.yaml <&- >&- 2>&-"
+    command = f"{sys.executable} -m lrsweep run tiny.yaml <&- >&- 2>&-"
     assert subprocess.run(command, shell=True, cwd=done, timeout=300).returncode == 0
 
 
@@ -233,7 +233,7 @@ def into_nobody(arguments: str, cwd: Path, **env: str) -> tuple[int, str]:
     os.close(reader)
     try:
         ran = subprocess.run(
-            f"exec {sys.executable} -m lrsweep.cli {arguments}", shell=True, stdout=writer, stderr=subprocess.PIPE,
+            f"exec {sys.executable} -m lrsweep {arguments}", shell=True, stdout=writer, stderr=subprocess.PIPE,
             text=True, cwd=cwd, env={**os.environ, **env}, timeout=300,
         )  # fmt: skip
     finally:
@@ -376,7 +376,7 @@ def test_list_takes_the_singular_and_says_where_a_name_is(done: Path) -> None:
 
 
 def test_an_output_that_cannot_be_written_is_a_matter_of_storage(done: Path) -> None:
-    command = f"{sys.executable} -m lrsweep.cli list > /dev/full"
+    command = f"{sys.executable} -m lrsweep list > /dev/full"
     ran = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=done, timeout=300)
     assert ran.returncode == 4, ran.stderr
     assert "could not be written" in ran.stderr

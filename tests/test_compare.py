@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from planting import HALF_DECADES, curves, frame, spec, table, valley
 
-from lrsweep import tables
-from lrsweep.analysis import analyse, summary_frame
+from lrsweep.analysis.analyse import analyse, summary_frame
 from lrsweep.analysis.cells import cells_of, setup_of, tracks_of
-from lrsweep.compare import Change, Comparison, Limits, Side, check, check_summary, compare, compare_sides
 from lrsweep.errors import UsageError
+from lrsweep.results import tables
+from lrsweep.results.compare import Change, Comparison, Limits, Side, check, check_summary, compare, compare_sides
 
 LRS = HALF_DECADES
 OFFSETS = np.array([0.0, 0.1, -0.1])

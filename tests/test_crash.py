@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 import sweeping
 
-from lrsweep import crash, journal, running, worker
 from lrsweep.errors import StorageError
-from lrsweep.reporting import Silent
+from lrsweep.store import failpoints, journal
+from lrsweep.sweep import runner
+from lrsweep.sweep.reporting import Silent
+from lrsweep.workers import worker
 
 GROWN = sweeping.spec(seeds=3)
 
@@ -28,7 +30,7 @@ GROWN = sweeping.spec(seeds=3)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forked sweeps need a process without threads; checkpoints come after every update."""
     worker.prepare()
-    monkeypatch.setattr(running, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(worker, "CHECKPOINT_SHARE", 1e9)
 
 
@@ -52,7 +54,7 @@ def armed(function: Callable[[], object], **environment: str) -> int:
     """Exit code of a forked process whose crash points are set by the environment."""
 
     def call() -> None:
-        crash._plan = crash._Plan(environment)
+        failpoints._plan = failpoints._Plan(environment)
         function()
 
     return sweeping.forked(call)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrsweep.diagnosis import MEANINGS, Curve, Label, diagnose, finite_divergence, label_of, level, noise
+from lrsweep.analysis.diagnosis import MEANINGS, Curve, Label, diagnose, finite_divergence, label_of, level, noise
 
 K = np.arange(21)
 FALL = 0.1 + 2 * np.exp(-K / 2)

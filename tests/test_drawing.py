@@ -14,14 +14,15 @@ import fabricate
 import pytest
 from sweeping import forked
 
-from lrsweep import drawing, tables, tabulate
 from lrsweep.errors import UsageError
-from lrsweep.spec import read_resolved
+from lrsweep.results import run_tables, tables
+from lrsweep.spec.load import read_resolved
+from lrsweep.sweep import background
 
 
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing, "available_cores", lambda: 2)
+    monkeypatch.setattr(background, "available_cores", lambda: 2)
 
 
 @pytest.fixture
@@ -38,13 +39,13 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_it_draws_what_this_process_draws(sweep: Path) -> None:
-    drawing.Here().report(sweep)
+    background.Here().report(sweep)
     here = files(sweep)
     assert {"report.html", "u_curve.png"} <= set(here)
     for name in ("report.html", "u_curve.png"):
         (sweep / name).unlink()
-    with drawing.drawer(aside=True) as drawer:
-        assert isinstance(drawer, drawing.Aside)
+    with background.drawer(aside=True) as drawer:
+        assert isinstance(drawer, background.Aside)
         assert len(children()) == 1
         drawer.report(sweep)
         drawer.report(sweep)
@@ -71,7 +72,7 @@ def test_this_process_never_imports_matplotlib(sweep: Path) -> None:
 
 
 def test_where_it_was_killed_this_process_draws(sweep: Path) -> None:
-    with drawing.drawer(aside=True) as drawer:
+    with background.drawer(aside=True) as drawer:
         (child,) = children()
         os.kill(child, signal.SIGKILL)
         drawer.report(sweep)
@@ -79,8 +80,8 @@ def test_where_it_was_killed_this_process_draws(sweep: Path) -> None:
 
 
 def test_where_it_is_stopped_this_process_draws(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing, "PATIENCE", 0.2)
-    with drawing.drawer(aside=True) as drawer:
+    monkeypatch.setattr(background, "PATIENCE", 0.2)
+    with background.drawer(aside=True) as drawer:
         (child,) = children()
         os.kill(child, signal.SIGSTOP)
         drawer.report(sweep)
@@ -91,7 +92,7 @@ def test_where_it_is_stopped_this_process_draws(sweep: Path, monkeypatch: pytest
 
 
 def test_its_errors_are_those_of_this_process(tmp_path: Path, sweep: Path) -> None:
-    with drawing.drawer(aside=True) as drawer:
+    with background.drawer(aside=True) as drawer:
         with pytest.raises(UsageError, match="no such folder"):
             drawer.report(tmp_path / "nothing")
         drawer.report(sweep)
@@ -99,7 +100,7 @@ def test_its_errors_are_those_of_this_process(tmp_path: Path, sweep: Path) -> No
 
 
 def test_ctrl_c_does_not_reach_it(sweep: Path) -> None:
-    with drawing.drawer(aside=True) as drawer:
+    with background.drawer(aside=True) as drawer:
         (child,) = children()
         drawer.report(sweep)  # it has come so far
         os.kill(child, signal.SIGINT)
@@ -111,7 +112,7 @@ def test_it_dies_with_this_process(tmp_path: Path) -> None:
     told = tmp_path / "child"
 
     def die() -> None:
-        with drawing.drawer(aside=True):
+        with background.drawer(aside=True):
             told.write_text(str(children()[0]))
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -125,8 +126,8 @@ def test_it_dies_with_this_process(tmp_path: Path) -> None:
 
 def test_this_process_draws_unless_another_can_and_should(monkeypatch: pytest.MonkeyPatch) -> None:
     def is_aside(**options: bool) -> bool:
-        with drawing.drawer(**options) as drawer:
-            return isinstance(drawer, drawing.Aside)
+        with background.drawer(**options) as drawer:
+            return isinstance(drawer, background.Aside)
 
     assert is_aside(aside=True)
     assert not is_aside(aside=False)
@@ -136,7 +137,7 @@ def test_this_process_draws_unless_another_can_and_should(monkeypatch: pytest.Mo
     assert not is_aside(aside=True)  # a fork would find the locks that other threads hold
     waiting.set()
     thread.join()
-    monkeypatch.setattr(drawing, "available_cores", lambda: 1)
+    monkeypatch.setattr(background, "available_cores", lambda: 1)
     assert not is_aside(aside=True)
 
 
@@ -144,18 +145,18 @@ def test_this_process_draws_unless_another_can_and_should(monkeypatch: pytest.Mo
 def test_its_summary_and_its_report_are_those_of_this_process(sweep: Path, killed: bool) -> None:
     spec = read_resolved(sweep / tables.SPEC)
     rates = {str(one.label): 1e-3 for one in spec.optimizers}
-    here = drawing.Here().summarise(sweep, spec, rates)
-    tabulate.write_frame(sweep / tables.SUMMARY, here.header, here.rows)
-    drawing.Here().report(sweep)
+    here = background.Here().summarise(sweep, spec, rates)
+    run_tables.write_frame(sweep / tables.SUMMARY, here.header, here.rows)
+    background.Here().report(sweep)
     drawn = files(sweep)
     for name in ("report.html", "u_curve.png", tables.SUMMARY):
         (sweep / name).unlink()
-    with drawing.drawer(aside=True) as drawer:
+    with background.drawer(aside=True) as drawer:
         if killed:
             os.kill(children()[0], signal.SIGKILL)
         aside = drawer.summarise(sweep, spec, rates)
         assert repr(aside) == repr(here)
-        tabulate.write_frame(sweep / tables.SUMMARY, aside.header, aside.rows)
+        run_tables.write_frame(sweep / tables.SUMMARY, aside.header, aside.rows)
         drawer.report(sweep)
     assert files(sweep) == drawn
 
@@ -163,7 +164,7 @@ def test_its_summary_and_its_report_are_those_of_this_process(sweep: Path, kille
 def test_a_draft_is_for_one_report_of_its_own_folder(sweep: Path, tmp_path: Path) -> None:
     spec = read_resolved(sweep / tables.SPEC)
     other = fabricate.folder(tmp_path / "other", rates=[1e-3, 1e-2])
-    with drawing.drawer(aside=True) as drawer:
+    with background.drawer(aside=True) as drawer:
         drawer.summarise(sweep, spec, {})
         drawer.report(other)
         assert f"{tables.read_runs(other).shape[0]} runs, " in (other / "report.html").read_text()

@@ -17,11 +17,15 @@ from typing import Any
 import pytest
 import torch
 
-from lrsweep import journal, worker
 from lrsweep.errors import StoppedError, StorageError, UsageError
-from lrsweep.executors import Event, Local
-from lrsweep.journal import Checkpoint, Group, Journal
-from lrsweep.messages import (
+from lrsweep.run_result import Outcome
+from lrsweep.store import journal
+from lrsweep.store.journal import Checkpoint, Group, Journal
+from lrsweep.sweep.reporting import Silent
+from lrsweep.sweep.supervisor import TRIES, Training
+from lrsweep.workers import worker
+from lrsweep.workers.executors import Event, Local
+from lrsweep.workers.messages import (
     Died,
     Ended,
     Job,
@@ -35,9 +39,6 @@ from lrsweep.messages import (
     Trained,
     Unwritable,
 )
-from lrsweep.outcome import Outcome
-from lrsweep.reporting import Silent
-from lrsweep.training import TRIES, Training
 
 Behaviour = Callable[[Job], list[Message]]
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import sweeping
 
-from lrsweep import printed, tables
-from lrsweep.reporting import Silent
+from lrsweep.cli import output
+from lrsweep.results import tables
+from lrsweep.sweep.reporting import Silent
 
 TASK = """
 import torch
@@ -78,6 +79,6 @@ def test_a_dry_run_says_why_no_update_can_be_made(tmp_path: Path) -> None:
     broken = config(tmp_path, build="raise ValueError('no weights')", optimizers=["sgd"])
     found = sweeping.run(tmp_path, broken, dry_run=True).estimate
     assert found is not None
-    text = printed.estimate(found)
+    text = output.estimate(found)
     assert "unknown: no update could be made" in text
     assert "one at a time    an error in the trial of the model: ValueError: no weights (task.py:11" in text

@@ -5,22 +5,22 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from lrsweep import graphs, tracing
+from lrsweep.compiler import passes, trace
 
 
 def replayed(moved: Callable[[torch.Tensor], torch.Tensor], monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     """What is replayed where a rewrite gives `moved` of what was recorded: values 3 times those of the input."""
 
-    def rewrite(graph: tracing.Graph) -> None:
+    def rewrite(graph: trace.Graph) -> None:
         (node,) = graph.nodes
         op = node.op
         node.op = lambda *args: moved(op(*args))
 
-    monkeypatch.setattr(graphs, "PASSES", (rewrite,))
+    monkeypatch.setattr(passes, "PASSES", (rewrite,))
     x = torch.linspace(-1, 1, 100_000).view(100, 1000)
     x[7, 7] = torch.inf
     with torch.no_grad():
-        (found,) = graphs.program(tracing.record(lambda x: [x * 3], x), [x])(x)
+        (found,) = passes.program(trace.record(lambda x: [x * 3], x), [x])(x)
     assert found is not None
     return found / (x * 3)
 

@@ -10,8 +10,9 @@ from helpers import recipe, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrsweep import grouping, machine, problem
-from lrsweep.machine import MIB, Machine
+from lrsweep.system import machine
+from lrsweep.system.machine import MIB, Machine
+from lrsweep.training import grouping, workload
 
 DESKTOP = Machine(cores=2, cpu="test", l2=MIB, l3=32 * MIB, l3_cores=2, memory=16 * 2**30)
 OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
@@ -35,7 +36,7 @@ def grid(shared: Any, rates: int = 13, seeds: int = 3, optimizers: Any = OPTIMIZ
 
 
 def cut(shared: Any, runs: list[Any], workers: int = 2, on: Machine = DESKTOP) -> list[grouping.GroupPlan]:
-    plans = grouping.cut(runs, problem.build(shared), on, workers)
+    plans = grouping.cut(runs, workload.build(shared), on, workers)
     held = [run_id for plan in plans for run_id in plan.run_ids]
     assert sorted(held) == sorted(one.run_id for one in runs)
     return plans

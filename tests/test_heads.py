@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lrsweep import heads, tracing
+from lrsweep.compiler import heads, trace
 
 aten = torch.ops.aten
 
@@ -18,10 +18,10 @@ def test_predictions_are_those_of_argmax_with_ties_and_nan(dim: int, keepdim: bo
     turned = numbers.transpose(1, 2).contiguous().transpose(1, 2)
     for values in (numbers, turned, turned.transpose(0, 1)):
         wanted = values.argmax(dim, keepdim)
-        graph = tracing.record(lambda x: [x.argmax(dim, keepdim)], values)
+        graph = trace.record(lambda x: [x.argmax(dim, keepdim)], values)
         heads.predict_by_max(graph)
         assert [node.op for node in graph.nodes] == [aten.max.dim]
-        (found,) = tracing.compiled(graph)(values)
+        (found,) = trace.compiled(graph)(values)
         assert found is not None
         assert found.dtype == wanted.dtype
         assert torch.equal(found, wanted)
@@ -29,6 +29,6 @@ def test_predictions_are_those_of_argmax_with_ties_and_nan(dim: int, keepdim: bo
 
 def test_an_argmax_over_everything_is_left() -> None:
     values = torch.randn(4, 5)
-    graph = tracing.record(lambda x: [x.argmax()], values)
+    graph = trace.record(lambda x: [x.argmax()], values)
     heads.predict_by_max(graph)
-    assert tracing.compiled(graph)(values)[0] == values.argmax()
+    assert trace.compiled(graph)(values)[0] == values.argmax()

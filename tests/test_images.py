@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.func import grad, vmap
 
-from lrsweep import graphs, images, tracing
-from lrsweep.images import RunsAmongChannels
+from lrsweep.compiler import channels as images
+from lrsweep.compiler import passes, trace
+from lrsweep.compiler.channels import RunsAmongChannels
 
 M = 3
 Step = Callable[..., Tensor]
@@ -194,7 +195,7 @@ def test_channels_lie_side_by_side_from_one_layer_to_the_next() -> None:
     assert found[0].stride() == (108, 4, 1, 36, 12)
 
 
-def rewritten(step: Callable[[Tensor], Any], values: Tensor, trained: bool = True) -> list[tracing.Graph]:
+def rewritten(step: Callable[[Tensor], Any], values: Tensor, trained: bool = True) -> list[trace.Graph]:
     """`step`, or its gradient, as it was recorded, and with its relus after poolings; both give the same bits."""
 
     def whole(images: Tensor) -> list[Tensor]:
@@ -202,12 +203,12 @@ def rewritten(step: Callable[[Tensor], Any], values: Tensor, trained: bool = Tru
         out, *others = made if isinstance(made := step(leaf), tuple) else (made,)
         return [out.detach(), *others, *(gradients(out, [leaf]) if trained else [])]
 
-    graph = tracing.record(whole, values)
-    graphs.tidy(graph)
+    graph = trace.record(whole, values)
+    passes.tidy(graph)
     changed = graph.copy()
     images.rectify_what_was_pooled(changed)
     with torch.no_grad():
-        results = [tracing.compiled(each)(values.clone()) for each in (graph, changed)]
+        results = [trace.compiled(each)(values.clone()) for each in (graph, changed)]
     for ours, recorded in zip(*reversed(results), strict=True):
         torch.testing.assert_close(ours, recorded, rtol=0, atol=0, equal_nan=True)
     return [graph, changed]
@@ -220,7 +221,7 @@ def with_ties(*shape: int) -> Tensor:
     return images
 
 
-def sizes(graph: tracing.Graph, name: str) -> list[int]:
+def sizes(graph: trace.Graph, name: str) -> list[int]:
     """How many values each of the operations of that name makes."""
     nodes = [node for node in graph.nodes if str(node.op) == f"aten.{name}.default"]
     return [torch.Size(graph.like[node.out].shape).numel() for node in nodes]
@@ -278,9 +279,9 @@ def test_bias_gradients_are_sums() -> None:
         with RunsAmongChannels():
             return gradients(F.conv2d(images, *leaves).tanh(), leaves)
 
-    graph = tracing.record(step, images_, weight, bias)
-    wanted = tracing.compiled(graph)(images_, weight, bias)
+    graph = trace.record(step, images_, weight, bias)
+    wanted = trace.compiled(graph)(images_, weight, bias)
     images.bias_gradients_by_sums(graph)
     assert [node.args[-1][2] for node in graph.nodes if "convolution_backward" in str(node.op)] == [False]
-    for ours, torchs in zip(tracing.compiled(graph)(images_, weight, bias), wanted, strict=True):
+    for ours, torchs in zip(trace.compiled(graph)(images_, weight, bias), wanted, strict=True):
         torch.testing.assert_close(ours, torchs)

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lrsweep import journal
 from lrsweep.errors import StorageError
-from lrsweep.journal import Checkpoint, Group, Journal
-from lrsweep.outcome import Outcome
+from lrsweep.run_result import Outcome
+from lrsweep.store import journal
+from lrsweep.store.journal import Checkpoint, Group, Journal
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True, allow_subnormal=True)
 

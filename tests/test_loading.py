@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lrsweep.errors import UsageError
-from lrsweep.loading import resolve, user_place
+from lrsweep.user_imports import resolve, user_place
 
 
 @pytest.fixture(autouse=True)

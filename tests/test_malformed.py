@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrsweep import starter
+from lrsweep.cli import starter
 from lrsweep.errors import LrsweepError, SpecError, UsageError
-from lrsweep.spec import load_spec, resolved_dict
-from lrsweep.yamlpos import parse
+from lrsweep.spec.load import load_spec, resolved_dict
+from lrsweep.spec.yaml_tree import parse
 
 DEFAULTS = {"task": "digits", "optimizers": "[sgd]", "train": "{epochs: 1}"}
 DEFAULT_DICT = {"task": "digits", "optimizers": ["sgd"], "train": {"epochs": 1}}

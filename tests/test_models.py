@@ -11,8 +11,8 @@ from torch import nn
 
 from lrsweep.errors import UsageError
 from lrsweep.models import ACTIVATIONS, MODELS, misfit
-from lrsweep.task import Shapes
 from lrsweep.tasks import DEFAULT_MODELS, TASKS, shapes_of
+from lrsweep.tasks.base import Shapes
 
 
 def build(name, in_shape, num_outputs, seed=0, **arguments):

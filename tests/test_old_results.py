@@ -15,8 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from lrsweep import journal, load, plan, sweep, tables
-from lrsweep.spec import load_spec
+from lrsweep import load, plan
+from lrsweep.results import tables
+from lrsweep.spec.load import load_spec
+from lrsweep.store import journal
+from lrsweep.sweep import api
 
 DATA = Path(__file__).parent / "data"
 STORED = sorted(DATA.glob("results-v*"))
@@ -52,7 +55,7 @@ def test_the_runs_are_known_by_the_same_ids(folder: Path) -> None:
 
 
 def test_status_and_statuses(folder: Path) -> None:
-    status = sweep.status(folder)
+    status = api.status(folder)
     assert (status.total, status.done, status.diverged, status.failed, status.to_do) == (12, 8, 4, 4, 4)
     results = load(folder)
     assert results.runs["status"].value_counts().to_dict() == {"ok": 4, "failed": 4, "diverged": 4}
@@ -72,7 +75,7 @@ def write(folder: Path) -> None:
     """Run `stored.yaml` and keep what is the format's, without what tells of the machine."""
     from sweeping import run
 
-    from lrsweep import worker
+    from lrsweep.workers import worker
 
     socket.gethostname = lambda: "host"
     worker.prepare()

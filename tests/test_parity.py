@@ -7,8 +7,8 @@ import parity_task
 import pytest
 from helpers import recipe, run
 
-from lrsweep import problem, single
-from lrsweep.outcome import NoHooks
+from lrsweep.run_result import NoHooks
+from lrsweep.training import sequential, workload
 
 EPOCHS = 60
 
@@ -16,7 +16,7 @@ EPOCHS = 60
 def train_losses(alpha: float, optimizer: str, lr: float, **args) -> np.ndarray:
     shared = recipe({"name": "parity_task.py:same", "alpha": alpha}, epochs=EPOCHS, batch_size=50, shuffle=False)
     a_run = run(shared, optimizer, lr=lr, **args)
-    (outcome,) = single.train([a_run], problem.build(a_run.recipe), NoHooks())
+    (outcome,) = sequential.train([a_run], workload.build(a_run.recipe), NoHooks())
     assert outcome.status == "ok", outcome.error
     return np.array(outcome.rows["train_loss"][1:])
 

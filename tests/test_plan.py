@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lrsweep import plan
 from lrsweep.errors import UsageError
 from lrsweep.plan import Plan
-from lrsweep.spec import Spec, dump_resolved, load_spec, read_resolved
+from lrsweep.spec.load import Spec, dump_resolved, load_spec, read_resolved
 
 BASE: dict[str, Any] = {"task": "digits", "optimizers": ["sgd", "adam"], "lr": [0.1, 0.01], "train": {"epochs": 1}}
 

@@ -11,10 +11,10 @@ import pytest
 from planting import HALF_DECADES, STEPS, curves, frame, named, run, spec, table, valley
 
 from lrsweep import schedules
-from lrsweep.analysis import analyse, facts_of, summary_frame, summary_rows
+from lrsweep.analysis.analyse import analyse, facts_of, summary_frame, summary_rows
 from lrsweep.analysis.cells import PLATEAU_METRIC, setup_of, tracks_of
+from lrsweep.analysis.diagnosis import Curve, diagnose, finite_divergence
 from lrsweep.analysis.facts import SweepFacts
-from lrsweep.diagnosis import Curve, diagnose, finite_divergence
 
 LRS = HALF_DECADES
 OFFSETS = np.array([0.0, 0.1, -0.1])

@@ -27,11 +27,24 @@ from matplotlib.text import Text
 from PIL import Image
 from sweeping import forked
 
-from lrsweep import plot, words
+from lrsweep import plot
 from lrsweep.analysis.facts import SweepFacts
 from lrsweep.errors import UsageError
-from lrsweep.plot import draw, drift, heatmap, loss_curves, overlays, sensitivity, style, targets, u_curves
-from lrsweep.spectypes import Named
+from lrsweep.plot import (
+    best_lr_drift,
+    draw,
+    heatmap,
+    loss_curves,
+    overlays,
+    sensitivity,
+    style,
+    time_to_target,
+)
+from lrsweep.plot import (
+    u_curve as u_curves,
+)
+from lrsweep.spec.model import Named
+from lrsweep.wording import words
 
 RATES = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
 U = [2.2, 1.5, 0.3, 0.6, math.inf]
@@ -320,7 +333,7 @@ def test_bars_are_as_long_as_the_numbers(drawn: plot.Sweep) -> None:
 
 def test_times_that_never_come_stand_on_their_rail(drawn: plot.Sweep) -> None:
     with style.styled():
-        ax = targets.time_to_target(drawn.facts, drawn.looks).axes[1]
+        ax = time_to_target.time_to_target(drawn.facts, drawn.looks).axes[1]
     never = [line for line in ax.lines if line.get_linestyle() == "None" and line.get_transform() != ax.transData]
     never = [line for line in never if line.get_markersize() < 3]
     wanted = sum(point.time == math.inf for row in drawn.facts.rows for point in row.rates)
@@ -586,13 +599,13 @@ def test_a_legend_names_the_marks_that_are_there_and_no_others() -> None:
     calm = fabricate.facts_of_medians(RATES, {"sgd": [2.2, 1.5, 0.3, 0.6, 2.0], "adam": [*U[:4], 1.0]}, start=2.3)
     wild = fabricate.facts_of_medians(RATES, {"sgd": U, "adam": [*U[:4], 1e4]}, start=2.3)
     with style.styled():
-        for make in (overlays.overlay, targets.time_to_target, sensitivity.sensitivity, u_curves.u_curve):
+        for make in (overlays.overlay, time_to_target.time_to_target, sensitivity.sensitivity, u_curves.u_curve):
             quiet, loud = (" ".join(key(make(facts, looks(facts)))) for facts in (calm, wild))
             assert "diverged" not in quiet, make.__name__
             assert "beyond" not in quiet, make.__name__
             assert "diverged" in loud, make.__name__
             assert "beyond" in loud, make.__name__
-        for make in (overlays.overlay, targets.time_to_target):
+        for make in (overlays.overlay, time_to_target.time_to_target):
             assert {"untrained model", "adam at its default 1e-3", "0.01 and 0.1, the usual first tries"} <= {
                 *key(make(wild, looks(wild)))
             }
@@ -667,14 +680,14 @@ def test_where_the_combinations_are_too_many_all_panels_hold_the_same(
 
 def test_every_line_of_the_drift_has_a_name_and_a_look_of_its_own(crossed: plot.Sweep) -> None:
     with style.styled():
-        figure = drift.drift(crossed.facts, ["sgd", "adam"])
+        figure = best_lr_drift.drift(crossed.facts, ["sgd", "adam"])
     for ax in figure.axes:
         legend = ax.get_legend()
         assert legend is not None
         names = [text.get_text().partition(": ")[0] for text in legend.get_texts()]
         styles = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in legend.get_lines()}
         assert len(set(names)) == len(styles) == len(names) >= 4
-        known = {drift.name_of(one) for one in crossed.facts.drifts}
+        known = {best_lr_drift.name_of(one) for one in crossed.facts.drifts}
         assert set(names) <= known
         assert all("=" in name for name in names)
     assert fits(figure) == []

@@ -18,9 +18,11 @@ from matplotlib.patches import Polygon, Rectangle
 from matplotlib.text import Text
 from PIL import Image
 
-from lrsweep import plot, words
+from lrsweep import plot
 from lrsweep.analysis.facts import Drift, Estimate, SweepFacts
-from lrsweep.plot import drift, heatmap, loss_curves, overlays, shades, style, u_curves
+from lrsweep.plot import best_lr_drift, colors, heatmap, loss_curves, overlays, style
+from lrsweep.plot import u_curve as u_curves
+from lrsweep.wording import words
 
 RATES = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
 MEDIANS = [2.2, 1.5, 0.3, 0.6, np.inf]
@@ -128,7 +130,7 @@ def test_a_maximised_metric_leaves_downwards(tmp_path: Path) -> None:
 
 
 def test_lines_of_every_rate_stand_out_from_the_paper_and_grow_lighter() -> None:
-    rgb = np.array([to_rgb(color) for color in shades.rate_colormap().colors])  # type: ignore[union-attr]
+    rgb = np.array([to_rgb(color) for color in colors.rate_colormap().colors])  # type: ignore[union-attr]
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     light = linear @ np.array([0.2126, 0.7152, 0.0722])
     assert np.all(np.diff(light) > 0)
@@ -223,7 +225,7 @@ def test_a_colour_bar_keeps_its_colours_in_a_png() -> None:
         png = style.rendered(figure, "png")
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).reshape(-1, 3)
     found = {tuple(pixel) for pixel in np.unique(pixels, axis=0).tolist()}
-    steps = np.round(255 * np.array([to_rgb(color) for color in shades.rate_colormap().colors]))  # type: ignore[union-attr]
+    steps = np.round(255 * np.array([to_rgb(color) for color in colors.rate_colormap().colors]))  # type: ignore[union-attr]
     assert sum(tuple(step) in found for step in steps.astype(int).tolist()) >= 60
 
 
@@ -332,7 +334,7 @@ def test_a_line_of_the_drift_joins_what_its_slope_is_fitted_to(refined: bool) ->
     )
     facts = replace(fabricate.facts_of_medians(RATES, {"sgd": MEDIANS}, start=2.3), drifts=(one, whole))
     with style.styled():
-        figure = drift.drift(facts, ["sgd", "adam"])
+        figure = best_lr_drift.drift(facts, ["sgd", "adam"])
     (ax,) = figure.axes
     joined = [line for line in ax.lines if line.get_linestyle() != "None"]
     assert [list(line.get_xdata()) for line in joined] == [[10, 100, 1000]] * 2
@@ -346,7 +348,7 @@ def test_a_line_of_the_drift_joins_what_its_slope_is_fitted_to(refined: bool) ->
     assert any("parabola" in text for text in named) == refined
     calm = replace(facts, drifts=(whole,))
     with style.styled():
-        assert not any("left out" in text for text in key(drift.drift(calm, ["sgd", "adam"])))
+        assert not any("left out" in text for text in key(best_lr_drift.drift(calm, ["sgd", "adam"])))
 
 
 def key(figure: Figure) -> list[str]:

@@ -13,14 +13,14 @@ from helpers import double, recipe
 from torch import nn
 from torch.utils._pytree import tree_flatten
 
-from lrsweep import problem
-from lrsweep.batches import TensorSplit
 from lrsweep.errors import UsageError
-from lrsweep.problem import LossModule
+from lrsweep.training import workload
+from lrsweep.training.data import TensorSplit
+from lrsweep.training.workload import LossModule
 
 
 def build(*args, **train):
-    return problem.build(recipe(*args, **train))
+    return workload.build(recipe(*args, **train))
 
 
 def flat(module: nn.Module) -> torch.Tensor:
@@ -55,7 +55,7 @@ def test_epochs_are_permutations_from_the_seed_and_the_epoch() -> None:
 @pytest.mark.parametrize("task", [{"name": "classify"}, {"name": "dataset", "noise": 0.0}], ids=["tensors", "dataset"])
 @pytest.mark.parametrize("kept", [2**26, 0], ids=["permuted", "gathered"])
 def test_the_batches_of_an_epoch_are_its_order_cut_up(task, kept: int, monkeypatch) -> None:
-    monkeypatch.setattr(problem, "PERMUTED_BYTES", kept)
+    monkeypatch.setattr(workload, "PERMUTED_BYTES", kept)
     made = build(task, batch_size=32)
     x, y = own_tasks.points(90)
     # epochs and seeds in any order, as groups of several seeds ask for them
@@ -70,7 +70,7 @@ def test_the_batches_of_an_epoch_are_its_order_cut_up(task, kept: int, monkeypat
 @pytest.mark.parametrize("task", ["classify", "stepped"])
 @pytest.mark.parametrize("kept", [2**26, 0], ids=["permuted", "gathered"])
 def test_the_batches_of_several_seeds_are_those_of_each(task: str, kept: int, monkeypatch) -> None:
-    monkeypatch.setattr(problem, "PERMUTED_BYTES", kept)
+    monkeypatch.setattr(workload, "PERMUTED_BYTES", kept)
     made = build(task, batch_size=32)
     for step in (0, 2, 3, 1):
         together = made.batches((4, 0), torch.tensor([1, 0, 0]), step)

@@ -17,11 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.text import Text
 
-from lrsweep import finder, printed, problem
+from lrsweep.cli import output
 from lrsweep.errors import UsageError
-from lrsweep.plot import range_test as drawing
+from lrsweep.plot import lr_finder as drawing
 from lrsweep.plot.style import GREY
-from lrsweep.range_test import Ramp, has_fallen, must_stop, ramp, rates, smoothed, suggestions
+from lrsweep.sweep import lr_finder
+from lrsweep.training import workload
+from lrsweep.training.lr_ramp import Ramp, has_fallen, must_stop, ramp, rates, smoothed, suggestions
 
 
 def curve(lrs: np.ndarray) -> np.ndarray:
@@ -161,7 +163,7 @@ def ready(folder: Path, name: str = "make", **train: Any) -> tuple[Any, SimpleNa
     (folder / "mine.py").write_text(TASK)
     made = recipe({"name": f"mine.py:{name}"}, batch_size=32, epochs=1, **train)
     made.base_dir = str(folder)
-    return problem.build(made), made
+    return workload.build(made), made
 
 
 def test_the_ramp_is_a_plain_torch_run_with_growing_rates(tmp_path: Path) -> None:
@@ -213,16 +215,16 @@ def test_the_ramp_says_where_the_users_code_broke(tmp_path: Path) -> None:
     made = recipe({"name": "mine.py:make", "broken": True}, epochs=1)
     made.base_dir = str(tmp_path)
     with pytest.raises(UsageError, match=r"no loss today.*mine\.py:\d+"):
-        ramp(problem.build(made), run(made, "sgd").setting, 0)
+        ramp(workload.build(made), run(made, "sgd").setting, 0)
 
 
 # --- what is told of a ramp -----------------------------------------------------------------------------------------
 
 
-def found_on(losses: Any, axes: tuple[finder.AxisValue, ...] = ()) -> finder.RangeTest:
+def found_on(losses: Any, axes: tuple[lr_finder.AxisValue, ...] = ()) -> lr_finder.RangeTest:
     lrs = np.logspace(-7, 1, len(losses))
-    line = finder.line("sgd", Ramp(lrs=lrs, losses=np.asarray(losses), stopped=None), None)
-    return finder.RangeTest(
+    line = lr_finder.line("sgd", Ramp(lrs=lrs, losses=np.asarray(losses), stopped=None), None)
+    return lr_finder.RangeTest(
         name="r", low=1e-7, high=10.0, steps=len(losses), seed=0, axes=axes, lines=(line,), facts=None, files=()
     )
 
@@ -232,7 +234,7 @@ def texts(figure: Any) -> list[str]:
 
 
 def test_the_picture_says_which_axis_values_it_shows() -> None:
-    axes = (finder.AxisValue(axis="train.batch_size", value="256", listed=("16", "256")),)
+    axes = (lr_finder.AxisValue(axis="train.batch_size", value="256", listed=("16", "256")),)
     assert "at train.batch_size=256" in texts(drawing.range_test(found_on(curve(LRS), axes)))
     assert not any(text.startswith("at ") for text in texts(drawing.range_test(found_on(curve(LRS)))))
 
@@ -249,7 +251,7 @@ def test_a_suggestion_before_the_loss_has_moved_is_a_warning() -> None:
     assert rules["minimum_over_10"] > 1e-3
     assert {"steepest", "per_unit"} <= line.unmoved
     assert "minimum_over_10" not in line.unmoved
-    printed_text = printed.range_test(found)
+    printed_text = output.range_test(found)
     for rule, rate in rules.items():
         row = next(row for row in printed_text.splitlines() if row.split()[1:2] == [rule])
         assert row.endswith("the loss has not fallen by then") == (rule in line.unmoved), (rule, rate)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lrsweep.spec import load_spec
+from lrsweep.spec.load import load_spec
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

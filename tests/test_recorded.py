@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_stacked import MIXED, NETS, SCHEDULES, STABLE, STEPS, Recording, _same_curves, alone, made, outcomes
 
-from lrsweep import problem, recorded, single
-from lrsweep.outcome import NoHooks
+from lrsweep.run_result import NoHooks
+from lrsweep.training import recorded, sequential, workload
 
 # Rules that no stack can take, at a rate that trains stably.
 ALONE_RULES: list[tuple[str, float]] = [("asgd", 0.1), ("rprop", 0.01), ("adafactor", 0.02), ("muon", 0.01)]
@@ -21,7 +21,7 @@ ALONE_RULES: list[tuple[str, float]] = [("asgd", 0.1), ("rprop", 0.01), ("adafac
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
 def test_every_rule_schedule_and_clipping_equals_plain_torch(clip_norm: float | None) -> None:
     shared = recipe({"name": "stack_tasks.py:task"}, steps=STEPS, clip_norm=clip_norm, eval_every={"steps": 10})
-    prepared = problem.build(shared)
+    prepared = workload.build(shared)
     for one in made(shared, *((*rule, schedule, 0) for rule in STABLE for schedule in SCHEDULES)):
         start, end = alone(one, clip_norm, 10)
         with prepared.user_code():
@@ -44,19 +44,19 @@ def test_layers_equal_the_run_that_is_not_recorded(net: str, clip_norm: float | 
     task = {"name": f"stack_tasks.py:{function}", "net": net}
     shared = recipe(task, steps=60, eval_every={"steps": 10}, clip_norm=clip_norm)
     runs = made(shared, *MIXED, ("adam", 1e-3, {}, None, 1))
-    _same_curves(outcomes(single, runs, shared), outcomes(recorded, runs, shared))
+    _same_curves(outcomes(sequential, runs, shared), outcomes(recorded, runs, shared))
 
 
 def test_rules_that_cannot_be_stacked_equal_the_run_that_is_not_recorded() -> None:
     shared = recipe({"name": "stack_tasks.py:task", "test": True}, steps=60, clip_norm=1.0, metrics=True)
     runs = made(shared, *ALONE_RULES)
-    _same_curves(outcomes(single, runs, shared), outcomes(recorded, runs, shared))
+    _same_curves(outcomes(sequential, runs, shared), outcomes(recorded, runs, shared))
 
 
 def test_divergence_is_told_as_by_the_other_engine() -> None:
     shared = recipe({"name": "stack_tasks.py:task"}, steps=60, dtype="float32")
     runs = made(shared, *((name, rate) for name in ("sgd", "adam", "adagrad") for rate in (1e2, 1e10, 1e36)))
-    expected, found = outcomes(single, runs, shared), outcomes(recorded, runs, shared)
+    expected, found = outcomes(sequential, runs, shared), outcomes(recorded, runs, shared)
     told = {key: (one.status, one.diverged_step, one.steps) for key, one in found.items()}
     assert told == {key: (one.status, one.diverged_step, one.steps) for key, one in expected.items()}
     assert {"diverged"} <= {one.status for one in found.values()}
@@ -68,25 +68,25 @@ def test_a_run_resumes_to_the_bit(net: str) -> None:
     for member in (("adam", 0.01, {}, SCHEDULES[2]), ("sgd", 0.1, {"momentum": 0.9})):
         (one,) = made(shared, member)
         hooks = Recording()
-        (straight,) = recorded.train([one], problem.build(shared), hooks)
+        (straight,) = recorded.train([one], workload.build(shared), hooks)
         assert len(hooks.states) > 5
         for state in hooks.states:
-            (resumed,) = recorded.train([one], problem.build(shared), Recording(state))
+            (resumed,) = recorded.train([one], workload.build(shared), Recording(state))
             assert repr(resumed) == repr(straight)
 
 
 def test_the_untrained_model_of_a_seed_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[tuple[str, int, int]] = []
-    batches = problem.Problem.eval_batches
+    batches = workload.Problem.eval_batches
 
     def counted(self: Any, split: str, seed: int = 0, step: int = 0) -> Any:
         looks.append((split, seed, step))
         return batches(self, split, seed, step)
 
-    monkeypatch.setattr(problem.Problem, "eval_batches", counted)
+    monkeypatch.setattr(workload.Problem, "eval_batches", counted)
     shared = recipe({"name": "stack_tasks.py:task"}, epochs=2)
     runs = made(shared, *MIXED, *((name, rate, {}, None, 1) for name, rate, *_ in MIXED))
-    found = list(recorded.train(runs, problem.build(shared), NoHooks()))
+    found = list(recorded.train(runs, workload.build(shared), NoHooks()))
     assert sorted(look for look in looks if look[2] == 0) == sorted(
         (split, seed, 0) for split in ("train", "val") for seed in (0, 1)
     )

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from lrsweep.recorder import Means, Recorder
+from lrsweep.training.recorder import Means, Recorder
 
 
 def recorder(members: int = 3, train_metrics: bool = True, finish=None) -> Recorder:

@@ -10,11 +10,11 @@ import pytest
 import yaml
 from planting import HALF_DECADES, frame, spec, table, valley
 
-from lrsweep.analysis import analyse
+from lrsweep.analysis.analyse import analyse
 from lrsweep.analysis.facts import SweepFacts
-from lrsweep.analysis.next_rates import cut, extended, spaced, written
+from lrsweep.analysis.refine import nothing_added, refine
+from lrsweep.analysis.suggest import cut, extended, spaced, written
 from lrsweep.grids import generate
-from lrsweep.refine import nothing_added, refine
 
 OFFSETS = np.array([0.0, 0.01, -0.01])
 

@@ -15,14 +15,19 @@ import fabricate
 import planting
 import pytest
 
-from lrsweep import plot, printed, report, report_tables, tables, words
-from lrsweep.analysis import analyse
-from lrsweep.analysis.next_rates import CLIFF_STEP
+from lrsweep import plot
+from lrsweep.analysis.analyse import analyse
+from lrsweep.analysis.suggest import CLIFF_STEP
+from lrsweep.cli import output
 from lrsweep.errors import UsageError
 from lrsweep.plot import sensitivity, style
-from lrsweep.report_html import STYLE, Cell, code, picture, table
-from lrsweep.report_rules import RULES
-from lrsweep.results import load
+from lrsweep.report import page as report
+from lrsweep.report import tables as html_tables
+from lrsweep.report.rules import RULES
+from lrsweep.report.template import STYLE, Cell, code, picture, table
+from lrsweep.results import tables
+from lrsweep.results.results import load
+from lrsweep.wording import words
 
 HOSTILE = "<script>alert('x')</script>&\"`$y$"
 
@@ -41,7 +46,7 @@ def test_a_tie_is_said_to_be_about_the_seeds(sweep: Path, text: str) -> None:
     """Three seeds tell little apart: `tied` alone would read as `equally good`."""
     facts = plot.load(sweep).facts
     tied = replace(facts, against_adam=tuple(replace(one, verdict="tied") for one in facts.against_adam))
-    assert "cannot be told apart with 3 seeds" in report_tables.against_adam(tied)
+    assert "cannot be told apart with 3 seeds" in html_tables.against_adam(tied)
     assert "not told from the best" in text
     assert "says that these seeds cannot tell the two apart, not that they are equally good" in text
     assert ">tied<" not in text
@@ -300,9 +305,9 @@ def test_a_width_that_is_a_lower_bound_is_shown_as_one_everywhere(
     facts = fabricate.facts_of_medians([10.0**k for k in range(-6, len(medians) - 6)], {"sgd": medians}, start=2.3)
     (row,) = facts.rows
     wide, narrow = row.basin.decades, row.basin_1pct.decades
-    assert (f">= {wide:.1f}" in printed.summary(facts, tmp_path)) == bound
+    assert (f">= {wide:.1f}" in output.summary(facts, tmp_path)) == bound
     for number in (wide, narrow):
-        assert (f"≥ {float(f'{round(number, 3):.4g}'):g}<" in "".join(report_tables.numbers(facts))) == bound
+        assert (f"≥ {float(f'{round(number, 3):.4g}'):g}<" in "".join(html_tables.numbers(facts))) == bound
     assert (f"(≥ {wide:.1f} decades)" in words.facts_line(row)) == bound
     looks = [style.look(0)]
     with style.styled():
@@ -320,7 +325,7 @@ def test_a_rate_near_untrained_is_not_listed_as_not_told_from_the_best() -> None
     (row,) = facts.rows
     assert 1.0 in row.tied_lrs  # the rule of the t interval stays
     assert row.near_tied_lrs == (0.01, 0.1)
-    cells = re.findall(r"<tr>.*?</tr>", report_tables.rates(row), flags=re.DOTALL)
+    cells = re.findall(r"<tr>.*?</tr>", html_tables.rates(row), flags=re.DOTALL)
     assert "yes" not in next(cell for cell in cells if re.search(r">1<", cell) and "1.958" in cell)
     assert any(name == "Tied with the best" and "half of the gain" in text for name, text, _ in RULES)
 
@@ -345,7 +350,7 @@ def test_a_good_range_is_never_shown_without_the_best_rate_in_it(tmp_path: Path)
     (row,) = facts.rows
     assert row.basin.low <= row.best_lr.value <= row.basin.high < 2.15
     for low, high, decades in (
-        re.findall(r"2\.11 .* ([\d.]+) \.\. ([\d.]+) +(\S+)", printed.summary(facts, tmp_path))[0],
+        re.findall(r"2\.11 .* ([\d.]+) \.\. ([\d.]+) +(\S+)", output.summary(facts, tmp_path))[0],
         re.findall(r"good ([\d.]+) to ([\d.]+) \((\S+) decades\)", words.facts_line(row))[0],
     ):
         assert float(low) <= 2.11 <= float(high)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lrsweep.rules import ALONE, Decay, StackedRule, split, stack_reason
+from lrsweep.training.update_rules import ALONE, Decay, StackedRule, split, stack_reason
 
 # M runs, B batch, D features, H hidden, C outputs
 M, B, D, H, C = 8, 16, 4, 6, 2
@@ -157,7 +157,7 @@ def label(value: object) -> str:
 def test_a_stack_equals_separate_runs(
     name: str, args: dict[str, Any], scale: float, flat: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrsweep.rules.FLAT_UP_TO", 2048 if flat else 0)
+    monkeypatch.setattr("lrsweep.training.update_rules.FLAT_UP_TO", 2048 if flat else 0)
     rates = RATES * scale if flat else RATES[-2:] * scale
     errors = relative_errors(Stack(name, args, rates).run(), alone(name, args, rates))
     assert errors.max() <= 1e-8
@@ -240,7 +240,7 @@ def test_an_exploding_run_leaves_the_others_alone(name: str, args: dict[str, Any
 def test_runs_that_leave_take_only_their_own_state(
     name: str, args: dict[str, Any], flat: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrsweep.rules.FLAT_UP_TO", 2048 if flat else 0)
+    monkeypatch.setattr("lrsweep.training.update_rules.FLAT_UP_TO", 2048 if flat else 0)
     rates, index = RATES * SCALES[name], torch.tensor([0, 3, 6])
     whole, part = Stack(name, args, rates), Stack(name, args, rates)
     whole.run(0, 40)

@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 import sweeping
 
-from lrsweep import lock, running, tables, worker
 from lrsweep.errors import BusyError, StoppedError
-from lrsweep.reporting import Silent, Update
-from lrsweep.stopping import Stopping
+from lrsweep.results import tables
+from lrsweep.store import lock
+from lrsweep.sweep import runner
+from lrsweep.sweep.reporting import Silent, Update
+from lrsweep.system.signals import Stopping
+from lrsweep.workers import worker
 
 LONG = sweeping.spec(train={"steps": 150_000, "batch_size": 20, "eval_every": {"steps": 50_000}}, optimizers=["sgd"])
 
@@ -199,4 +202,4 @@ def test_a_sweep_runs_in_another_thread(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     assert found[0].trained == 12
-    assert running.CHECKPOINT_SECONDS > 1
+    assert runner.CHECKPOINT_SECONDS > 1

@@ -14,9 +14,9 @@ import torch
 from helpers import double, plain_loop, recipe, run
 from torch import nn
 
-from lrsweep import problem, single
 from lrsweep.errors import StoppedError, StorageError
-from lrsweep.outcome import NoHooks, Outcome
+from lrsweep.run_result import NoHooks, Outcome
+from lrsweep.training import sequential, workload
 
 # the optimizer's name and arguments in the spec, and torch's own class
 OPTIMIZERS = {
@@ -32,7 +32,7 @@ OPTIMIZERS = {
 
 
 def trained(a_run, hooks=None) -> Outcome:
-    (outcome,) = single.train([a_run], problem.build(a_run.recipe), hooks or NoHooks())
+    (outcome,) = sequential.train([a_run], workload.build(a_run.recipe), hooks or NoHooks())
     return outcome
 
 
@@ -129,9 +129,9 @@ def test_a_model_that_writes_into_its_input_does_not_reach_the_data() -> None:
             lambda p: torch.optim.SGD(p, lr=0.1), build=lambda: nn.Sequential(nn.ReLU(), nn.Linear(2, 3)), **options
         )
         a_run = run(recipe({"name": "classify", "model": "inplace_net"}, **options))
-        shared = problem.build(a_run.recipe)
+        shared = workload.build(a_run.recipe)
         for _ in range(2):
-            (outcome,) = single.train([a_run], shared, NoHooks())
+            (outcome,) = sequential.train([a_run], shared, NoHooks())
             check_equal(outcome, plain)
 
 
@@ -155,7 +155,7 @@ def test_train_columns_are_plain_means_of_the_batches_since_the_row_before() -> 
 
 def test_an_evaluation_is_a_mean_over_examples_however_it_is_cut() -> None:
     a_run = run(recipe({"name": "classify", "n": 1100}, epochs=1))
-    (outcome,) = single.train([a_run], problem.build(a_run.recipe), NoHooks())
+    (outcome,) = sequential.train([a_run], workload.build(a_run.recipe), NoHooks())
     x, y = own_tasks.points(1100)
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(2, 16, dtype=torch.float64), nn.Tanh(), nn.Linear(16, 3, dtype=torch.float64))
@@ -212,7 +212,7 @@ def test_training_leaves_the_global_state_alone() -> None:
 
 def test_runs_share_nothing_but_their_seed() -> None:
     runs = [run(recipe("classify"), "adam", lr=lr, seed=seed) for seed in (0, 1) for lr in (0.1, 0.3)]
-    shared = list(single.train(runs, problem.build(runs[0].recipe), NoHooks()))
+    shared = list(sequential.train(runs, workload.build(runs[0].recipe), NoHooks()))
     assert shared == [trained(each) for each in runs]
     hashes = [(outcome.weights_hash, outcome.batches_hash) for outcome in shared]
     assert hashes[0] == hashes[1] != hashes[2] == hashes[3]
@@ -240,9 +240,9 @@ def test_a_diverged_run_is_measured_with_the_weights_as_they_are() -> None:
         w = model()
         return w.sum() * (math.inf if model.training and bool(w.min() < -0.55) else 1.0)
 
-    made = problem.build(recipe("cliff", epochs=20))
+    made = workload.build(recipe("cliff", epochs=20))
     object.__setattr__(made.task, "step", step)
-    (outcome,) = single.train([run(made.recipe)], made, NoHooks())
+    (outcome,) = sequential.train([run(made.recipe)], made, NoHooks())
     assert (outcome.status, outcome.diverged_step, outcome.steps) == ("diverged", 7, 6)
     assert outcome.rows["train_loss"][-1] == -math.inf
     assert outcome.rows["val_loss"][-1] == pytest.approx(-0.6)
@@ -273,23 +273,23 @@ def test_an_untrained_model_that_is_not_finite_diverges_at_step_0() -> None:
 
 def test_large_finite_weights_are_not_divergence() -> None:
     weights = [torch.full((4,), 3e38)]
-    assert single._all_finite(weights)
+    assert sequential._all_finite(weights)
     for bad in (math.nan, math.inf):
         weights[0][2] = bad
-        assert not single._all_finite(weights)
+        assert not sequential._all_finite(weights)
 
 
 def test_complex_weights_are_looked_at_too() -> None:
     weights = [torch.ones(2, dtype=torch.complex64), torch.ones(3)]
-    assert single._all_finite(weights)
+    assert sequential._all_finite(weights)
     weights[0][1] = complex(0, math.inf)
-    assert not single._all_finite(weights)
+    assert not sequential._all_finite(weights)
 
 
 def test_a_model_with_complex_weights_trains() -> None:
     shared = recipe({"name": "own_tasks.py:classify", "model": "Complex"}, epochs=2)
     for lr in (0.1, 0.2):
-        (outcome,) = single.train([run(shared, lr=lr)], problem.build(shared), NoHooks())
+        (outcome,) = sequential.train([run(shared, lr=lr)], workload.build(shared), NoHooks())
         assert (outcome.status, outcome.error) == ("ok", None)
         assert outcome.rows["train_loss"][-1] < outcome.rows["train_loss"][0]
 
@@ -329,7 +329,7 @@ def test_an_optimizer_or_schedule_that_raises_fails_that_run() -> None:
 
 def test_a_builder_that_hands_out_one_module_twice_is_found_out() -> None:
     runs = [run(recipe({"name": "classify", "model": "shared_net"}), lr=lr) for lr in (0.1, 0.2)]
-    first, second = single.train(runs, problem.build(runs[0].recipe), NoHooks())
+    first, second = sequential.train(runs, workload.build(runs[0].recipe), NoHooks())
     assert first.status == "ok"
     assert "same module twice" in (second.error or "")
 
@@ -493,7 +493,7 @@ def test_lower_precision_is_float32_with_or_without_autocast(dtype: str) -> None
     outcome = trained(run(recipe("classify", dtype=dtype), "adam", lr=0.01))
     assert outcome.rows["train_loss"] == pytest.approx(means, rel=1e-6)
     assert outcome.rows["val_loss"][-1] == pytest.approx(loss(own_tasks.points(50, seed=4)).item(), rel=1e-6)
-    assert {p.dtype for p in problem.build(recipe("classify", dtype=dtype)).build_model(0).parameters()} == {
+    assert {p.dtype for p in workload.build(recipe("classify", dtype=dtype)).build_model(0).parameters()} == {
         torch.float32
     }
 

@@ -19,10 +19,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrsweep import grids, starter
+from lrsweep import grids
+from lrsweep.cli import starter
 from lrsweep.errors import SpecError
-from lrsweep.known import Known, known
-from lrsweep.spec import Spec, changed_keys, dump_resolved, json_schema, load_spec, read_resolved, resolved_dict
+from lrsweep.registry import Known, known
+from lrsweep.spec.load import Spec, changed_keys, dump_resolved, json_schema, load_spec, read_resolved, resolved_dict
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 

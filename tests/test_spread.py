@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from lrsweep.errors import StorageError
-from lrsweep.spread import spread
+from lrsweep.system.parallel import spread
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 20])

@@ -13,9 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lrsweep import graphs, memory, optimizers, problem, recorded, single, stackable, stacked, tracing
+from lrsweep import optimizers
+from lrsweep.compiler import memory, passes, trace
 from lrsweep.errors import StoppedError
-from lrsweep.outcome import NoHooks
+from lrsweep.run_result import NoHooks
+from lrsweep.training import recorded, sequential, stackable, stacked, workload
 
 STEPS = 200
 # What trains the small network stably for 200 steps.
@@ -55,7 +57,7 @@ def made(shared: Any, *members: tuple[Any, ...], **more: Any) -> list[Any]:
 
 def ended(runs: list[Any], shared: Any) -> stacked.Group:
     """The group after its last update."""
-    prepared = problem.build(shared)
+    prepared = workload.build(shared)
     with prepared.user_code():
         group = stacked.Group(runs, prepared)
         group.start()
@@ -67,7 +69,7 @@ def ended(runs: list[Any], shared: Any) -> stacked.Group:
 
 def outcomes(engine: Any, runs: list[Any], shared: Any) -> dict[str, Any]:
     """What the engine makes of the runs."""
-    found = {one.run_id: one for one in engine.train(runs, problem.build(shared), NoHooks())}
+    found = {one.run_id: one for one in engine.train(runs, workload.build(shared), NoHooks())}
     assert {one.error for one in found.values()} == {None}
     return found
 
@@ -147,8 +149,8 @@ def test_layers_equal_the_run_alone(net: str, clip_norm: float | None) -> None:
     shared = recipe(task, steps=60, eval_every={"steps": 10}, clip_norm=clip_norm)
     # A bias before BatchNorm does not count (contract), so that network has none.
     runs = made(shared, *MIXED)
-    assert stackable.model_reason(problem.build(shared)) is None
-    _same_curves(outcomes(single, runs, shared), outcomes(stacked, runs, shared))
+    assert stackable.model_reason(workload.build(shared)) is None
+    _same_curves(outcomes(sequential, runs, shared), outcomes(stacked, runs, shared))
 
 
 @pytest.mark.parametrize("net", ["mlp", "groupnorm", "tied", "attention"])
@@ -156,14 +158,14 @@ def test_layers_equal_the_run_alone(net: str, clip_norm: float | None) -> None:
 def test_rounding_is_no_reason_to_train_alone(net: str, dtype: str) -> None:
     function = "tokens" if net == "attention" else "task"
     shared = recipe({"name": f"stack_tasks.py:{function}", "net": net}, steps=20, dtype=dtype, metrics=True)
-    assert stackable.model_reason(problem.build(shared)) is None
+    assert stackable.model_reason(workload.build(shared)) is None
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "smooth", "mse"])
 def test_losses_metrics_and_test_split(loss: str) -> None:
     shared = recipe({"name": "stack_tasks.py:task", "loss": loss, "test": True}, epochs=20, metrics=True)
     runs = made(shared, *MIXED, *((name, lr, {}, {"name": "constant"}, 1) for name, lr, *_ in MIXED))
-    one, other = outcomes(single, runs, shared), outcomes(stacked, runs, shared)
+    one, other = outcomes(sequential, runs, shared), outcomes(stacked, runs, shared)
     _same_curves(one, other)
     assert {"train_accuracy", "val_accuracy"} <= one["000"].rows.keys()
     for key, value in one.items():
@@ -185,7 +187,7 @@ def _same_curves(one: dict[str, Any], other: dict[str, Any]) -> None:
 def test_a_step_of_the_users_with_several_seeds_in_the_group() -> None:
     shared = recipe("stepped")
     runs = made(shared, ("sgd", 0.1, {}, SCHEDULES[0], 0), ("adam", 0.01, {}, SCHEDULES[0], 1))
-    wanted = outcomes(single, runs, shared)
+    wanted = outcomes(sequential, runs, shared)
     group = ended(runs, shared)
     found = {one.run_id: one.rows["train_loss"] for one in group.finished()}
     for run_id, one in wanted.items():
@@ -195,7 +197,7 @@ def test_a_step_of_the_users_with_several_seeds_in_the_group() -> None:
 def test_bfloat16_is_close_to_the_run_alone() -> None:
     shared = recipe({"name": "stack_tasks.py:task"}, steps=30, dtype="bfloat16")
     runs = made(shared, *MIXED)
-    one, other = outcomes(single, runs, shared), outcomes(stacked, runs, shared)
+    one, other = outcomes(sequential, runs, shared), outcomes(stacked, runs, shared)
     for key, mine in one.items():
         assert other[key].rows["val_loss"] == pytest.approx(mine.rows["val_loss"], rel=0.05)
 
@@ -208,7 +210,7 @@ def test_divergence_is_told_as_alone(where: str, dtype: str) -> None:
     rates = [rate ** (8 if dtype == "float64" else 1) for rate in large]
     shared = recipe({"name": "stack_tasks.py:task", "loss": "mse"}, steps=40, dtype=dtype, eval_every={"steps": 7})
     runs = made(shared, *((name, rate) for name in ("sgd", "adam") for rate in (*rates, 0.01)))
-    one, other = outcomes(single, runs, shared), outcomes(stacked, runs, shared)
+    one, other = outcomes(sequential, runs, shared), outcomes(stacked, runs, shared)
     assert {"diverged", "ok"} == {mine.status for mine in one.values()}
     for key, mine in one.items():
         theirs = other[key]
@@ -223,7 +225,7 @@ def test_divergence_is_told_as_alone(where: str, dtype: str) -> None:
 def test_a_parameter_that_is_a_single_number_may_overflow() -> None:
     shared = recipe({"name": "stack_tasks.py:task", "net": "tempered"}, steps=6, dtype="float32")
     runs = made(shared, ("sgd", 3e38, {"weight_decay": 9.0}), ("sgd", 0.01), ("adam", 0.01))
-    one, other = outcomes(single, runs, shared), outcomes(stacked, runs, shared)
+    one, other = outcomes(sequential, runs, shared), outcomes(stacked, runs, shared)
     told = {key: (found.status, found.diverged_step) for key, found in one.items()}
     assert sorted(told.values(), key=str) == [("diverged", 1), ("ok", None), ("ok", None)]
     assert told == {key: (found.status, found.diverged_step) for key, found in other.items()}
@@ -277,7 +279,7 @@ def test_groups_and_their_order_do_not_matter(whole_group: dict[Any, Any], chose
 def test_what_cannot_be_stacked_is_told_before_training(net: str, told: str) -> None:
     function = "tokens" if net == "bag" else "task"
     shared = recipe({"name": f"stack_tasks.py:{function}", "net": net}, steps=3)
-    prepared = problem.build(shared)
+    prepared = workload.build(shared)
     reason = stackable.stack_reason(prepared, run(shared).setting)
     assert reason is not None
     assert reason.startswith("the model ")
@@ -286,7 +288,7 @@ def test_what_cannot_be_stacked_is_told_before_training(net: str, told: str) -> 
 
 def test_the_optimizer_may_be_the_reason() -> None:
     shared = recipe({"name": "stack_tasks.py:task"}, steps=3)
-    prepared = problem.build(shared)
+    prepared = workload.build(shared)
     assert "whole weight matrices" in str(stackable.stack_reason(prepared, run(shared, "muon").setting))
     assert stackable.stack_reason(prepared, run(shared, "adam").setting) is None
 
@@ -311,12 +313,12 @@ def test_a_group_resumes_to_the_bit() -> None:
     rates = [0.1, 1e38, 0.05, 1e37, 1e36, 1e35]
     members = [(name, rate, {}, SCHEDULES[i % 3]) for name in ("sgd", "adam") for i, rate in enumerate(rates)]
     runs = made(shared, *members)
-    prepared = problem.build(shared)
+    prepared = workload.build(shared)
     hooks = Recording()
     straight = {one.run_id: one for one in stacked.train(runs, prepared, hooks)}
     assert len(hooks.states[-1]["positions"]) < len(runs)
     for state in hooks.states[::7] + hooks.states[-1:]:
-        resumed = {one.run_id: one for one in stacked.train(runs, problem.build(shared), Recording(state))}
+        resumed = {one.run_id: one for one in stacked.train(runs, workload.build(shared), Recording(state))}
         assert repr(sorted(resumed.items())) == repr(sorted(straight.items()))  # nan equals nan
 
 
@@ -324,10 +326,10 @@ def test_a_group_with_dropout_resumes_to_the_bit() -> None:
     shared = recipe({"name": "stack_tasks.py:task", "net": "dropout"}, steps=12, dtype="float32")
     runs = made(shared, *((name, rate, {}, None) for name in ("sgd", "adam") for rate in (0.1, 0.01)))
     hooks = Recording()
-    straight = {one.run_id: one for one in stacked.train(runs, problem.build(shared), hooks)}
+    straight = {one.run_id: one for one in stacked.train(runs, workload.build(shared), hooks)}
     assert len(hooks.states) > 5
     for state in hooks.states:
-        resumed = {one.run_id: one for one in stacked.train(runs, problem.build(shared), Recording(state))}
+        resumed = {one.run_id: one for one in stacked.train(runs, workload.build(shared), Recording(state))}
         assert repr(sorted(resumed.items())) == repr(sorted(straight.items()))
 
 
@@ -339,21 +341,21 @@ def test_a_stop_saves_and_leaves(engine: Any) -> None:
     shared = recipe({"name": "stack_tasks.py:task"}, steps=30)
     hooks = Stopping()
     with pytest.raises(StoppedError):
-        list(engine.train(made(shared, *MIXED), problem.build(shared), hooks))
+        list(engine.train(made(shared, *MIXED), workload.build(shared), hooks))
     assert [state["step"] for state in hooks.states] == [0]
 
 
 def test_what_the_users_code_raises_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     shared = recipe({"name": "stack_tasks.py:task"}, steps=10)
-    prepared = problem.build(shared)
-    build = problem.Problem.build_model
+    prepared = workload.build(shared)
+    build = workload.Problem.build_model
 
     def failing(self: Any, seed: int) -> Any:
         if seed == 1:
             raise RuntimeError("no weights for seed 1")
         return build(self, seed)
 
-    monkeypatch.setattr(problem.Problem, "build_model", failing)
+    monkeypatch.setattr(workload.Problem, "build_model", failing)
     runs = made(shared, ("sgd", 0.1), ("sgd", 0.1, {}, {"name": "constant"}, 1))
     with pytest.raises(RuntimeError, match="no weights for seed 1"):
         list(stacked.train(runs, prepared, NoHooks()))
@@ -363,17 +365,17 @@ def test_batches_of_many_shapes_need_no_recording(monkeypatch: pytest.MonkeyPatc
     shared = recipe({"name": "stack_tasks.py:task"}, steps=20)
     runs = made(shared, *MIXED)
     recorded = outcomes(stacked, runs, shared)
-    monkeypatch.setattr("lrsweep.stepping.MANY_SHAPES", 0)
+    monkeypatch.setattr("lrsweep.training.stepper.MANY_SHAPES", 0)
     _same_curves(recorded, outcomes(stacked, runs, shared))
 
 
 def test_a_rewrite_is_checked_with_healthy_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """When a step is first recorded must not decide what replaces it: a resumed run records it at another time."""
     checked: list[torch.Tensor] = []
-    agree = graphs._agree
-    monkeypatch.setattr(graphs, "_agree", lambda *args: checked.extend(args[2]) or agree(*args))
+    agree = passes._agree
+    monkeypatch.setattr(passes, "_agree", lambda *args: checked.extend(args[2]) or agree(*args))
     shared = recipe("stack_tasks.py:task")
-    prepared = problem.build(shared)
+    prepared = workload.build(shared)
     with prepared.user_code():
         group = stacked.Group(made(shared, *MIXED), prepared)
         for weight in group._weights.params:
@@ -387,16 +389,16 @@ def test_a_rewrite_is_checked_with_healthy_values(monkeypatch: pytest.MonkeyPatc
 
 def test_groups_of_many_sizes_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = []
-    record = tracing.record
+    record = trace.record
 
     def counted(*args: Any, **more: Any) -> Any:
         recorded.append(args)
         return record(*args, **more)
 
-    monkeypatch.setattr("lrsweep.stepping.MANY_SHAPES", 4)
-    monkeypatch.setattr(tracing, "record", counted)
+    monkeypatch.setattr("lrsweep.training.stepper.MANY_SHAPES", 4)
+    monkeypatch.setattr(trace, "record", counted)
     shared = recipe({"name": "stack_tasks.py:task"}, steps=4)
-    runs, ready = made(shared, *MIXED), problem.build(shared)
+    runs, ready = made(shared, *MIXED), workload.build(shared)
     list(stacked.train(runs[:2], ready, NoHooks()))
     of_one_size = len(recorded)
     for size in range(3, 5):
@@ -405,7 +407,7 @@ def test_groups_of_many_sizes_are_recorded(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(recorded) == 3 * of_one_size
 
 
-def graph_of(net: str) -> tuple[tracing.Graph, list[torch.Tensor]]:
+def graph_of(net: str) -> tuple[trace.Graph, list[torch.Tensor]]:
     x, y = stack_tasks.data()
     x, y = x.float()[:32], y[:32]
     modules = [stack_tasks.NETS[net]() for _ in range(5)]
@@ -422,18 +424,18 @@ def graph_of(net: str) -> tuple[tracing.Graph, list[torch.Tensor]]:
         return [losses, *torch.autograd.grad(losses.sum(), leaves)]
 
     inputs = [*(value.detach() for value in params.values()), x, y]
-    return tracing.record(step, *inputs), inputs
+    return trace.record(step, *inputs), inputs
 
 
 @pytest.mark.parametrize("net", ["mlp", "wide", "conv", "pooled", "tied"])
 def test_every_rewrite_keeps_the_results(net: str) -> None:
     graph, inputs = graph_of(net)
-    wanted = tracing.compiled(graph)(*inputs)
+    wanted = trace.compiled(graph)(*inputs)
     changed = graph.copy()
-    for rewrite in (*graphs.PASSES, memory.reuse):
+    for rewrite in (*passes.PASSES, memory.reuse):
         rewrite(changed)
         with torch.no_grad():
-            found = tracing.compiled(changed)(*inputs)
+            found = trace.compiled(changed)(*inputs)
         for one, other in zip(wanted, found, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
     assert len(changed.nodes) < 0.7 * len(graph.nodes)
@@ -443,21 +445,21 @@ def test_every_rewrite_keeps_the_results(net: str) -> None:
 def test_compiled_steps_equal_the_run_alone() -> None:
     shared = recipe({"name": "stack_tasks.py:task"}, steps=30)
     runs = made(shared, *MIXED)
-    compiled = {one.run_id: one for one in stacked.train(runs, problem.build(shared), NoHooks(), compile=True)}
-    _same_curves(outcomes(single, runs, shared), compiled)
+    compiled = {one.run_id: one for one in stacked.train(runs, workload.build(shared), NoHooks(), compile=True)}
+    _same_curves(outcomes(sequential, runs, shared), compiled)
 
 
 def test_a_rewrite_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, inputs = graph_of("mlp")
 
-    def wrong(graph: tracing.Graph) -> None:
+    def wrong(graph: trace.Graph) -> None:
         for node in graph.nodes:
             if node.op is torch.ops.aten.tanh.default:
                 node.op = torch.ops.aten.relu.default
 
-    wanted = tracing.compiled(graph)(*inputs)
-    monkeypatch.setattr(graphs, "PASSES", (*graphs.PASSES, wrong))
+    wanted = trace.compiled(graph)(*inputs)
+    monkeypatch.setattr(passes, "PASSES", (*passes.PASSES, wrong))
     with torch.no_grad():
-        found = graphs.program(graph, inputs)(*inputs)
+        found = passes.program(graph, inputs)(*inputs)
     for one, other in zip(wanted, found, strict=True):
         torch.testing.assert_close(one, other)

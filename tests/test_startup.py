@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lrsweep.startup import few_collections
+from lrsweep.system.startup import few_collections
 
 TRAINING = """
 import sys

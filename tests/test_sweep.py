@@ -24,26 +24,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lrsweep
-from lrsweep import (
-    display,
-    executors,
-    journal,
-    pictures,
-    plot,
-    printed,
-    products,
-    report,
-    sweep,
-    tables,
-    words,
-    worker,
-)
+from lrsweep import plot
+from lrsweep.analysis.refine import ROUNDS, refine
+from lrsweep.cli import output
+from lrsweep.compiler import onednn
 from lrsweep.errors import SpecError, StoppedError, StorageError, UsageError
-from lrsweep.messages import Job
-from lrsweep.outcome import Outcome
-from lrsweep.refine import ROUNDS, refine
-from lrsweep.reporting import Silent, Start, Update
-from lrsweep.stored import Status
+from lrsweep.plot import files
+from lrsweep.report import page
+from lrsweep.results import tables
+from lrsweep.results.status import Status
+from lrsweep.run_result import Outcome
+from lrsweep.store import journal
+from lrsweep.sweep import api, display
+from lrsweep.sweep.reporting import Silent, Start, Update
+from lrsweep.wording import words
+from lrsweep.workers import executors, worker
+from lrsweep.workers.messages import Job
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +111,7 @@ def test_the_manifest_tells_what_may_differ(tmp_path: Path) -> None:
     assert set(seeds) == {"0", "1"}
     assert seeds["0"] != seeds["1"]
     assert facts["sessions"][0]["packages"]["torch"]
-    assert facts["sessions"][0]["products"] == products.library()
+    assert facts["sessions"][0]["products"] == onednn.library()
     (task,) = facts["tasks"].values()
     assert task["train"] > task["val"] > 0
 
@@ -166,7 +162,7 @@ def test_extending_trains_only_what_is_new(
         if run_id in old:
             assert line.split(",")[:drop][:6] == old[run_id].split(",")[:drop][:6]
             assert line.split(",")[7:] == old[run_id].split(",")[7:]
-    assert sweep.status(folder).outside == len(old) - shared
+    assert api.status(folder).outside == len(old) - shared
 
 
 def test_a_spec_that_shrinks_keeps_its_runs_in_the_journal(tmp_path: Path) -> None:
@@ -174,7 +170,7 @@ def test_a_spec_that_shrinks_keeps_its_runs_in_the_journal(tmp_path: Path) -> No
     whole = sweeping.tables(tmp_path / "small")
     sweeping.run(tmp_path, sweeping.spec(seeds=1))
     assert len(tables.read_runs(tmp_path / "small")) == 6
-    status = sweep.status(tmp_path / "small")
+    status = api.status(tmp_path / "small")
     assert (status.total, status.done, status.outside, status.to_do) == (6, 6, 6, 0)
     assert sweeping.run(tmp_path).trained == 0
     assert sweeping.tables(tmp_path / "small") == whole
@@ -243,7 +239,7 @@ def test_a_failing_run_is_in_the_tables_and_tried_again(tmp_path: Path) -> None:
     assert runs["status"].tolist() == ["ok", "failed", "ok", "failed"]
     assert runs["error"][1].startswith("RuntimeError: seed 1 is bad (task.py:")
     assert runs["error"][0] == ""
-    assert sweep.status(tmp_path / "small").failed == 2
+    assert api.status(tmp_path / "small").failed == 2
     again = sweeping.run(tmp_path, config)
     assert (again.trained, again.failed) == (2, 2)
     switch.touch()
@@ -403,10 +399,10 @@ def test_a_sweep_stopped_before_its_first_run_has_tables(tmp_path: Path) -> None
         sweeping.run(tmp_path, sweeping.spec(train={"steps": 100_000}, lr=[0.1]), reporter=Impatient())
     assert info.value.exit_code == 130
     assert len(tables.read_runs(tmp_path / "small")) == 0
-    assert sweep.status(tmp_path / "small").to_do == 4
+    assert api.status(tmp_path / "small").to_do == 4
     assert "default_lr" in tables.read_summary(tmp_path / "small").columns
     assert [path.name for path in plot.draw_all(tmp_path / "small")] == ["u_curve.png"]
-    assert report.write(tmp_path / "small").is_file()
+    assert page.write(tmp_path / "small").is_file()
 
 
 def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
@@ -466,7 +462,7 @@ def test_a_dry_run_tells_what_its_time_is_of(tmp_path: Path) -> None:
     assert facts is not None
 
     def time(seconds: float) -> str:
-        told = printed.estimate(dataclasses.replace(facts, seconds=seconds, workers=1))
+        told = output.estimate(dataclasses.replace(facts, seconds=seconds, workers=1))
         return next(line.split(maxsplit=1)[1] for line in told.splitlines() if line.startswith("  time"))
 
     beside = "of training with 1 process on cpu, and some seconds to start and to draw"
@@ -486,11 +482,11 @@ def test_one_run_is_one_run_and_not_done_before_it_is(tmp_path: Path) -> None:
         bar.update(Update(done=done, total=1, diverged=0, failed=0, member_steps=6, member_steps_total=6))
         assert bar._progress.tasks[0].percentage == pytest.approx(share)
     stored = Status(name="s", path=Path("s"), total=1, done=1, to_do=0, diverged=0, failed=0, outside=0, busy=False)
-    assert printed.status(stored).startswith("s (s): 1 of 1 run done, 0 to do")
+    assert output.status(stored).startswith("s (s): 1 of 1 run done, 0 to do")
     alone = fabricate.folder(tmp_path, rates=[0.01], optimizers=["sgd"], seeds=1)
     facts = plot.load(alone).facts
     assert words.budget_line(facts).endswith("1 seed · 1 run, 0 diverged")
-    assert "1 seed · 1 run, 0 diverged" in report.write(alone).read_text()
+    assert "1 seed · 1 run, 0 diverged" in page.write(alone).read_text()
 
 
 def marked(folder: Path) -> dict[str, int]:
@@ -512,8 +508,8 @@ def test_a_finished_sweep_redraws_pictures_of_another_objective(tmp_path: Path) 
         again = sweeping.run(tmp_path, config, draw=True)
         assert (again.trained, again.facts) == (0, None)
         assert (folder / "u_curve.png").read_bytes() == right
-        assert pictures.shown(folder / "u_curve.png") == "val_loss final min"
-    assert pictures.shown(folder / "nothing.png") == pictures.shown(folder / "runs.csv") == ""
+        assert files.shown(folder / "u_curve.png") == "val_loss final min"
+    assert files.shown(folder / "nothing.png") == files.shown(folder / "runs.csv") == ""
 
 
 def test_the_python_function(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -565,10 +561,10 @@ def test_status_of_an_unfinished_sweep_and_of_a_copy(tmp_path: Path) -> None:
     (path,) = journal.paths(folder)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-2]))
-    status = sweep.status(folder)
+    status = api.status(folder)
     assert (status.total, status.done, status.to_do, status.failed, status.busy) == (12, 10, 2, 0, False)
     shutil.rmtree(folder / "journal")
-    copy = sweep.status(folder)
+    copy = api.status(folder)
     assert (copy.total, copy.done, copy.diverged) == (12, 12, 4)
 
 

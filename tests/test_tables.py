@@ -14,12 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lrsweep import changes, journal, plan, tables
+from lrsweep import plan
 from lrsweep.errors import StorageError, UsageError
-from lrsweep.journal import Journal
-from lrsweep.outcome import Outcome
 from lrsweep.plan import Plan
-from lrsweep.spec import load_spec
+from lrsweep.results import tables
+from lrsweep.run_result import Outcome
+from lrsweep.spec.load import load_spec
+from lrsweep.store import journal, plan_record
+from lrsweep.store.journal import Journal
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True, allow_subnormal=True)
 RUN_COLUMNS = [
@@ -65,7 +67,7 @@ def outcome(run_id: str, losses: list[float], **facts: Any) -> Outcome:
 def write(folder: Path, of: Plan, outcomes: list[Outcome]) -> None:
     folder.mkdir(exist_ok=True)
     writer = Journal(folder)
-    record = changes.plan_record(of, folder, None)
+    record = plan_record.plan_record(of, folder, None)
     writer.append([record, *(journal.outcome_record(one, "g") for one in outcomes)])
     writer.close()
     tables.write(folder, of, journal.replay(folder), record)

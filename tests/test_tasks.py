@@ -16,11 +16,11 @@ import sklearn.datasets
 import torch
 from sklearn.preprocessing import StandardScaler
 
-import lrsweep.tabular
+import lrsweep.tasks.bundled
 from lrsweep.errors import UsageError
-from lrsweep.splits import Cut
-from lrsweep.synthetic import blob_points, moon_points, quadratic_loss
 from lrsweep.tasks import DEFAULT_MODELS, METRICS, TASKS, shapes_of
+from lrsweep.tasks.splits import Cut
+from lrsweep.tasks.synthetic import blob_points, moon_points, quadratic_loss
 
 LOADERS = {
     "digits": sklearn.datasets.load_digits,

@@ -16,7 +16,7 @@ from helpers import double
 from planned import only, spec_dict, trained
 from torch import nn
 
-from lrsweep import problem
+from lrsweep.training import workload
 
 EIGENVALUES = [0.1, 0.7, 2.0, 10.0]
 
@@ -257,4 +257,4 @@ def test_the_largest_stable_rate_falls_with_the_square_of_the_input_scale() -> N
 
 
 def inputs(run) -> np.ndarray:
-    return problem.build(run.recipe).splits["train"].tensors[0].numpy()
+    return workload.build(run.recipe).splits["train"].tensors[0].numpy()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrsweep.errors import SpecError, UsageError
-from lrsweep.yamlpos import MAX_BYTES, Mark, dotted, dump, parse, read_text
+from lrsweep.spec.yaml_tree import MAX_BYTES, Mark, dotted, dump, parse, read_text
 
 # The tables of YAML 1.2.2, section 10.3.2 (core schema), and the traps of YAML 1.1.
 SCALARS: list[tuple[str, Any]] = [

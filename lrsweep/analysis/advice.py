@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from lrsweep.analysis.cells import PLATEAU_METRIC, Setup
 from lrsweep.analysis.facts import Drift, OptimizerFacts, SweepFacts, Warned
-from lrsweep.analysis.next_rates import ENOUGH, TOO_CLOSE, close_enough, lr_line, open_gaps, steep_gap, too_high
+from lrsweep.analysis.suggest import ENOUGH, TOO_CLOSE, close_enough, lr_line, open_gaps, steep_gap, too_high
 
 ASK_FOR_RATES = ("all_diverged", "untrained", "mostly_diverged", "edge", "censored", "narrow", "cliff", "steep")
 """Warnings that another grid answers; the first of a row carries the line to paste, which answers all of them."""

@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from lrsweep.analysis.basin import best_rate
 from lrsweep.analysis.cells import Cell, Setup
 from lrsweep.analysis.facts import AgainstAdam, Estimate
+from lrsweep.analysis.good_range import best_rate
 from lrsweep.analysis.margins import read_at
 from lrsweep.analysis.stats import Floats, medians, paired
 from lrsweep.objective import uncost

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from lrsweep.analysis.basin import best_rate
 from lrsweep.analysis.cells import Cell, Setup, Track, value_at
 from lrsweep.analysis.facts import Drift, Estimate, RateRatio
+from lrsweep.analysis.good_range import best_rate
 from lrsweep.analysis.stats import Bools, Floats, bootstrapped, medians, resampled_medians
 from lrsweep.objective import cost
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrsweep.analysis import advice, next_rates
-from lrsweep.analysis.basin import basin, best_rate, recommended
+from lrsweep.analysis import advice, suggest
 from lrsweep.analysis.cells import Cell, Setup
 from lrsweep.analysis.drift import best_lrs
 from lrsweep.analysis.facts import EdgeSide, OptimizerFacts, RatePoint
+from lrsweep.analysis.good_range import basin, best_rate, recommended
 from lrsweep.analysis.margins import at_default, margins
 from lrsweep.analysis.sensitivity import is_even, sensitivity_facts
 from lrsweep.analysis.stats import Floats, medians, resampled_medians
@@ -48,7 +48,7 @@ def row_of(cell: Cell, middle: Middle, drawn: Floats, time: Floats, target: floa
         draft,
         sentence=advice.sentence(draft, setup.budget),
         warnings=advice.warnings_of(draft),
-        lr_line=next_rates.lr_line(draft),
+        lr_line=suggest.lr_line(draft),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lrsweep.pictures import Rendered, save
 from lrsweep.plot.draw import (
     Picture,
     Sweep,
@@ -16,6 +15,7 @@ from lrsweep.plot.draw import (
     sweep_of,
     u_curve,
 )
+from lrsweep.plot.files import Rendered, save
 
 __all__ = [
     "Picture",

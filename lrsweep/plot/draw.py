@@ -12,19 +12,32 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lrsweep import analysis, tables, words
+from lrsweep.analysis import analyse
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.errors import UsageError
-from lrsweep.machine import available_cores
 from lrsweep.objective import cost, last_k
-from lrsweep.pictures import CAPTIONS, Rendered, objective_text, save
-from lrsweep.plot import drift, heatmap, loss_curves, overlays, sensitivity, style, targets, u_curves
+from lrsweep.plot import (
+    best_lr_drift,
+    heatmap,
+    loss_curves,
+    overlays,
+    sensitivity,
+    style,
+    time_to_target,
+)
+from lrsweep.plot import (
+    u_curve as u_curves,
+)
+from lrsweep.plot.files import CAPTIONS, Rendered, objective_text, save
 from lrsweep.plot.loss_curves import Lines
 from lrsweep.plot.style import Look
-from lrsweep.spec import read_resolved
-from lrsweep.spectypes import Spec, call_text
-from lrsweep.spread import spread
-from lrsweep.startup import few_collections
+from lrsweep.results import tables
+from lrsweep.spec.load import read_resolved
+from lrsweep.spec.model import Spec, call_text
+from lrsweep.system.machine import available_cores
+from lrsweep.system.parallel import spread
+from lrsweep.system.startup import few_collections
+from lrsweep.wording import words
 
 LONGEST = ("u_curve", "loss_curves", "loss_curves_zoom", "time_to_target", "sensitivity")
 """The pictures that take longest to draw, longest first: begun last, they would keep one core waiting for the other."""
@@ -129,7 +142,7 @@ def sweep_of(
     """The same from frames that were read before. Torch's default rates are taken from the summary."""
     _check(curves, metric, at)
     rates = zip(summary["optimizer"], summary["default_lr"], strict=True)
-    facts = analysis.analyse(
+    facts = analyse.analyse(
         runs, curves, spec, {str(label): float(rate) for label, rate in rates}, metric=metric, at=at
     )
     return sweep_from(facts, spec, curves)
@@ -204,9 +217,9 @@ def _drafts(sweep: Sweep) -> list[tuple[str, Callable[[], Picture]]]:
         add("loss_curves_zoom", lambda: _zoom(sweep))
     add("sensitivity", lambda: sensitivity.sensitivity(facts, sweep.looks))
     if math.isfinite(facts.target):
-        add("time_to_target", lambda: targets.time_to_target(few.facts, few.looks))
-    if drift.drawable(facts):
-        add("best_lr_drift", lambda: drift.drift(few.facts, [one.label for one in sweep.spec.optimizers]))
+        add("time_to_target", lambda: time_to_target.time_to_target(few.facts, few.looks))
+    if best_lr_drift.drawable(facts):
+        add("best_lr_drift", lambda: best_lr_drift.drift(few.facts, [one.label for one in sweep.spec.optimizers]))
     for axis in facts.axes:
         if len(sweep.spec.axes.get(axis, ())) > 1:
             add(f"heatmap_{_safe(axis)}", partial(heatmap.heatmap, facts, axis), axis)

@@ -16,11 +16,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
-from lrsweep import words
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.objective import cost
-from lrsweep.plot import keys, shades, style
+from lrsweep.plot import colors as shades
+from lrsweep.plot import legend, style
 from lrsweep.plot.style import INK, RED
+from lrsweep.wording import words
 
 Slice = tuple[str, str, list[OptimizerFacts]]
 """An optimizer, where the other axes are held ("" if there are none), and its rows along the axis."""
@@ -86,7 +87,7 @@ def _handles(parts: Sequence[Slice]) -> list[Artist]:
             )
         )
     if any(not math.isfinite(point.objective) and point.n_diverged for point in points):
-        found.append(keys.mark("x", "half of the seeds diverged", color=RED))
+        found.append(legend.mark("x", "half of the seeds diverged", color=RED))
     cells = sum(len(some) * len({point.lr for row in some for point in row.rates}) for *_, some in parts)
     if cells > sum(math.isfinite(point.objective) or point.n_diverged > 0 for point in points):
         found.append(Patch(facecolor=MISSING, edgecolor="#BBBBBB", label="not tried, or failed"))

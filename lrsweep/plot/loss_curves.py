@@ -19,10 +19,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from lrsweep import words
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
-from lrsweep.plot import keys, shades, style
+from lrsweep.plot import colors as shades
+from lrsweep.plot import legend, style
 from lrsweep.plot.style import COLORS, GREY, INK, LINES, RED
+from lrsweep.wording import words
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Color: TypeAlias = tuple[float, float, float, float]
@@ -158,7 +159,7 @@ def loss_curves(facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: Lines,
     columns, bar = style.columns_for(len(rows)), 0.95
     handles = _handles(facts, rows, leaving=any(map(any, gone)))
     page = style.page(
-        len(rows), columns=columns, panel=_size(rows), right=bar, head=keys.head(rows, 0.34), legend=handles
+        len(rows), columns=columns, panel=_size(rows), right=bar, head=legend.head(rows, 0.34), legend=handles
     )
     style.heading(page.figure, f"{facts.name}: {column} over the run, by learning rate", words.budget_line(facts))
     rates = sorted({point.lr for row in rows for point in row.rates}) or [1.0]
@@ -170,7 +171,7 @@ def loss_curves(facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: Lines,
         _draw(ax, curves[index], row.best_lr.value, shade)
         _crosses(ax, lines[index], view)
         left = leavings(ax, gone[index], [shade[one.lr] for one in curves[index]], view)
-        style.panel_title(ax, row.optimizer, keys.below_title(row, _facts_line(row)), aside=left)
+        style.panel_title(ax, row.optimizer, legend.below_title(row, _facts_line(row)), aside=left)
         if page.left_column(index):
             ax.set_ylabel(column + (" (log)" if view.log else ""))
         if page.bottom_row(index):
@@ -305,11 +306,11 @@ def _handles(facts: SweepFacts, rows: Sequence[OptimizerFacts], *, leaving: bool
 
 
 def _leaves(facts: SweepFacts) -> Artist:
-    return keys.leaves(up=facts.mode == "min")
+    return legend.leaves(up=facts.mode == "min")
 
 
 def _cross(label: str) -> Artist:
-    return keys.mark("x", label, color=RED)
+    return legend.mark("x", label, color=RED)
 
 
 def zoom(
@@ -326,12 +327,12 @@ def zoom(
         handles.append(_leaves(facts))
     if any(run.status == "diverged" and run.lr in zoom_rates(row) for row in rows for run in row.runs):
         handles.append(_cross("diverged here"))
-    page = style.page(len(rows), columns=columns, panel=_size(rows), head=keys.head(rows, 0.34), legend=handles)
+    page = style.page(len(rows), columns=columns, panel=_size(rows), head=legend.head(rows, 0.34), legend=handles)
     title = f"{facts.name}: {column} at the best rate and above it"
     style.heading(page.figure, title, words.budget_line(facts))
     for index, (row, ax, one) in enumerate(zip(rows, page.panels, zoomed, strict=True)):
         left = _zoom_panel(ax, row, one)
-        style.panel_title(ax, row.optimizer, keys.below_title(row, " "), aside=left)
+        style.panel_title(ax, row.optimizer, legend.below_title(row, " "), aside=left)
         if page.left_column(index):
             ax.set_ylabel(column + (" (log)" if one.view.log else ""))
         if page.bottom_row(index):

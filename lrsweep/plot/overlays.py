@@ -12,11 +12,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
-from lrsweep import words
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
-from lrsweep.plot import keys, style
+from lrsweep.plot import legend, style
 from lrsweep.plot.style import GREY, INK, Look
-from lrsweep.plot.u_curves import draw_overlay, overlay_key, rail_label, value_range
+from lrsweep.plot.u_curve import draw_overlay, overlay_key, rail_label, value_range
+from lrsweep.wording import words
 
 PANEL = (6.4, 4.0)
 BASIN = style.COLORS[2]
@@ -28,7 +28,7 @@ REACH = 300.0
 def overlay(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     """Median U-curves on one rate axis, with Adam at its default rate as the line to beat."""
     limits = value_range(facts.rows, facts.mode)
-    key = [*keys.curves(facts.rows, looks), *overlay_key(facts, limits)]
+    key = [*legend.curves(facts.rows, looks), *overlay_key(facts, limits)]
     page = style.page(1, columns=1, panel=PANEL, legend=key, head=0.05, left=0.75)
     style.heading(page.figure, f"{facts.name}: {words.objective_text(facts)}, all curves", words.budget_line(facts))
     ax = page.panels[0]
@@ -44,8 +44,8 @@ def aligned(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     """Share of the gain that is lost by missing the best rate by a factor; who forgives a factor of 3 shows at the two
     vertical lines. 0 is the best of the grid, 1 the untrained model."""
     shown = [(row, one) for row, one in zip(facts.rows, looks, strict=True) if row.trained]
-    key = keys.curves([row for row, _ in shown], [one for _, one in shown])
-    key += keys.untrained([row for row, _ in shown])
+    key = legend.curves([row for row, _ in shown], [one for _, one in shown])
+    key += legend.untrained([row for row, _ in shown])
     key.append(Patch(color=BASIN, alpha=0.3, linewidth=0, label="basin: within 5 % of the gain"))
     key.append(Line2D([], [], color=INK, linestyle=MISSED, linewidth=0.9, label="a factor of 3 from the best rate"))
     page = style.page(1, columns=1, panel=PANEL, legend=key, head=0.05, left=0.75)
@@ -84,7 +84,7 @@ def _aligned_axes(ax: Axes, low: float, high: float) -> None:
     for factor in (1 / 3, 3.0):
         ax.axvline(factor, color=INK, linestyle=MISSED, linewidth=0.9, zorder=2)
     ax.axhspan(-0.03, 0.05, color=BASIN, alpha=0.12, linewidth=0, zorder=0)
-    ax.axhline(1.0, color=GREY, linestyle=keys.UNTRAINED, linewidth=1.0, zorder=1)
+    ax.axhline(1.0, color=GREY, linestyle=legend.UNTRAINED, linewidth=1.0, zorder=1)
     style.value_axis(ax, -0.03, 1.2, log=False, show=(0.0, 1.0))
     ax.annotate(
         "above: worse than untrained, or diverged",

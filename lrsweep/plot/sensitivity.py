@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
-from lrsweep import words
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
-from lrsweep.plot import keys, style
+from lrsweep.plot import legend, style
 from lrsweep.plot.overlays import lost_share
 from lrsweep.plot.style import GREY, INK, RED, Look
+from lrsweep.wording import words
 
 BORDER = 1.12
 """The end of the axis of lost shares: a little more than all of the gain."""
@@ -62,16 +62,16 @@ def _handles(facts: SweepFacts) -> list[Artist]:
         label = f"95 % interval over {n} seeds"
         found.append(Line2D([], [], color=INK, linewidth=1.2, marker="|", markersize=7, label=label))
     if any(math.isfinite(row.sensitivity.window) for row in facts.rows):
-        found.append(keys.mark("D", "S over the best three decades", color=INK, size=5, markerfacecolor="white"))
+        found.append(legend.mark("D", "S over the best three decades", color=INK, size=5, markerfacecolor="white"))
     if any(not math.isnan(row.default.objective) and math.isfinite(row.default.lr) for row in rows):
-        found.append(keys.mark("s", "at the default rate"))
+        found.append(legend.mark("s", "at the default rate"))
     if rows:
-        found.append(keys.mark("o", "median rate of the grid", size=6))
-        found.append(keys.mark("|", "worst rate", size=10, markeredgewidth=2.2))
+        found.append(legend.mark("o", "median rate of the grid", size=6))
+        found.append(legend.mark("|", "worst rate", size=10, markeredgewidth=2.2))
     if any(far_text(row) for row in rows):
-        found.append(keys.mark(">", "beyond the axis, with its value", color=INK, size=5))
+        found.append(legend.mark(">", "beyond the axis, with its value", color=INK, size=5))
     if any(math.isinf(share) for share in shares):
-        found.append(keys.mark("s", "in red: diverged", color=RED))
+        found.append(legend.mark("s", "in red: diverged", color=RED))
     return found
 
 

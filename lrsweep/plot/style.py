@@ -26,9 +26,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter, NullLocator
 from PIL.PngImagePlugin import PngInfo
 
-from lrsweep import words
-from lrsweep.pictures import SHOWS
+from lrsweep.plot.files import SHOWS
 from lrsweep.plot.palette import reduced
+from lrsweep.wording import words
 
 # Okabe and Ito's palette without its yellow (unreadable on white), darkest first.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from lrsweep.machine import available_cores
+from lrsweep.system.machine import available_cores
 from tests.bench.workloads import WORKLOADS, Workload, plain_spec
 
 PLAIN = str(Path(__file__).with_name("plain.py"))
@@ -62,7 +62,7 @@ def bench(name: str, workload: Workload, repeats: int, fraction: float, rate: fl
         (folder / "sweep.yaml").write_text(yaml.safe_dump(workload.spec, sort_keys=False))
         seconds: dict[str, list[float]] = {"lrsweep": [], "one": [], "cores": []}
         for turn in range(repeats):
-            sweep = [sys.executable, "-m", "lrsweep.cli", "run", str(folder / "sweep.yaml"), "--progress", "none"]
+            sweep = [sys.executable, "-m", "lrsweep", "run", str(folder / "sweep.yaml"), "--progress", "none"]
             seconds["lrsweep"].append(timed([[*sweep, "--results", str(folder / f"results{turn}")]], None))
             base = [sys.executable, PLAIN, str(folder / "plain.json")]
             seconds["one"].append(timed([[*base, str(folder / "one.csv"), "0", "1"]], None))

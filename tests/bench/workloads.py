@@ -65,8 +65,10 @@ WORKLOADS = {
 
 def plain_spec(workload: Workload, folder: Path) -> dict[str, Any]:
     """What the plain loop reads: its runs, and a file with the same data that the sweep trains on."""
-    from lrsweep import grouping, optimizers, plan, problem
-    from lrsweep.spec import load_spec
+    from lrsweep import optimizers, plan
+    from lrsweep.spec.load import load_spec
+    from lrsweep.training import grouping
+    from lrsweep.training import workload as problem
 
     spec = load_spec(workload.spec | {"name": "plain"})
     runs = plan.build(spec, plan.fingerprints(spec)).runs

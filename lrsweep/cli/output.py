@@ -1,0 +1,192 @@
+"""The tables and sentences that the command line prints, made from facts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrsweep.cli import text_plot
+from lrsweep.wording import words
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
+    from lrsweep.results.status import Status
+    from lrsweep.sweep.dry_run import Estimate
+    from lrsweep.sweep.lr_finder import RangeTest
+
+MOST_FAILURES = 20
+
+
+def duration(seconds: float) -> str:
+    """`8 s`, `3 min 05 s`, `2 h 10 min`; `unknown` for nan."""
+    if not math.isfinite(seconds):
+        return "unknown"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.3g} {unit}"
+        value /= 1024
+    return f"{value:.3g} TiB"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """Aligned columns, two spaces apart; the columns in `right` stand flush right."""
+    lines = [[" ".join(cell.split()) for cell in row] for row in (head, *rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    aligned = (
+        "  ".join(
+            cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+    return "\n".join(line.rstrip() for line in aligned)
+
+
+def summary(facts: SweepFacts, folder: Path, *, unicode: bool = True) -> str:
+    """What a finished sweep says: a line per optimizer, the U-curves as text, what to know before believing it, where
+    the files are. `unicode=False` keeps to ASCII."""
+    if facts.all_failed:
+        return f"{facts.name}: every run failed, so there is nothing to show\n\n{folder}/: report.html, runs.csv"
+    head = ("optimizer", "best lr", facts.metric, "good range", "decades", "S", "diverged", "")
+    lines = [
+        f"{facts.name}: {words.objective_text(facts)}, best of the rates tried",
+        words.budget_line(facts),
+        "",
+        table(head, [_summary_row(row) for row in facts.rows], right=(1, 2, 4, 5, 6)),
+        "",
+        text_plot.u_curves(facts, unicode=unicode),
+    ]
+    if facts.warnings:
+        lines += ["", *(f"- {warned.text}" for warned in facts.warnings)]
+    files = ["report.html", "u_curve.png", "loss_curves.png", "runs.csv", "curves.csv", "summary.csv"]
+    there = [name for name in files if (folder / name).exists()]
+    return "\n".join([*lines, "", f"{folder}/: {', '.join(there)}"])
+
+
+def _summary_row(row: OptimizerFacts) -> tuple[str, ...]:
+    diverged = f"{row.n_diverged}/{row.n_runs}"
+    if not row.trained:
+        return (row.title, "-", "-", "-", "-", "-", diverged, words.warning_line(row))
+    return (
+        row.title,
+        words.rate_text(row.best_lr.value),
+        words.number_text(row.best_objective, 4),
+        " .. ".join(words.good_range(row)),
+        f"{'>= ' if row.basin.at_least else ''}{words.decades_text(row)}",
+        words.number_text(row.sensitivity.whole.value, 3),
+        diverged,
+        words.warning_line(row),
+    )
+
+
+def failures(runs: pd.DataFrame) -> str:
+    """What the failed runs raised, first lines: each text once, with how many it is of and the first of them."""
+    failed = runs[runs["status"] == "failed"]
+    by_text: dict[str, list[Any]] = {}
+    for row in failed.itertuples():
+        by_text.setdefault(str(row.error).split("\n", 1)[0], []).append(row)
+    rows = []
+    for text, of_text in list(by_text.items())[:MOST_FAILURES]:
+        first = of_text[0]
+        rows.append((str(len(of_text)), str(first.run_id), str(first.optimizer), repr(first.lr), str(first.seed), text))
+    lines = [
+        f"{len(failed)} of {len(runs)} run{'s' * (len(runs) != 1)} failed; the same command tries them again",
+        table(("runs", "the first", "optimizer", "lr", "seed", "error"), rows, right=(0, 3, 4)),
+    ]
+    if len(by_text) > len(rows):
+        lines.append(f"... and {len(by_text) - len(rows)} more errors: see the column `error` of runs.csv")
+    return "\n".join(lines)
+
+
+def estimate(facts: Estimate) -> str:
+    """What a dry run found."""
+    engines = ", ".join(f"{count} {engine}" for engine, count in facts.engines.items())
+    long = "less than 1 s" if facts.seconds < 1 else f"about {duration(facts.seconds)}"
+    processes = f"{facts.workers} process{'es' * (facts.workers != 1)} on {facts.device}"
+    timed = f"{long} of training with {processes}, and some seconds to start and to draw"
+    rows = [
+        ("runs", f"{facts.runs}: {facts.done} done, {facts.to_do} to do"),
+        ("groups", f"{facts.groups}" + (f" ({engines})" if engines else "")),
+        ("updates to make", f"{facts.member_steps}"),
+        ("time", timed if math.isfinite(facts.seconds) else "unknown: no update could be made"),
+        ("disk", f"about {size(facts.bytes)}"),
+        ("folder", facts.path),
+        *(("one at a time", reason) for reason in facts.reasons),
+    ]
+    if not facts.to_do:
+        rows = [row for row in rows if row[0] in ("runs", "folder")]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(
+        [f"{facts.name} (dry run: nothing trained, nothing written)", *(f"  {n.ljust(width)}  {v}" for n, v in rows)]
+    )
+
+
+def status(facts: Status) -> str:
+    """Done, to do, failed of one sweep."""
+    parts = [
+        f"{facts.done} of {facts.total} run{'s' * (facts.total != 1)} done",
+        f"{facts.to_do} to do",
+        f"{facts.diverged} diverged",
+        f"{facts.failed} failed",
+    ]
+    if facts.outside:
+        parts.append(f"{facts.outside} stored that the spec no longer asks for")
+    if facts.busy:
+        parts.append("being run now")
+    return f"{facts.name} ({facts.path}): {', '.join(parts)}"
+
+
+def range_test_axes(found: RangeTest) -> str:
+    """Which of its axis values a range test was made at; empty for a spec without axes."""
+    if not found.axes:
+        return ""
+    used = (
+        f"{one.axis}={one.value} ({'of' if one.value in one.listed else 'not among'} {', '.join(one.listed)})"
+        for one in found.axes
+    )
+    return f"axes: {', '.join(used)}; --set KEY=VALUE chooses another value"
+
+
+def range_test(found: RangeTest) -> str:
+    """What every rule of the finder suggests, and what following it would cost by the sweep's U-curve."""
+    head = ("optimizer", "rule", "suggested lr", "regret", "")
+    early = "the loss has not fallen by then"
+    rows = [
+        (line.label, name, words.rate_text(rate), words.number_text(regret), early * (name in line.unmoved))
+        for line in found.lines
+        for name, rate, regret in line.rules
+    ]
+    spread = [
+        f"{line.label}: the rules lie {words.number_text(line.spread, 2)} decades apart"
+        + (f"; the sweep's best is {words.rate_text(line.best_lr)}" if math.isfinite(line.best_lr) else "")
+        + (f"; the ramp stopped: {line.ramp.stopped}" if line.ramp.stopped else "")
+        for line in found.lines
+    ]
+    known = "regret: by the sweep's U-curve, in units of its objective; nan outside its grid"
+    unknown = "no finished sweep of this spec to hold the rules against: run it first to see what each would cost"
+    head_line = f"one ramp from {found.low:g} to {found.high:g} in {found.steps} updates, seed {found.seed}"
+    return "\n".join(
+        [
+            f"{head_line}: one noisy number each",
+            "",
+            table(head, rows, right=(2, 3)),
+            "",
+            *spread,
+            known if found.has_sweep else unknown,
+            "per_unit is shown as a warning: it runs to the low edge",
+            f"written: {', '.join(str(path) for path in found.files)}",
+        ]
+    )

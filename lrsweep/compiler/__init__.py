@@ -1,0 +1,1 @@
+"""Record a training step, rewrite it, replay it."""

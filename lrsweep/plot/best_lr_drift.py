@@ -1,0 +1,162 @@
+"""How the best rate moves with the budget, the batch or the width."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedFormatter, FixedLocator
+
+from lrsweep.analysis.facts import Drift, SweepFacts
+from lrsweep.plot import legend, style
+from lrsweep.plot.style import GREY, Look
+from lrsweep.wording import words
+
+FAINT = 0.4
+
+
+def drawable(facts: SweepFacts) -> list[Drift]:
+    """The drifts with any best rate to draw: where everything diverged there is none."""
+    return [one for one in facts.drifts if any(map(math.isfinite, one.best_lrs))]
+
+
+def name_of(one: Drift) -> str:
+    """The optimizer and where the other axes are held."""
+    return ", ".join([one.optimizer, *([words.axes_text(one.fixed)] if one.fixed else [])])
+
+
+def _several(drifts: Sequence[Drift]) -> bool:
+    """An optimizer has more than one line."""
+    return len({one.optimizer for one in drifts}) < len(drifts)
+
+
+def styles(drifts: Sequence[Drift], labels: Sequence[str]) -> list[Look]:
+    """A look of its own for each drift of one panel. `labels`: the optimizers of the spec."""
+    several = _several(drifts)
+    seen: dict[str, int] = {}
+    found = []
+    for one in drifts:
+        cell = seen[one.optimizer] = seen.get(one.optimizer, -1) + 1
+        place = labels.index(one.optimizer) if one.optimizer in labels else len(labels)
+        found.append(style.cell_look(place, cell, alone=len(labels) == 1) if several else style.look(place))
+    return found
+
+
+def drift(facts: SweepFacts, labels: Sequence[str]) -> Figure:
+    """A panel per quantity the best rate is held against; both axes are logarithmic. A line joins what its slope is
+    fitted to, hollow marks where that is read off parabolas; faint ones are left out of it.
+
+    There must be a drift that is `drawable`. `labels`: the optimizers of the spec, whose places give the colours.
+    """
+    drifts = drawable(facts)
+    kinds = list(dict.fromkeys(one.against for one in drifts))
+    lines = {kind: [one for one in drifts if one.against == kind] for kind in kinds}
+    room = max(style.width_of(_entry(one), 8) for one in drifts) + 0.85
+    page = style.page(
+        len(kinds),
+        columns=1 if room > 3.4 else min(2, len(kinds)),
+        panel=(4.6, 3.4),
+        legend=_key(drifts),
+        left=0.8,
+        gap=(room + 0.75, 0.4),
+        right=room,
+        head=0.3,
+    )
+    title = f"{facts.name}: does the best rate move, by {words.objective_text(facts)}?"
+    style.heading(page.figure, title, words.budget_line(facts))
+    for kind, ax in zip(kinds, page.panels, strict=True):
+        _panel(ax, lines[kind], styles(lines[kind], labels))
+        name = "budget in updates" if kind == "budget" else kind
+        ax.set_xlabel(name)
+        ax.set_ylabel("best learning rate")
+        rows = any(one.from_rows for one in lines[kind])
+        style.panel_title(
+            ax,
+            f"against {'the budget' if kind == 'budget' else kind}",
+            "shorter budgets: earlier rows of the same runs" if rows else "",
+        )
+    return page.figure
+
+
+def _key(drifts: Sequence[Drift]) -> list[Artist]:
+    """The marks that are there."""
+    found: list[Artist] = []
+    if any(one.n_used and not one.refined for one in drifts):
+        label = "best rate of the grid"
+        found.append(Line2D([], [], color=GREY, marker="o", markersize=4.5, linewidth=1.4, label=label))
+    if any(one.refined for one in drifts):
+        label = "best rate, between grid points (parabola)"
+        found.append(
+            Line2D([], [], color=GREY, marker="o", markersize=6.5, markerfacecolor="white", linewidth=1.4, label=label)
+        )
+    if any(_left_out(one) for one in drifts):
+        found.append(legend.mark("o", "at an edge of the grid: left out of the slope", size=5, alpha=FAINT))
+    return found
+
+
+def _left_out(one: Drift) -> list[tuple[float, float]]:
+    """The best rates of the grid that the slope is not fitted to."""
+    points = zip(one.values, one.best_lrs, one.refined_lrs, strict=True)
+    return [(value, best) for value, best, used in points if math.isfinite(best) and not math.isfinite(used)]
+
+
+def _entry(one: Drift) -> str:
+    some = f" ({one.n_used} of {len(one.values)} points)" if one.n_used < len(one.values) else ""
+    return f"{style.fit(name_of(one), 4.0, 8)}: {slope_text(one)}{some}"
+
+
+def _panel(ax: Axes, drifts: Sequence[Drift], looks: Sequence[Look]) -> None:
+    """Curves that coincide are told apart by their width: the first is the widest."""
+    handles = []
+    values = sorted({value for one in drifts for value in one.values})
+    rates = [rate for one in drifts for rate in (*one.best_lrs, *one.refined_lrs) if math.isfinite(rate)]
+    for number, (one, kept) in enumerate(zip(drifts, looks, strict=True)):
+        wider = min(len(drifts) - 1 - number, 5) * 0.7 if _several(drifts) else 0.0
+        used = [(x, y) for x, y in zip(one.values, one.refined_lrs, strict=True) if math.isfinite(y)]
+        if used:
+            ax.plot(
+                *zip(*used, strict=True), color=kept.color, linestyle=kept.line, linewidth=1.4 + wider,
+                marker=kept.marker, markersize=(6.5 if one.refined else 4.5) + wider,
+                markerfacecolor="white" if one.refined else kept.color,
+            )  # fmt: skip
+        if out := _left_out(one):
+            ax.plot(
+                *zip(*out, strict=True), color=kept.color, linestyle="", marker=kept.marker, markersize=4.5 + wider,
+                alpha=FAINT,
+            )  # fmt: skip
+        handles.append(
+            Line2D([], [], color=kept.color, linestyle=kept.line, marker=kept.marker, markersize=4.5, label=_entry(one))
+        )
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    low, high = min(rates) / 2, max(rates) * 2
+    ax.set_ylim(low, high)
+    ticks = style.log_ticks(low, high)
+    ax.yaxis.set_major_locator(FixedLocator(ticks))
+    ax.yaxis.set_major_formatter(FixedFormatter([words.compact(tick) for tick in ticks]))
+    ax.set_xlim(values[0] / 1.15, values[-1] * 1.15)
+    shown = values if len(values) <= 6 else style.log_ticks(values[0], values[-1])
+    ax.xaxis.set_major_locator(FixedLocator(shown))
+    ax.xaxis.set_major_formatter(FixedFormatter([f"{value:g}" for value in shown]))
+    style.no_minor(ax, x=True, y=True)
+    ax.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.0),
+        title="slope, decades per decade",
+        alignment="left",
+        handlelength=4.6,
+        title_fontsize=8,
+    )
+
+
+def slope_text(one: Drift) -> str:
+    if not math.isfinite(one.slope.value):
+        return "no slope"
+    if not math.isfinite(one.slope.low):
+        return f"{one.slope.value:+.2f}"
+    return f"{one.slope.value:+.2f} [{one.slope.low:+.2f}, {one.slope.high:+.2f}]"

@@ -1,0 +1,99 @@
+"""Finished pictures and a finished report, as bytes and text, and how they get into the folder of their sweep."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrsweep.store import atomic
+
+REPORT = "report.html"
+SHOWS = "Description"
+"""The keyword of the text in a png that says which objective it shows."""
+HEAD = 4096
+"""In this many bytes from the start of the file."""
+
+CAPTIONS = {
+    "u_curve": "What each rate costs: one dot per seed, the line is the median. Crosses on the rail are diverged runs.",
+    "u_curve_overlay": "The median curves on one axis; the dotted line is what Adam reaches at its default rate.",
+    "u_curve_aligned": "The same curves against the rate over each one's best: who forgives a factor of 3?",
+    "loss_curves": "Every run; colour is the rate, a black edge marks the best rate, a cross where a run diverged.",
+    "loss_curves_zoom": "The best rate and the grid rates next to 2, 5 and 10 times it; dotted is the training loss.",
+    "sensitivity": "Sensitivity, width of the basin, and what default, middle and worst rate of the grid cost.",
+    "time_to_target": "Large rates arrive sooner, smaller ones may end better: end, time to target and its profile.",
+    "best_lr_drift": "How the best rate moves with the budget or an axis, in decades of rate per decade.",
+    "heatmap": "Rate against the axis; the line joins the best rates.",
+}
+"""By name of the picture; those of heatmaps go on with their axis."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A picture as the bytes of files, by format: the stem of their name, a caption, and what it shows for those who
+    cannot see it."""
+
+    name: str
+    caption: str
+    alt: str
+    files: dict[str, bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """`report.html` and the pictures in it."""
+
+    text: str
+    pictures: list[Rendered]
+
+
+def save(pictures: Sequence[Rendered], folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Write all pictures of a sweep and return their paths; one that the sweep no longer has is removed.
+
+    Raises StorageError.
+    """
+    paths = {folder / f"{one.name}.{kind}": one.files[kind] for one in pictures for kind in formats}
+    for path, data in paths.items():
+        atomic.replace(path, data)
+    for path in folder.glob("*.*"):
+        if path.suffix[1:] in formats and path not in paths and _is_ours(path.stem):
+            with atomic.translated(path, "remove"):
+                path.unlink(missing_ok=True)
+    return list(paths)
+
+
+def save_report(report: Report, folder: Path, formats: Sequence[str]) -> Path:
+    """Write the report, and its pictures as files of these formats beside it. Raises StorageError."""
+    save(report.pictures, folder, formats)
+    atomic.replace(folder / REPORT, report.text)
+    return folder / REPORT
+
+
+def objective_text(metric: str, at: str, mode: str) -> str:
+    """What pictures show, as they say it themselves: `val_loss final min`."""
+    return f"{metric} {at} {mode}"
+
+
+def shown(path: Path) -> str:
+    """What a png of ours says that it shows; empty where it says nothing."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError:
+        return ""
+    found = re.search(rb"(....)tEXt" + SHOWS.encode() + rb"\0", head, re.DOTALL)
+    if found is None:
+        return ""
+    length = int.from_bytes(found[1], "big") - len(SHOWS) - 1
+    return head[found.end() : found.end() + length].decode("latin-1")
+
+
+def other_than(objective: str, folder: Path) -> bool:
+    """Whether a png of the sweep in `folder` says that it shows something else (`lrsweep plot --metric` draws such)."""
+    ours = (path for path in folder.glob("*.png") if _is_ours(path.stem))
+    return any(shown(path) not in ("", objective) for path in ours)
+
+
+def _is_ours(name: str) -> bool:
+    return name in CAPTIONS or re.match(r"heatmap_(task|model|optimizers|schedule|train)\b", name) is not None

@@ -1,0 +1,111 @@
+"""Time to target beside the final objective on one rate axis, and its performance profile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedFormatter, FixedLocator
+
+from lrsweep.analysis.facts import SweepFacts
+from lrsweep.plot import legend, style
+from lrsweep.plot.style import INK, Look
+from lrsweep.plot.u_curve import RAIL, draw_overlay, overlay_key, rail_label, value_range
+from lrsweep.wording import words
+
+TARGET = (0, (3, 1, 1, 1))
+
+
+def time_to_target(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
+    """Three panels: final objective by rate, updates to the target by rate, share of the grid within tau times the
+    least time (Asi and Duchi 2019)."""
+    limits = value_range(facts.rows, facts.mode)
+    key = [*legend.curves(facts.rows, looks), *overlay_key(facts, limits)]
+    shown = math.isfinite(facts.target) and not limits.beyond(facts.target)
+    if shown:
+        key.append(Line2D([], [], color=INK, linestyle=TARGET, linewidth=0.9, label="target"))
+    page = style.page(3, columns=3, panel=(3.6, 2.9), legend=key, left=0.7, gap=(0.75, 0.4))
+    goal = f"target: {facts.metric} {'≤' if facts.mode == 'min' else '≥'} {words.number_text(facts.target, 4)}"
+    style.heading(page.figure, f"{facts.name}: how soon each rate gets there", f"{words.budget_line(facts)} · {goal}")
+    rates = [point.lr for row in facts.rows for point in row.rates] or [1e-6, 1.0]
+    end, times, profile = page.panels
+    draw_overlay(end, facts, looks, limits)
+    if shown:
+        end.axhline(facts.target, color=INK, linewidth=0.9, linestyle=TARGET)
+    end.set_ylabel(words.axis_text(facts))
+    rail_label(end, limits)
+    _times(times, facts, looks)
+    _profile(profile, facts, looks)
+    for ax in (end, times):
+        style.rate_axis(ax, min(rates), max(rates))
+    style.panel_title(end, "where it ends", "medians over seeds")
+    style.panel_title(times, "updates to the target", "median over seeds; on the rail: half of the seeds never arrive")
+    style.panel_title(profile, "performance profile", "share of the grid that needs at most tau times the least time")
+    return page.figure
+
+
+def _times(ax: Axes, facts: SweepFacts, looks: Sequence[Look]) -> None:
+    reached = [point.time for row in facts.rows for point in row.rates if math.isfinite(point.time) and point.time > 0]
+    low, high = (min(reached) / 1.3, max(reached) * 1.3) if reached else (1.0, 10.0)
+    top = low * (high / low) ** (1 / (1 - RAIL))
+    style.value_axis(ax, low, top, log=True, show=(low, high))
+    ax.axhspan(high, top, color="#F1F1F1", linewidth=0, zorder=0)
+    for row, one in zip(facts.rows, looks, strict=True):
+        x = np.array([point.lr for point in row.rates])
+        y = np.array([point.time for point in row.rates], dtype=float)
+        ax.plot(
+            x,
+            np.where(np.isfinite(y) & (y > 0), y, np.nan),
+            color=one.color,
+            linestyle=one.line,
+            marker=one.marker,
+            markersize=4,
+            linewidth=1.5,
+            zorder=4,
+        )
+        never = x[np.isinf(y)]
+        place = 1 - RAIL * (0.25 + 0.5 * (looks.index(one) + 0.5) / len(looks))
+        ax.plot(
+            never,
+            [place] * len(never),
+            color=one.color,
+            linestyle="",
+            marker=one.marker,
+            markersize=2.4,
+            transform=ax.get_xaxis_transform(),
+            zorder=4,
+        )
+    ax.annotate(
+        "never",
+        (0, 1 - RAIL / 2),
+        xytext=(-5, 0),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        size=7,
+        ha="right",
+        va="center",
+        annotation_clip=False,
+    )
+
+
+def _profile(ax: Axes, facts: SweepFacts, looks: Sequence[Look]) -> None:
+    last = max((tau for row in facts.rows for tau, _ in row.targets.profile), default=1.0)
+    end = max(2.0, last * 1.2)
+    for row, one in zip(facts.rows, looks, strict=True):
+        if row.targets.profile:
+            tau, share = zip(*row.targets.profile, strict=True)
+            ax.step([*tau, end], [*share, share[-1]], where="post", color=one.color, linestyle=one.line, linewidth=1.6)
+            ax.plot(tau, share, color=one.color, linestyle="", marker=one.marker, markersize=4)
+    ax.set_xscale("log")
+    ax.set_xlim(0.95, end)
+    ticks = [tick for tick in (1, 1.5, 2, 3, 5, 10, 20, 50, 100, 1000, 10000) if tick <= end]
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks]))
+    style.no_minor(ax, x=True)
+    style.value_axis(ax, 0.0, 1.02, log=False, show=(0.0, 1.0))
+    ax.set_xlabel("tau: time / least time of that optimizer")
+    ax.set_ylabel("share of the rates")

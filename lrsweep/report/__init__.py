@@ -1,0 +1,1 @@
+"""Facts and figures as one HTML page."""

@@ -1,0 +1,220 @@
+"""report.html: one file that answers first, shows then, and prints every rule it used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrsweep import plot
+from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
+from lrsweep.plot.files import Rendered, Report, objective_text, other_than, save_report
+from lrsweep.report import tables as html_tables
+from lrsweep.report.rules import RULES
+from lrsweep.report.template import bullets, folded, page, paragraph, picture, section
+from lrsweep.results import manifest, tables
+from lrsweep.spec.load import read_resolved
+from lrsweep.spec.model import call_text
+from lrsweep.store import atomic
+from lrsweep.wording.words import rate_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_LINES = 10
+"""A longer list is folded after as many lines."""
+
+
+def write(folder: Path | str, *, formats: Sequence[str] = ()) -> Path:
+    """Write `report.html` into the folder of a sweep, from its files alone, and return its path.
+
+    `formats` (png, svg, pdf) also saves the pictures beside it, each drawn once for both. The same files give the
+    same bytes. Raises UsageError for a folder without a sweep, StorageError.
+    """
+    folder = Path(folder)
+    return save_report(make(folder, formats), folder, formats)
+
+
+def stale(folder: Path) -> tuple[str, ...]:
+    """The formats in which pictures beside the report show another objective than it (`lrsweep plot --metric`).
+
+    Raises what `write` raises.
+    """
+    tables.ensure(folder)
+    objective = read_resolved(folder / tables.SPEC).objective
+    return ("png",) if other_than(objective_text(objective.metric, objective.at, objective.mode), folder) else ()
+
+
+def make(folder: Path, formats: Sequence[str]) -> Report:
+    """What `write` writes; raises what it raises."""
+    tables.ensure(folder)
+    sweep = plot.load(folder)
+    return _around(_pictures(sweep, formats), folder, sweep.facts, tables.read_runs(folder))
+
+
+class Draft:
+    """A report that is begun before `summary.csv` and `manifest.json` are there. Methods raise what `write` raises."""
+
+    def __init__(self, folder: Path, rates: dict[str, float]) -> None:
+        """Analyse the tables in `folder`; `rates` are torch's default ones by label."""
+        self.folder = folder
+        self._runs, curves = tables.read_runs(folder), tables.read_curves(folder)
+        spec = read_resolved(folder / tables.SPEC)
+        self.summary = tables.summary_of(self._runs, curves, spec, rates)
+        self._sweep = plot.sweep_from(self.summary.facts, spec, curves)
+        self._drawn: list[Rendered] = []
+
+    def draw(self, formats: Sequence[str]) -> None:
+        self._drawn = _pictures(self._sweep, formats)
+
+    def report(self) -> Report:
+        """When all that it reads is there and `draw` has come to its end."""
+        if not self._drawn:
+            raise RuntimeError("the pictures could not be drawn")
+        return _around(self._drawn, self.folder, self._sweep.facts, self._runs)
+
+
+def _pictures(sweep: plot.Sweep, formats: Sequence[str]) -> list[Rendered]:
+    """Those of the report, and those beside it."""
+    return plot.rendered(sweep, sorted({*formats, "svg"}))
+
+
+def _around(pictures: list[Rendered], folder: Path, facts: SweepFacts, runs: pd.DataFrame) -> Report:
+    drawn = [
+        picture(number, one.files["svg"].decode("utf-8"), one.alt, one.caption) for number, one in enumerate(pictures)
+    ]
+    text = html(facts, drawn, runs, _read_spec(folder), splits(manifest.read(folder)))
+    return Report(text=text, pictures=pictures)
+
+
+def _read_spec(folder: Path) -> str:
+    with atomic.translated(folder / tables.SPEC, "read"):
+        return (folder / tables.SPEC).read_text(encoding="utf-8")
+
+
+def splits(facts: Mapping[str, Any]) -> list[str]:
+    """The sizes of the splits, from what `manifest.json` says of the tasks; empty for a sweep without one."""
+    found = []
+    tasks = facts.get("tasks")
+    for notes in tasks.values() if isinstance(tasks, dict) else ():
+        if isinstance(notes, dict) and {"train", "val"} <= set(notes):
+            task = notes.get("task")
+            name = call_text(str(task["name"]), {}) if isinstance(task, dict) and "name" in task else "the task"
+            test = notes.get("test") or "no"
+            found.append(f"{name}: {notes['train']} train, {notes['val']} validation, {test} test examples.")
+    return sorted(set(found))
+
+
+def html(
+    facts: SweepFacts, pictures: Sequence[str], runs: pd.DataFrame, spec: str, split_sizes: Sequence[str] = ()
+) -> str:
+    """The report as text. `pictures` are figures as `report_html.picture` makes them."""
+    body = [
+        f"<header>{_title(facts)}</header>",
+        _contents(),
+        section("verdict", "The answer", *_verdict(facts)),
+        section("pictures", "Pictures", *pictures),
+        section("numbers", "The numbers", *_numbers(facts)),
+        section("diagnosis", "Diagnosis", *_diagnosis(facts, runs)),
+        section("comparisons", "Comparisons", *_comparisons(facts)),
+        section("setting", "What was run", *_setting(facts, spec, split_sizes)),
+        section("rules", "Rules behind the numbers", *_rules()),
+    ]
+    return page(f"{facts.name}: learning-rate sensitivity", body)
+
+
+def _title(facts: SweepFacts) -> str:
+    counts = f"{facts.n_runs} run{'s' * (facts.n_runs != 1)}, {facts.n_diverged} diverged, {facts.n_failed} failed"
+    seeds = f"{len(facts.seeds)} seed{'s' * (len(facts.seeds) != 1)}"
+    return (
+        f"<h1>{escape(facts.name)}: learning-rate sensitivity</h1>"
+        f'<p class="budget">{escape(facts.budget)} · {seeds} · {counts}</p>'
+    )
+
+
+def _contents() -> str:
+    names = {
+        "pictures": "pictures", "numbers": "numbers", "diagnosis": "diagnosis", "comparisons": "comparisons",
+        "setting": "what was run", "rules": "rules",
+    }  # fmt: skip
+    links = "".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in names.items())
+    return f'<nav aria-label="contents">{links}</nav>'
+
+
+def _verdict(facts: SweepFacts) -> Iterable[str]:
+    yield paragraph(facts.headline, "verdict")
+    sentences = [f"{row.sentence} {_recommended(row)}".strip() for row in facts.rows]
+    yield bullets(sentences) if len(sentences) <= MOST_LINES else folded("Every curve in words", bullets(sentences))
+    if facts.warnings:
+        texts = [warned.text for warned in facts.warnings]
+        yield "<h3>Before you believe it</h3>" + bullets(texts[:MOST_LINES], "warnings")
+        if len(texts) > MOST_LINES:
+            yield folded(f"{len(texts) - MOST_LINES} more", bullets(texts[MOST_LINES:], "warnings"))
+
+
+def _recommended(row: OptimizerFacts) -> str:
+    """The robust rate and the largest that still works, each with its reason."""
+    if not row.trained:
+        return ""
+    text = f"Recommended: {rate_text(row.recommended_lr)}, {row.recommended_reason}."
+    largest = row.margins.largest_safe_lr
+    if largest != largest:
+        return text
+    worse = next(point.n_worse for point in row.rates if point.lr == largest)
+    but = f"; {worse} run{'s' * (worse != 1)} there end{'s' * (worse == 1)} worse than it" if worse else ""
+    return (
+        f"{text} Largest rate that still trains: {rate_text(largest)}, the largest below divergence where no seed "
+        f"diverged and the median beats the untrained model{but}."
+    )
+
+
+def _numbers(facts: SweepFacts) -> Iterable[str]:
+    sizes = " or ".join(str(n) for n in sorted({row.n_seeds for row in facts.rows}))
+    better = "smaller" if facts.mode == "min" else "larger"
+    yield paragraph(
+        f"Objective: {facts.metric} ({facts.at.replace('_', ' ')}), {better} is better. Each best rate is the best of "
+        f"the grid rates tried on this budget. Brackets are 95 % intervals over {sizes or 'no'} seeds, ≥ is a lower "
+        f"bound: the grid ended first, or the next rate diverged. Column heads sort."
+    )
+    yield from html_tables.numbers(facts)
+    for row in facts.rows:
+        yield folded(f"{row.title}: every rate", html_tables.rates(row))
+
+
+def _diagnosis(facts: SweepFacts, runs: pd.DataFrame) -> Iterable[str]:
+    yield html_tables.diagnoses(facts)
+    yield html_tables.failures(runs)
+    for row in facts.rows:
+        yield folded(f"{row.title}: diagnosis by rate", html_tables.diagnosis_by_rate(row))
+
+
+def _comparisons(facts: SweepFacts) -> Iterable[str]:
+    if facts.against_adam:
+        yield html_tables.against_adam(facts)
+    yield html_tables.ratios(facts)
+    yield html_tables.drifts(facts)
+    yield bullets(facts.notes)
+
+
+def _setting(facts: SweepFacts, spec: str, split_sizes: Sequence[str]) -> Iterable[str]:
+    yield paragraph(_chosen_on(facts.metric))
+    yield bullets(split_sizes)
+    yield "<h3>The resolved spec</h3>"
+    yield f'<pre tabindex="0"><code>{escape(spec)}</code></pre>'
+
+
+def _chosen_on(metric: str) -> str:
+    split = {"train": "training", "val": "validation"}.get(metric.split("_")[0], "")
+    where = f"the {split} split" if split else "no split by name"
+    return (
+        f"Every rate in this report was chosen by `{metric}`, measured on {where}. A test split never chooses "
+        f"anything: its numbers stand in runs.csv (final_test_*) for those who report them."
+    )
+
+
+def _rules() -> Iterable[str]:
+    yield "<dl>"
+    for name, text, source in RULES:
+        yield f"<dt>{escape(name)}</dt><dd>{escape(text)} <small>[{escape(source)}]</small></dd>"
+    yield "</dl>"

@@ -1,0 +1,106 @@
+"""`manifest.json`: everything that may differ between two equal sweeps, and what identifies this one."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Sequence, Set
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrsweep import __version__
+from lrsweep.store import atomic
+from lrsweep.store.journal import Group, Replay
+
+if TYPE_CHECKING:
+    from lrsweep.plan import Plan
+
+FILE = "manifest.json"
+PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "matplotlib")
+
+
+def command() -> list[str]:
+    """The command line, with the program by its name alone."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else []
+
+
+def session(*, begun: float, ended: float, training_seconds: float, trained: int, **options: Any) -> dict[str, Any]:
+    """One run of the command; times are seconds since 1970."""
+    return {
+        "command": command(),
+        "started": begun,
+        "ended": ended,
+        "training_seconds": training_seconds,
+        "runs_trained": trained,
+        **options,
+        "machine": platform.machine(),
+        "host": platform.node(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+    }
+
+
+def write(
+    folder: Path,
+    plan: Plan,
+    replay: Replay,
+    *,
+    session: dict[str, Any],
+    hashes: dict[str, Any],
+    sha256: dict[str, str],
+    tasks: dict[str, Any],
+) -> None:
+    """Replace the manifest; sessions and task notes of earlier runs of the command are kept. Raises StorageError."""
+    before = read(folder)
+    wanted = {run.run_id for run in plan.runs}
+    kept = _trained_by(replay, wanted)
+    facts = {
+        "lrsweep": __version__,
+        "name": plan.spec.name,
+        "device": session["device"],
+        "engines": _engines(kept),
+        "notes": sorted({group.reason for group in kept if group.reason}),
+        "grid": {entry.label: list(plan.spec.rates(entry)) for entry in plan.spec.optimizers},
+        "seeds": list(plan.spec.seeds),
+        "fingerprints": plan.fingerprints,
+        "tasks": {**before.get("tasks", {}), **tasks},
+        "determinism": {"threads_per_worker": 1, "initial_weights_and_batches": hashes},
+        "tables": sha256,
+        "groups": [
+            {"id": g.id, "engine": g.engine, "compile": g.compile, "reason": g.reason, "runs": list(g.runs)}
+            for g in kept
+        ],
+        "sessions": [*before.get("sessions", []), session],
+    }
+    atomic.replace(folder / FILE, json.dumps(facts, indent=1, default=str) + "\n")
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The manifest as it is; empty if there is none or it cannot be read."""
+    try:
+        facts = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _trained_by(replay: Replay, wanted: Set[str]) -> list[Group]:
+    """The groups with the runs that came out of each; not those that were given up for others."""
+    last = {run_id: group.id for group in replay.groups.values() for run_id in group.runs}
+    of_run = {**last, **{run_id: entry.group for run_id, entry in replay.entries.items()}}
+    runs = {group.id: tuple(run for run in group.runs if run in wanted and of_run[run] == group.id)
+            for group in replay.groups.values()}  # fmt: skip
+    return [replace(group, runs=runs[group.id]) for group in replay.groups.values() if runs[group.id]]
+
+
+def _engines(groups: Sequence[Group]) -> dict[str, Any]:
+    engines: dict[str, Any] = {}
+    for group in groups:
+        entry = engines.setdefault(group.engine, {"groups": 0, "runs": 0})
+        entry["groups"] += 1
+        entry["runs"] += len(group.runs)
+    return engines

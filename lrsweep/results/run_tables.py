@@ -1,0 +1,241 @@
+"""From the journal to `runs.csv` and `curves.csv`: one pass in the order of the plan, one run in memory at a time.
+
+Cells hold floats as Python's repr, `nan` and `inf` as such, nothing for what does not exist.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lrsweep.analysis.diagnosis import Curve, diagnose
+from lrsweep.objective import best_row, default_mode, objective_of
+from lrsweep.run_result import Outcome
+from lrsweep.store import atomic
+from lrsweep.store.journal import Replay
+
+if TYPE_CHECKING:
+    from lrsweep.plan import Plan, Run
+    from lrsweep.spec.model import ObjectiveSpec
+
+FIRST_CURVE_COLUMNS = ("step", "epoch", "lr_now", "train_loss", "val_loss")
+
+
+class Columns:
+    """The columns of both tables, from the columns that any of the runs measured."""
+
+    def __init__(self, axes: Sequence[str], measured: Iterable[str], tests: Iterable[str]) -> None:
+        self.head = ["run_id", "optimizer", "lr", "seed", *axes]
+        extra = [name for name in dict.fromkeys(measured) if name not in FIRST_CURVE_COLUMNS]
+        self.train_metrics = [name for name in extra if name.startswith("train_")]
+        self.val_metrics = [name for name in extra if name.startswith("val_")]
+        self.tests = sorted(dict.fromkeys(tests), key=lambda name: name != "test_loss")
+        self.curve = [*FIRST_CURVE_COLUMNS, *self.train_metrics, *self.val_metrics]
+
+    @property
+    def curves(self) -> list[str]:
+        return [*self.head, *self.curve]
+
+    @property
+    def runs(self) -> list[str]:
+        metrics = [f"{kind}_{name}" for name in self.val_metrics for kind in ("final", "best")]
+        return [
+            *self.head,
+            *("status", "diverged_step", "diagnosis", "steps", "epochs"),
+            *("initial_train_loss", "initial_val_loss", "final_train_loss", "final_val_loss"),
+            *("best_val_loss", "best_epoch"),
+            *metrics,
+            *(f"final_{name}" for name in self.train_metrics),
+            *(f"final_{name}" for name in self.tests),
+            *("objective", "error"),
+        ]
+
+
+def columns_of(plan: Plan, replay: Replay) -> Columns:
+    """What the finished runs of the plan measured, in the order in which the plan meets it."""
+    entries = [replay.entries[run.run_id] for run in plan.runs if run.run_id in replay.entries]
+    measured = dict.fromkeys(entry.columns for entry in entries)
+    tests = dict.fromkeys(entry.tests for entry in entries)
+    return Columns(plan.axis_names, itertools.chain(*measured), itertools.chain(*tests))
+
+
+def write(folder: Path, plan: Plan, replay: Replay) -> dict[str, Any]:
+    """Replace both tables by what the journal holds of the plan's runs.
+
+    Returns the hashes that the runs left, {recipe key: {seed: {"weights": ..., "batches": ...}}}. Raises StorageError.
+    """
+    columns = columns_of(plan, replay)
+    hashes: dict[str, Any] = {}
+    with _table(folder / "runs.csv", columns.runs) as runs, _table(folder / "curves.csv", columns.curves) as curves:
+        # The plan keeps the runs of one optimizer at one set of axis values together: a diagnosis compares them.
+        for _, members in itertools.groupby(plan.runs, key=lambda run: (run.label, repr(run.axes))):
+            cell = _Cell(plan, columns)
+            for run in members:
+                if run.run_id in replay.entries:
+                    outcome = replay.outcome(run.run_id)
+                    cell.add(run, outcome)
+                    curves.lines(_curve_lines(run, outcome, columns))
+                    _note_hashes(hashes, run, outcome)
+            runs.rows(cell.rows())
+    return hashes
+
+
+class _Cell:
+    """The runs of one optimizer at one set of axis values, until their diagnosis is known."""
+
+    def __init__(self, plan: Plan, columns: Columns) -> None:
+        self._objective, self._columns = plan.spec.objective, columns
+        self._rows: list[dict[str, Any]] = []
+        self._curves: list[Curve] = []
+
+    def add(self, run: Run, outcome: Outcome) -> None:
+        row = dict(zip(self._columns.head, _head(run), strict=True))
+        row.update(_facts(outcome))
+        if outcome.status != "failed":
+            row.update(_finals(outcome, self._columns))
+            row["objective"] = _objective(outcome, self._objective)
+        self._rows.append(row)
+        losses = np.asarray(outcome.rows.get("train_loss", []), dtype=np.float64)
+        self._curves.append(Curve(lr=run.lr, seed=run.seed, status=outcome.status, train_loss=losses))  # type: ignore[arg-type]
+
+    def rows(self) -> Iterator[list[str]]:
+        for row, label in zip(self._rows, diagnose(self._curves), strict=True):
+            row["diagnosis"] = label
+            yield [cell(row.get(name)) for name in self._columns.runs]
+
+
+def _head(run: Run) -> list[Any]:
+    return [run.run_id, run.label, run.lr, run.seed, *map(axis_text, run.axes)]
+
+
+def _facts(outcome: Outcome) -> dict[str, Any]:
+    rows = outcome.rows
+    facts: dict[str, Any] = {
+        "status": outcome.status,
+        "diverged_step": outcome.diverged_step,
+        "steps": outcome.steps,
+        "epochs": _epochs(outcome),
+        "error": outcome.error,
+    }
+    for name in ("train_loss", "val_loss"):
+        if rows.get(name):
+            facts[f"initial_{name}"] = float(rows[name][0])
+    return facts
+
+
+def _epochs(outcome: Outcome) -> float | None:
+    """Updates applied, in epochs: the last row tells how many updates an epoch has."""
+    if outcome.steps == 0:
+        return 0.0
+    steps, epochs = outcome.rows.get("step", [0]), outcome.rows.get("epoch", [0.0])
+    if not steps or not steps[-1] or not epochs[-1]:
+        return None
+    return float(outcome.steps / round(steps[-1] / epochs[-1]))
+
+
+def _finals(outcome: Outcome, columns: Columns) -> dict[str, Any]:
+    """`final_*` from the last row, `best_*` as each column's own best after row 0 (nan if nothing there is finite)."""
+    rows = outcome.rows
+    finals: dict[str, Any] = {}
+    for name in ("train_loss", "val_loss", *columns.val_metrics, *columns.train_metrics):
+        if rows.get(name):
+            finals[f"final_{name}"] = float(rows[name][-1])
+    for name in ("val_loss", *columns.val_metrics):
+        if rows.get(name):
+            at = best_row(rows[name], default_mode(name))
+            finals[f"best_{name}"] = math.nan if at is None else float(rows[name][at])
+            if name == "val_loss":
+                finals["best_epoch"] = math.nan if at is None else float(rows["epoch"][at])
+    finals.update({f"final_{name}": float(value) for name, value in outcome.test.items()})
+    return finals
+
+
+def _objective(outcome: Outcome, objective: ObjectiveSpec) -> float | None:
+    if not outcome.rows.get(objective.metric):
+        return None
+    return objective_of(outcome.rows, objective.metric, objective.at, objective.mode)
+
+
+def _curve_lines(run: Run, outcome: Outcome, columns: Columns) -> Iterator[str]:
+    """The rows of one run as text; millions of them are written, so nothing here is done number by number."""
+    count = len(outcome.rows.get("step", []))
+    head = line([cell(value) for value in _head(run)]).removesuffix("\n")
+    missing = [""] * count
+    texts = [list(map(repr, outcome.rows[name])) if name in outcome.rows else missing for name in columns.curve]
+    for values in zip(*texts, strict=True):
+        yield f"{head},{','.join(values)}\n"
+
+
+def _note_hashes(hashes: dict[str, Any], run: Run, outcome: Outcome) -> None:
+    if outcome.weights_hash:
+        of_recipe = hashes.setdefault(run.recipe.key, {})
+        of_recipe.setdefault(str(run.seed), {"weights": outcome.weights_hash, "batches": outcome.batches_hash})
+
+
+class _Table:
+    """A CSV file being written."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
+
+    def rows(self, rows: Iterable[Sequence[str]]) -> None:
+        self.lines(map(line, rows))
+
+    def lines(self, lines: Iterable[str]) -> None:
+        self._text.writelines(lines)
+
+
+@contextmanager
+def _table(path: Path, header: Sequence[str]) -> Iterator[_Table]:
+    with atomic.replacing(path) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+        table = _Table(text)
+        table.rows([header])
+        yield table
+        text.flush()
+        text.detach()
+
+
+def line(cells: Sequence[str]) -> str:
+    """The cells as a line of CSV, quoted where that is needed."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
+def write_frame(path: Path, header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Replace `path` by a table of `rows`. Raises StorageError."""
+    with _table(path, header) as table:
+        table.rows([cell(row.get(name)) for name in header] for row in rows)
+
+
+def axis_text(value: Any) -> str:
+    """The value of an axis as one text: floats by repr, text as it is, everything else as JSON."""
+    if isinstance(value, str):
+        return value
+    text: str = repr(value) if isinstance(value, float) else json.dumps(value)
+    return text
+
+
+def cell(value: Any) -> str:
+    """The text of a cell."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        # What UTF-8 or a CSV reader cannot hold is written as an escape.
+        value = value.replace("\r\n", "\n").replace("\r", "\\r").replace("\0", "\\x00")
+        return str(value.encode("utf-8", "backslashreplace").decode("utf-8"))
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value))
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    return repr(float(value))

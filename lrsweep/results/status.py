@@ -1,0 +1,102 @@
+"""What is stored of a sweep. Needs neither torch nor the user's code."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lrsweep.errors import StorageError, UsageError
+from lrsweep.results import tables
+from lrsweep.store import journal, lock
+from lrsweep.store.journal import Replay
+
+if TYPE_CHECKING:
+    from lrsweep.plan import Plan
+    from lrsweep.spec.load import Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """What is stored of a sweep. `outside`: stored runs that its spec no longer asks for. `busy`: it is being run."""
+
+    name: str
+    path: Path
+    total: int
+    done: int
+    diverged: int
+    failed: int
+    to_do: int
+    outside: int
+    busy: bool
+
+
+def status(folder: Path | str) -> Status:
+    """What is done, to do and failed in a sweep's folder. Needs neither torch nor the user's code.
+
+    Raises UsageError for a folder without a sweep, StorageError.
+    """
+    folder = Path(folder)
+    if not journal.exists(folder):
+        return _published(folder)
+    replay = journal.replay(folder)
+    if replay.plan is None:
+        raise UsageError(f"{folder}: nothing was planned here yet; run the sweep first")
+    return stored_of(folder, tables.planned(replay.plan, folder), replay)
+
+
+def stored_of(folder: Path, planned: Plan, replay: Replay) -> Status:
+    entries = [replay.entries[run.run_id].status for run in planned.runs if run.run_id in replay.entries]
+    counts = Counter(entries)
+    return Status(
+        name=planned.spec.name,
+        path=folder,
+        total=len(planned.runs),
+        done=counts["ok"] + counts["diverged"],
+        diverged=counts["diverged"],
+        failed=counts["failed"],
+        to_do=len(planned.runs) - counts["ok"] - counts["diverged"],
+        outside=len(replay.entries) - len(entries),
+        busy=lock.is_held(folder),
+    )
+
+
+def _published(folder: Path) -> Status:
+    """A copy of the tables without a journal: all that there is, is done."""
+    counts = Counter(tables.read_runs(folder)["status"])
+    total = counts.total()
+    return Status(
+        name=folder.name, path=folder, total=total, done=total - counts["failed"], diverged=counts["diverged"],
+        failed=counts["failed"], to_do=counts["failed"], outside=0, busy=False,
+    )  # fmt: skip
+
+
+def with_refined(spec: Spec, folder: Path, fresh: bool) -> Spec:
+    """The spec with the rates that --refine added before; they count until --fresh. Raises StorageError."""
+    before = None if fresh else _spec_before(folder)
+    if before is None:
+        return spec
+    labels = {optimizer.label for optimizer in spec.optimizers}
+    return spec.with_rates({label: rates for label, rates in before.refined.items() if label in labels})
+
+
+def _spec_before(folder: Path) -> Spec | None:
+    """The spec that this folder was last run with: from the journal, or where that record is lost, from spec.yaml."""
+    from lrsweep.spec.load import read_resolved
+
+    record = journal.replay(folder).plan if journal.exists(folder) else None
+    if record is not None:
+        return read_resolved(record["spec"], base_dir=folder)
+    path = folder / tables.SPEC
+    if not path.is_file():
+        return None
+    try:
+        return read_resolved(path)
+    except UsageError as error:
+        if not journal.exists(folder):
+            return None
+        raise StorageError(
+            f"neither the journal nor {path} can tell what was run here ({error}); run again with --fresh, which sets "
+            "the journal aside, or delete spec.yaml if nothing was ever refined"
+        ) from error

@@ -1,0 +1,296 @@
+"""The tables of a sweep: written from the journal, checked against it, read back to the bit.
+
+Needs neither torch nor the user's code: the journal holds the resolved spec, the fingerprints of the user's files and
+torch's default rates.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from lrsweep import __version__
+from lrsweep.errors import StorageError, UsageError
+from lrsweep.store import atomic, journal, lock
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lrsweep.analysis.cells import Frames
+    from lrsweep.analysis.facts import SweepFacts
+    from lrsweep.plan import Plan
+    from lrsweep.spec.model import Spec
+    from lrsweep.store.journal import Replay
+
+RUNS, CURVES, SUMMARY, SPEC = "runs.csv", "curves.csv", "summary.csv", "spec.yaml"
+STAMP = "tables.json"
+"""In the journal's folder: which state of the journal the tables show, and the hashes of their bytes."""
+
+CHUNK_ROWS = 200_000
+_TEXT = ("run_id", "optimizer", "status", "diagnosis", "error")
+_WHOLE = ("seed", "steps", "step")
+
+_log = logging.getLogger("lrsweep")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What a rebuild of the tables learned on its way."""
+
+    hashes: dict[str, Any]
+    sha256: dict[str, str]
+    facts: SweepFacts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What the analysis makes of `runs.csv` and `curves.csv`; `header` and `rows` are those of `summary.csv`."""
+
+    facts: SweepFacts
+    header: list[str]
+    rows: list[dict[str, Any]]
+
+
+Summarise: TypeAlias = "Callable[[Path, Spec, dict[str, float]], Summary]"
+
+
+def sweeps_below(folder: Path | str) -> list[Path]:
+    """`folder` itself if it is a sweep, else every sweep below it. Raises UsageError if there is none."""
+    folder = Path(folder)
+    if is_sweep(folder):
+        return [folder]
+    _check_folder(folder)
+    parents = {path.parent for name in (RUNS, journal.FOLDER) for path in folder.rglob(name)}
+    found = [path for path in sorted(parents) if is_sweep(path)]
+    if not found:
+        raise UsageError(f"{folder}: no sweep in this folder or below it (a sweep has {RUNS} or a journal)")
+    return found
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises UsageError if this is no folder at all."""
+    if folder.is_file():
+        raise UsageError(f"{folder}: this is a file; give the folder of a sweep: <results>/<name>")
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: there is no such folder (give the folder of a sweep: <results>/<name>)")
+
+
+def is_sweep(folder: Path) -> bool:
+    return (folder / RUNS).is_file() or journal.exists(folder)
+
+
+def ensure(folder: Path | str) -> None:
+    """Rebuild the tables and `spec.yaml` of a sweep from its journal where they are missing or outdated.
+
+    A folder with tables and no journal is a published copy and left alone. Raises UsageError for a folder without a
+    sweep, StorageError.
+    """
+    folder = Path(folder)
+    if not journal.exists(folder):
+        if not (folder / RUNS).is_file():
+            _check_folder(folder)
+            raise UsageError(f"{folder}: no sweep here ({RUNS} and a journal are missing)")
+        return
+    if current(folder):
+        return
+    with lock.tables(folder):
+        replay = journal.replay(folder)
+        for line in journal.damaged_lines(journal.keep_damaged(replay)):
+            _log.warning("%s", line)
+        if replay.plan is None:
+            if not replay.entries and (folder / RUNS).is_file():
+                return
+            raise StorageError(
+                f"{folder / journal.FOLDER}: the journal does not say what the sweep was; run it again (`lrsweep run`)"
+            )
+        _log.info("rebuilding the tables of %s from its journal", folder)
+        plan = planned(replay.plan, folder)
+        write(folder, plan, replay, replay.plan)
+
+
+def planned(record: dict[str, Any], folder: Path) -> Plan:
+    """The plan that a journal's `plan` record holds; `folder` is the sweep's, paths in the spec are relative to it."""
+    from lrsweep import plan
+    from lrsweep.spec.load import read_resolved
+
+    return plan.build(read_resolved(record["spec"], base_dir=folder), record["fingerprints"])
+
+
+def summary_of(runs: pd.DataFrame, curves: Frames, spec: Spec, rates: dict[str, float]) -> Summary:
+    """Analyse the tables of a sweep; `rates` are torch's default ones by label."""
+    from lrsweep.analysis import analyse
+
+    facts = analyse.analyse(runs, curves, spec, rates)
+    header, rows = analyse.summary_rows(facts)
+    return Summary(facts=facts, header=header, rows=rows)
+
+
+def summarise(folder: Path, spec: Spec, rates: dict[str, float]) -> Summary:
+    """The same from their files. Raises StorageError."""
+    return summary_of(read_runs(folder), curve_chunks(folder), spec, rates)
+
+
+def write(
+    folder: Path, plan: Plan, replay: Replay, record: dict[str, Any], summarise: Summarise = summarise
+) -> Written:
+    """Replace `spec.yaml` and the three tables by what the journal says. Raises StorageError.
+
+    `summarise` is called when all but `summary.csv` are there.
+    """
+    from lrsweep.results import run_tables
+
+    keep_edited(folder, replay)
+    atomic.replace(folder / SPEC, record["spec"])
+    hashes = run_tables.write(folder, plan, replay)
+    summary = summarise(folder, plan.spec, default_rates(record))
+    run_tables.write_frame(folder / SUMMARY, summary.header, summary.rows)
+    digests = {name: _sha256(folder / name) for name in (SPEC, RUNS, CURVES, SUMMARY)}
+    stamp = {"lrsweep": __version__, "journal": _sizes(folder), "files": digests}
+    atomic.replace(folder / journal.FOLDER / STAMP, json.dumps(stamp, indent=1) + "\n")
+    return Written(hashes=hashes, sha256=digests, facts=summary.facts)
+
+
+def default_rates(record: dict[str, Any]) -> dict[str, float]:
+    """torch's default rate by label, from a `plan` record."""
+    return {label: float(rate) for label, rate in record["default_lr"].items()}
+
+
+def keep_edited(folder: Path, replay: Replay) -> None:
+    """A `spec.yaml` that is none of those this sweep has had was edited: keep it beside."""
+    path = folder / SPEC
+    if _stamp(folder) and path.is_file():
+        data = path.read_bytes()
+        if data.decode("utf-8", "replace") not in replay.specs:
+            atomic.replace(folder / "spec.edited.yaml", data)
+            _log.warning("%s was changed by hand; it is written anew, the change is kept in spec.edited.yaml", path)
+
+
+def current(folder: Path) -> bool:
+    """Whether the tables show the journal as it is, byte for byte as they were written."""
+    stamp = _stamp(folder)
+    if stamp.get("lrsweep") != __version__ or stamp.get("journal") != _sizes(folder):
+        return False
+    try:
+        return all(_sha256(folder / name) == digest for name, digest in stamp["files"].items())
+    except (OSError, AttributeError, KeyError):
+        return False
+
+
+def _stamp(folder: Path) -> dict[str, Any]:
+    try:
+        stamp = json.loads((folder / journal.FOLDER / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stamp if isinstance(stamp, dict) else {}
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in journal.paths(folder)}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_runs(folder: Path | str) -> pd.DataFrame:
+    """`runs.csv`; floats to the bit, text columns (axes with any text too) as text. Raises UsageError, StorageError."""
+    return next(_frames(Path(folder) / RUNS, None))
+
+
+def read_curves(folder: Path | str) -> pd.DataFrame:
+    """`curves.csv` as one frame; `curve_chunks` reads it in pieces. Raises UsageError, StorageError."""
+    return next(_frames(Path(folder) / CURVES, None))
+
+
+def curve_chunks(folder: Path | str) -> Iterator[pd.DataFrame]:
+    """`curves.csv` in frames of at most CHUNK_ROWS rows."""
+    return _frames(Path(folder) / CURVES, CHUNK_ROWS)
+
+
+def read_summary(folder: Path | str) -> pd.DataFrame:
+    """`summary.csv`. Raises UsageError, StorageError."""
+    return next(_frames(Path(folder) / SUMMARY, None))
+
+
+def _frames(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
+    import pandas as pd
+
+    if not path.is_file():
+        raise UsageError(f"{path}: there is no such file; run the sweep first")
+    types = _types(path)
+    numbers = [name for name, kind in types.items() if kind == "float64"]
+    options: dict[str, Any] = {
+        "dtype": types,
+        "keep_default_na": False,
+        "na_values": {name: ["", "nan"] for name in numbers},
+        "encoding": "utf-8",
+    }
+    if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):  # later ones read floats to the bit anyway
+        options["float_precision"] = "round_trip"
+    with atomic.translated(path, "read"):
+        try:
+            if rows is None:
+                yield pd.read_csv(path, **options)
+            else:
+                with pd.read_csv(path, chunksize=rows, **options) as reader:
+                    yield from reader
+        except (ValueError, pd.errors.ParserError) as error:
+            raise StorageError(f"{path} cannot be read ({error}); delete it and run the same command again") from error
+
+
+def _types(path: Path) -> dict[str, str]:
+    """The type of every column: ours by name, axes and the summary by what all their cells hold, metrics are floats."""
+    header = _header(path)
+    if path.name == SUMMARY:
+        found = _held(path, header[1:])
+        return {name: found.get(name, "str") for name in header}
+    # The axes stand between the seed and the first column of the run; runs.csv tells of both tables and is the shorter.
+    axes = header[header.index("seed") + 1 : header.index("step" if "step" in header else "status")]
+    shorter = path.with_name(RUNS)
+    found = _held(shorter if shorter.is_file() else path, axes)
+    kinds = {name: "str" if name in _TEXT else found.get(name, "float64") for name in header}
+    return {**kinds, **{name: "int64" for name in _WHOLE if name in kinds}}
+
+
+def _header(path: Path) -> list[str]:
+    with atomic.translated(path, "read"), path.open(encoding="utf-8", newline="") as stream:
+        header = next(csv.reader(stream), [])
+    wanted = ["optimizer"] if path.name == SUMMARY else ["seed", "step" if path.name == CURVES else "status"]
+    if not set(wanted) <= set(header):
+        raise StorageError(f"{path} has no column {wanted[-1]!r}: it is damaged; delete it and run the command again")
+    return header
+
+
+def _held(path: Path, names: list[str]) -> dict[str, str]:
+    """What the cells of the columns hold: int64, float64, bool or, for anything else, str."""
+    if not names:
+        return {}
+    values: dict[str, set[str]] = {name: set() for name in names}
+    with atomic.translated(path, "read"), path.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            for name in names:
+                values[name].add(row[name] or "")
+    return {name: _kind(texts) for name, texts in values.items()}
+
+
+def _kind(texts: set[str]) -> str:
+    if texts <= {"True", "False"}:
+        return "bool" if texts else "str"
+    if all(text.isascii() and text.removeprefix("-").isdigit() for text in texts):
+        return "int64"
+    return "float64" if texts != {""} and all(_is_number(text or "nan") for text in texts) else "str"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

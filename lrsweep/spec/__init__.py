@@ -1,0 +1,1 @@
+"""The experiment spec: YAML in, a checked Spec out."""

@@ -1,0 +1,267 @@
+"""Values checked against annotations, with messages that say what is allowed. The one place that knows pydantic."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import annotated_types as at
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from lrsweep.registry import GIVEN
+from lrsweep.spec.yaml_tree import Keys
+
+REQUIRED = inspect.Parameter.empty
+MISSING = object()
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+Count = Annotated[int, at.Ge(1)]
+Rate = Annotated[float, at.Gt(0)]
+NotNegative = Annotated[float, at.Ge(0)]
+Seed = Annotated[int, at.Interval(ge=0, lt=2**32)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Argument:
+    """One key: its annotation (`Any` where there is none) and its default (`REQUIRED` where there is none)."""
+
+    annotation: Any
+    default: Any = REQUIRED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """Something wrong at `path`; `key` where the key is meant rather than its value."""
+
+    path: Keys
+    message: str
+    key: bool = False
+
+
+@dataclass
+class Notes:
+    """What was found wrong so far."""
+
+    found: dict[Note, None] = field(default_factory=dict)  # in order, none of them twice
+
+    def add(self, path: Keys, message: str, *, key: bool = False) -> None:
+        self.found[Note(path=path, message=message, key=key)] = None
+
+
+TRAIN: dict[str, Argument] = {
+    "epochs": Argument(annotation=Count | None, default=None),
+    "steps": Argument(annotation=Count | None, default=None),
+    "batch_size": Argument(annotation=Count | Literal["full"], default=64),
+    "shuffle": Argument(annotation=bool, default=True),
+    "drop_last": Argument(annotation=bool, default=False),
+    "dtype": Argument(annotation=Literal["float32", "float64", "bfloat16"], default="float32"),
+    "metrics": Argument(annotation=bool, default=False),
+    "clip_norm": Argument(annotation=Rate | None, default=None),
+    "eval_every": Argument(annotation=Count, default=1),
+}
+EVERY: dict[str, Argument] = {"steps": Argument(annotation=Count)}
+OBJECTIVE: dict[str, Argument] = {
+    "metric": Argument(annotation=str, default="val_loss"),
+    "at": Argument(annotation=str, default="final"),
+    "mode": Argument(annotation=Literal["min", "max"] | None, default=None),
+}
+GRID: dict[str, Argument] = {
+    "min": Argument(annotation=Rate, default=MISSING),
+    "max": Argument(annotation=Rate, default=MISSING),
+    "per_decade": Argument(annotation=Count, default=MISSING),
+    "points": Argument(annotation=Annotated[int, at.Ge(2)], default=MISSING),
+}
+
+
+@functools.cache
+def signature(function: Callable[..., Any]) -> dict[str, Argument]:
+    """The keyword arguments of a built-in, less those that lrsweep gives itself."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return {
+        name: Argument(annotation=hints.get(name, Any), default=parameter.default)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in GIVEN and parameter.kind not in variadic
+    }
+
+
+def check(
+    table: Mapping[str, Argument], given: Mapping[str, Any], path: Keys, notes: Notes, what: str
+) -> dict[str, Any]:
+    """The values of `given`, coerced, and the defaults of the rest, in the order of `table`.
+
+    What is wrong goes to `notes`; such a key is left out. `what` names the owner of the keys in messages.
+    """
+    misspelt = ""
+    for key in given:
+        if key not in table:
+            notes.add((*path, key), unknown(key, table, what), key=True)
+            misspelt += did_you_mean(key, table)
+    full = {}
+    for name, argument in table.items():
+        if name in given:
+            value, ok = check_value(argument.annotation, given[name], (*path, name), notes)
+        elif argument.default is REQUIRED:
+            if f" {name}?" not in misspelt:
+                notes.add((*path, name), f"is missing; {what} needs it ({expected(argument.annotation)})")
+            continue
+        else:
+            value, ok = _coerced(argument), argument.default is not MISSING
+        if ok:
+            full[name] = value
+    return full
+
+
+def _coerced(argument: Argument) -> Any:
+    try:
+        return plain(_adapter(argument.annotation).validate_python(argument.default))
+    except ValidationError:
+        return plain(argument.default)
+
+
+def plain(value: Any) -> Any:
+    """Tuples as lists, as they stand in YAML."""
+    return [plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def refused(
+    function: Callable[..., Any], written: Mapping[str, Any], *given: Any, **more: Any
+) -> tuple[str, str] | None:
+    """Why a function of the user's cannot be called with the arguments `written` in the spec beside those that are
+    always given, positional and by name, and which of those written is to blame, else ""; None if it can."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some callables written in C do not tell
+        return None
+    try:
+        signature.bind(*given, **more, **written)
+    except TypeError as error:
+        names = list(signature.parameters.values())[len(given) :]
+        shown_ones = signature.replace(parameters=[one for one in names if one.name not in more])
+        key = next((key for key in written if repr(key) in str(error)), "")
+        return key, f"{error} (its arguments are {shown_ones})"
+    return None
+
+
+def check_value(annotation: Any, value: Any, path: Keys, notes: Notes) -> tuple[Any, bool]:
+    """`value` as `annotation` has it (an integer becomes a float where one is asked for), and whether it fits."""
+    try:
+        return plain(_adapter(annotation).validate_python(value)), True
+    except ValidationError as error:
+        origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+        places = {item["loc"][0] for item in error.errors(include_url=False) if item["loc"]}
+        if origin is list and isinstance(value, list) and places and all(isinstance(p, int) for p in places):
+            for place in sorted(p for p in places if isinstance(p, int)):
+                notes.add((*path, place), refusal(inner[0], value[place]))
+        else:
+            notes.add(path, refusal(annotation, value))
+        return None, False
+
+
+@functools.lru_cache(maxsize=1024)
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
+def refusal(annotation: Any, value: Any) -> str:
+    """`must be an integer from 1, not 'abc'`, and how to mend it where that can be told."""
+    text = f"must be {expected(annotation)}, not {shown(value)}"
+    if isinstance(value, str):
+        return told(text, hint(annotation, value))
+    if isinstance(value, float) and value.is_integer() and "an integer" in text:
+        return told(text, f"write {int(value)}")
+    return text
+
+
+def told(what: str, *asides: str) -> str:
+    """`what is wrong (what is allowed; did you mean ...)`, without the asides that are empty."""
+    said = "; ".join(aside for aside in asides if aside)
+    return f"{what} ({said})" if said else what
+
+
+def hint(annotation: Any, text: str) -> str:
+    """What the text was probably meant to be."""
+    wanted = expected(annotation)
+    digits = text.strip().replace("_", "").replace(",", ".")
+    if ("number" in wanted or "integer" in wanted) and NUMBER.fullmatch(digits):
+        return f"that is text: write {digits}" + (" without quotes" if digits == text else "")
+    if "true or false" in wanted and text.lower() in ("yes", "on", "y", "no", "off", "n", "true", "false"):
+        return f"write {'true' if text.lower() in ('yes', 'on', 'y', 'true') else 'false'}"
+    return did_you_mean(text, _literals(annotation))
+
+
+def _literals(annotation: Any) -> list[str]:
+    if typing.get_origin(annotation) is Literal:
+        return [item for item in typing.get_args(annotation) if isinstance(item, str)]
+    return [name for inner in typing.get_args(annotation) for name in _literals(inner)]
+
+
+def shown(value: Any) -> str:
+    """A value as a spec has it, shortened."""
+    text = {None: "null", True: "true", False: "false"}.get(value) if value is None or isinstance(value, bool) else None
+    text = text or ("a mapping" if isinstance(value, dict) else repr(value))
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def unknown(key: str, allowed: Iterable[str], what: str) -> str:
+    """`train has no 'epoch' (allowed: epochs, steps, ...; did you mean epochs?)`."""
+    names = list(allowed)
+    listed = f"allowed: {', '.join(names)}" if names else "it takes no arguments"
+    return told(f"{what} has no {key!r}", listed, did_you_mean(key, names))
+
+
+def did_you_mean(text: str, names: Iterable[str]) -> str:
+    """`did you mean X?` where a name is near, else nothing."""
+    lower = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(text.lower(), lower, n=1, cutoff=0.6)
+    return f"did you mean {lower[near[0]]}?" if near else ""
+
+
+def expected(annotation: Any) -> str:
+    """What an annotation allows, in words: `an integer from 1 or 'full'`."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return expected(inner[0]) + _bounds(inner[1:])
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(expected(item) for item in inner)
+    if origin is Literal:
+        names = [item if isinstance(item, str) else shown(item) for item in inner]
+        return names[0] if len(names) == 1 else f"one of {', '.join(names)}"
+    if origin in (list, tuple):
+        return f"a list (each {expected(inner[0])})" if inner else "a list"
+    plain_names = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    plain_names |= {list: "a list", dict: "a mapping"}
+    return plain_names.get(annotation) or plain_names.get(origin or annotation, "a value")
+
+
+def _bounds(metadata: tuple[Any, ...]) -> str:
+    limits: dict[str, Any] = {}
+    for item in metadata:
+        for part in item if isinstance(item, at.GroupedMetadata) else [item]:
+            for name in ("ge", "gt", "le", "lt", "min_length", "max_length"):
+                if (value := getattr(part, name, None)) is not None:
+                    limits[name] = value
+    ge, gt, le, lt = (limits.get(name) for name in ("ge", "gt", "le", "lt"))
+    if ge is not None and le is not None:
+        return f" from {ge} to {le}"
+    alone = le is None and lt is None
+    low = [] if ge is None else [f"from {ge}" if alone else f"at least {ge}"]
+    low += [] if gt is None else [f"above {gt}"]
+    high = [f"at most {le}"] if le is not None else [f"below {lt}"] if lt is not None else []
+    many = [f"of at least {limits['min_length']}"] if limits.get("min_length") else []
+    return "".join(f" {part}" for part in [" and ".join(low + high), *many] if part)
+
+
+def json_type(argument: Argument) -> dict[str, Any]:
+    """The JSON Schema of one key, with its default."""
+    schema = _adapter(argument.annotation).json_schema()
+    if argument.default is not REQUIRED and argument.default is not MISSING:
+        schema = {**schema, "default": plain(argument.default)}
+    return schema

@@ -1,0 +1,292 @@
+"""The experiment spec: read, checked as a whole, written back with every default in place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lrsweep import grids
+from lrsweep.errors import Problem, SpecError
+from lrsweep.registry import DATA_FILES, Known
+from lrsweep.registry import known as everything
+from lrsweep.spec import axes as axis_rules
+from lrsweep.spec import check, sources
+from lrsweep.spec import sections as resolve
+from lrsweep.spec.check import Notes
+from lrsweep.spec.model import Named, ObjectiveSpec, OptimizerSpec, Spec, TrainSpec, value_text
+from lrsweep.spec.resolved import changed_keys, dump_resolved, resolved_dict
+from lrsweep.spec.schema import json_schema
+from lrsweep.spec.sections import Context
+from lrsweep.spec.sources import from_dict
+from lrsweep.spec.yaml_tree import Keys, Tree, dotted, parse, read_text
+
+__all__ = [
+    "Named",
+    "ObjectiveSpec",
+    "OptimizerSpec",
+    "Spec",
+    "TrainSpec",
+    "changed_keys",
+    "dump_resolved",
+    "json_schema",
+    "load_spec",
+    "read_resolved",
+    "resolved_dict",
+]
+
+KEYS = ("name", "task", "model", "lr", "optimizers", "schedule", "seeds", "train", "objective", "axes", "refined")
+MEANT = {
+    "learning_rate": "lr",
+    "learning_rates": "lr",
+    "lrs": "lr",
+    "optimiser": "optimizers",
+    "optimisers": "optimizers",
+}
+MAX_RUNS = 1_000_000
+
+
+def load_spec(
+    source: str | Path | Mapping[str, Any] | Spec,
+    *,
+    overrides: Sequence[str] = (),
+    known: Known | None = None,
+    choose: bool = False,
+) -> Spec:
+    """The resolved spec of a YAML file, a dict, or a spec that is loaded already.
+
+    `overrides` are texts `key.path=value`, as of `--set`; values are YAML. One that an axis overrules is an error; with
+    `choose` one of the key of an axis leaves that axis this value alone. Import paths are looked at but not imported.
+    Paths in a dict are relative to the current folder.
+
+    Raises SpecError with everything that is wrong, UsageError if the file cannot be read.
+    """
+    if isinstance(source, Spec):
+        if not overrides:
+            return source
+        tree, base_dir, stem = from_dict(resolved_dict(source, source.base_dir)), source.base_dir, source.name
+    elif isinstance(source, Mapping):
+        tree, base_dir, stem = from_dict(source), Path.cwd(), "sweep"
+    else:
+        path = Path(source)
+        tree, base_dir, stem = parse(read_text(path), str(source)), path.absolute().parent, path.stem
+    overrides = [overrides] if isinstance(overrides, str) else overrides
+    given = [sources.choose(tree, text) if choose else text for text in overrides]
+    for text in given:
+        sources.override(tree, text)
+    for text in given:
+        sources.refuse_overruled(tree, text)
+    return _build(tree, Context(known=known or everything(), base_dir=base_dir), stem)
+
+
+def read_resolved(source: str | Path, base_dir: Path | None = None) -> Spec:
+    """The spec of a `spec.yaml` that lrsweep wrote: a Path, or the text itself (then `base_dir` is its folder).
+
+    Needs neither torch nor the user's code: names and arguments are taken as they stand.
+
+    Raises SpecError if the file was damaged, UsageError if it cannot be read.
+    """
+    if isinstance(source, Path):
+        text, file, base_dir = read_text(source), str(source), base_dir or source.absolute().parent
+    else:
+        text, file = source, "spec.yaml"
+    return _build(parse(text, file), Context(known=None, base_dir=base_dir or Path.cwd()), "sweep")
+
+
+def _build(tree: Tree, ctx: Context, stem: str) -> Spec:
+    notes = Notes()
+    spec = _sections(tree.data, ctx, stem, notes)
+    if notes.found or tree.refused or spec is None:
+        raise SpecError(_problems(tree, notes))
+    return replace(spec, tree=tree)
+
+
+def _problems(tree: Tree, notes: Notes) -> list[Problem]:
+    found = [refusal.problem for refusal in tree.refused]
+    for note in notes.found:
+        if tree.is_void(note.path):
+            continue
+        at = tree.mark(note.path, key=note.key)
+        found.append(
+            Problem(file=at.file, line=at.line, column=at.column, path=dotted(note.path), message=note.message)
+        )
+    return sorted(found, key=lambda problem: (problem.file != tree.file, problem.file, problem.line, problem.column))
+
+
+def _sections(data: Any, ctx: Context, stem: str, notes: Notes) -> Spec | None:
+    if not isinstance(data, dict):
+        what = "the spec is empty" if data is None else f"the spec is {check.shown(data)}"
+        notes.add((), f"{what}; it must be a mapping with task, optimizers and train (`lrsweep init` writes one)")
+        return None
+    _unknown_keys(data, notes)
+    name = resolve.name(data.get("name", stem), ("name",), notes)
+    task = None
+    if _required(data, "task", "a built-in task or file.py:function", notes):
+        task = resolve.named(ctx, "task", data["task"], ("task",), notes)
+    lr = resolve.grid(data["lr"], ("lr",), notes) if "lr" in data else grids.DEFAULT
+    entries = _optimizers(data, ctx, notes)
+    right_entries = {i: entry for i, entry in enumerate(entries) if entry is not None}
+    optimizers = list(right_entries.values()) if entries and len(right_entries) == len(entries) else None
+    schedule = resolve.named(ctx, "schedule", data.get("schedule", "constant"), ("schedule",), notes)
+    seeds = resolve.seeds(data.get("seeds", 3), ("seeds",), notes)
+    axes_given = data.get("axes", {})
+    budget = isinstance(axes_given, dict) and bool({"train.epochs", "train.steps"} & set(axes_given))
+    train = resolve.train(data.get("train", {}), ("train",), notes, given_by_axes=budget)
+    objective = resolve.objective(data.get("objective", {}), ("objective",), notes)
+    model_raw = _model(data, task, ctx, notes)
+    model = resolve.named(ctx, "model", model_raw, ("model",), notes) if model_raw is not None else None
+    sections = {"task": task, "model": model, "schedule": schedule, "train": train, "optimizers": optimizers}
+    raw = {"schedule": "constant", "train": {}, **data, "model": model_raw}
+    written = {head: raw[head] for head in sections if isinstance(raw.get(head), str | dict)}
+    written["optimizers"] = [data["optimizers"][i] for i in right_entries]
+    wrong = {head for head in written if sections[head] is None}
+    broken = [data["optimizers"][i] for i, entry in enumerate(entries) if entry is None] if entries else [None]
+    axes = axis_rules.resolved(ctx, axes_given, written, wrong, list(right_entries.values()), broken, notes)
+    refined = _refined(data.get("refined", {}), list(right_entries.values()), broken, ctx, notes)
+    # Where a section is wrong, a stand-in lets the others be held against each other all the same.
+    made = Spec(
+        name=name or stem, task=task or Named(name=_name_of(data.get("task"))), model=model, lr=lr or grids.DEFAULT,
+        optimizers=list(right_entries.values()), schedule=schedule or Named(name=_name_of(raw["schedule"])),
+        seeds=seeds or [0], train=train or TrainSpec(metrics=True), objective=objective or ObjectiveSpec(),
+        axes=axes, refined=refined, base_dir=ctx.base_dir,
+    )  # fmt: skip
+    axes_named = set(axes_given) if isinstance(axes_given, dict) else set()
+    _across(made, ctx, list(right_entries), axes_named, notes, twins=schedule is not None)
+    if notes.found:
+        return None
+    made.warnings.extend(_warnings(made))
+    return made
+
+
+def _name_of(raw: Any) -> str:
+    """The name in a section as it is written; empty where there is none."""
+    name = raw.get("name") if isinstance(raw, dict) else raw
+    return name if isinstance(name, str) else ""
+
+
+def _unknown_keys(data: Mapping[str, Any], notes: Notes) -> None:
+    for key in data:
+        if key in KEYS:
+            continue
+        if key in check.TRAIN:
+            message = f"unknown key (write it under train: train.{key})"
+        elif key in MEANT:
+            message = f"unknown key (did you mean {MEANT[key]}?)"
+        else:
+            message = check.unknown(key, KEYS, "the spec")
+        notes.add((key,), message, key=True)
+
+
+def _required(data: Mapping[str, Any], key: str, what: str, notes: Notes) -> bool:
+    if key not in data:
+        notes.add((key,), f"is missing; give {what}")
+    return key in data
+
+
+def _model(data: Mapping[str, Any], task: Named | None, ctx: Context, notes: Notes) -> Any:
+    """What stands for the model: as written, or the task's default; None where the task brings its own."""
+    if data.get("model") is not None:
+        return data["model"]
+    if ctx.known is None:
+        return None
+    axes = data.get("axes")
+    whole = next((axis for axis in ("task", "task.name") if isinstance(axes, dict) and axis in axes), None)
+    if isinstance(axes, dict) and whole and isinstance(axes[whole], list):
+        chosen = [value.get("name") if isinstance(value, dict) else value for value in axes[whole]]
+        models = [ctx.known.default_models.get(name) for name in chosen if isinstance(name, str)]
+        if any(model != models[0] for model in models) and not {"model", "model.name"} & set(axes):
+            notes.add(("axes", whole), "these tasks have different default models; name one with `model:`", key=True)
+        return models[0] if models else None
+    return ctx.known.default_models.get(task.name) if task else None
+
+
+def _optimizers(data: Mapping[str, Any], ctx: Context, notes: Notes) -> list[OptimizerSpec | None]:
+    """An entry per optimizer that is listed, None for one that is wrong."""
+    if not _required(data, "optimizers", "a list, for example [sgd, adam]", notes):
+        return []
+    raw = data["optimizers"]
+    if not isinstance(raw, list) or not raw:
+        fix = f"write [{raw}]" if isinstance(raw, str) else ""
+        wrong = f"must be a list of at least one optimizer, not {check.shown(raw)}"
+        notes.add(("optimizers",), check.told(wrong, fix))
+        return []
+    found = [resolve.optimizer(ctx, entry, ("optimizers", i), notes) for i, entry in enumerate(raw)]
+    labels: dict[str, int] = {}
+    for i, entry in enumerate(found):
+        if entry is not None and labels.setdefault(entry.label, i) != i:
+            first = f"optimizers[{labels[entry.label]}]"
+            notes.add(("optimizers", i), f"has the same label as {first}, {entry.label!r}; give one of them a `label:`")
+    return found
+
+
+def _refined(
+    raw: Any, optimizers: list[OptimizerSpec], broken: Sequence[Any], ctx: Context, notes: Notes
+) -> dict[str, list[float]]:
+    if not isinstance(raw, dict):
+        notes.add(("refined",), f"must be a mapping from labels to lists of rates, not {check.shown(raw)}")
+        return {}
+    theirs = [_called(entry, ctx) for entry in broken]
+    labels = [*(entry.label for entry in optimizers), *theirs]
+    for label in raw:
+        if "" not in theirs and label not in labels and str(label).partition("(")[0] not in theirs:
+            notes.add(("refined", label), check.unknown(label, labels, "the list of optimizers"), key=True)
+    rates = {label: resolve.listed(values, ("refined", label), notes) for label, values in raw.items()}
+    return {label: values for label, values in rates.items() if values is not None}
+
+
+def _called(raw: Any, ctx: Context) -> str:
+    """What the label of an optimizer with mistakes is or begins with once they are mended; "" if none can tell."""
+    return str(raw["label"]).strip() if isinstance(raw, dict) and "label" in raw else resolve.builtin(ctx, raw)
+
+
+def _across(spec: Spec, ctx: Context, places: Sequence[int], axes: set[str], notes: Notes, *, twins: bool) -> None:
+    """What only the whole shows: equal settings, metrics that nothing records, too many runs.
+
+    `places` are those of the optimizers in the list as it is written, `axes` are all that are named.
+    """
+    count = math.prod(len(values) for values in spec.axes.values()) * len(spec.seeds)
+    count *= sum(len(spec.rates(optimizer)) for optimizer in spec.optimizers)
+    if count > MAX_RUNS:
+        notes.add((), f"{count} runs are too many (at most {MAX_RUNS}); shorten the grid, the axes or the seeds")
+    for first, second, chosen in axis_rules.twins(spec) if twins else ():
+        if spec.optimizers[first].label == spec.optimizers[second].label:
+            continue  # that is told already
+        at = ", ".join(f"{axis}={value_text(value)}" for axis, value in chosen.items())
+        same = f"is the same setting as optimizers[{places[first]}]{f' at {at}' if at else ''}; remove one of them"
+        notes.add(("optimizers", places[second]), same)
+    columns: list[tuple[Keys, str]] = [(("objective", "metric"), spec.objective.metric)]
+    schedules: list[tuple[Keys, dict[str, Any]]] = [(("schedule",), spec.schedule.as_dict())]
+    schedules += [
+        (("optimizers", i, "schedule"), entry.schedule.as_dict())
+        for i, entry in zip(places, spec.optimizers, strict=True)
+        if entry.schedule
+    ]
+    for axis in ("schedule", "schedule.name"):
+        schedules += [(("axes", axis, i), value) for i, value in enumerate(spec.axes.get(axis, []))]
+    for path, schedule in schedules:
+        if schedule["name"] == "plateau" and "metric" in schedule:
+            columns.append(((*path, "metric"), schedule["metric"]))
+    one_task = not any(axis_rules.parts(axis)[0] == "task" for axis in axes)
+    metrics = ctx.known.metrics.get(spec.task.name) if ctx.known and one_task else None
+    recorded = None if metrics is None or spec.task.name in DATA_FILES else ["loss", *metrics]
+    for path, column in columns:
+        split, _, bare = column.partition("_")
+        if split == "train" and bare != "loss" and not spec.train.metrics and "train.metrics" not in axes:
+            notes.add(path, f"{column} is recorded only with train.metrics: true")
+        if recorded is not None and bare not in recorded:
+            allowed = f"val_ or train_ with one of {', '.join(recorded)}"
+            near = check.did_you_mean(column, [f"{split}_{name}" for name in recorded])
+            notes.add(path, check.told(f"{spec.task.name} records no {column!r}", allowed, near))
+
+
+def _warnings(spec: Spec) -> list[str]:
+    found = [resolve.rates_above_one(spec.lr, "lr")]
+    found += [resolve.rates_above_one(entry.lr, f"optimizers[{i}].lr") for i, entry in enumerate(spec.optimizers)]
+    k = spec.objective.at.removeprefix("last_")
+    epochs, every = spec.train.epochs, spec.train.eval_every
+    if k.isdigit() and epochs is not None and isinstance(every, int) and int(k) > math.ceil(epochs / every):
+        rows = math.ceil(epochs / every)
+        found.append(f"objective.at: {spec.objective.at} of a run with {rows} rows after the first is the mean of all")
+    return [text for text in found if text]

@@ -1,0 +1,359 @@
+"""From what a user wrote to resolved sections: every default in place, every mistake noted.
+
+Each function takes the value as written, its path and the `Notes`, and returns the section, or None where the notes say
+why there is none. Without `known` (a spec that lrsweep wrote itself) names and arguments are taken as they stand.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lrsweep import grids
+from lrsweep.grids import Grid
+from lrsweep.objective import default_mode
+from lrsweep.registry import DATA_FILES, REFUSED, Known
+from lrsweep.spec import check, source_names
+from lrsweep.spec.check import GRID, OBJECTIVE, TRAIN, Notes
+from lrsweep.spec.model import Named, ObjectiveSpec, OptimizerSpec, TrainSpec, call_text
+from lrsweep.spec.yaml_tree import Keys
+
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+IMPORT_PATH = re.compile(r"(?P<file>.*\.py|[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<what>[^\W\d]\w*(\.[^\W\d]\w*)*)")
+METRIC = re.compile(r"(train|val)_[^\W\d]\w*")
+AT = re.compile(r"final|best|mean|last_[1-9][0-9]*")
+OPTIMIZER_KEYS = ("name", "label", "lr", "schedule", "independent_weight_decay")
+MAX_SEEDS = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What sections are resolved against. `known` is None for a spec that lrsweep wrote itself."""
+
+    known: Known | None
+    base_dir: Path
+
+
+def name(raw: Any, path: Keys, notes: Notes) -> str | None:
+    allowed = "one path component of letters, digits, `.`, `_`, `-`, not starting with a dot"
+    if isinstance(raw, str) and NAME.fullmatch(raw):
+        return raw
+    fix = f"write '{raw}' in quotes" if isinstance(raw, int | float) and not isinstance(raw, bool) else ""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", raw).strip(".-") if isinstance(raw, str) else ""
+    fix = f"for example {safe[:200]}" if safe else fix
+    notes.add(path, check.told(f"must be {allowed}, not {check.shown(raw)}", fix))
+    return None
+
+
+def as_mapping(raw: Any, path: Keys, notes: Notes, what: str) -> dict[str, Any] | None:
+    """A bare name as `{name: <name>}`; a mapping as it is, if it has a name."""
+    if isinstance(raw, str):
+        raw = {"name": raw}
+    if not isinstance(raw, dict):
+        notes.add(path, f"must be a name or a mapping with `name`, not {check.shown(raw)}")
+        return None
+    if "name" not in raw:
+        notes.add(path, f"needs name: {what} is a name, or a mapping with `name` and arguments")
+        return None
+    if not isinstance(raw["name"], str):
+        notes.add((*path, "name"), f"must be text, not {check.shown(raw['name'])}")
+        return None
+    return raw
+
+
+def named(ctx: Context, kind: str, raw: Any, path: Keys, notes: Notes) -> Named | None:
+    """A `task`, `model` or `schedule`."""
+    mapping = as_mapping(raw, path, notes, kind)
+    if mapping is None:
+        return None
+    chosen = mapping["name"]
+    args = {key: value for key, value in mapping.items() if key != "name"}
+    where = (*path, "name") if isinstance(raw, dict) else path
+    if ctx.known is None:
+        return Named(name=chosen, args=args)
+    if ":" in chosen:
+        return Named(name=chosen, args=args) if import_path(ctx, chosen, where, notes) else None
+    table: Mapping[str, Any] = {"task": ctx.known.tasks, "model": ctx.known.models, "schedule": ctx.known.schedules}[
+        kind
+    ]
+    if chosen not in table:
+        notes.add(where, unknown_name(chosen, kind, table))
+        return None
+    before = len(notes.found)
+    full = check.check(check.signature(table[chosen]), args, path, notes, chosen)
+    _arguments_together(ctx, ctx.known, kind, chosen, full, path, notes)
+    return Named(name=chosen, args=full) if len(notes.found) == before else None
+
+
+def _arguments_together(
+    ctx: Context, known: Known, kind: str, chosen: str, args: dict[str, Any], path: Keys, notes: Notes
+) -> None:
+    if kind == "schedule":
+        for argument, wrong in known.check_schedule(chosen, args):
+            notes.add((*path, argument), wrong)
+        if chosen == "plateau" and "metric" in args:
+            metric(args["metric"], (*path, "metric"), notes)
+    if kind == "task" and chosen in DATA_FILES:
+        key = DATA_FILES[chosen]
+        if key in args and not _is_file(ctx.base_dir / args[key]):
+            notes.add(
+                (*path, key), f"there is no file {args[key]!r} in {ctx.base_dir} (paths are relative to the spec)"
+            )
+
+
+def unknown_name(text: str, kind: str, table: Mapping[str, Any]) -> str:
+    near = check.did_you_mean(text, table)
+    if text.endswith(".py"):
+        near = f"did you mean {text}:function?"
+    allowed = f"one of {', '.join(table)}; or file.py:name, package.module:name"
+    return check.told(f"there is no {kind} {text!r}", allowed, near)
+
+
+def import_path(ctx: Context, text: str, path: Keys, notes: Notes) -> bool:
+    """Whether `text` is an import path and its file is there. Nothing is imported."""
+    match = IMPORT_PATH.fullmatch(text)
+    if match is None:
+        notes.add(path, f"{text!r} is no import path (file.py:name or package.module:name)")
+        return False
+    file = match["file"]
+    if not file.endswith(".py"):
+        return True
+    if not _is_file(ctx.base_dir / file):
+        notes.add(path, f"there is no file {file!r} in {ctx.base_dir} (paths are relative to the spec)")
+        return False
+    if wrong := source_names.problem(ctx.base_dir / file, file, match["what"]):
+        notes.add(path, wrong)
+    return not wrong
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long, a folder that may not be entered
+        return False
+
+
+def metric(text: str, path: Keys, notes: Notes) -> bool:
+    """Whether `text` can be a column of curves.csv."""
+    if METRIC.fullmatch(text):
+        return True
+    if text.startswith("test_"):
+        fix = f"a test split never chooses; did you mean val_{text.removeprefix('test_')}?"
+    elif check.did_you_mean(text, ["loss"]):
+        fix = "did you mean val_loss or train_loss?"
+    elif near := check.did_you_mean(text, ["val_loss", "train_loss", "val_accuracy"]):
+        fix = near
+    elif text.isidentifier():
+        fix = f"did you mean val_{text}?"
+    else:
+        fix = "a metric is named by its column"
+    allowed = "train_loss, val_loss, val_<metric> or train_<metric>"
+    notes.add(path, check.told(f"{text!r} is no curve column", allowed, fix))
+    return False
+
+
+def grid(raw: Any, path: Keys, notes: Notes) -> Grid | None:
+    """Learning rates: a list, or a mapping with `min`, `max` and one of `per_decade` and `points`."""
+    if isinstance(raw, list):
+        rates = listed(raw, path, notes)
+        return None if rates is None else Grid(listed=tuple(rates))
+    if not isinstance(raw, dict):
+        fix = f"write [{raw!r}] for one rate" if isinstance(raw, int | float) and not isinstance(raw, bool) else ""
+        notes.add(
+            path,
+            check.told(
+                f"must be a list of rates or a mapping, not {check.shown(raw)}",
+                "{min, max, per_decade} or {min, max, points}",
+                fix,
+            ),
+        )
+        return None
+    before = len(notes.found)
+    full = check.check(GRID, raw, path, notes, "lr")
+    if "points" in raw and "per_decade" in raw:
+        notes.add((*path, "per_decade"), "points and per_decade exclude each other; remove one of them", key=True)
+    low, high = full.get("min", grids.DEFAULT_MIN), full.get("max", grids.DEFAULT_MAX)
+    points = full.get("points")
+    per_decade = None if points is not None else full.get("per_decade", grids.DEFAULT_PER_DECADE)
+    if low >= high and all(end in full for end in ("min", "max") if end in raw):
+        notes.add((*path, "max"), f"must be above min ({low!r}), not {high!r}; for one rate write a list")
+    if per_decade is not None and per_decade > grids.MAX_PER_DECADE:
+        notes.add((*path, "per_decade"), f"must be at most {grids.MAX_PER_DECADE}, not {per_decade}")
+    if points is not None and points > grids.MAX_RATES:
+        notes.add((*path, "points"), f"must be at most {grids.MAX_RATES}, not {points}")
+    if len(notes.found) > before:
+        return None
+    made = Grid(min=low, max=high, per_decade=per_decade, points=points)
+    if all(a < b for a, b in itertools.pairwise(made.rates)):
+        return made
+    notes.add(path, "so fine that neighbours are equal in 6 digits; widen the range or take fewer points")
+    return None
+
+
+def listed(raw: Any, path: Keys, notes: Notes) -> list[float] | None:
+    """A list of rates, finite, above 0, none of them twice."""
+    if not isinstance(raw, list) or not raw:
+        notes.add(path, f"must be a list of at least one rate, not {check.shown(raw)}")
+        return None
+    before = len(notes.found)
+    values = [check.check_value(check.Rate, item, (*path, i), notes)[0] for i, item in enumerate(raw)]
+    _no_doubles(values, path, notes)
+    return values if len(notes.found) == before else None
+
+
+def _no_doubles(values: list[Any], path: Keys, notes: Notes) -> None:
+    seen: set[Any] = {None}
+    for i, value in enumerate(values):
+        if value in seen and value is not None:
+            notes.add((*path, i), f"{value!r} is given twice; remove one of them")
+        seen.add(value)
+
+
+def seeds(raw: Any, path: Keys, notes: Notes) -> list[int] | None:
+    """A number n for 0 ... n - 1, or a list."""
+    before = len(notes.found)
+    if isinstance(raw, list) and raw:
+        values = [check.check_value(check.Seed, item, (*path, i), notes)[0] for i, item in enumerate(raw)]
+        _no_doubles(values, path, notes)
+        return values if len(notes.found) == before else None
+    if type(raw) is int and 1 <= raw <= MAX_SEEDS:
+        return list(range(raw))
+    fix = check.hint(check.Count, raw) if isinstance(raw, str) else ""
+    most = f"how many is an integer from 1 to {MAX_SEEDS}"
+    notes.add(path, check.told(f"must be how many seeds or a list of seeds, not {check.shown(raw)}", most, fix))
+    return None
+
+
+def train(raw: Any, path: Keys, notes: Notes, *, given_by_axes: bool = False) -> TrainSpec | None:
+    """The `train` section; exactly one of `epochs` and `steps`, unless an axis gives it."""
+    if not isinstance(raw, dict):
+        notes.add(path, f"must be a mapping, not {check.shown(raw)}; for example {{epochs: 20, batch_size: 64}}")
+        return None
+    before = len(notes.found)
+    every = raw.get("eval_every")
+    plain = {key: value for key, value in raw.items() if key != "eval_every" or not isinstance(every, dict)}
+    full = check.check(TRAIN, plain, path, notes, "train")
+    if isinstance(every, dict):
+        full["eval_every"] = check.check(check.EVERY, every, (*path, "eval_every"), notes, "eval_every")
+    epochs, steps = raw.get("epochs"), raw.get("steps")
+    if epochs is not None and steps is not None:
+        notes.add((*path, "steps"), "epochs and steps exclude each other; remove one of them", key=True)
+    elif epochs is None and steps is None and not given_by_axes:
+        notes.add(path, "needs epochs or steps (exactly one of the two), for example epochs: 20")
+    return TrainSpec(**full) if len(notes.found) == before else None
+
+
+def objective(raw: Any, path: Keys, notes: Notes) -> ObjectiveSpec | None:
+    """The `objective` section; the direction follows the metric unless it is given."""
+    if not isinstance(raw, dict):
+        notes.add(path, f"must be a mapping, not {check.shown(raw)}; for example {{metric: val_loss, at: final}}")
+        return None
+    before = len(notes.found)
+    full = check.check(OBJECTIVE, raw, path, notes, "objective")
+    if "metric" in full:
+        metric(full["metric"], (*path, "metric"), notes)
+    at = full.get("at", "final")
+    if not AT.fullmatch(at):
+        fix = check.did_you_mean(at, ["final", "best", "mean", "last_10"])
+        allowed = f"must be final, best, mean or last_K with an integer K from 1, not {at!r}"
+        notes.add((*path, "at"), check.told(allowed, fix))
+    if len(notes.found) > before:
+        return None
+    return ObjectiveSpec(metric=full["metric"], at=at, mode=full["mode"] or default_mode(full["metric"]))
+
+
+def optimizer(ctx: Context, raw: Any, path: Keys, notes: Notes) -> OptimizerSpec | None:
+    """One entry of `optimizers`: a name, or a mapping with a name, the sweep's keys and the optimizer's arguments."""
+    mapping = as_mapping(raw, path, notes, "an optimizer")
+    if mapping is None:
+        return None
+    before = len(notes.found)
+    where = (*path, "name") if isinstance(raw, dict) else path
+    written = {key: value for key, value in mapping.items() if key not in OPTIMIZER_KEYS}
+    lr = grid(mapping["lr"], (*path, "lr"), notes) if "lr" in mapping else None
+    schedule = None
+    if "schedule" in mapping:
+        schedule = named(ctx, "schedule", mapping["schedule"], (*path, "schedule"), notes)
+    decay = _independent(mapping, path, notes)
+    chosen = mapping["name"] if ":" in mapping["name"] else mapping["name"].lower()
+    label = _label(mapping.get("label", call_text(chosen, written)), (*path, "label"), notes)
+    if ctx.known is None:
+        args: dict[str, Any] | None = written
+    elif ":" in chosen:
+        args = _own_arguments(ctx, chosen, written, where, path, notes)
+    elif chosen in ctx.known.optimizers:
+        args = _torch_arguments(ctx.known, chosen, written, decay is not None, path, notes)
+    else:
+        notes.add(where, unknown_name(mapping["name"], "optimizer", ctx.known.optimizers))
+        args = None
+    if args is None or label is None or len(notes.found) > before:
+        return None
+    return OptimizerSpec(name=chosen, label=label, args=args, lr=lr, schedule=schedule, independent_weight_decay=decay)
+
+
+def builtin(ctx: Context, raw: Any) -> str:
+    """The built-in optimizer that an entry names, however wrong the rest of it is; "" if it names none."""
+    name = raw.get("name") if isinstance(raw, dict) else raw
+    return name.lower() if isinstance(name, str) and ctx.known and name.lower() in ctx.known.optimizers else ""
+
+
+def _label(raw: Any, path: Keys, notes: Notes) -> str | None:
+    if isinstance(raw, str) and raw.strip() == raw and raw.isprintable() and 0 < len(raw) <= 200:
+        return raw
+    notes.add(path, f"must be text on one line, not empty, without blanks around it, not {check.shown(raw)}")
+    return None
+
+
+def _independent(mapping: dict[str, Any], path: Keys, notes: Notes) -> float | None:
+    if mapping.get("independent_weight_decay") is None:
+        return None
+    value, ok = check.check_value(
+        check.NotNegative, mapping["independent_weight_decay"], (*path, "independent_weight_decay"), notes
+    )
+    if mapping.get("weight_decay", 0) != 0:
+        notes.add((*path, "weight_decay"), "independent_weight_decay excludes it; remove one of them", key=True)
+    return value if ok else None
+
+
+def _own_arguments(
+    ctx: Context, chosen: str, written: dict[str, Any], where: Keys, path: Keys, notes: Notes
+) -> dict[str, Any] | None:
+    if "params" in written:
+        notes.add((*path, "params"), f"cannot be set: {REFUSED['params']}", key=True)
+    return written if import_path(ctx, chosen, where, notes) else None
+
+
+def _torch_arguments(
+    known: Known, chosen: str, written: dict[str, Any], independent: bool, path: Keys, notes: Notes
+) -> dict[str, Any] | None:
+    defaults = known.optimizers[chosen]
+    before = len(notes.found)
+    for key in written:
+        if key in REFUSED:
+            notes.add((*path, key), f"cannot be set: {REFUSED[key]}; remove it", key=True)
+        elif key not in defaults:
+            notes.add((*path, key), check.unknown(key, [*defaults, *OPTIMIZER_KEYS[1:]], chosen), key=True)
+    args = {key: value for key, value in written.items() if key in defaults}
+    for argument, wrong in known.check_optimizer(chosen, args):
+        value = written.get(argument)
+        fix = check.hint(float, value) if isinstance(value, str) and "number" in wrong else ""
+        below = tuple(argument.split(".")) if argument in args or argument.partition(".")[0] in args else ()
+        notes.add((*path, *below), check.told(wrong, fix))
+    if len(notes.found) > before:
+        return None
+    return known.resolved_optimizer(chosen, args, independent=independent)
+
+
+def rates_above_one(made: Grid | None, path: str) -> str | None:
+    """The warning that requirement A1 asks for, or None."""
+    high = [rate for rate in made.rates if rate > 1] if made else []
+    if not high or not all(map(math.isfinite, high)):
+        return None
+    are = "rate is" if len(high) == 1 else "rates are"
+    few = "few sweeps need such, but those whose summary asks for a wider grid do; trained as asked"
+    return f"{path}: {len(high)} {are} above 1 (up to {max(high)!r}); {few}"

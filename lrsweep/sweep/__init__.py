@@ -1,0 +1,1 @@
+"""One sweep, end to end."""

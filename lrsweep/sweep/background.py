@@ -1,0 +1,162 @@
+"""Who analyses and draws a sweep that runs: this process, or one that was forked from it at its very start.
+
+That one imports pandas and matplotlib on a second core while this one imports torch, and then waits to be told. It
+draws as soon as it has analysed the tables, while this one goes on writing. It writes nothing, neither files nor
+messages: what it cannot do is tried again here.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrsweep.plot.files import Report, save_report
+from lrsweep.results import tables
+from lrsweep.system.machine import available_cores
+from lrsweep.system.orphans import die_with
+from lrsweep.system.startup import few_collections
+
+if TYPE_CHECKING:
+    from lrsweep.spec.model import Spec
+
+FORMATS = ("png",)
+"""Of the pictures beside the report."""
+
+PATIENCE = 120.0
+"""Seconds to wait for an answer; the tables of two million rows take a tenth of that."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Request:
+    """For the Summary of a sweep whose `spec.yaml`, `runs.csv` and `curves.csv` are there, with torch's default `rates`
+    by label; without them for its Report."""
+
+    folder: Path
+    rates: dict[str, float] | None = None
+
+
+class Here:
+    """Analyses and draws in this process."""
+
+    def load(self) -> None:
+        """Import what comes after the training; it takes a second or two."""
+        with few_collections():
+            from lrsweep.analysis import analyse
+            from lrsweep.report import page
+
+            del analyse, page
+
+    def summarise(self, folder: Path, spec: Spec, rates: dict[str, float]) -> tables.Summary:
+        """As in tables.py."""
+        return tables.summarise(folder, spec, rates)
+
+    def report(self, folder: Path) -> None:
+        """Write pictures and report of the sweep in `folder`, from its files. Raises what that raises."""
+        from lrsweep.report import page
+
+        page.write(folder, formats=FORMATS)
+
+
+class Aside(Here):
+    """Lets the process at the other end of the connection do so, and writes what it sends."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._late = False
+
+    def load(self) -> None:
+        with few_collections():
+            from lrsweep.analysis import facts  # without which no answer can be read
+
+            del facts
+
+    def summarise(self, folder: Path, spec: Spec, rates: dict[str, float]) -> tables.Summary:
+        found: tables.Summary | None = self._answer(Request(folder, rates))
+        return super().summarise(folder, spec, rates) if found is None else found
+
+    def report(self, folder: Path) -> None:
+        made: Report | None = self._answer(Request(folder))
+        if made is None:
+            super().report(folder)
+        else:
+            save_report(made, folder, FORMATS)
+
+    def _answer(self, request: Request) -> Any:
+        """None: it could not, it is gone, or it is stopped."""
+        with suppress(EOFError, OSError):
+            if not self._late:
+                self._connection.send(request)
+                self._late = not self._connection.poll(PATIENCE)
+            return None if self._late else self._connection.recv()
+        return None
+
+
+@contextmanager
+def drawer(*, aside: bool) -> Iterator[Here]:
+    """`aside`: a process of its own, where it can be forked and a second core can use it. Enter before torch is there.
+
+    It ends with the context, or with this process.
+    """
+    alone = sys.platform != "linux" or threading.active_count() > 1 or available_cores() < 2
+    if not aside or alone or multiprocessing.current_process().daemon:
+        yield Here()
+        return
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, ours, os.getpid()))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until it has its own way with them
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    theirs.close()
+    try:
+        yield Aside(ours)
+    finally:
+        ours.close()
+        process.kill()
+        process.join()
+
+
+def _serve(connection: Connection, parents: Connection, parent: int) -> None:
+    """Answer each request; None where that failed. `parents` is the other end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    die_with(parent)
+    parents.close()
+    with suppress(Exception), few_collections():
+        from lrsweep import plot
+        from lrsweep.report import page
+
+        plot.rehearse()
+        draft: page.Draft | None = None
+        while True:
+            request: Request = connection.recv()
+            answer: tables.Summary | Report | None = None
+            with suppress(Exception):
+                if request.rates is not None:
+                    draft = None
+                    draft = page.Draft(request.folder, request.rates)
+                    answer = draft.summary
+                elif draft is not None and draft.folder == request.folder:
+                    answer = draft.report()
+                else:
+                    answer = page.make(request.folder, FORMATS)
+            connection.send(answer)
+            if request.rates is None:
+                draft = None  # what comes next may be about other tables
+            elif draft is not None:
+                with suppress(Exception):
+                    draft.draw(FORMATS)

@@ -1,0 +1,166 @@
+"""What the command line shows: progress on a terminal or in a log, and the tables it prints at the end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from lrsweep.cli.output import duration
+from lrsweep.errors import UsageError
+from lrsweep.sweep.reporting import Reporter, Start, Update
+
+STYLES = ("auto", "rich", "plain", "none")
+MOST_TASKS = 4
+NOT_YET = 0.99
+"""The most that the bar shows before the last run is written down: its updates are made a moment earlier."""
+PLAIN_SECONDS = 10.0
+"""Between two lines of plain progress: a log stays short, and nobody wonders whether it still lives."""
+
+
+def _left(update: Update, steps_before: int, seconds: float) -> str:
+    """Time left, from the share of the updates that this process has made so far."""
+    made = update.member_steps - steps_before
+    if made <= 0 or seconds <= 0:
+        return "time left unknown"
+    return f"{duration(seconds * (update.member_steps_total - update.member_steps) / made)} left"
+
+
+def _counts(update: Update) -> str:
+    text = f"{update.done}/{update.total} run{'s' * (update.total != 1)}, {update.diverged} diverged"
+    return text + (f", {update.failed} failed" if update.failed else "")
+
+
+class PlainReporter:
+    """A line now and then; what a log wants."""
+
+    def __init__(self, stream: TextIO, *, every: float = PLAIN_SECONDS) -> None:
+        self._stream, self._every = stream, every
+        self._started = self._shown = 0.0
+        self._last: Update | None = None
+        self._steps_before = 0
+
+    def start(self, start: Start) -> None:
+        self._started = self._shown = time.monotonic()
+        self._steps_before = 0
+        self._line(_headline(start))
+
+    def update(self, update: Update) -> None:
+        now = time.monotonic()
+        self._last = update
+        if now - self._shown >= self._every:
+            self._shown = now
+            self._line(f"{_counts(update)}, {_left(update, self._steps_before, now - self._started)}")
+
+    def note(self, text: str) -> None:
+        self._line(text)
+
+    def finish(self) -> None:
+        if self._last is not None:
+            self._line(f"{_counts(self._last)}, {duration(time.monotonic() - self._started)} of training")
+            self._last = None
+
+    def _line(self, text: str) -> None:
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+
+class QuietReporter(PlainReporter):
+    """Notes only."""
+
+    def start(self, start: Start) -> None:
+        pass
+
+    def update(self, update: Update) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+
+class BarReporter:
+    """A bar with counts and time left; drawn from the updates alone, without a thread (workers are forked)."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=None, left="")
+        self._started = self._shown = 0.0
+        self._last: Update | None = None
+
+    def start(self, start: Start) -> None:
+        self._console.print(_headline(start), highlight=False, markup=False, soft_wrap=True)
+        self._started = time.monotonic()
+        self._progress.start()
+
+    def update(self, update: Update) -> None:
+        now = time.monotonic()
+        self._last = update
+        if now - self._shown < 0.1:
+            return
+        self._shown = now
+        most = 1.0 if update.done == update.total else NOT_YET
+        self._progress.update(
+            self._task,
+            completed=min(update.member_steps, most * update.member_steps_total),
+            total=update.member_steps_total,
+            description=_counts(update),
+            left=_left(update, 0, now - self._started),
+            refresh=True,
+        )
+
+    def note(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def finish(self) -> None:
+        self._progress.stop()
+        if self._last is not None:
+            line = f"{_counts(self._last)}, {duration(time.monotonic() - self._started)} of training"
+            self._console.print(line, highlight=False)
+            self._last = None
+
+
+def _headline(start: Start) -> str:
+    to_do = start.total - start.done_before
+    counted = [(to_do, "run", "s"), (start.groups, "group", "s"), (start.workers, "process", "es")]
+    runs, groups, workers = (f"{count} {noun}{plural * (count != 1)}" for count, noun, plural in counted)
+    before = f"{start.done_before} of {start.total} done before"
+    what = f"{start.name}: {runs} in {groups} on {start.device} ({workers}); {before}"
+    more = [f"and {len(start.tasks) - MOST_TASKS} more"] if len(start.tasks) > MOST_TASKS else []
+    return "\n".join([what, *start.tasks[:MOST_TASKS], *more])
+
+
+@contextmanager
+def reporter(style: str) -> Iterator[Reporter]:
+    """The reporter for `--progress` style; `auto` is a bar on a terminal and plain lines elsewhere.
+
+    Raises UsageError for any other style than auto, rich, plain and none.
+    """
+    if style not in STYLES:
+        raise UsageError(f"progress {style!r}: there is no such style (one of: {', '.join(STYLES)})")
+    if style == "auto":
+        terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and "CI" not in os.environ
+        style = "rich" if terminal else "plain"
+    chosen: Reporter
+    if style == "rich":
+        chosen = BarReporter()
+    else:
+        chosen = PlainReporter(sys.stderr) if style == "plain" else QuietReporter(sys.stderr)
+    try:
+        yield chosen
+    finally:
+        chosen.finish()

@@ -1,0 +1,128 @@
+"""What a sweep would cost: counted from the plan, timed on a few real steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lrsweep.errors import StoppedError
+
+if TYPE_CHECKING:
+    from lrsweep.plan import Recipe, Run
+    from lrsweep.training.workload import Problem
+    from lrsweep.workers.messages import Job
+
+    ProblemOf = Callable[[Recipe], Problem]
+
+SECONDS_EACH = 1.0
+SAMPLES = 3
+BYTES_PER_CELL = 22
+"""A float in the journal and one in curves.csv, about."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """`seconds` of training with `workers` processes, nan if a step could not be timed; `bytes` of all files.
+
+    `member_steps` are updates summed over the runs to do; `engines` counts those runs by engine; `reasons` say why
+    runs are trained one at a time.
+    """
+
+    name: str
+    path: str
+    runs: int
+    done: int
+    to_do: int
+    groups: int
+    member_steps: int
+    seconds: float
+    bytes: int
+    workers: int
+    device: str
+    engines: dict[str, int]
+    reasons: tuple[str, ...]
+
+
+class _Clock:
+    """Hooks that stop the engine after SECONDS_EACH; the first tick starts the clock, warm-up stays out if it can."""
+
+    resume: dict[str, Any] | None = None
+
+    def __init__(self) -> None:
+        self._created = time.monotonic()
+        self._begun = 0.0
+        self._first = 0
+        self._steps = 0
+        self._seconds = 0.0
+        self._deadline = self._created + 4 * SECONDS_EACH
+
+    @property
+    def stopping(self) -> bool:
+        now = time.monotonic()
+        return (self._begun > 0 and now - self._begun > SECONDS_EACH) or now > self._deadline
+
+    def tick(self, member_steps: int) -> None:
+        now = time.monotonic()
+        if self._begun == 0:
+            self._begun, self._first = now, member_steps
+        else:
+            self._steps += member_steps
+            self._seconds = now - self._begun
+
+    def per_step(self) -> float:
+        """Seconds of an update of one run; with the warm-up where there was one tick only, 0 where there was none."""
+        if self._steps:
+            return self._seconds / self._steps
+        return (self._begun - self._created) / self._first if self._first else 0.0
+
+    def checkpoint_due(self) -> bool:
+        return False
+
+    def save(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def seconds_of(jobs: Sequence[Job], problem_of: ProblemOf, workers: int) -> float:
+    """Training time of `jobs` with `workers` processes, from timing a group of each of a few kinds; nan without any."""
+    kinds: dict[tuple[str, str], list[Job]] = {}
+    for job in jobs:
+        kinds.setdefault((job.runs[0].recipe.key, job.group.engine), []).append(job)
+    largest = sorted(kinds.values(), key=lambda same: -sum(job.member_steps for job in same))
+    timed = [(same, per_step(max(same, key=lambda job: len(job.runs)), problem_of)) for same in largest[:SAMPLES]]
+    known = [(same, cost) for same, cost in timed if cost > 0]
+    if not known:
+        return float("nan")
+    steps = sum(job.member_steps for same, _ in known for job in same)
+    cost = sum(cost * job.member_steps for same, cost in known for job in same)
+    total = cost / max(steps, 1) * sum(job.member_steps for job in jobs)
+    longest = max(cost * max(job.member_steps for job in same) for same, cost in known)
+    return max(total / max(min(workers, len(jobs)), 1), longest)
+
+
+def per_step(job: Job, problem_of: ProblemOf) -> float:
+    """Seconds of an update of one run in its group; 0 if it ended before it could be timed."""
+    from lrsweep.workers.worker import ENGINES
+
+    clock = _Clock()
+    try:
+        for _ in ENGINES[job.group.engine](job, problem_of(job.runs[0].recipe), clock):
+            pass
+    except StoppedError:
+        pass
+    except Exception:  # noqa: BLE001 - what is wrong with a run is told when it is trained
+        return 0.0
+    return clock.per_step()
+
+
+def bytes_of(runs: Sequence[Run], axes: int, problem_of: ProblemOf) -> int:
+    """Bytes of the journal and the tables of `runs`."""
+    of_recipe: dict[str, int] = {}
+    for run in runs:
+        if run.recipe.key not in of_recipe:
+            problem = problem_of(run.recipe)
+            columns = 9 + axes + len(problem.metric_names) * (1 + problem.train_metrics)
+            rows = problem.total_steps // problem.row_interval + 2
+            of_recipe[run.recipe.key] = 1000 + 2 * BYTES_PER_CELL * rows * columns
+    return sum(of_recipe[run.recipe.key] for run in runs)

@@ -1,0 +1,128 @@
+"""What is left to train: the plan less the journal.
+
+A group that was written down and not finished is repeated as a whole, so that its runs come out to the bit as in a
+sweep that was never stopped. Runs in no group are cut anew. A failed run is tried again alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lrsweep.errors import StorageError
+from lrsweep.store.journal import Checkpoint, Group, Replay
+
+if TYPE_CHECKING:
+    from lrsweep.plan import Plan, Run
+
+Cut = Callable[[Sequence["Run"]], list[Group]]
+"""Cuts runs of any recipes into groups."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A group to train, with its runs in the group's order, and where to go on from."""
+
+    group: Group
+    runs: tuple[Run, ...]
+    resume: Checkpoint | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Todo:
+    """`repeat`: groups of the journal. `retry`: failed runs, alone. `uncut`: runs in no group, of which `new` are to
+    be trained (all of `uncut`, unless the record of a group was lost)."""
+
+    repeat: tuple[Task, ...]
+    retry: tuple[Task, ...]
+    uncut: tuple[Run, ...]
+    new: frozenset[str]
+
+    @property
+    def runs(self) -> list[Run]:
+        """Those that will be trained."""
+        again = [run for task in (*self.repeat, *self.retry) for run in task.runs]
+        return again + [run for run in self.uncut if run.run_id in self.new]
+
+
+def todo(plan: Plan, replay: Replay) -> Todo:
+    """Compare the plan with the journal."""
+    by_id = {run.run_id: run for run in plan.runs}
+    current = {run_id: group for group in replay.groups.values() for run_id in group.runs}
+    entries = replay.entries
+    repeated: dict[str, Group] = {}
+    failed, new = [], []
+    for run in plan.runs:
+        if run.run_id in entries:
+            if entries[run.run_id].status == "failed":
+                failed.append(run)
+        elif run.run_id in current:
+            repeated[current[run.run_id].id] = current[run.run_id]
+        else:
+            new.append(run.run_id)
+    repeat = []
+    for group in repeated.values():
+        members = tuple(by_id[run_id] for run_id in group.runs if run_id in by_id and current[run_id] is group)
+        repeat.append(_repeated(group, members, replay))
+    again = {run.run_id for task in repeat for run in task.runs}
+    return Todo(
+        repeat=tuple(repeat),
+        retry=tuple(_alone(run, current.get(run.run_id), replay) for run in failed if run.run_id not in again),
+        uncut=tuple(run for run in plan.runs if run.run_id not in current) if new else (),
+        new=frozenset(new),
+    )
+
+
+def _repeated(group: Group, members: tuple[Run, ...], replay: Replay) -> Task:
+    ids = tuple(run.run_id for run in members)
+    if ids == group.runs:
+        return Task(group=group, runs=members, resume=replay.checkpoints.get(group.id))
+    # The spec has shrunk: a checkpoint of the whole group fits no part of it.
+    smaller = Group(engine=group.engine, runs=ids, compile=group.compile, reason=group.reason)
+    return Task(group=smaller, runs=members)
+
+
+def _alone(run: Run, group: Group | None, replay: Replay) -> Task:
+    if group is None or replay.entries[run.run_id].worker_died:
+        return Task(group=Group(engine="single", runs=(run.run_id,)), runs=(run,))
+    again = Group(engine=group.engine, runs=(run.run_id,), compile=group.compile, reason=group.reason)
+    return Task(group=again, runs=(run,))
+
+
+def tasks(left: Todo, replay: Replay, cut: Cut) -> list[Task]:
+    """Everything to train. `cut` gets all runs that are in no group of the journal, finished ones too.
+
+    Raises StorageError if the record of a group is lost and cutting anew does not give that group again: its other
+    runs could then come out with other last digits.
+    """
+    if not left.new:
+        return [*left.repeat, *left.retry]
+    by_id = {run.run_id: run for run in left.uncut}
+    lost = {replay.entries[run_id].group for run_id in by_id if run_id in replay.entries}
+    fresh = []
+    for group in cut(left.uncut):
+        if not left.new.intersection(group.runs):
+            continue
+        if group.id not in lost and any(run_id in replay.entries for run_id in group.runs):
+            raise StorageError(
+                "the journal is damaged: it no longer says which runs were trained together, so what is missing cannot "
+                "be trained as it would have been; run again with --fresh, which sets the journal aside"
+            )
+        runs = tuple(by_id[run_id] for run_id in group.runs)
+        fresh.append(Task(group=group, runs=runs, resume=replay.checkpoints.get(group.id)))
+    return [*left.repeat, *left.retry, *fresh]
+
+
+def watched(tasks: Sequence[Task], objective: str) -> dict[str, dict[str, str]]:
+    """The columns of curves.csv that runs are judged by, per recipe key: {column: the key of the spec that names it}.
+
+    They are the objective's metric and those that `plateau` schedules watch.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for task in tasks:
+        for run in task.runs:
+            columns = found.setdefault(run.recipe.key, {objective: "objective.metric"})
+            if run.setting.schedule["name"] == "plateau":
+                columns.setdefault(run.setting.schedule["metric"], "schedule.metric")
+    return found

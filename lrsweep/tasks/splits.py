@@ -1,0 +1,132 @@
+"""Rows into train, val and test, and inputs onto unit scale: shared by all tasks that hold tables of numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge, Interval
+from numpy.typing import NDArray
+
+from lrsweep.errors import WrongInSpec
+from lrsweep.tasks.base import Task, accuracy, cross_entropy, mse
+
+Array = NDArray[Any]
+Part = Annotated[int | float, Ge(0)]  # below 1 a share of the rows, from 1 on a number of rows
+Seed = Annotated[int, Interval(ge=0, lt=2**32)]
+Order = Literal["shuffled", "stored"]
+Scale = Literal["standard", "none"]
+Kind = Literal["classification", "regression"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """How rows are divided. `val` and `test` are shares (rounded up) or numbers of rows; train gets the rest.
+
+    `stored` keeps the order of the rows: train first, then val, then test. `shuffled` permutes them with `split_seed`
+    first (numpy's RandomState, whose stream is frozen).
+    """
+
+    split: Order
+    split_seed: int
+    val: float
+    test: float
+
+    def indices(self, count: int) -> dict[str, Array]:
+        """Row numbers per split. Raises WrongInSpec when a share leaves train or val without rows."""
+        val, test = _size("val", self.val, count), _size("test", self.test, count)
+        train = count - val - test
+        if val == 0:
+            wrong = "the validation split has no rows (give a share such as 0.2, or a number of rows)"
+            raise WrongInSpec((("task", "val"), wrong))
+        if train <= 0:
+            wrong = f"val and test take {val} + {test} of {count} rows, which leaves none for train"
+            raise WrongInSpec((("task", "val"), wrong))
+        order = np.arange(count)
+        if self.split == "shuffled":
+            order = np.random.RandomState(self.split_seed).permutation(count)
+        return {"train": order[:train], "val": order[train : train + val], "test": order[train + val :]}
+
+
+def _size(name: str, part: float, count: int) -> int:
+    if part < 1:
+        return math.ceil(round(part * count, 9))
+    if part != int(part):
+        raise WrongInSpec((("task", name), f"{part} is neither a share below 1 nor a whole number of rows"))
+    return int(part)
+
+
+def standardise(values: Array, train: Array) -> Array:
+    """(values - mean) / sd per feature, by the statistics of the rows `train` alone (population sd).
+
+    A feature that is constant there becomes exactly 0 in those rows, and keeps its unit elsewhere.
+    """
+    known = values[train]
+    constant = known.max(axis=0) == known.min(axis=0)
+    mean = np.where(constant, known[0], known.mean(axis=0))
+    sd = np.where(constant, 1.0, known.std(axis=0))
+    return np.asarray((values - mean) / sd)
+
+
+def scale_warnings(values: Array) -> list[str]:
+    """One line when unscaled inputs lie far from unit scale: the largest stable rate falls with its square."""
+    flat = values.reshape(len(values), -1).astype(np.float64)
+    size = np.sqrt((flat[:, flat.max(axis=0) > flat.min(axis=0)] ** 2).mean(axis=0))
+    if size.size == 0 or (size.max() <= 10 and size.min() >= 0.1):
+        return []
+    return [
+        f"scale: none, but the inputs' root mean squares run from {size.min():.2g} to {size.max():.2g}; the usual "
+        "range of learning rates is for inputs near 1 (scale: standard)"
+    ]
+
+
+def tensor_task(
+    inputs: Array,
+    target: Array,
+    *,
+    kind: Kind,
+    cut: Cut,
+    scale: Scale,
+    target_scale: Scale = "none",
+    classes: int | None = None,
+    notes: dict[str, Any] | None = None,
+) -> Task:
+    """A task from inputs (rows, ...) and target: (rows,) class numbers, or (rows, outputs) reals.
+
+    Inputs, and a real target where `target_scale` says so, are standardised by train statistics in float64, then
+    stored in torch's default dtype.
+    """
+    parts = cut.indices(len(inputs))
+    values = inputs.astype(np.float64)
+    warnings = scale_warnings(values[parts["train"]]) if scale == "none" else []
+    if scale == "standard":
+        values = standardise(values, parts["train"])
+    if kind == "regression" and target_scale == "standard":
+        target = standardise(target.astype(np.float64), parts["train"])
+    x = torch.from_numpy(values).to(torch.get_default_dtype())
+    y = torch.from_numpy(target)
+    y = y.long() if kind == "classification" else y.to(torch.get_default_dtype())
+
+    def pick(name: str) -> tuple[torch.Tensor, torch.Tensor] | None:
+        index = torch.from_numpy(parts[name])
+        return (x[index], y[index]) if len(index) else None
+
+    facts: dict[str, Any] = {
+        "kind": kind,
+        "in_shape": tuple(x.shape[1:]),
+        "num_outputs": (classes or int(y.max()) + 1) if kind == "classification" else y.shape[1],
+        "scale": scale,
+        "split": cut.split,
+    }
+    if kind == "regression":
+        facts["target_scale"] = target_scale
+    facts |= notes or {}
+    facts["warnings"] = warnings + facts.get("warnings", [])
+    train, val = pick("train"), pick("val")
+    if kind == "classification":
+        metrics = {"accuracy": accuracy}
+        return Task(train=train, val=val, test=pick("test"), loss=cross_entropy, metrics=metrics, notes=facts)
+    return Task(train=train, val=val, test=pick("test"), loss=mse, metrics={"mse": mse}, notes=facts)

@@ -1,0 +1,213 @@
+"""The user's own table: `csv` with a header row, `npz` with inputs `X` and a target."""
+
+from __future__ import annotations
+
+import csv as csv_module
+import difflib
+import math
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Len
+
+from lrsweep.errors import UsageError, WrongInSpec
+from lrsweep.tasks.base import Task
+from lrsweep.tasks.splits import Array, Cut, Kind, Order, Part, Scale, Seed, tensor_task
+
+MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
+MANY_CLASSES = 50
+
+
+def csv(
+    *,
+    path: str,
+    target: str,
+    kind: Kind | None = None,
+    delimiter: Annotated[str, Len(1, 1)] = ",",
+    split: Order = "shuffled",
+    split_seed: Seed = 0,
+    val: Part = 0.2,
+    test: Part = 0.2,
+    scale: Scale = "standard",
+    target_scale: Scale = "standard",
+) -> Task:
+    """A text table with a header row: `target` names one column, all others are inputs (numbers, or true and false).
+
+    `kind` is classification for text, boolean and integer targets and regression for others, unless it is given.
+    Classes are numbered in sorted order. A real target is standardised unless `target_scale: none`.
+    """
+    header, rows, lines = _read_table(Path(path), delimiter)
+    if target not in header:
+        raise WrongInSpec((("task", "target"), f"{path}: there is no column {target!r}{_suggest(target, header)}"))
+    names = [name for name in header if name != target]
+    if not names:
+        hint = "" if delimiter in ";\t" else " (is `delimiter` right?)"
+        raise UsageError(f"{path}: {target!r} is the only column, so there are no inputs{hint}")
+    columns = {name: [row[position] for row in rows] for position, name in enumerate(header)}
+    inputs = np.stack([_numbers(path, name, columns[name], lines) for name in names], axis=1)
+    values = _target_cells(path, target, columns[target], lines)
+    cut = Cut(split=split, split_seed=split_seed, val=val, test=test)
+    return _table_task(path, inputs, values, kind, cut, scale, target_scale, {"inputs": names})
+
+
+def npz(
+    *,
+    path: str,
+    target: str = "target",
+    kind: Kind | None = None,
+    split: Order = "shuffled",
+    split_seed: Seed = 0,
+    val: Part = 0.2,
+    test: Part = 0.2,
+    scale: Scale = "standard",
+    target_scale: Scale = "standard",
+) -> Task:
+    """A numpy archive: inputs under `X` (rows first, any shape), the target under the key that `target` names.
+
+    Otherwise like csv; a real target may have several columns.
+    """
+    inputs, values = _read_archive(Path(path), target)
+    cut = Cut(split=split, split_seed=split_seed, val=val, test=test)
+    return _table_task(path, inputs, values, kind, cut, scale, target_scale, {})
+
+
+def _table_task(
+    path: str,
+    inputs: Array,
+    values: Array,
+    kind: Kind | None,
+    cut: Cut,
+    scale: Scale,
+    target_scale: Scale,
+    notes: dict[str, Any],
+) -> Task:
+    notes |= {"inferred": kind is None, "warnings": []}
+    if kind is None:
+        kind = "regression" if values.dtype.kind == "f" else "classification"
+    if kind == "regression":
+        if values.dtype.kind == "U":
+            raise UsageError(f"{path}: the target is text ({str(values[0])!r}), which `kind: regression` cannot use")
+        real = values.astype(np.float64).reshape(len(values), -1)
+        return tensor_task(inputs, real, kind=kind, cut=cut, scale=scale, target_scale=target_scale, notes=notes)
+    if values.ndim > 1:
+        raise UsageError(f"{path}: the target of a classification must be one column, not shape {values.shape}")
+    classes, numbers = np.unique(values, return_inverse=True)
+    if len(classes) < 2:
+        raise UsageError(f"{path}: the target has only one class ({classes[0]})")
+    notes["classes"] = classes.tolist()
+    if notes["inferred"] and len(classes) > MANY_CLASSES:
+        notes["warnings"] = [f"the target has {len(classes)} whole values, taken as classes (else: kind: regression)"]
+    return tensor_task(
+        inputs, numbers.astype(np.int64), kind=kind, cut=cut, scale=scale, classes=len(classes), notes=notes
+    )
+
+
+def _suggest(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    listed = ", ".join(list(names)[:12]) + (", ..." if len(names) > 12 else "")
+    return f" (did you mean {close[0]!r}?)" if close else f" (there are: {listed})"
+
+
+def _read_table(path: Path, delimiter: str) -> tuple[list[str], list[list[str]], list[int]]:
+    """Header, rows and the line number of each row; cells are stripped, blank lines skipped."""
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv_module.reader(file, delimiter=delimiter, strict=True)
+            for row in reader:
+                if row:
+                    rows.append([cell.strip() for cell in row])
+                    lines.append(reader.line_num)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: is not UTF-8 text") from None
+    except csv_module.Error as error:
+        raise UsageError(f"{path}:{reader.line_num}: {error}") from None
+    if len(rows) < 2:
+        raise UsageError(f"{path}: holds no rows below a header")
+    header = rows[0]
+    for name in header:
+        if not name or header.count(name) > 1:
+            wrong = "named twice" if name else "without a name"
+            raise UsageError(f"{path}:{lines[0]}: column {header.index(name) + 1} ({name!r}) of the header is {wrong}")
+    for row, line in zip(rows[1:], lines[1:], strict=True):
+        if len(row) != len(header):
+            raise UsageError(f"{path}:{line}: {len(row)} cells, but the header has {len(header)}")
+    return header, rows[1:], lines[1:]
+
+
+def _numbers(path: str, name: str, cells: list[str], lines: list[int]) -> Array:
+    """A column as float64; true and false are 1 and 0."""
+    values = np.empty(len(cells))
+    for position, cell in enumerate(cells):
+        value = _number(cell)
+        if value is None or not math.isfinite(value):
+            place = f"{path}:{lines[position]}: column {name!r}"
+            if cell.lower() in MISSING:
+                raise UsageError(f"{place}: the value is missing ({cell!r}); fill it in or leave the row out")
+            raise UsageError(f"{place}: {cell!r} is not a finite number; inputs must be numbers (encode text yourself)")
+        values[position] = value
+    return values
+
+
+def _number(cell: str) -> float | None:
+    if cell.lower() in ("true", "false"):
+        return float(cell.lower() == "true")
+    try:
+        return None if "_" in cell else float(cell)
+    except ValueError:
+        return None
+
+
+def _is_integer(cell: str) -> bool:
+    digits = cell[1:] if cell[:1] in ("+", "-") else cell
+    return digits.isascii() and digits.isdigit()
+
+
+def _target_cells(path: str, name: str, cells: list[str], lines: list[int]) -> Array:
+    """The target as booleans, integers, reals or text, whichever of these is the first that all cells are."""
+    numeric = [cell.lower() in MISSING or _number(cell) is not None for cell in cells]
+    missing = MISSING if all(numeric) else {""}
+    for cell, line in zip(cells, lines, strict=True):
+        if cell.lower() in missing:
+            place = f"{path}:{line}: column {name!r}"
+            raise UsageError(f"{place}: the target is missing ({cell!r}); fill it in or leave the row out")
+    if all(cell.lower() in ("true", "false") for cell in cells):
+        return np.array([cell.lower() == "true" for cell in cells])
+    if all(map(_is_integer, cells)):
+        return np.array([int(cell) for cell in cells])
+    return _numbers(path, name, cells, lines) if all(numeric) else np.array(cells, dtype=np.str_)
+
+
+def _read_archive(path: Path, target: str) -> tuple[Array, Array]:
+    """Inputs as finite float64 (rows, ...) and the target, one row each."""
+    try:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise UsageError(f"{path}: is a single array; save one with numpy.savez(path, X=..., {target}=...)")
+            for key in ("X", target):
+                if key not in archive.files:
+                    raise UsageError(f"{path}: there is no array {key!r}{_suggest(key, archive.files)}")
+            inputs, values = archive["X"], archive[target]
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise UsageError(f"{path}: is not an archive of plain arrays ({error})") from None
+    if inputs.ndim == 0 or values.ndim == 0 or len(inputs) != len(values) or len(inputs) == 0:
+        raise UsageError(f"{path}: X has shape {inputs.shape} and {target} {values.shape}; both need the same rows")
+    if inputs.dtype.kind not in "fiub" or values.dtype.kind not in "fiubU":
+        raise UsageError(f"{path}: X is {inputs.dtype}, {target} {values.dtype}; numbers (or a text target) are needed")
+    inputs = inputs.astype(np.float64)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    for key, array in (("X", inputs), (target, values)):
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            row = int(np.argwhere(~np.isfinite(array))[0][0])
+            raise UsageError(f"{path}: {key}[{row}] holds a missing (nan) or infinite value")
+    return (inputs[:, None] if inputs.ndim == 1 else inputs), values

@@ -1,0 +1,1 @@
+"""From a group of runs to their histories."""

@@ -1,0 +1,96 @@
+"""The examples of a split, taken by index: tensors that lie on the device, or a user's Dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping
+from copy import copy
+from typing import Any
+
+import torch
+from torch.utils.data import default_collate
+
+from lrsweep.tasks.base import Split
+
+EVAL_CHUNK = 512  # examples of one evaluation batch, at most
+EVAL_NUMBERS = 2**21  # and numbers in it, where examples are large
+EVAL_TARGETS = 2048  # and targets in it, where examples are sequences: each costs as much as an example elsewhere
+
+
+def map_tensors(function: Callable[[torch.Tensor], Any], batch: Any) -> Any:
+    """`batch` with every tensor in its tuples, named tuples, lists and dicts replaced by `function` of it."""
+    if isinstance(batch, torch.Tensor):
+        return function(batch)
+    if isinstance(batch, MutableMapping):
+        mapped = copy(batch)
+        mapped.update({key: map_tensors(function, value) for key, value in batch.items()})
+        return mapped
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(map_tensors(function, value) for value in batch))
+    if isinstance(batch, list | tuple):
+        return type(batch)(map_tensors(function, value) for value in batch)
+    return batch
+
+
+class TensorSplit:
+    """Tensors with one row per example, all on the device. Batches are copies: what a model does to one in place
+    never reaches the data."""
+
+    def __init__(self, tensors: tuple[torch.Tensor, ...]) -> None:
+        self.tensors = tensors
+
+    def __len__(self) -> int:
+        return self.tensors[0].shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+    def chunk(self, batch_size: int) -> int:
+        """Examples of one evaluation batch; the same for every run of a recipe, whatever it is trained with."""
+        width = max(1, sum(tensor[0].numel() for tensor in self.tensors))
+        targets = max(1, self.tensors[-1][0].numel())
+        return min(EVAL_CHUNK, max(batch_size, min(EVAL_NUMBERS // width, EVAL_TARGETS // targets)))
+
+    def take(self, index: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The examples `index` [B], stacked."""
+        index = index.to(self.tensors[0].device)
+        return tuple(tensor.index_select(0, index) for tensor in self.tensors)
+
+    def slice(self, low: int, high: int) -> tuple[torch.Tensor, ...]:
+        return tuple(tensor[low:high].clone() for tensor in self.tensors)
+
+
+class DatasetSplit:
+    """A map-style Dataset; examples are fetched one by one (or by its `__getitems__`) and collated."""
+
+    def __init__(self, data: Any, collate: Callable[[list[Any]], Any] | None, place: Callable[[Any], Any]) -> None:
+        """`place` moves a collated batch to the device and casts it."""
+        self.data = data
+        self._collate = default_collate if collate is None else collate
+        self._place = place
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def chunk(self, batch_size: int) -> int:
+        """Examples of one evaluation batch."""
+        return min(EVAL_CHUNK, max(batch_size, 64))
+
+    def take(self, index: torch.Tensor) -> Any:
+        """The examples `index` [B], collated."""
+        numbers = index.tolist()
+        several = getattr(self.data, "__getitems__", None)
+        examples = several(numbers) if callable(several) else [self.data[number] for number in numbers]
+        return self._place(self._collate(examples))
+
+    def slice(self, low: int, high: int) -> Any:
+        return self.take(torch.arange(low, high))
+
+
+def split_of(
+    data: Split, collate: Callable[[list[Any]], Any] | None, place: Callable[[Any], Any]
+) -> TensorSplit | DatasetSplit:
+    """What a task gave for one split, made ready; tensors are placed once and for all."""
+    if isinstance(data, tuple):
+        return TensorSplit(place(data))
+    return DatasetSplit(data, collate, place)

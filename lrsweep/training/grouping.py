@@ -1,0 +1,286 @@
+"""Which runs are trained together, by which engine: from the sizes of the model and of the caches, never a stopwatch.
+
+The same spec on the same machine is cut the same way; the caller writes the cut down, so a resumed sweep repeats it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from lrsweep.compiler.trace import Graph, Like
+from lrsweep.system.machine import Machine
+from lrsweep.training import isolation, stackable, update_rules
+from lrsweep.training.losses import use_stacked_loss
+from lrsweep.training.stepper import Stepper
+from lrsweep.training.workload import Problem
+
+if TYPE_CHECKING:
+    from lrsweep.plan import Run
+
+# Seconds and rates of an ordinary core. Their ratios choose the engine; being off by half changes little.
+ALONE_STEP = 400e-6  # everything in a step of a run alone that is not an operation of its model
+ALONE_OP = 10e-6  # one operation of a run alone, its share of autograd included
+STACKED_STEP = 300e-6  # everything in a step of a group that is not an operation of its graph
+STACKED_OP = 10e-6  # one operation of a replayed graph
+RULE = 30e-6  # one update rule of a group
+FLOPS = 160e9  # per second, in products of matrices
+CONVOLUTION = 2.0  # what an operation in a convolution costs, in operations of a product
+BYTES = 20e9  # per second through an elementwise operation, in and out of the shared cache
+MIXED = 2e-6  # one run of a group of several seeds: its batch is its own
+WORTH = 0.9  # a stack must promise this share of the time alone
+BETTER = 0.995  # and another cut this share of the time of the best so far
+FEW, LARGEST = 6, 128  # runs in a group: even if they fit no cache, and at most
+SPREAD = 0.1  # what a group costs besides what its runs do should be this share of that, or less
+TAIL = 0.1  # cores are never equally fast: of the longest group, this share is waited for at the end
+MEMORY_SHARE = 0.5  # of the machine's memory, for all workers together
+TOO_LARGE = "a run of this model keeps a core busy by itself, so stacking would gain nothing"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupPlan:
+    """Runs to be trained by one call of an engine. `reason` says why they are not stacked. `seconds` is an estimate
+    that is good for nothing but ordering groups."""
+
+    engine: Literal["stacked", "recorded", "single"]
+    run_ids: tuple[str, ...]
+    reason: str | None = None
+    compile: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sizes:
+    """One training step of one run: `ops` that compute, `flops` in products and (weighted) convolutions, `moved` bytes
+    elsewhere, and the bytes of `weights` and of all `values` that are alive."""
+
+    ops: int
+    flops: float
+    moved: float
+    weights: float
+    values: float
+    random: bool
+
+    @property
+    def alone(self) -> float:
+        """Seconds of a step of a run by itself."""
+        return ALONE_STEP + ALONE_OP * self.ops + self.inside
+
+    def stacked(self, runs: int) -> float:
+        """Seconds of a step of `runs` runs together, without their update rules."""
+        return self.around + runs * self.inside
+
+    @property
+    def around(self) -> float:
+        """Seconds of a step of a group of any size."""
+        return STACKED_STEP + STACKED_OP * self.ops
+
+    @property
+    def inside(self) -> float:
+        """Seconds in the kernels of one run."""
+        # The optimizer reads and writes weights, gradients and its state: about six passes.
+        return self.flops / FLOPS + (self.moved + 6 * self.weights) / BYTES
+
+
+def workers_for(runs: int, machine: Machine) -> int:
+    """How many one-thread processes train `runs` runs: one a core, no more than there are runs."""
+    return max(1, min(machine.cores, runs))
+
+
+def cut(
+    runs: Sequence[Run], problem: Problem, machine: Machine, workers: int, compile: str = "auto"
+) -> list[GroupPlan]:
+    """Cut `runs`, which share the recipe of `problem`, into groups for `workers` processes, longest first.
+
+    `compile`: "on" or "off"; "auto" is off, because compiling a step takes longer than it has ever given back here.
+    """
+    alone: list[tuple[Run, str]] = []
+    together: list[Run] = []
+    reasons: dict[str, str | None] = {}
+    for run in runs:
+        key = run.setting.key
+        if key not in reasons:
+            reasons[key] = stackable.stack_reason(problem, run.setting)
+        if (reason := reasons[key]) is None:
+            together.append(run)
+        else:
+            alone.append((run, reason))
+    sizes = measure(problem, runs[0].seed) if together else None
+    plans = [_alone(run, reason, _recordable(run, problem), problem, sizes) for run, reason in alone]
+    if sizes is not None:
+        plans += _cut_stackable(together, problem, sizes, machine, workers, compile)
+    return sorted(plans, key=lambda plan: -plan.seconds)
+
+
+def _recordable(run: Run, problem: Problem) -> bool:
+    """Whether a run that cannot be stacked can replay its steps: torch's own rules can, where the model can."""
+    return ":" not in run.setting.name and stackable.problem_reason(problem) is None
+
+
+def _alone(run: Run, reason: str, recorded: bool, problem: Problem, sizes: Sizes | None) -> GroupPlan:
+    seconds = 0.0 if sizes is None else sizes.alone * problem.total_steps
+    engine: Literal["recorded", "single"] = "recorded" if recorded else "single"
+    return GroupPlan(engine=engine, run_ids=(run.run_id,), reason=reason, seconds=seconds)
+
+
+def _cut_stackable(
+    runs: Sequence[Run], problem: Problem, sizes: Sizes, machine: Machine, workers: int, compile: str
+) -> list[GroupPlan]:
+    """The cut with the shortest estimated time to the end, among runs alone and stacks of several sizes."""
+    text = {
+        run.setting.key: update_rules.split(run.setting.name, run.setting.args)[0] for run in _first_of_settings(runs)
+    }
+    runs = sorted(runs, key=lambda run: text[run.setting.key])  # runs of one rule stay together: a part has few rules
+    alone = [_alone(run, TOO_LARGE, True, problem, sizes) for run in runs]
+    best, best_time = None, _time([sizes.alone] * len(runs), workers) * WORTH
+    pools = [[_Pool.of(members, text) for members in _by_seed(runs)]]
+    if not sizes.random and problem.shared_batches:
+        pools.append([_Pool.of(runs, text)])
+    part_sizes = _part_sizes(len(runs), sizes, machine, workers)
+    for pool, size, multiple in itertools.product(pools, part_sizes, {1, workers}):
+        parts = [(members, low, high) for members in pool for low, high in _bounds(len(members.runs), size, multiple)]
+        steps = [_group_step(*part, sizes) for part in parts]
+        time = _time(steps, workers)
+        if time < best_time * BETTER:
+            best, best_time = (parts, steps), time
+    if best is None:
+        return alone
+    return [
+        GroupPlan(
+            engine="stacked",
+            run_ids=tuple(run.run_id for run in members.runs[low:high]),
+            compile=compile == "on",
+            seconds=step * problem.total_steps,
+        )
+        for (members, low, high), step in zip(*best, strict=True)
+    ]
+
+
+def _first_of_settings(runs: Iterable[Run]) -> Iterable[Run]:
+    return {run.setting.key: run for run in runs}.values()
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """Runs in their order, and how often the rule and the seed have changed before each: cuts are counted fast."""
+
+    runs: Sequence[Run]
+    rule_changes: Sequence[int]
+    seed_changes: Sequence[int]
+
+    @classmethod
+    def of(cls, runs: Sequence[Run], text: Mapping[str, str]) -> _Pool:
+        return cls(runs, _changes([text[run.setting.key] for run in runs]), _changes([run.seed for run in runs]))
+
+
+def _changes(values: Sequence[object]) -> list[int]:
+    return list(itertools.accumulate((one != other for one, other in itertools.pairwise(values)), initial=0))
+
+
+def _part_sizes(runs: int, sizes: Sizes, machine: Machine, workers: int) -> list[int]:
+    """Sizes of group to consider, from the largest down to half of it, and those that give each worker as many."""
+    largest = min(runs, _largest(sizes, machine, workers))
+    even = max(1, math.ceil(runs / workers))
+    return sorted({*range(max(1, largest // 2), largest + 1), min(even, largest)}, reverse=True)
+
+
+def _group_step(pool: _Pool, low: int, high: int, sizes: Sizes) -> float:
+    """Seconds of a step of the runs low..high of a pool."""
+    count = pool.rule_changes[high - 1] - pool.rule_changes[low] + 1
+    mixed = 0.0 if pool.seed_changes[high - 1] == pool.seed_changes[low] else MIXED * (high - low)
+    return sizes.stacked(high - low) + RULE * count + mixed
+
+
+def _largest(sizes: Sizes, machine: Machine, workers: int) -> int:
+    """The most runs in a group: enough to spread what a group costs, as long as they fit the caches or are few."""
+    # Of the values, half are alive at once.
+    per_run = max(1.0, sizes.values / 2 + 4 * sizes.weights)
+    enough = math.ceil((sizes.around + RULE) / (SPREAD * sizes.inside))
+    fits = max(FEW, int(machine.cache_per_worker(workers) / per_run))
+    memory = int(MEMORY_SHARE * machine.memory / workers / per_run)
+    return max(1, min(LARGEST, enough, fits, memory))
+
+
+def _by_seed(runs: Iterable[Run]) -> list[list[Run]]:
+    pools: dict[int, list[Run]] = {}
+    for run in runs:
+        pools.setdefault(run.seed, []).append(run)
+    return list(pools.values())
+
+
+def _bounds(count: int, size: int, multiple: int) -> Iterable[tuple[int, int]]:
+    """As few parts as there can be of up to `size` runs, or the next multiple, of sizes that differ by one at most."""
+    parts = min(count, math.ceil(count / size / multiple) * multiple)
+    return itertools.pairwise(round(number * count / parts) for number in range(parts + 1))
+
+
+def _time(steps: Sequence[float], workers: int) -> float:
+    """When all are done, if each takes so long."""
+    return makespan(steps, workers) + TAIL * max(steps)
+
+
+def makespan(seconds: Sequence[float], workers: int) -> float:
+    """When the last of `workers` is done, if each takes the longest task left (Graham 1969: within 4/3 of the best)."""
+    loads = [0.0] * workers
+    for cost in sorted(seconds, reverse=True):
+        heapq.heapreplace(loads, loads[0] + cost)
+    return max(loads)
+
+
+def measure(problem: Problem, seed: int) -> Sizes:
+    """Record one training step of one run and add up what it does.
+
+    A model of the user's may draw random numbers in its evaluation only.
+    """
+    with problem.user_code():
+        module = problem.build_model(seed)
+        use_stacked_loss(module, problem)
+        stepper = Stepper(module, shared=True, wants_metrics=problem.train_metrics)
+        values = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        isolation.seed_all(0)
+        params, fixed = (
+            [values[name].detach().unsqueeze(0) for name in names] for names in (stepper.trainable, stepper.fixed)
+        )
+        graph = stepper.graph(params, fixed, problem.batch(seed, 0))
+        random = graph.random
+        if not random and not stackable.our_own(problem):
+            checks, _ = next(problem.eval_batches("val", seed))
+            random = stepper.graph(params, fixed, checks, training=False).random
+    weights = float(sum(param.nbytes for param in params))
+    return replace(sizes_of(graph, weights), random=random)
+
+
+def sizes_of(graph: Graph, weights: float) -> Sizes:
+    """What a recorded training step of one run does."""
+    ops, flops, moved = 0, 0.0, 0.0
+    for node in graph.nodes:
+        if not node.computes:
+            continue
+        ops += 1
+        like = [graph.like[ref] for ref in node.inputs()]
+        out = [graph.like[ref] for ref in node.outs if ref is not None]
+        product = _flops(str(node.op), like, out)
+        flops += product
+        if not product:
+            moved += sum(_bytes(one) for one in (*like, *out))
+    values = sum(_bytes(graph.like[ref]) for node in graph.nodes if node.computes for ref in node.outs if ref)
+    return Sizes(ops=ops, flops=flops, moved=moved, weights=weights, values=float(values), random=graph.random)
+
+
+def _bytes(like: Like) -> float:
+    return math.prod(like.shape) * like.dtype.itemsize
+
+
+def _flops(op: str, inputs: Sequence[Like], outputs: Sequence[Like]) -> float:
+    """Multiplications and additions of a product of matrices or a convolution; 0 for anything else."""
+    if any(name in op for name in ("aten.mm", "aten.bmm", "aten.addmm", "aten.baddbmm")):
+        return 2.0 * math.prod(outputs[0].shape) * inputs[-2].shape[-1]
+    if "convolution_backward" in op:
+        return CONVOLUTION * 4.0 * math.prod(inputs[0].shape) * math.prod(inputs[2].shape[1:])
+    if "convolution" in op:
+        return CONVOLUTION * 2.0 * math.prod(outputs[0].shape) * math.prod(inputs[1].shape[1:])
+    return 0.0

@@ -1,0 +1,88 @@
+"""Running the user's code: with the dtype of the spec, random numbers of its own, and the place of what it raises."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sysconfig
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+def stream_seed(*key: object) -> int:
+    """A 63-bit seed that depends on every part of `key` and on nothing else."""
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def seed_all(seed: int) -> None:
+    """Seed the global generators of torch (the CPU's, and the GPUs' where there are any), numpy and Python."""
+    # torch.manual_seed does the same at 100 times the cost where a device is there but not in use.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+@contextmanager
+def isolated(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
+    """Within: torch's default dtype is `dtype`, and warnings are never raised. Afterwards: all as before.
+
+    The global generators of torch (CPU and `device`), numpy and Python are put back too.
+    """
+    numpy_state, python_state, default = np.random.get_state(), random.getstate(), torch.get_default_dtype()
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda, device_type="cuda"), _tolerant():
+        torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(default)
+            np.random.set_state(numpy_state)
+            random.setstate(python_state)
+
+
+@contextmanager
+def _tolerant() -> Iterator[None]:
+    """Within, no filter makes an exception of a warning. Other filters stay: to touch them is to repeat warnings."""
+    if not any(action == "error" for action, *_ in warnings.filters):
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        for quiet in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", quiet)
+        yield
+
+
+def describe(error: BaseException) -> str:
+    """`Type: message (file.py:12 in function)`, the place being the deepest one in the user's own code, if any."""
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    place = user_place(error)
+    return f"{text} ({place})" if place else text
+
+
+def user_place(error: BaseException) -> str:
+    """`file.py:12 in function`: the deepest frame outside lrsweep, torch, numpy and Python's library; "" if none."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _of_a_library(frame.filename)]
+    if not frames:
+        return ""
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}"
+
+
+def _of_a_library(filename: str) -> bool:
+    path = Path(filename)
+    if filename.startswith("<") or any(path.is_relative_to(home) for home in _LIBRARIES):
+        return True
+    installed = {"site-packages", "dist-packages"} & set(path.parts)
+    return not installed and path.is_relative_to(sysconfig.get_path("stdlib"))
+
+
+_LIBRARIES = (Path(__file__).parents[1], *(Path(file).parent for file in (torch.__file__, np.__file__) if file))

@@ -1,0 +1,238 @@
+"""Can the runs of a recipe be stacked? Found out before training; the answer is a plain sentence or None."""
+
+from __future__ import annotations
+
+import copy
+import math
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from lrsweep.compiler import trace
+from lrsweep.store.journal import RAISED
+from lrsweep.training import isolation, python_state, update_rules
+from lrsweep.training.stepper import Stepper
+from lrsweep.training.workload import LossModule, Problem
+
+if TYPE_CHECKING:
+    from lrsweep.plan import Setting
+
+STEPS = 3  # updates of the trial: the first is recorded, the others replay it
+RATE = 0.01  # of the trial's gradient descent
+# What two ways of the same arithmetic may differ by, relative to the larger one's size.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
+BFLOAT16_TOLERANCE = 0.05
+
+_known: weakref.WeakKeyDictionary[Problem, str | None] = weakref.WeakKeyDictionary()
+
+
+class _Limit(Exception):
+    """Why the runs train alone: the end of the sentence `the model ...`."""
+
+
+class _Broken(Exception):
+    """The model cannot even be trained by itself."""
+
+
+class _Otherwise(_Limit):
+    """The stack came to other numbers."""
+
+
+def stack_reason(problem: Problem, setting: Setting) -> str | None:
+    """Why runs of this recipe and optimizer setting train one at a time; None if they can be stacked.
+
+    Tasks and models of our own are known to stack; the user's are tried out, once per problem: two members and three
+    updates, stacked and apart.
+    """
+    reason = update_rules.stack_reason(setting.name, setting.args, problem.recipe.base_dir)
+    return problem_reason(problem) if reason is None else reason
+
+
+def problem_reason(problem: Problem) -> str | None:
+    """Why runs of this recipe train one at a time whatever their optimizer; None if they can be stacked.
+
+    Then their step can also be recorded, and the task's functions keep nothing between calls.
+    """
+    if problem not in _known:
+        _known[problem] = None if our_own(problem) else model_reason(problem)
+    return _known[problem]
+
+
+def our_own(problem: Problem) -> bool:
+    """Are task and model built-ins?"""
+    names = [problem.recipe.task["name"], (problem.recipe.model or {"name": ""})["name"]]
+    return not any(":" in name for name in names)
+
+
+def model_reason(problem: Problem) -> str | None:
+    """Try the model, the loss and the batches of `problem` on a stack of two."""
+    try:
+        with problem.user_code():
+            _try(problem)
+    except _Broken as error:
+        return str(error)
+    except _Limit as limit:
+        return f"the model {limit}"
+    except trace.TraceError as limit:
+        return f"the model {limit}"
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - user code and vmap may raise anything
+        return _told(error)
+    return None
+
+
+def _try(problem: Problem) -> None:
+    """The user's functions see the dtype of the spec; float64 they see only where that cannot tell rounding apart."""
+    with _by_itself():
+        modules = [problem.build_model(seed) for seed in (0, 1)]
+        batches = [problem.batch(0, step % problem.total_steps) for step in range(STEPS)]
+        checks, _ = next(problem.eval_batches("val"))
+    _look_at(modules[0])
+    bfloat16 = problem.recipe.train["dtype"] == "bfloat16"
+    tolerance = BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE[problem.dtype]
+    try:
+        _compare(*_both_ways(modules, batches, checks, problem), tolerance)
+    except _Otherwise as limit:
+        if problem.dtype == torch.float64:
+            raise
+        try:
+            exact = [copy.deepcopy(module).double() for module in modules]
+            batches, checks = tree_map(_double, (batches, checks))
+            torch.set_default_dtype(torch.float64)
+            found = _both_ways(exact, batches, checks, problem)
+        except Exception:  # noqa: BLE001 - not every model can be cast; then its own precision must do
+            raise limit from None
+        finally:
+            torch.set_default_dtype(problem.dtype)
+        _compare(*found, BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE[torch.float64])
+
+
+def _both_ways(
+    modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, problem: Problem
+) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+    with _by_itself():
+        alone = _alone([copy.deepcopy(module) for module in modules], batches, checks, problem)
+    return alone, _stacked([copy.deepcopy(module) for module in modules], batches, checks, problem)
+
+
+@contextmanager
+def _by_itself() -> Iterator[None]:
+    """What is raised within is not for want of a stack."""
+    try:
+        yield
+    except _Limit:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _Broken(f"{RAISED}the trial of the model: {isolation.describe(error)}") from error
+
+
+def _double(leaf: Any) -> Any:
+    return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+
+
+def _look_at(module: nn.Module) -> None:
+    for name, part in module.named_modules():
+        if isinstance(part, nn.RNNBase | nn.RNNCellBase | nn.EmbeddingBag):
+            place = name.removeprefix("model.")
+            raise _Limit(f"has a layer that torch cannot batch over runs: {type(part).__name__} ({place})")
+    if any(not value.is_floating_point() for value in module.parameters()):
+        raise _Limit("has parameters that are not real numbers")
+    if any(isinstance(value, nn.UninitializedParameter) for value in module.parameters()):
+        raise _Limit("has lazy layers, whose weights are made by the first batch")
+
+
+def _alone(modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, problem: Problem) -> list[list[Tensor]]:
+    """Losses, weights and buffers of every member after gradient descent, and an evaluation of it."""
+    found = []
+    for module in modules:
+        before, values = python_state.state(module, *module.functions), []
+        params = [value for value in module.parameters() if value.requires_grad]
+        for step, batch in enumerate(batches):
+            problem.seed_step(0, step)
+            module.zero_grad()
+            loss, metrics = module.train()(*_copied(batch))
+            loss.backward()
+            values += [loss.detach(), *metrics.values()]
+            with torch.no_grad():
+                for param in params:
+                    if param.grad is not None:
+                        param.sub_(param.grad, alpha=RATE)
+        if python_state.differ(before, python_state.state(module, *module.functions)):
+            raise _Limit("keeps Python values that change from step to step")
+        with torch.no_grad():
+            problem.seed_step(0, len(batches))
+            loss, metrics = module.eval()(*_copied(checks))
+        values += [loss, *metrics.values(), *module.parameters(), *module.buffers()]
+        found.append([value.detach().clone() for value in values])
+    return found
+
+
+def _stacked(
+    modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, problem: Problem
+) -> list[list[Tensor]]:
+    stepper = Stepper(modules[0], shared=True, wants_metrics=problem.train_metrics)
+    each = [{**dict(module.named_parameters()), **dict(module.named_buffers())} for module in modules]
+
+    def stack(names: Sequence[str]) -> list[Tensor]:
+        return [torch.stack([values[name].detach() for values in each]) for name in names]
+
+    problem.seed_step(0, 0)
+    stepper.drop_unused(stack(stepper.trainable), stack(stepper.fixed), _copied(batches[0]))
+    params, fixed, values = stack(stepper.trainable), stack(stepper.fixed), []
+    for step, batch in enumerate(batches):
+        problem.seed_step(0, step)
+        result = stepper.train(params, fixed, _copied(batch))
+        values += [result.losses, *result.metrics.values()]
+        for param, grad in zip(params, result.grads, strict=True):
+            param.sub_(grad, alpha=RATE)
+    problem.seed_step(0, len(batches))
+    result = stepper.evaluate(params, fixed, _copied(checks))
+    names = dict(zip((*stepper.trainable, *stepper.fixed), (*params, *fixed), strict=True))
+    values += [result.losses, *result.metrics.values()]
+    values += [names[name] for name, _ in (*modules[0].named_parameters(), *modules[0].named_buffers())]
+    return [[value[member] for value in values] for member in range(len(modules))]
+
+
+def _copied(batch: Any) -> Any:
+    return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, batch)
+
+
+def _compare(alone: list[list[Tensor]], stacked: list[list[Tensor]], tolerance: float) -> None:
+    for mine, theirs in zip(alone, stacked, strict=True):
+        for one, other in zip(mine, theirs, strict=True):
+            one, other = one.double(), other.double()
+            finite = one[one.isfinite()]
+            size = max(float(finite.abs().max()) if finite.numel() else 0.0, 1e-6)
+            if one.numel() and not torch.allclose(one, other, rtol=0, atol=tolerance * size, equal_nan=True):
+                raise _Otherwise("computes something else when runs are stacked")
+    if not all(math.isfinite(float(value.double().sum())) for member in alone for value in member[:1]):
+        raise _Limit("starts from a loss that is not finite, so that a stack could not be checked")
+
+
+def _told(error: BaseException) -> str:
+    text = str(error).strip().split("\n")[0]
+    for sign, told in _SIGNS:
+        if sign in str(error):
+            return f"the model {told}"
+    return f"the model cannot be run for several runs at once ({type(error).__name__}: {text[:160]}{_place(error)})"
+
+
+def _place(error: BaseException) -> str:
+    place: Callable[[BaseException], str] = isolation.user_place
+    found = place(error)
+    return f", {found}" if found else ""
+
+
+_SIGNS = (
+    (".item()", "turns a tensor into a Python number (.item(), float(), int()), which differs between runs"),
+    ("data-dependent control flow", "branches on the values of a tensor (if, while), which differ between runs"),
+    ("batching rule", "uses an operation that torch cannot batch over runs"),
+    ("randomness", "draws random numbers in a way that torch cannot batch over runs"),
+    ("dynamic shape", "has tensors whose shapes depend on their values"),
+    ("in-place", "writes in place into a tensor that the runs share"),
+    ("inplace", "writes in place into a tensor that the runs share"),
+)

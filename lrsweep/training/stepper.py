@@ -1,0 +1,258 @@
+"""One training step, or one evaluation, of M stacked runs: losses and gradients from stacked weights and a batch.
+
+A step is a `vmap` of the module over the runs, and one ordinary backward pass of the summed losses: the runs' graphs do
+not touch, so a NaN in one leaves the others exact. It is recorded once per shape of batch (tracing.py), rewritten
+(graphs.py), and then replayed.
+"""
+
+# M runs, B batch
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from lrsweep.compiler import passes, trace
+from lrsweep.compiler.channels import RunsAmongChannels
+
+MANY_SHAPES = 12  # batches of more shapes than this, for one number of runs, are computed without a recording
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`losses` and each of `metrics` are [M]; `grads` are [M, ...], one per trainable parameter."""
+
+    losses: Tensor
+    metrics: dict[str, Tensor]
+    grads: list[Tensor]
+
+
+class Stepper:
+    """Computes with one module and any number of stacked weights for it.
+
+    `trainable` names the parameters that get a gradient; `fixed` the frozen ones, those the loss does not depend on,
+    and the buffers. `shared`: all runs see the same batch; otherwise every tensor of a batch has a leading M.
+    `stacked=False`: the weights of one run, without a leading M; the losses and metrics are [1] then.
+    """
+
+    def __init__(
+        self, module: nn.Module, *, shared: bool, wants_metrics: bool, compile: bool = False, stacked: bool = True
+    ) -> None:
+        self.module = module
+        self.shared = shared
+        self._stacked = stacked
+        self._wants_metrics = wants_metrics
+        self._compile = compile
+        self.trainable = [name for name, value in module.named_parameters() if value.requires_grad]
+        self.fixed = [name for name, value in module.named_parameters() if not value.requires_grad]
+        self.fixed += [name for name, _ in module.named_buffers()]
+        self._programs: dict[Any, _Program] = {}
+        self._images: Callable[[], AbstractContextManager[Any]] = RunsAmongChannels
+        self._start: dict[str, Tensor] = {}
+        # Does a training step draw random numbers? None until one was recorded.
+        self.random: bool | None = None
+
+    def drop_unused(self, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> None:
+        """Count parameters that get no gradient among the fixed ones: torch.optim does not touch them either.
+
+        To be called with the values before training, if at all, and before anything else.
+        """
+        values = zip((*self.trainable, *self.fixed), (*params, *fixed), strict=True)
+        self._start = {name: (value[:1] if self._stacked else value).clone() for name, value in values}
+        leaves, spec = tree_flatten(batch)
+        step = self._train_step(leaves, spec, [])
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        with self._modes(True):
+            out = step(*(value.clone() for value in (*params, *fixed, *tensors)))
+        unused = {name for name, grad in zip(self.trainable, out[-len(self.trainable) :], strict=True) if grad is None}
+        self.trainable = [name for name in self.trainable if name not in unused]
+        frozen = [name for name, _ in self.module.named_parameters() if name not in self.trainable]
+        self.fixed = frozen + [name for name, _ in self.module.named_buffers()]
+
+    def train(self, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> Result:
+        """Losses and gradients of one batch; buffers among `fixed` are updated in place."""
+        return self._run(True, params, fixed, batch)
+
+    def evaluate(self, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> Result:
+        """Losses and metrics of one batch, the same for all runs, in evaluation mode."""
+        return self._run(False, params, fixed, batch)
+
+    def graph(
+        self, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any, *, training: bool = True
+    ) -> trace.Graph:
+        """The recording of a training step or evaluation, not yet rewritten: for counting what it does."""
+        leaves, spec = tree_flatten(batch)
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        build = self._train_step if training else self._eval_step
+        return self._record(training, build(leaves, spec, []), (*params, *fixed, *tensors), strict=False)
+
+    def _record(
+        self, training: bool, step: Callable[..., Any], inputs: Sequence[Tensor], strict: bool = True
+    ) -> trace.Graph:
+        def recorded() -> trace.Graph:
+            return trace.record(step, *(trace.copied(value) for value in inputs), strict=strict)
+
+        with self._modes(training):
+            graph = recorded()
+            if self._stacked or not graph.draws_by_layout:
+                return graph
+            with self._in_planes():
+                return recorded()
+
+    def _run(self, training: bool, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> Result:
+        runs = params[0].shape[0] if params and self._stacked else 0
+        if type(batch) is tuple and all(type(leaf) is Tensor for leaf in batch):
+            # What nearly every batch is, told apart without a walk through its structure.
+            tensors: Sequence[Tensor] = batch
+            key: tuple[Any, ...] = (training, runs, *[leaf.shape for leaf in batch])
+        else:
+            leaves, spec = tree_flatten(batch)
+            tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+            others = [leaf for leaf in leaves if not isinstance(leaf, Tensor)]
+            key = (training, runs, str(spec), repr(others), *((leaf.shape, leaf.dtype) for leaf in tensors))
+        program = self._programs.get(key)
+        if program is None:
+            program = self._programs[key] = self._program(training, params, fixed, batch)
+        if program.recorded:
+            with torch.no_grad():
+                out = program.call(*params, *fixed, *tensors)
+        else:
+            out = program.call(*params, *fixed, *tensors)
+        names = program.names
+        return Result(out[0], dict(zip(names, out[1:], strict=False)), list(out[1 + len(names) :]))
+
+    def _program(self, training: bool, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> _Program:
+        leaves, spec = tree_flatten(batch)
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        names: list[str] = []
+        build = self._train_step if training else self._eval_step
+        step = build(leaves, spec, names)
+        runs = params[0].shape[0] if params and self._stacked else 0
+        if sum(key[1] == runs for key in self._programs) >= MANY_SHAPES:
+            self.random = True
+            return _Program(self._eager(step, training), names, recorded=False)
+        inputs = (*params, *fixed, *tensors)
+        cuda = sorted({value.device.index or 0 for value in inputs if value.is_cuda})
+        # What is drawn here must not be missing from the step that comes after.
+        with torch.random.fork_rng(devices=cuda, device_type="cuda"):
+            try:
+                graph = self._record(training, step, inputs)
+            except trace.NotRepeatableError:
+                self.random = True  # which is not known of a step that is not recorded
+                return _Program(self._eager(step, training), names, recorded=False)
+            checks = (*self._untrained((*params, *fixed)), *tensors)
+            call = passes.program(graph, checks, inductor=self._compile and training)
+        if training:
+            self.random = bool(self.random) or graph.random
+        return _Program(call, names, recorded=True)
+
+    def _untrained(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """Values as before training, other ones for each run, that lie as `values` do: `values` may have overflowed,
+        and then tell nothing about a rewrite. What is right must not depend on when a step was recorded."""
+        found = []
+        for name, value in zip((*self.trainable, *self.fixed), values, strict=True):
+            start = self._start.get(name, value)
+            if start.is_floating_point() and self._stacked:
+                shrunk = torch.linspace(1.0, 0.9, len(value), dtype=start.dtype, device=start.device)
+                start = start * shrunk.view(-1, *[1] * (value.ndim - 1))
+            found.append(trace.copied(value).copy_(start))
+        return found
+
+    def _eager(self, step: Callable[..., Any], training: bool) -> Callable[..., Any]:
+        def call(*inputs: Tensor) -> Any:
+            with self._modes(training), contextlib.nullcontext() if self._stacked else self._in_planes():
+                return step(*inputs)
+
+        return call
+
+    def _train_step(self, leaves: list[Any], spec: Any, names: list[str]) -> Callable[..., list[Tensor | None]]:
+        count = len(self.trainable)
+        stacked = None if self.shared else 0
+
+        def step(*inputs: Tensor) -> list[Tensor | None]:
+            params = [value.detach().requires_grad_() for value in inputs[:count]]
+            losses, metrics = self._forward(params, inputs[count:], leaves, spec, stacked)
+            names[:] = metrics if self._wants_metrics else []
+            # Of the sum, since torch imports sympy (a third of a second) to look at gradients that it is given.
+            grads = torch.autograd.grad(losses.sum(), params, allow_unused=True)
+            return [losses.detach(), *(metrics[name].detach() for name in names), *grads]
+
+        return step
+
+    def _eval_step(self, leaves: list[Any], spec: Any, names: list[str]) -> Callable[..., list[Tensor | None]]:
+        count = len(self.trainable)
+
+        @torch.no_grad()
+        def step(*inputs: Tensor) -> list[Tensor | None]:
+            losses, metrics = self._forward(inputs[:count], inputs[count:], leaves, spec, None)
+            names[:] = metrics
+            return [losses, *metrics.values()]
+
+        return step
+
+    def _forward(
+        self, params: Sequence[Tensor], rest: Sequence[Tensor], leaves: list[Any], spec: Any, stacked: int | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The vmapped module: `rest` are the fixed values, then the tensors of the batch."""
+        fixed, tensors = rest[: len(self.fixed)], rest[len(self.fixed) :]
+        weights = dict(zip((*self.trainable, *self.fixed), (*params, *fixed), strict=True))
+
+        def one(weights: Mapping[str, Tensor], tensors: Sequence[Tensor]) -> Any:
+            iterator = iter(tensors)
+            filled = [next(iterator) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+            return functional_call(self.module, dict(weights), tuple(tree_unflatten(filled, spec)))
+
+        with self._images():
+            if not self._stacked:
+                loss, metrics = one(weights, tensors)
+                return loss.reshape(1), {name: value.reshape(1) for name, value in metrics.items()}
+            return vmap(one, in_dims=(0, stacked), randomness="same")(weights, list(tensors))
+
+    @contextlib.contextmanager
+    def _in_planes(self) -> Iterator[None]:
+        """Images lie as the model lays them, so that dropout masks, drawn in the order of memory, are its own."""
+        before, self._images = self._images, contextlib.nullcontext
+        try:
+            yield
+        finally:
+            self._images = before
+
+    @contextlib.contextmanager
+    def _modes(self, training: bool) -> Iterator[None]:
+        before = self.module.training
+        self.module.train(training)
+        try:
+            with _quiet() if self._stacked else contextlib.nullcontext():
+                yield
+        finally:
+            self.module.train(before)
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    call: Callable[..., Sequence[Any]]
+    names: list[str]
+    recorded: bool
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Attention in plain operations, which have batching rules, and no slow path per run in the dark."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*batching rule.*")
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)

@@ -1,0 +1,280 @@
+"""Update rules for stacks of runs: torch's own optimizers, one learning rate per run.
+
+Every elementwise rule of `torch.optim` is linear in the learning rate: a step moves the weights by `lr * u`. So torch's
+own optimizer, built at lr = 1 over *zero-valued* tensors and given the stacked gradients, leaves exactly `u` in them;
+the weights then move by `u` times the rate of their run, and `u` is zeroed again. Weight decay reads the weights and is
+therefore applied outside: coupled decay joins the gradient, the other kinds shrink the weights before the step.
+
+# m runs under one rule, P parameters of a run; p_l, g_l, u_l have shape [m, *shapes[l]]
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrsweep import optimizers
+from lrsweep.training import kernels
+
+# Rules that one factor per run cannot express, and why their runs train alone.
+ALONE = {
+    "adafactor": "adafactor scales its steps by norms of whole tensors",
+    "asgd": "asgd is not linear in lr, which enters its own decay too",
+    "muon": "muon orthogonalises whole weight matrices",
+    "rprop": "rprop is not linear in lr, which is only its first step size",
+}
+# Up to this many parameters a run keeps its state in one tensor: fewer kernels weigh more than a copied gradient.
+# A bound on the run, not on the stack, so that a stack that shrinks keeps its layout and its bits.
+FLAT_UP_TO = 2048
+PROBE_STEPS = 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decay:
+    """The weight decay of one run; at most one of the three is not 0.
+
+    `coupled` times the weights is added to the gradient; `decoupled` is w <- w (1 - lr decay) and `independent`
+    w <- w (1 - decay factor), with the schedule's factor, both before the update (Loshchilov & Hutter 2019,
+    arXiv:1711.05101).
+    """
+
+    coupled: float = 0.0
+    decoupled: float = 0.0
+    independent: float = 0.0
+
+
+def split(name: str, args: Mapping[str, Any], independent: float | None = None) -> tuple[str, Decay]:
+    """The rule of a run, as a text that `StackedRule` takes and equal for runs that can share one, and its decay.
+
+    Arguments not given have torch's defaults, but no weight decay beside an `independent` one. Weight decay is no part
+    of a rule, so adam and adamw are one. A class of the user's keeps its own decay.
+    """
+    args, decay = dict(args), Decay(independent=independent or 0.0)
+    if ":" not in name:
+        args = optimizers.resolved(name, args, independent=independent is not None)
+        amount = float(args.pop("weight_decay", 0.0))
+        decoupled = bool(args.pop("decoupled_weight_decay", False)) or name == "adamw"
+        if amount:
+            decay = Decay(decoupled=amount) if decoupled else Decay(coupled=amount)
+        name = "adam" if name == "adamw" else name
+    return json.dumps([name, args], sort_keys=True), decay
+
+
+class StackedRule:
+    """One update rule over m runs.
+
+    `rule` comes from `split`; `decays` has an entry per run; `base_dir` is where import paths start.
+    """
+
+    def __init__(
+        self,
+        rule: str,
+        decays: Sequence[Decay],
+        shapes: Sequence[Sequence[int]],
+        *,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        base_dir: Path | str = ".",
+    ) -> None:
+        name, args = json.loads(rule)
+        own = ":" in name
+        self._name = name
+        self._shapes = [tuple(shape) for shape in shapes]
+        self._dtype, self._device = dtype, torch.device(device)
+        self._flat = not own and len(self._shapes) > 1 and sum(map(math.prod, self._shapes)) <= FLAT_UP_TO
+        self._sign = -1.0 if args.get("maximize") else 1.0
+        # Plain SGD moves along the gradient itself and needs no tensors of its own.
+        self._plain = name == "sgd" and not args.get("momentum")
+        kinds = torch.tensor([[d.coupled, d.decoupled, d.independent] for d in decays], dtype=torch.float64).T
+        if self._plain:
+            kinds = torch.stack([torch.zeros_like(kinds[0]), kinds[0] + kinds[1], kinds[2]])
+        self._decays = kinds.to(dtype).to(self._device)
+        self._allocate()
+        if not own:
+            args |= optimizers.fused(name, self._device.type)
+        self._optimizer: Any = optimizers.build(name, args, self._u, 1.0, base_dir)
+        self._step = optimizers.step_of(self._optimizer)
+        self._kernel: kernels.Kernel | None = None
+
+    def _allocate(self) -> None:
+        """Whatever has an entry per run and carries nothing from one step to the next."""
+        m = self._decays.shape[1]
+        self._coupled, self._decoupled, self._independent = self._decays
+        self._couples = bool(self._coupled.any())
+        self._shrinks = bool(self._decoupled.any()) or bool(self._independent.any())
+        self._u, self._u_views = self._tensors(0 if self._plain else m)
+        # Gradients are copied where they must be changed or brought into one tensor, else used as they are.
+        self._copies = not self._plain and (self._flat or self._couples)
+        self._g, self._g_views = self._tensors(m if self._copies else 0)
+        self._lr, self._lr_views = self._per_run(m)
+        self._shrink, self._shrink_views = self._per_run(m)
+        # torch negates the gradient under `maximize` before it adds the decay.
+        coupled, self._coupled_views = self._per_run(m)
+        coupled.copy_(self._sign * self._coupled)
+
+    def _tensors(self, m: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Zeros for every parameter: the tensors that hold them, and a view shaped like each parameter."""
+        if not self._flat:
+            tensors = [torch.zeros((m, *shape), dtype=self._dtype, device=self._device) for shape in self._shapes]
+            return tensors, tensors
+        sizes = [math.prod(shape) for shape in self._shapes]
+        whole = torch.zeros((m, sum(sizes)), dtype=self._dtype, device=self._device)
+        views = [part.view(m, *shape) for part, shape in zip(torch.split(whole, sizes, 1), self._shapes, strict=True)]
+        return [whole], views
+
+    def _per_run(self, m: int) -> tuple[Tensor, list[Tensor]]:
+        """A vector with an entry per run, and a view of it that broadcasts over each parameter."""
+        vector = torch.zeros(m, dtype=self._dtype, device=self._device)
+        return vector, [vector.view(m, *[1] * len(shape)) for shape in self._shapes]
+
+    @torch.no_grad()
+    def step(
+        self,
+        params: list[Tensor],
+        grads: list[Tensor],
+        lr_m: Tensor,
+        factor_m: Tensor | None = None,
+    ) -> None:
+        """Update `params` in place; `grads` are left as they are.
+
+        lr_m: rates of this update. factor_m: the schedule's factors, needed where a run has independent decay.
+        """
+        self._lr.copy_(lr_m)
+        moves = self._displacements(params, grads)
+        if self._shrinks:
+            torch.mul(self._lr, self._decoupled, out=self._shrink)
+            if factor_m is not None:
+                self._shrink.addcmul_(self._independent, factor_m.to(self._shrink))
+            torch.sub(1, self._shrink, out=self._shrink)
+            torch._foreach_mul_(params, self._shrink_views)
+        if self._plain:
+            self._lr.mul_(-self._sign)
+        torch._foreach_addcmul_(params, moves, self._lr_views)
+        if not self._plain:
+            torch._foreach_zero_(self._u)
+
+    def _displacements(self, params: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
+        """What torch's rule does to weights at lr 1, without weight decay."""
+        if self._plain:
+            return grads
+        if self._copies:
+            torch._foreach_copy_(self._g_views, grads)
+            if self._couples:
+                torch._foreach_addcmul_(self._g_views, params, self._coupled_views)
+            grads = self._g
+        # The fused CPU kernels read any gradient as if it were contiguous.
+        grads = [g.contiguous() for g in grads]
+        if self._kernel is not None:
+            self._kernel(grads)
+            return self._u_views
+        for u, g in zip(self._u, grads, strict=True):
+            u.grad = g
+        self._step()
+        self._find_kernel()
+        return self._u_views
+
+    def _find_kernel(self) -> None:
+        """What makes the updates after the first, if there is something faster than the optimizer."""
+        self._kernel = None
+        used = all(self._optimizer.state.get(u) for u in self._u)
+        if used and not self._plain and ":" not in self._name:
+            self._kernel = kernels.kernel_of(self._name, self._optimizer, self._device)
+
+    def keep(self, index: Tensor) -> None:
+        """Go on with these runs only (positions in the present order, ascending)."""
+        before = self._u
+        self._decays = self._decays[:, index]
+        self._allocate()
+        replaced = dict(zip(before, self._u, strict=True))
+        state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        for old, new in replaced.items():
+            for key, value in self._optimizer.state[old].items():
+                per_run = isinstance(value, Tensor) and value.shape == old.shape
+                state[new][key] = value[index] if per_run else value
+        self._optimizer.state = state
+        for group in self._optimizer.param_groups:
+            group["params"] = [replaced[old] for old in group["params"]]
+        self._find_kernel()
+
+    def state(self) -> dict[str, Any]:
+        """Everything the next step depends on: tensors and plain values, copies of both."""
+        groups = [{key: v for key, v in group.items() if key != "params"} for group in self._optimizer.param_groups]
+        tensors = [dict(self._optimizer.state[u]) for u in self._u]
+        return copy.deepcopy({"groups": groups, "tensors": tensors})
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from the `state()` of a rule with the same runs, to the bit."""
+        state = copy.deepcopy(dict(state))
+        for group, saved in zip(self._optimizer.param_groups, state["groups"], strict=True):
+            group.update(saved)
+        self._optimizer.state = defaultdict(dict, zip(self._u, state["tensors"], strict=True))
+        self._find_kernel()
+
+
+def stack_reason(name: str, args: Mapping[str, Any], base_dir: Path | str) -> str | None:
+    """Why runs of this optimizer train one at a time, in a plain sentence; None if they can be stacked.
+
+    A class of the user's is tried out (`probe`), which takes some milliseconds: ask once per setting.
+    """
+    return probe(name, args, base_dir) if ":" in name else ALONE.get(name)
+
+
+def probe(name: str, args: Mapping[str, Any], base_dir: Path | str) -> str | None:
+    """Train two runs at two rates, stacked and apart, on random gradients; say what differs, or None.
+
+    Float64, 30 updates, changing rates, parameters of several shapes. Displacements must agree to 1e-10.
+    """
+    cls = optimizers.lookup(name, base_dir)
+    if any(callable(getattr(cls, mode, None)) for mode in ("train", "eval")):
+        return f"{cls.__name__} has train() and eval(), so its weights are not the ones it is evaluated with"
+    try:
+        with torch.random.fork_rng(devices=[]):
+            error = _probe_error(name, args, base_dir)
+    except Exception as problem:  # noqa: BLE001 - code of the user's, which may raise anything
+        return f"{cls.__name__} cannot be tried on a stack: {type(problem).__name__}: {problem}"
+    if error <= 1e-10:
+        return None
+    if args.get("weight_decay"):
+        return f"{cls.__name__} with weight_decay reads the weights (independent_weight_decay can be stacked)"
+    return f"{cls.__name__} is not elementwise, or not linear in lr (stacked and alone differ by {error:.1e})"
+
+
+def _probe_error(name: str, args: Mapping[str, Any], base_dir: Path | str) -> float:
+    """The largest difference between stacked and separate runs, relative to the displacement."""
+    generator = torch.Generator().manual_seed(0)
+    shapes, rates = [(4, 3), (3,), (2, 2, 2)], torch.tensor([1e-3, 0.1], dtype=torch.float64)
+    start = [torch.randn(2, *shape, dtype=torch.float64, generator=generator) for shape in shapes]
+    stacked = [p.clone() for p in start]
+    alone = [[nn.Parameter(p[run].clone()) for p in start] for run in range(2)]
+    rule = StackedRule(
+        split(name, args)[0], [Decay()] * 2, shapes, dtype=torch.float64, device="cpu", base_dir=base_dir
+    )
+    singles = [optimizers.build(name, args, params, 1.0, base_dir) for params in alone]
+    shares = optimizers.shares(singles[0], 1.0)
+    for step in range(PROBE_STEPS):
+        lr = rates * (1 - step / PROBE_STEPS)
+        grads = [torch.randn(2, *shape, dtype=torch.float64, generator=generator) for shape in shapes]
+        rule.step(stacked, grads, lr)
+        for run, (params, single) in enumerate(zip(alone, singles, strict=True)):
+            optimizers.set_lr(single, lr[run].item(), shares)
+            for param, grad in zip(params, grads, strict=True):
+                param.grad = grad[run].clone()
+            single.step()
+    return max(
+        _norm([p[run] - q.detach() for p, q in zip(stacked, alone[run], strict=True)])
+        / _norm([q.detach() - p[run] for p, q in zip(start, alone[run], strict=True)])
+        for run in range(2)
+    )
+
+
+def _norm(tensors: Sequence[Tensor]) -> float:
+    return math.sqrt(sum(float(t.square().sum()) for t in tensors))

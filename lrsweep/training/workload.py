@@ -1,0 +1,363 @@
+"""A recipe made ready to train: data on the device, model builder, losses and batches. Both engines use it.
+
+What a run sees follows from its seed and the step alone: the initial weights, the order of the batches, and the numbers
+that random layers and Datasets draw (contract, What a run means).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import types
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from lrsweep.errors import UsageError
+from lrsweep.tasks.base import Task
+from lrsweep.training import isolation
+from lrsweep.training.data import DatasetSplit, TensorSplit, map_tensors, split_of
+from lrsweep.training.ingredients import builder_of, task_of
+
+if TYPE_CHECKING:
+    from lrsweep.plan import Recipe
+
+FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial, type)
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
+PERMUTED_BYTES = 2**26  # a train split up to this size is permuted once an epoch; a larger one is gathered by batches
+
+
+class LossModule(nn.Module):
+    """A model with its loss: forward(*batch) -> (loss, {metric: value}), all scalars.
+
+    The loss is the mean over the batch. Metrics are computed without gradients, in training only with `train_metrics`
+    (otherwise the dict is empty). Nothing here looks at values, so it runs under `torch.func` transforms.
+    """
+
+    def __init__(self, model: nn.Module, problem: Problem, metric_names: tuple[str, ...] | None) -> None:
+        """`metric_names`: the keys of a `step`'s result that are metrics; None takes all there are."""
+        super().__init__()
+        self.model = model
+        self._task = problem.task
+        # A loss with state (class weights, a counter) belongs to this run, and is not trained.
+        self._loss, self._step = _own(problem.task.loss, problem), _own(problem.task.step, problem)
+        self._names = metric_names
+        self._train_metrics = bool(problem.recipe.train["metrics"])
+        self._autocast_device = problem.device.type if problem.recipe.train["dtype"] == "bfloat16" else None
+
+    @property
+    def functions(self) -> list[Callable[..., Any]]:
+        """What the user gave besides the model: the loss or step, and the metrics."""
+        return [self._step or self._loss, *self._task.metrics.values()]
+
+    def forward(self, *batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        wanted = self._train_metrics or not self.training
+        device = self._autocast_device
+        # No cache: it would hold the weights of one stacked call for the next.
+        cast = torch.autocast(device, dtype=torch.bfloat16, cache_enabled=False) if device else nullcontext()
+        with cast:
+            if self._step is not None:
+                loss, values = self._split(self._step(self.model, *batch), wanted)
+            else:
+                loss, values = self._loss_and_metrics(batch, wanted)
+        loss = _scalar("loss", loss)
+        return (loss.float() if device else loss), {name: _scalar(name, value) for name, value in values.items()}
+
+    def _loss_and_metrics(self, batch: tuple[Any, ...], wanted: bool) -> tuple[Any, dict[str, Any]]:
+        *inputs, target = batch
+        output = self.model(*inputs)
+        loss = self._loss(output, target)
+        if not wanted:
+            return loss, {}
+        with torch.no_grad():
+            return loss, {name: metric(output, target) for name, metric in self._task.metrics.items()}
+
+    def _split(self, result: Any, wanted: bool) -> tuple[Any, dict[str, Any]]:
+        """What a `step` returned, as loss and metrics."""
+        if not isinstance(result, Mapping):
+            return result, {}
+        if "loss" not in result:
+            raise ValueError(f"step returned a dict without 'loss': {', '.join(map(str, result))}")
+        names = self._names
+        if names is None:
+            names = tuple(name for name in result if name != "loss")
+        if missing := [name for name in names if wanted and name not in result]:
+            raise ValueError(f"step returned no {', '.join(missing)}, which it returned for the first batch")
+        metrics = {name: result[name] for name in names} if wanted else {}
+        return result["loss"], {n: v.detach() if isinstance(v, torch.Tensor) else v for n, v in metrics.items()}
+
+
+def _own(function: Any, problem: Problem) -> Any:
+    """A copy of an object that can be called, so that no run sees what another left in it; a function is itself."""
+    if isinstance(function, FUNCTIONS) or not getattr(function, "__dict__", None):
+        return function
+    if isinstance(function, nn.Module):
+        return problem.place_module(deepcopy(function)).requires_grad_(False)
+    try:
+        return deepcopy(function)
+    except Exception:  # noqa: BLE001 - it holds what has no copy, such as a file
+        return function
+
+
+def _scalar(name: str, value: Any) -> torch.Tensor:
+    if not isinstance(value, torch.Tensor):
+        if name == "loss":
+            raise TypeError(f"the loss is a {type(value).__name__}, not a tensor")
+        return torch.tensor(float(value))
+    if value.numel() != 1:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; it must be one number, the mean over the batch")
+    return value.reshape(())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Problem:
+    """What every run of a recipe shares. Made by `build`.
+
+    `builder` makes the model, `splits` holds "train", "val" and, where there is one, "test". `n_train` examples in
+    batches of `batch_size` make `steps_per_epoch` updates an epoch and `total_steps` in all. `dtype` is that of
+    parameters and batches (float32 under autocast).
+    """
+
+    recipe: Recipe
+    task: Task
+    builder: Callable[[], nn.Module]
+    splits: Mapping[str, TensorSplit | DatasetSplit]
+    device: torch.device
+    dtype: torch.dtype
+    n_train: int
+    batch_size: int
+    steps_per_epoch: int
+    total_steps: int
+    _epochs: dict[int, tuple[int, torch.Tensor, tuple[torch.Tensor, ...] | None]] = field(default_factory=dict)
+    _together: dict[tuple[int, ...], tuple[int, tuple[torch.Tensor, ...]]] = field(default_factory=dict)
+    _built: weakref.WeakValueDictionary[int, nn.Module] = field(default_factory=weakref.WeakValueDictionary)
+
+    @property
+    def shared_batches(self) -> bool:
+        """True if the train split is tensors: the batches of any seed can then be cut from one permuted epoch."""
+        return isinstance(self.splits["train"], TensorSplit)
+
+    @property
+    def train_metrics(self) -> bool:
+        return bool(self.recipe.train["metrics"])
+
+    @cached_property
+    def metric_names(self) -> tuple[str, ...]:
+        """The metrics in their order; for a `step` the keys of its dict, found by one evaluation of a fresh model.
+
+        Empty if that evaluation fails: every run then fails with the same text.
+        """
+        if self.task.step is None:
+            return tuple(self.task.metrics)
+        try:
+            with self.user_code():
+                module = LossModule(self._built_model(0), self, None).eval()
+                self.seed_step(0, 0)
+                batch, _ = next(self.eval_batches("val"))
+                with torch.no_grad():
+                    return tuple(module(*batch)[1])
+        except (Exception, SystemExit):  # noqa: BLE001 - whatever user code raises is told by the runs it fails
+            return ()
+
+    @cached_property
+    def finish(self) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+        """What to apply to the mean of a metric, for those that ask for it."""
+        metrics = self.task.metrics.items()
+        return {name: metric.finish for name, metric in metrics if hasattr(metric, "finish")}
+
+    def user_code(self) -> Any:
+        """The context to train in: the spec's dtype as torch's default, generators and warnings kept apart."""
+        return isolation.isolated(self.dtype, self.device)
+
+    def place_module(self, module: nn.Module) -> nn.Module:
+        """`module` on the device, its floating-point tensors cast."""
+        module = module.to(self.device)
+        return module.double() if self.dtype == torch.float64 else module.float()
+
+    def build_model(self, seed: int) -> LossModule:
+        """A fresh model of `seed` with its loss, in training mode. Whatever the builder raises comes through."""
+        names = self.metric_names
+        with self.user_code():
+            module = LossModule(self._built_model(seed), self, names)
+            if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in module.parameters()):
+                self._first_pass(module, seed)
+            return module.train()
+
+    @torch.no_grad()
+    def _first_pass(self, module: LossModule, seed: int) -> None:
+        """Lazy layers draw their weights when they first see a batch; here that is part of building."""
+        batch, _ = next(self.eval_batches("val"))
+        torch.manual_seed(seed)
+        module.eval()(*batch)
+
+    def _built_model(self, seed: int) -> nn.Module:
+        isolation.seed_all(isolation.stream_seed("builder", seed))
+        torch.manual_seed(seed)
+        model = self.builder()
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"the model builder returned a {type(model).__name__}, not a torch.nn.Module")
+        if self._built.get(id(model)) is model:
+            raise ValueError("the model builder returned the same module twice; every run needs a fresh one")
+        self._built[id(model)] = model
+        return self.place_module(model)
+
+    def seed_step(self, seed: int, step: int) -> None:
+        """Seed the global generators for random layers at update `step` (from 0), or the evaluation after `step`."""
+        isolation.seed_all(isolation.stream_seed("layers", seed, step))
+
+    def epoch_order(self, seed: int, epoch: int) -> torch.Tensor:
+        """The order in which an epoch (from 0) visits the train examples, [n_train]."""
+        if not self.recipe.train["shuffle"]:
+            return torch.arange(self.n_train)
+        return torch.randperm(self.n_train, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+
+    def _epoch(self, seed: int, epoch: int) -> tuple[torch.Tensor, tuple[torch.Tensor, ...] | None]:
+        kept = self._epochs.get(seed)
+        if kept is None or kept[0] != epoch:
+            order, split, data = self.epoch_order(seed, epoch), self.splits["train"], None
+            if isinstance(split, TensorSplit) and not self.recipe.train["shuffle"]:
+                data = split.tensors
+            elif isinstance(split, TensorSplit) and split.nbytes <= PERMUTED_BYTES:
+                data = split.take(order)
+            kept = self._epochs[seed] = (epoch, order, data)
+        return kept[1], kept[2]
+
+    def release(self) -> None:
+        """Forget the permuted epochs; called when the runs that read them are done."""
+        self._epochs.clear()
+        self._together.clear()
+
+    def batch(self, seed: int, step: int) -> tuple[Any, ...]:
+        """The arguments of `LossModule.forward` at update `step` (from 0); the caller may write into them.
+
+        (*inputs, target), or for a task with `step` one argument: what that is to be given. A Dataset draws its random
+        numbers from (seed, step).
+        """
+        epoch, low, high = self._place_in_epoch(step)
+        order, data = self._epoch(seed, epoch)
+        if data is not None:
+            return self._arguments(tuple(tensor[low:high].clone() for tensor in data))
+        if not self.shared_batches:
+            isolation.seed_all(isolation.stream_seed("data", seed, step))
+        return self._arguments(self.splits["train"].take(order[low:high]))
+
+    def batches(self, seeds: Sequence[int], of_run: torch.Tensor, step: int) -> tuple[Any, ...]:
+        """As `batch`, for M runs of several seeds: each tensor is [M, B, ...]. `of_run` [M]: positions in `seeds`.
+
+        For train splits that are tensors (`shared_batches`).
+        """
+        epoch, low, high = self._place_in_epoch(step)
+        data = self._epochs_together(tuple(seeds), epoch)
+        if data is not None:
+            return self._arguments(tuple(tensor[:, low:high].index_select(0, of_run) for tensor in data))
+        parts = [self.splits["train"].take(self._epoch(seed, epoch)[0][low:high]) for seed in seeds]
+        return self._arguments(tuple(torch.stack(part).index_select(0, of_run) for part in zip(*parts, strict=True)))
+
+    def _place_in_epoch(self, step: int) -> tuple[int, int, int]:
+        """The epoch of an update, and the first and last place in it."""
+        epoch, number = divmod(step, self.steps_per_epoch)
+        low = number * self.batch_size
+        return epoch, low, min(low + self.batch_size, self.n_train)
+
+    def _epochs_together(self, seeds: tuple[int, ...], epoch: int) -> tuple[torch.Tensor, ...] | None:
+        """The permuted epoch of every seed, [S, n_train, ...]; None where that would be too large."""
+        split = self.splits["train"]
+        if not isinstance(split, TensorSplit) or len(seeds) * split.nbytes > PERMUTED_BYTES:
+            return None
+        kept = self._together.get(seeds)
+        if kept is None or kept[0] != epoch:
+            parts = [split.take(self._epoch(seed, epoch)[0]) for seed in seeds]
+            kept = self._together[seeds] = (epoch, tuple(torch.stack(part) for part in zip(*parts, strict=True)))
+        return kept[1]
+
+    def eval_batches(self, split: str, seed: int = 0, step: int = 0) -> Iterator[tuple[tuple[Any, ...], int]]:
+        """Batches of a split in stored order with their sizes; the chunks are the same for every run of the recipe.
+
+        A Dataset draws its random numbers from (seed, step).
+        """
+        examples = self.splits[split]
+        chunk = examples.chunk(self.batch_size)
+        for low in range(0, len(examples), chunk):
+            high = min(low + chunk, len(examples))
+            if isinstance(examples, DatasetSplit):
+                isolation.seed_all(isolation.stream_seed("data", split, low, seed, step))
+            yield self._arguments(examples.slice(low, high)), high - low
+
+    def _arguments(self, batch: Any) -> tuple[Any, ...]:
+        if self.task.step is not None:
+            return (batch,)
+        if isinstance(batch, torch.Tensor):
+            return (batch,)
+        if not isinstance(batch, list | tuple):
+            raise TypeError(f"a batch is a {type(batch).__name__}; without step= it must be (*inputs, target)")
+        return tuple(batch)
+
+    def is_row(self, step: int) -> bool:
+        """Is there an evaluation after `step` updates (from 1)?"""
+        return step % self.row_interval == 0 or step == self.total_steps
+
+    @property
+    def row_interval(self) -> int:
+        """Updates between two rows."""
+        every = self.recipe.train["eval_every"]
+        return int(every["steps"] if isinstance(every, Mapping) else every * self.steps_per_epoch)
+
+    def order_hash(self, seed: int) -> str:
+        """Identifies the order of the first epoch."""
+        return hashlib.sha256(self.epoch_order(seed, 0).numpy().tobytes()).hexdigest()[:16]
+
+
+def weights_hash(model: nn.Module) -> str:
+    """Identifies the parameters and buffers of a model: names, shapes, dtypes, bits."""
+    digest = hashlib.sha256()
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def build(recipe: Recipe, device: torch.device | str = "cpu") -> Problem:
+    """Make a recipe ready: load its task and data, find its model builder, move the data to `device`.
+
+    Raises UsageError, with the place in the user's file, when the task function raises, refuses an argument or returns
+    something else than a Task, and when the model or the batches cannot be what the spec says.
+    """
+    device, train = torch.device(device), recipe.train
+    dtype = DTYPES[train["dtype"]]
+    with isolation.isolated(dtype, device):
+        task = task_of(recipe)
+        builder = builder_of(recipe, task)
+
+        def place(batch: Any) -> Any:
+            return map_tensors(lambda t: t.to(device, dtype) if t.is_floating_point() else t.to(device), batch)
+
+        names = ["train", "val", *(["test"] if task.test is not None else [])]
+        splits = {name: split_of(getattr(task, name), task.collate_fn, place) for name in names}
+    count = len(splits["train"])
+    size = count if train["batch_size"] == "full" else min(train["batch_size"], count)
+    if train["drop_last"] and train["batch_size"] != "full" and count < train["batch_size"]:
+        raise UsageError(
+            f"train.drop_last: a batch of {train['batch_size']} is more than the {count} training examples, so no "
+            "batch is left (choose a smaller train.batch_size, or drop_last: false)"
+        )
+    per_epoch = count // size if train["drop_last"] else -(-count // size)
+    total = train["steps"] if train["steps"] is not None else train["epochs"] * per_epoch
+    return Problem(
+        recipe=recipe,
+        task=task,
+        builder=builder,
+        splits=splits,
+        device=device,
+        dtype=dtype,
+        n_train=count,
+        batch_size=size,
+        steps_per_epoch=per_epoch,
+        total_steps=total,
+    )

@@ -1,0 +1,210 @@
+"""Where groups are trained. An executor takes a queue of jobs and gives back what happens to them, in any order.
+
+Workers are processes of one thread. On Linux CPUs they are forked, so that they inherit what the parent has loaded;
+elsewhere, for CUDA, in a parent with threads, and in place of a worker that died, they are started anew.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Protocol
+
+from lrsweep.system.startup import collect_own_objects
+from lrsweep.workers.messages import LAST, Died, Job, Message, Setup
+
+POLL_SECONDS = 0.2
+STOP_SECONDS = 3.0
+"""How long workers may take to save and leave before they are killed."""
+
+Event = tuple[Job, Message]
+
+
+class Executor(Protocol):
+    """`events` ends when the queue is empty and every job taken from it has had its last message."""
+
+    def start(self) -> None: ...
+
+    def events(self, queue: deque[Job]) -> Iterator[list[Event]]: ...
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Process(Protocol):
+    """What is asked of a worker's process, however it was started."""
+
+    @property
+    def pid(self) -> int | None: ...
+
+    def kill(self) -> None: ...
+
+
+@dataclass(eq=False)
+class Worker:
+    process: Process
+    connection: Connection
+    exit_code: Callable[[], int | None]
+    job: Job | None = None
+
+
+class Local:
+    """Worker processes on this machine."""
+
+    def __init__(self, setup: Setup, count: int) -> None:
+        self._setup, self._count = setup, count
+        self._workers: list[Worker] = []
+        self._stopping = 0.0
+
+    def start(self) -> None:
+        """Start all workers; call it before anything starts a thread."""
+        simple = threading.active_count() == 1 and not multiprocessing.current_process().daemon
+        fork = self._setup.device == "cpu" and sys.platform == "linux" and simple
+        while len(self._workers) < self._count:
+            self._add(fork)
+
+    def events(self, queue: deque[Job]) -> Iterator[list[Event]]:
+        """What happened, as lists; an empty list now and then, so that the caller can look around.
+
+        The caller may add to the queue between two lists.
+        """
+        while True:
+            self._assign(queue)
+            busy = [worker for worker in self._workers if worker.job is not None]
+            if not busy:
+                return
+            if self._stopping and time.monotonic() - self._stopping > STOP_SECONDS:
+                for worker in busy:
+                    worker.process.kill()
+            ready = wait([worker.connection for worker in busy], POLL_SECONDS)
+            events: list[Event] = []
+            for worker in busy:
+                if worker.connection in ready:
+                    events += self._receive(worker)
+            yield events
+
+    def stop(self) -> None:
+        """Ask the workers to save and leave; `events` then ends within STOP_SECONDS or a little more."""
+        self._stopping = self._stopping or time.monotonic()
+        for worker in self._workers:
+            if worker.job is not None and worker.process.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(worker.process.pid, signal.SIGTERM)
+
+    def close(self) -> None:
+        """End all workers now."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.connection.close()
+            worker.exit_code()
+        self._workers.clear()
+
+    def _assign(self, queue: deque[Job]) -> None:
+        for worker in self._workers:
+            if worker.job is None and queue and not self._stopping:
+                worker.job = queue.popleft()
+                with suppress(OSError):  # it died while it was idle: its end of the pipe will say so
+                    worker.connection.send(worker.job)
+
+    def _receive(self, worker: Worker) -> list[Event]:
+        events: list[Event] = []
+        while worker.job is not None:
+            try:
+                if events and not worker.connection.poll():
+                    break
+                message: Message = worker.connection.recv()
+            except (EOFError, OSError):
+                message = Died(_death(worker.exit_code()))
+                events.append((worker.job, message))
+                self._replace(worker)
+                break
+            events.append((worker.job, message))
+            if isinstance(message, LAST):
+                worker.job = None
+        return events
+
+    def _replace(self, worker: Worker) -> None:
+        worker.job = None
+        worker.connection.close()
+        worker.process.kill()
+        self._workers.remove(worker)
+        if not self._stopping:
+            self._add(fork=False)
+
+    def _add(self, fork: bool) -> None:
+        ours, theirs = multiprocessing.Pipe()
+        worker = self._forked(ours, theirs) if fork else _spawned(ours, theirs)
+        theirs.close()
+        self._workers.append(worker)
+        with suppress(OSError):  # it died at once; its first job will tell
+            ours.send(self._setup)
+
+    def _forked(self, ours: Connection, theirs: Connection) -> Worker:
+        from lrsweep.workers import worker
+
+        others = [other.connection for other in self._workers] + [ours]
+        process = multiprocessing.get_context("fork").Process(target=_work, args=(worker.forked, theirs, others))
+        with _undisturbed():
+            process.start()
+
+        def exit_code() -> int | None:
+            process.join(timeout=5)
+            return process.exitcode
+
+        return Worker(process=process, connection=ours, exit_code=exit_code)
+
+
+def _work(serve: Callable[[Connection, list[Connection]], None], theirs: Connection, others: list[Connection]) -> None:
+    collect_own_objects()
+    serve(theirs, others)
+
+
+def _spawned(ours: Connection, theirs: Connection) -> Worker:
+    descriptor = theirs.fileno()
+    command = f"import sys; sys.path[:] = {sys.path!r}; from lrsweep.workers.worker import main; main({descriptor})"
+    with _undisturbed():
+        process = subprocess.Popen([sys.executable, "-c", command], pass_fds=[descriptor], stdin=subprocess.DEVNULL)
+
+    def exit_code() -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(timeout=5)
+        return None
+
+    return Worker(process=process, connection=ours, exit_code=exit_code)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A process started within inherits the blocked signals, and unblocks them once it has handlers of its own."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _death(code: int | None) -> str:
+    if code is None:
+        return "the worker process hung up"
+    if code >= 0:
+        return f"the worker process ended with exit code {code}"
+    name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
+    hint = " (the system may be out of memory)" if name == "SIGKILL" else ""
+    return f"the worker process was killed by {name}{hint}"
+
+
+EXECUTORS: dict[str, Callable[[Setup, int], Executor]] = {"local": Local}
+NOT_YET = {"ray": "training over ray is not part of this version; use --executor local"}
+"""Executors with a name but without code, and what to say to who asks for them."""

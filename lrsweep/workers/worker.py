@@ -1,0 +1,232 @@
+"""The process that trains: takes a group, runs its engine, sends back what happens. One thread, one group at a time."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lrsweep import run_result
+from lrsweep.errors import StoppedError, StorageError, UsageError
+from lrsweep.run_result import Outcome
+from lrsweep.store import atomic, failpoints, lock
+from lrsweep.store.journal import Checkpoint
+from lrsweep.system.machine import keep_freed_memory
+from lrsweep.system.orphans import die_with
+from lrsweep.training import isolation, recorded, sequential, stacked, workload
+from lrsweep.training.workload import Problem
+from lrsweep.workers.messages import (
+    Ended,
+    Job,
+    Left,
+    Message,
+    OutOfMemory,
+    Raised,
+    Saved,
+    Setup,
+    Ticked,
+    Trained,
+    Unwritable,
+)
+
+if TYPE_CHECKING:
+    from lrsweep.plan import Recipe
+
+TICK_SECONDS = 0.1
+CHECKPOINT_SHARE = 0.05
+"""The part of the time that checkpoints may take."""
+
+CHECKPOINTS = "checkpoints"
+KEPT_PROBLEMS = 4
+
+
+def _train_single(job: Job, problem: Problem, hooks: run_result.Hooks) -> Iterator[Outcome]:
+    return sequential.train(job.runs, problem, hooks)
+
+
+def _train_recorded(job: Job, problem: Problem, hooks: run_result.Hooks) -> Iterator[Outcome]:
+    return recorded.train(job.runs, problem, hooks)
+
+
+def _train_stacked(job: Job, problem: Problem, hooks: run_result.Hooks) -> Iterator[Outcome]:
+    return stacked.train(job.runs, problem, hooks, compile=job.group.compile)
+
+
+ENGINES: dict[str, Callable[[Job, Problem, run_result.Hooks], Iterator[Outcome]]] = {
+    "single": _train_single,
+    "recorded": _train_recorded,
+    "stacked": _train_stacked,
+}
+
+
+class Hooks:
+    """How the engine of one job talks to the parent; see outcome.Hooks."""
+
+    def __init__(self, job: Job, setup: Setup, send: Callable[[Message], None], stop: StopFlag) -> None:
+        self._job, self._setup, self._send, self._stop = job, setup, send, stop
+        self._steps = 0
+        self._told = self._saved = time.monotonic()
+        self._save_seconds = 0.0
+        self.resume: dict[str, Any] | None = None
+        if job.resume is not None:
+            self.resume = load(Path(setup.folder) / CHECKPOINTS / job.resume.file, job.resume)
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.wanted
+
+    def tick(self, member_steps: int) -> None:
+        self._steps += member_steps
+        if time.monotonic() - self._told > TICK_SECONDS:
+            self.tell()
+
+    def tell(self) -> None:
+        if os.getppid() != self._setup.parent:
+            os._exit(0)  # nobody is left to tell
+        self._send(Ticked(self._steps))
+        self._steps, self._told = 0, time.monotonic()
+
+    def checkpoint_due(self) -> bool:
+        wait = max(self._setup.checkpoint_seconds, self._save_seconds / CHECKPOINT_SHARE)
+        return time.monotonic() - self._saved >= wait
+
+    def save(self, state: dict[str, Any]) -> None:
+        begun = time.monotonic()
+        checkpoint = write(Path(self._setup.folder) / CHECKPOINTS, self._job.group.id, state)
+        self._saved = time.monotonic()
+        self._save_seconds = self._saved - begun
+        self._send(Saved(checkpoint))
+
+
+def write(folder: Path, group: str, state: dict[str, Any]) -> Checkpoint:
+    """Write `state` to a new file, durable when this returns. Raises StorageError."""
+    atomic.make_folder(folder)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getbuffer()
+    path = folder / f"{group}-{time.time_ns()}.pt"
+    with atomic.replacing(path) as stream:
+        failpoints.point("checkpoint.write")
+        stream.write(data)
+    return Checkpoint(file=path.name, sha256=hashlib.sha256(data).hexdigest())
+
+
+def load(path: Path, checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """The state in a checkpoint; None if it is gone or not what was written, and the group starts over."""
+    with suppress(OSError):
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() == checkpoint.sha256:
+            state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
+            return state
+    return None
+
+
+class ProblemCache:
+    """The last few problems that were built, by the content of their recipe."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], Problem] = {}
+
+    def get(self, recipe: Recipe, device: str) -> Problem:
+        """Raises UsageError if the user's task cannot be built."""
+        key = (recipe.key, device)
+        found = self._kept.pop(key, None) or workload.build(recipe, device)
+        self._kept[key] = found
+        while len(self._kept) > KEPT_PROBLEMS:
+            del self._kept[next(iter(self._kept))]
+        return found
+
+
+@functools.cache
+def problems() -> ProblemCache:
+    """One cache a process; a forked worker finds in it what its parent has built."""
+    return ProblemCache()
+
+
+def prepare() -> None:
+    """One thread: the results of a run must not depend on the number of cores, and a fork must find no threads."""
+    torch.set_num_threads(1)
+
+
+def device_of(wanted: str) -> str:
+    """`cpu` or `cuda` for `auto`, `cpu`, `cuda`. Raises UsageError if there is no such device."""
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
+    if wanted not in ("cpu", "cuda"):
+        raise UsageError(f"--device {wanted}: there is no such device (auto, cpu, cuda)")
+    return wanted
+
+
+def train(job: Job, setup: Setup, send: Callable[[Message], None], stop: StopFlag) -> None:
+    """Train one group; the last message says how it ended."""
+    try:
+        hooks = Hooks(job, setup, send, stop)
+        prepared = problems().get(job.runs[0].recipe, setup.device)
+        for trained in ENGINES[job.group.engine](job, prepared, hooks):
+            hooks.tell()
+            if trained.status == "failed" and job.group.engine == "recorded":
+                send(Raised(trained.error or ""))  # without a recording it tells its own failure, if it still fails
+                return
+            send(Trained(trained))
+        send(Ended())
+    except StoppedError:
+        send(Left())
+    except StorageError as error:
+        send(Unwritable(str(error)))
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        send(OutOfMemory(isolation.describe(error)))
+    except Exception as error:  # noqa: BLE001 - the sweep goes on; the parent decides what becomes of the runs
+        text = isolation.describe(error)
+        send(OutOfMemory(text) if "allocate memory" in text else Raised(text))
+
+
+class StopFlag:
+    """Set by SIGTERM, which is how the parent asks to save and leave."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+
+    def set(self, *_: object) -> None:
+        self.wanted = True
+
+
+def serve(connection: Connection) -> None:
+    """Take a Setup, then jobs until the parent hangs up."""
+    stop = StopFlag()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGTERM, stop.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    with suppress(EOFError, OSError):  # the parent is gone
+        setup: Setup = connection.recv()
+        die_with(setup.parent)
+        lock.drop_inherited(Path(setup.folder))
+        prepare()
+        keep_freed_memory()
+        while True:
+            train(connection.recv(), setup, connection.send, stop)
+
+
+def forked(connection: Connection, others: list[Connection]) -> None:
+    """Entry of a forked worker; `others` are the parent's ends of earlier ones, which would keep those alive."""
+    for other in others:
+        other.close()
+    os.dup2(2, 1)  # what the user's code prints is no part of the command's output
+    serve(connection)
+
+
+def main(descriptor: int) -> None:
+    """Entry of a worker that is a process of its own."""
+    os.dup2(2, 1)
+    serve(Connection(descriptor))
