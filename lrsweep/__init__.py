@@ -21,10 +21,10 @@ __all__ = ["LrsweepError", "Results", "SpecError", "Task", "__version__", "load"
 _HOMES = {
     "LrsweepError": "lrsweep.errors",
     "SpecError": "lrsweep.errors",
-    "Results": "lrsweep.results",
-    "load": "lrsweep.results",
-    "load_spec": "lrsweep.spec",
-    "run": "lrsweep.sweep",
+    "Results": "lrsweep.results.results",
+    "load": "lrsweep.results.results",
+    "load_spec": "lrsweep.spec.load",
+    "run": "lrsweep.sweep.api",
     "Task": "lrsweep.tasks",
 }
 

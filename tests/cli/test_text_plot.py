@@ -1,0 +1,55 @@
+"""The U-curves of the terminal."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from lrsweep.cli import text_plot
+from tests.support import tables as fabricate
+
+RATES = [1e-3, 1e-2, 1e-1, 1.0]
+
+
+def drawn(medians: dict[str, list[float]], **settings: object) -> list[str]:
+    return text_plot.u_curves(fabricate.facts_of_medians(RATES, medians, **settings)).split("\n")  # type: ignore[arg-type]
+
+
+def test_height_is_cost_between_the_best_and_the_untrained_model() -> None:
+    lines = drawn({"a": [2.0, 1.0, 0.0, math.inf], "bb": [2.0, 2.0, 0.5, 5.0]}, start=2.0)
+    assert lines[0] == "a   █▅*x"
+    assert lines[1] == "bb  ██*█"
+    assert "1e-3" in lines[2]
+    assert "diverged" in lines[2]
+    assert "low is good" in lines[2]
+
+
+def test_a_maximised_metric_is_low_where_it_is_good() -> None:
+    assert drawn({"a": [0.1, 0.5, 0.9, -math.inf]}, start=0.1, mode="max")[0] == "a  █▅*x"
+
+
+def test_a_constant_added_to_every_loss_changes_nothing() -> None:
+    one = drawn({"a": [2.0, 1.3, 0.2, 0.9]}, start=2.0)
+    assert drawn({"a": [y - 100 for y in (2.0, 1.3, 0.2, 0.9)]}, start=-98.0) == one
+
+
+def test_ascii_where_the_terminal_has_no_more() -> None:
+    text = text_plot.u_curves(
+        fabricate.facts_of_medians(RATES, {"a": [2.0, 1.0, 0.0, math.inf]}, start=2.0), unicode=False
+    )
+    assert text.isascii()
+
+
+@pytest.mark.parametrize("count", [1, 5, 60, 200])
+def test_any_number_of_rates_fits_a_terminal(count: int) -> None:
+    rates = [10 ** (-6 + 6 * k / max(count - 1, 1)) for k in range(count)]
+    medians = [2.0 - k / count for k in range(count)]
+    lines = text_plot.u_curves(fabricate.facts_of_medians(rates, {"a": medians}, start=2.0)).split("\n")
+    assert len(lines[0]) <= 3 + text_plot.MOST_COLUMNS
+    assert lines[0].count("*") == 1
+    assert len(lines[1]) <= 100
+
+
+def test_nothing_finished_is_nothing_drawn() -> None:
+    assert text_plot.u_curves(fabricate.facts_of_medians(RATES, {}, start=2.0)) == ""

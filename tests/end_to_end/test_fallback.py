@@ -1,0 +1,83 @@
+"""What raises in a stack or in a recorded step is trained one run at a time, and why is said once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lrsweep.cli import output
+from lrsweep.results import tables
+from lrsweep.sweep.reporting import Silent
+from tests.support import sweeps
+
+TASK = """
+import torch
+from torch import nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+from lrsweep import Task
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 1)
+        BUILD
+
+    def forward(self, x):
+        FORWARD
+        return self.layer(x)
+
+def make():
+    x = torch.randn(36, 2, generator=torch.Generator().manual_seed(0))
+    return Task(train=(x, x[:, :1]), val=(x, x[:, :1]), model=Net, loss=nn.functional.mse_loss)
+"""
+# The trial sees batches of 8 and of 36; the last batch of an epoch has 4.
+ONLY_ALONE = "if len(x) == 4 and _get_current_dispatch_mode() is not None: raise ValueError('recorded')"
+SEED_2 = "if torch.initial_seed() == 2: raise ValueError('seed 2 is bad')"
+
+
+def config(folder: Path, *, build: str = "pass", forward: str = "pass", **changed: Any) -> dict[str, Any]:
+    (folder / "task.py").write_text(TASK.replace("BUILD", build).replace("FORWARD", forward))
+    train = {"epochs": 3, "batch_size": 8}
+    return sweeps.spec(task=f"{folder}/task.py:make", model=None, train=train, lr=[0.01, 0.1], **changed)
+
+
+def swept(folder: Path, spec: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """The notes on stderr and the manifest."""
+    reporter = Silent()
+    sweeps.run(folder, spec, reporter=reporter, workers=2)
+    return reporter.notes, json.loads((folder / "small" / "manifest.json").read_text())
+
+
+def test_a_stack_and_a_recording_that_raise_are_each_told_once(tmp_path: Path) -> None:
+    notes, manifest = swept(tmp_path, config(tmp_path, forward=ONLY_ALONE, optimizers=["sgd", "adam", "asgd"]))
+    recording, stack = sorted((note for note in notes if "task.py" in note), key=lambda note: "together" in note)
+    assert "runs trained one at a time: an error in training them together: " in stack
+    assert "runs trained one at a time: an error in a recorded step: " in recording
+    assert all("\n" not in note and len(note) < 400 for note in notes)
+    assert sum("task.py" in note for note in manifest["notes"]) == 2
+    assert manifest["engines"] == {"single": {"groups": 12, "runs": 12}}
+    assert all("task.py" in group["reason"] for group in manifest["groups"])
+    assert set(tables.read_runs(tmp_path / "small")["status"]) == {"ok"}
+
+
+def test_a_run_that_fails_takes_its_stack_apart(tmp_path: Path) -> None:
+    notes, manifest = swept(tmp_path, config(tmp_path, build=SEED_2, optimizers=["sgd"], seeds=3))
+    runs = tables.read_runs(tmp_path / "small")
+    assert runs["status"].tolist() == ["ok", "ok", "failed"] * 2
+    assert sum("seed 2 is bad" in note for note in notes) == 1
+    assert sum("seed 2 is bad" in note for note in manifest["notes"]) == 1
+
+
+def test_a_stack_whose_runs_all_fail_alone_needs_no_note(tmp_path: Path) -> None:
+    broken = config(tmp_path, build="raise ValueError('no weights')", optimizers=["sgd", "asgd"])
+    assert not [note for note in swept(tmp_path, broken)[0] if "no weights" in note]
+
+
+def test_a_dry_run_says_why_no_update_can_be_made(tmp_path: Path) -> None:
+    broken = config(tmp_path, build="raise ValueError('no weights')", optimizers=["sgd"])
+    found = sweeps.run(tmp_path, broken, dry_run=True).estimate
+    assert found is not None
+    text = output.estimate(found)
+    assert "unknown: no update could be made" in text
+    assert "one at a time    an error in the trial of the model: ValueError: no weights (task.py:11" in text

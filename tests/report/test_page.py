@@ -1,0 +1,372 @@
+"""report.html: one file that needs nothing else, says everything, and cannot be broken by what it shows."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from lrsweep import plot
+from lrsweep.analysis.analyse import analyse
+from lrsweep.analysis.suggest import CLIFF_STEP
+from lrsweep.cli import output
+from lrsweep.errors import UsageError
+from lrsweep.plot import sensitivity, style
+from lrsweep.report import page as report
+from lrsweep.report import tables as html_tables
+from lrsweep.report.rules import RULES
+from lrsweep.report.template import STYLE, Cell, code, picture, table
+from lrsweep.results import tables
+from lrsweep.results.results import load
+from lrsweep.wording import words
+from tests.support import planted_tables
+from tests.support import tables as fabricate
+
+HOSTILE = "<script>alert('x')</script>&\"`$y$"
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fabricate.folder(tmp_path_factory.mktemp("report"), rates=fabricate.grid(per_decade=1), failed=(20, 21, 50))
+
+
+@pytest.fixture(scope="module")
+def text(sweep: Path) -> str:
+    return report.write(sweep).read_text(encoding="utf-8")
+
+
+def test_a_tie_is_said_to_be_about_the_seeds(sweep: Path, text: str) -> None:
+    """Three seeds tell little apart: `tied` alone would read as `equally good`."""
+    facts = plot.load(sweep).facts
+    tied = replace(facts, against_adam=tuple(replace(one, verdict="tied") for one in facts.against_adam))
+    assert "cannot be told apart with 3 seeds" in html_tables.against_adam(tied)
+    assert "not told from the best" in text
+    assert "says that these seeds cannot tell the two apart, not that they are equally good" in text
+    assert ">tied<" not in text
+
+
+class Structure(HTMLParser):
+    """Collects tags with their attributes and checks that every element is closed by its own end tag."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "br", "hr"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(text: str) -> Structure:
+    return Structure(text)
+
+
+def test_it_asks_for_nothing_from_anywhere(text: str, page: Structure) -> None:
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "//" not in re.sub(r"<pre.*?</pre>", "", text, flags=re.S)
+    for tag, attributes in page.tags:
+        assert "src" not in attributes
+        assert "srcset" not in attributes
+        for name in ("href", "xlink:href"):
+            assert (attributes.get(name) or "#").startswith("#"), (tag, attributes)
+    assert not re.search(r"url\((?!#)|@import", text)
+
+
+def test_the_answer_comes_first(text: str, sweep: Path) -> None:
+    facts = load(sweep).facts()
+    assert facts.headline in text
+    assert text.index(facts.headline) < text.index("<svg") < text.index("<table")
+
+
+def test_every_curve_warning_note_and_rule_is_in_it(page: Structure, sweep: Path) -> None:
+    facts = load(sweep).facts()
+    said = " ".join(" ".join(page.text).split())
+    wanted = [row.sentence for row in facts.rows] + [warned.text for warned in facts.warnings] + list(facts.notes)
+    wanted += [part for rule in RULES for part in rule]
+    wanted += ["A test split never chooses anything", "val_loss", "the validation split"]
+    for sentence in wanted:
+        for part in sentence.split("`"):  # what stands between backticks is code
+            assert " ".join(part.split()) in said
+    assert "No optimizer is best everywhere" in said
+
+
+def test_the_whole_spec_is_in_it(page: Structure, sweep: Path) -> None:
+    assert (sweep / "spec.yaml").read_text(encoding="utf-8") in page.text
+
+
+def test_failed_runs_are_listed_with_their_error(page: Structure) -> None:
+    assert "ValueError: <script>alert(1)</script> made up" in page.text
+
+
+def test_the_tables_hold_the_numbers_of_the_summary(page: Structure, sweep: Path) -> None:
+    sorted_by = [attributes.get("data-v") for _, attributes in page.tags]
+    for row in load(sweep).summary.itertuples():
+        assert repr(float(row.best_lr)) in sorted_by  # type: ignore[arg-type]
+        assert repr(float(row.sensitivity)) in sorted_by  # type: ignore[arg-type]
+
+
+def test_screen_readers_find_names(page: Structure) -> None:
+    pictures = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(pictures) >= 6
+    for attributes in pictures:
+        assert attributes["role"] == "img"
+        assert len(attributes["aria-label"] or "") > 40
+    heads = [attributes for tag, attributes in page.tags if tag == "th"]
+    assert heads
+    assert all(attributes.get("scope") in {"row", "col"} for attributes in heads)
+    tables_found = [tag for tag, _ in page.tags if tag in {"table", "caption"}]
+    assert tables_found.count("table") == tables_found.count("caption")
+    assert ("html", {"lang": "en"}) in page.tags
+
+
+def test_ids_are_unique_and_references_lead_somewhere(text: str, page: Structure) -> None:
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    used = {attributes["href"] for _, attributes in page.tags if attributes.get("href")}
+    used |= {f"#{name}" for name in re.findall(r"url\(#([^)]+)\)", text)}
+    assert {name.removeprefix("#") for name in used if name} <= set(ids)
+
+
+def test_hostile_labels_stay_text(tmp_path: Path) -> None:
+    folder = fabricate.folder(tmp_path, optimizers=(HOSTILE, "adam"), rates=[1e-3, 1e-2, 1e-1], seeds=2, rows=8)
+    page = Structure(report.write(folder).read_text(encoding="utf-8"))
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert any(HOSTILE.split("`")[0] in part for part in page.text)
+
+
+def test_the_same_files_give_the_same_bytes(sweep: Path, text: str) -> None:
+    assert report.write(sweep).read_text(encoding="utf-8") == text
+
+
+def test_pictures_can_be_saved_on_the_way(tmp_path: Path) -> None:
+    from lrsweep import plot
+
+    folder = fabricate.folder(tmp_path, optimizers=("adam",), rates=[1e-3, 1e-2, 1e-1], seeds=2, rows=8)
+    report.write(folder, formats=("png",))
+    saved = {path.name: path.read_bytes() for path in folder.glob("*.png")}
+    drawn = plot.draw_all(folder)
+    assert {path.name: path.read_bytes() for path in drawn} == saved
+
+
+def test_split_sizes_are_named(tmp_path: Path) -> None:
+    folder = fabricate.folder(tmp_path, optimizers=("adam",), rates=[1e-3, 1e-2], seeds=1, rows=8)
+    notes = {"task": {"name": "/some/where/own.py:make_task"}, "train": 1077, "val": 360, "test": 0}
+    (folder / "manifest.json").write_text(json.dumps({"tasks": {"k": notes, "odd": 3}}), encoding="utf-8")
+    text = report.write(folder).read_text(encoding="utf-8")
+    assert "make_task: 1077 train, 360 validation, no test examples." in text
+    assert "/some/where" not in text
+
+
+def test_a_folder_without_a_sweep_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no sweep"):
+        report.write(tmp_path)
+
+
+def test_a_sweep_without_a_finished_run_has_a_report(tmp_path: Path) -> None:
+    folder = fabricate.folder(tmp_path, optimizers=("adam",), rates=[1e-3, 1e-2], seeds=1, rows=8)
+    for name in ("runs.csv", "curves.csv", "summary.csv"):
+        path = folder / name
+        path.write_text(path.read_text(encoding="utf-8").split("\n", 1)[0] + "\n", encoding="utf-8")
+    assert "No run has finished yet" in report.write(folder).read_text(encoding="utf-8")
+
+
+# --- parts --------------------------------------------------------------------------------------------------------
+
+
+def test_code_is_what_stands_between_pairs_of_backticks() -> None:
+    assert code("try `a<b`") == "try <code>a&lt;b</code>"
+    assert code("a ` b") == "a ` b"
+
+
+def test_cells_sort_by_their_value_and_nan_has_none() -> None:
+    made = table(
+        "t", ("a", "b"), [["x", Cell("1e-05", 1e-5)], ["y", Cell("", float("nan"))], ["z", Cell("inf", float("inf"))]]
+    )
+    assert re.findall(r'data-v="([^"]*)"', made) == ["1e-05", "", "1e999"]
+    assert table("t", ("a",), []) == ""
+
+
+def test_a_picture_that_is_no_svg_of_ours_is_refused() -> None:
+    with pytest.raises(ValueError, match="SVG"):
+        picture(0, "<svg></svg>", "alt", "caption")
+
+
+def luminance(color: str) -> float:
+    digits = color if len(color) == 7 else "#" + "".join(2 * c for c in color[1:])
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize("pair", ["ink paper", "soft paper", "soft card", "link paper", "ink warnbg", "ink card"])
+def test_text_is_readable(number: int, pair: str) -> None:
+    """WCAG 2.1, 1.4.3: a contrast of 4.5 or more."""
+    scheme = re.findall(r":root\{(.*?)\}", STYLE, flags=re.S)[number]
+    colors = dict(re.findall(r"--(\w+):(#[0-9a-f]+)", scheme))
+    light, dark = sorted((luminance(colors[name]) for name in pair.split()), reverse=True)
+    assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+# --- in a browser -------------------------------------------------------------------------------------------------
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--virtual-time-budget=8000",
+]  # fmt: skip
+FRAME = """<!DOCTYPE html><title>waiting</title><iframe style="width:WIDTHpx;height:900px;border:0"></iframe><script>
+var frame=document.querySelector("iframe");frame.onload=function(){var d=frame.contentDocument,r=d.documentElement;
+var b=d.querySelector("thead button"),t=b.closest("table");t.querySelectorAll("thead button")[1].click();
+var v=Array.from(t.tBodies[0].rows).map(function(x){return x.cells[1].getAttribute("data-v")});
+document.title=JSON.stringify({wide:r.scrollWidth,room:r.clientWidth,order:v})};frame.srcdoc=TEXT;</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_in_a_browser_nothing_scrolls_sideways_and_columns_sort(text: str, tmp_path: Path, width: int) -> None:
+    html = FRAME.replace("WIDTH", str(width)).replace("TEXT", json.dumps(text).replace("</", "<\\/"))
+    (tmp_path / "frame.html").write_text(html, encoding="utf-8")
+    command = [
+        str(CHROMIUM),
+        *QUIET,
+        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--window-size={width + 40},1000",
+        "--dump-dom",
+    ]
+    done = subprocess.run(
+        [*command, (tmp_path / "frame.html").as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    title = re.search(r"<title>(.*?)</title>", done.stdout)
+    assert title is not None
+    seen = json.loads(title[1].replace("&quot;", '"'))
+    assert seen["wide"] <= seen["room"] <= width
+    order = [float(value) for value in seen["order"] if value]
+    assert order == sorted(order)
+    assert len(order) == 5
+
+
+def test_the_report_needs_only_the_tables(sweep: Path) -> None:
+    assert not (sweep / "journal").exists()
+    assert tables.is_sweep(sweep)
+
+
+def test_the_rules_say_what_the_code_does() -> None:
+    rules = {name: text for name, text, _ in RULES}
+    for name, part in {
+        "Tied with the best": "a cost above l0 counts as l0",
+        "Rates to try next": f"steps of {'half a decade' if CLIFF_STEP == 0.5 else ''} or less",
+        "Drift of the best rate": "at every budget of the curve, else at none",
+        "Diagnosis": "From train_loss alone",
+        "Recommended rate": "what it costs stands beside it",
+    }.items():
+        assert part in rules[name], name
+
+
+@pytest.mark.parametrize(
+    ("medians", "bound"),
+    [
+        ([2.0, 1.0, 0.5, 0.5, 1.5], False),
+        ([2.0, 1.0, 0.5, 0.5], True),  # the grid ends first
+        ([2.0, 1.0, 0.5, 0.5, math.inf], True),  # the next rate diverged
+        ([math.inf, 0.5, 0.5, 1.0, 1.5], True),
+        ([2.0, 1.0, 0.5, 0.5, 1.5, math.inf], False),  # that is further away
+    ],
+)
+def test_a_width_that_is_a_lower_bound_is_shown_as_one_everywhere(
+    medians: list[float], bound: bool, tmp_path: Path
+) -> None:
+    facts = fabricate.facts_of_medians([10.0**k for k in range(-6, len(medians) - 6)], {"sgd": medians}, start=2.3)
+    (row,) = facts.rows
+    wide, narrow = row.basin.decades, row.basin_1pct.decades
+    assert (f">= {wide:.1f}" in output.summary(facts, tmp_path)) == bound
+    for number in (wide, narrow):
+        assert (f"≥ {float(f'{round(number, 3):.4g}'):g}<" in "".join(html_tables.numbers(facts))) == bound
+    assert (f"(≥ {wide:.1f} decades)" in words.facts_line(row)) == bound
+    looks = [style.look(0)]
+    with style.styled():
+        texts = [text.get_text() for text in sensitivity.sensitivity(facts, looks).axes[1].texts]
+    assert (f"≥ {wide:.2f}" in texts) == bound
+    assert ("at least" in row.sentence) == bound
+
+
+def test_a_rate_near_untrained_is_not_listed_as_not_told_from_the_best() -> None:
+    """Three seeds that spread widely tie it by the t interval; nobody should take it for a good rate."""
+    runs = planted_tables.frame(
+        planted_tables.table(
+            "adam", [1e-3, 1e-2, 1e-1, 1.0], [[0.1] * 3, [0.085] * 3, [0.2, 0.1, 0.3], [1.99, 0.2, 1.958]]
+        )
+    )
+    facts = analyse(runs, None, planted_tables.spec("adam"), {})
+    (row,) = facts.rows
+    assert 1.0 in row.tied_lrs  # the rule of the t interval stays
+    assert row.near_tied_lrs == (0.01, 0.1)
+    cells = re.findall(r"<tr>.*?</tr>", html_tables.rates(row), flags=re.DOTALL)
+    assert "yes" not in next(cell for cell in cells if re.search(r">1<", cell) and "1.958" in cell)
+    assert any(name == "Tied with the best" and "half of the gain" in text for name, text, _ in RULES)
+
+
+@pytest.mark.parametrize(("good", "wild", "told"), [(4, 2, ["4 of 6 rates"]), (4, 0, ["4 of 4 rates"]), (2, 3, [])])
+def test_the_warning_of_too_few_seeds_counts_the_rates_that_the_tables_list(
+    good: int, wild: int, told: list[str]
+) -> None:
+    """Rates that end alike, and rates that hardly train but spread so widely that the t interval ties them too."""
+    values = [[0.1, 0.11, 0.09], [0.11, 0.09, 0.1], [0.09, 0.1, 0.11], [0.1, 0.09, 0.11]][:good]
+    values += [[1.99, 0.2, 1.958]] * wild
+    rates = [10.0 ** (k - 5) for k in range(len(values))]
+    (row,) = analyse(
+        planted_tables.frame(planted_tables.table("adam", rates, values)), None, planted_tables.spec("adam"), {}
+    ).rows
+    assert len(row.tied_lrs) == good + wild
+    warned = [one.text for one in row.warnings if one.kind == "few_seeds"]
+    assert [re.findall(r"\d+ of \d+ rates", text)[0] for text in warned] == told
+
+
+def test_a_good_range_is_never_shown_without_the_best_rate_in_it(tmp_path: Path) -> None:
+    """Two digits would write the range as 2 .. 2.1 and its width as 0.0, with 2.11 as the best rate."""
+    facts = fabricate.facts_of_medians([1.0, 2.0, 2.106, 2.2, 3.0], {"sgd": [2.0, 1.5, 0.5, 1.6, 2.0]}, start=2.3)
+    (row,) = facts.rows
+    assert row.basin.low <= row.best_lr.value <= row.basin.high < 2.15
+    for low, high, decades in (
+        re.findall(r"2\.11 .* ([\d.]+) \.\. ([\d.]+) +(\S+)", output.summary(facts, tmp_path))[0],
+        re.findall(r"good ([\d.]+) to ([\d.]+) \((\S+) decades\)", words.facts_line(row))[0],
+    ):
+        assert float(low) <= 2.11 <= float(high)
+        assert decades == "<0.1"
+
+
+def test_the_largest_rate_that_trains_is_not_called_safe_and_tells_what_ends_worse_there() -> None:
+    medians = [[2.0, 2.0, 2.0], [0.5, 0.5, 0.5], [0.9, 1.0, 7.0], [math.nan] * 3]
+    runs = planted_tables.frame(planted_tables.table("adam", [1e-3, 1e-2, 1e-1, 1.0], medians))
+    facts = analyse(runs, None, planted_tables.spec("adam"), {})
+    said = re.sub("<[^>]+>", " ", report.html(facts, [], runs, ""))
+    assert "Largest rate that still trains: 0.1" in said
+    assert "1 run there ends worse than it" in said
+    assert "safe rate" not in said
+    assert "largest safe" not in said

@@ -1,0 +1,466 @@
+"""Two sweeps side by side, and the verdict for CI."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lrsweep.analysis.analyse import analyse, summary_frame
+from lrsweep.analysis.cells import cells_of, setup_of, tracks_of
+from lrsweep.errors import UsageError
+from lrsweep.results import tables
+from lrsweep.results.compare import Change, Comparison, Limits, Side, check, check_summary, compare, compare_sides
+from tests.support import tables as fabricate
+from tests.support.planted_tables import HALF_DECADES, curves, frame, spec, table, valley
+
+LRS = HALF_DECADES
+OFFSETS = np.array([0.0, 0.1, -0.1])
+STARTS = (2.0, 2.1, 1.9)
+
+
+def values(best: float, *, floor: float = 0.5, depth: float = 0.4, seeds: int = 3, noise: float = 0.0) -> np.ndarray:
+    rng = np.random.default_rng(5)
+    return valley(LRS, best, floor=floor, depth=depth)[:, None] + OFFSETS[:seeds] + noise * rng.normal(size=(13, seeds))
+
+
+def side(name: str, *tables: list[dict[str, Any]], **options: Any) -> Side:
+    runs = frame(*tables)
+    labels = list(dict.fromkeys(runs["optimizer"]))
+    setup = setup_of(spec(*labels, **options), {})
+    later = curves(runs, lambda lr, t: t)
+    return Side(name=name, setup=setup, cells=tuple(cells_of(runs, tracks_of(later, setup.metric), setup)))
+
+
+def change_of(found: Comparison, name: str, row: int = 0) -> Change:
+    return next(change for change in found.rows[row].changes if change.name == name)
+
+
+def test_what_moved_is_told_with_its_size() -> None:
+    before = side("A", table("adam", LRS, values(1e-2, noise=0.005), STARTS))
+    after = side("B", table("adam", LRS, values(1e-3, floor=0.3, depth=0.1, noise=0.005), STARTS))
+    found = compare_sides(before, after)
+    assert found.rows[0].paired == 3
+    best = change_of(found, "best_lr")
+    assert (best.before, best.after, best.unit) == (1e-2, 1e-3, "decades")
+    assert best.change.value == pytest.approx(-1)
+    assert best.moved
+    objective = change_of(found, "best_objective")
+    assert objective.change.value == pytest.approx(-0.2, abs=0.02)
+    assert objective.change.low < -0.2 < objective.change.high < 0
+    s = change_of(found, "sensitivity")
+    assert s.after < s.before
+    assert s.change.value == pytest.approx(s.after - s.before)
+    assert s.moved
+    basin = change_of(found, "basin_decades")
+    assert basin.after > basin.before
+    assert basin.moved
+
+
+def test_what_the_grid_cut_off_is_cautioned_about() -> None:
+    """A's best is the top of its grid, and what it says of the width is what was seen of it."""
+    inside = table("adam", LRS, values(1e-2), STARTS)
+    cut = [row for row in inside if row["lr"] <= 1e-2]
+    found = compare_sides(side("A", cut), side("B", inside))
+    (caution,) = (line for line in found.text().split("\n") if "Caution" in line)
+    assert "A's best rate is the highest of its grid" in caution
+    assert "A's good range may be wider" in caution
+    assert "B's" not in caution
+    (width,) = (line for line in found.text().split("\n") if "basin_decades" in line)
+    assert re.match(r" *basin_decades +>= \S+ -> \d", width)
+    whole = compare_sides(side("A", inside), side("B", inside)).text()
+    assert "Caution" not in whole
+    assert ">=" not in whole
+    low = [row for row in inside if row["lr"] >= 1e-2]
+    assert "B's best rate is the lowest of its grid" in compare_sides(side("A", inside), side("B", low)).text()
+
+
+def test_numbers_agree_with_the_summary() -> None:
+    tables = [table(label, LRS, values(best, noise=0.01), STARTS) for label, best in (("adam", 1e-2), ("sgd", 0.1))]
+    summary = summary_frame(analyse(frame(*tables), None, spec("adam", "sgd"), {}))
+    found = compare_sides(side("A", *tables), side("B", *tables))
+    for number, row in enumerate(found.rows):
+        for name in ("best_lr", "best_objective", "sensitivity", "sensitivity_norm", "basin_decades"):
+            expected = summary.loc[number, name]
+            if name == "best_objective":  # the mean over the paired seeds: that is what the interval is of
+                at_best = [run["objective"] for run in tables[number] if run["lr"] == summary["best_lr"][number]]
+                expected = np.mean(at_best)
+            assert change_of(found, name, number).before == pytest.approx(expected)
+        assert row.title == summary.loc[number, "optimizer"]
+
+
+def test_a_sweep_compared_with_itself_did_not_move() -> None:
+    one = side("A", table("adam", LRS, values(1e-2, noise=0.1), STARTS))
+    found = compare_sides(one, one)
+    for change in found.rows[0].changes:
+        assert (change.change.value, change.change.low, change.change.high) == (0, 0, 0), change.name
+        assert not change.moved
+    assert "the same" in found.text()
+
+
+def test_paired_seeds_see_through_what_the_seeds_share() -> None:
+    """Seeds differ by 1, the change is 0.1: paired by seed it stands out, unpaired it drowns."""
+    wide = np.array([0.0, 1.0, -1.0])
+    base = valley(LRS, 1e-2)[:, None] + wide
+    before = side("A", table("adam", LRS, base, (9.0,)))
+    after = side("B", table("adam", LRS, base - 0.1 + 0.001 * wide, (9.0,)))
+    assert change_of(compare_sides(before, after), "best_objective").moved
+    rows = table("adam", LRS, base - 0.1 + 0.001 * wide, (9.0,))
+    other = side("B", [{**row, "seed": row["seed"] + 10} for row in rows])
+    found = compare_sides(before, other)
+    assert found.rows[0].paired == 0
+    assert not change_of(found, "best_objective").moved
+    assert change_of(found, "best_objective").change.n == 3
+
+
+def test_seeds_that_only_one_sweep_has_change_nothing() -> None:
+    """A third, bad seed in B alone would move every median of it."""
+    before = side("A", table("adam", LRS, values(1e-2, seeds=2), STARTS[:2]))
+    more = np.concatenate([values(1e-2, seeds=2) + 0.01, np.full((len(LRS), 3), 1.9)], axis=1)
+    after = side("B", table("adam", LRS, more, (*STARTS[:2], 5.0, 5.0, 5.0)))
+    fewer = side("B", table("adam", LRS, more[:, :2], STARTS[:2]))
+    found = compare_sides(before, after)
+    assert found.rows[0].changes == compare_sides(before, fewer).rows[0].changes
+    assert (found.rows[0].basis, compare_sides(before, fewer).rows[0].basis) == (
+        "2 paired seeds; A has 2, B has 5", "2 paired seeds",
+    )  # fmt: skip
+    assert found.rows[0].paired == 2
+    assert "The seeds differ" in found.text()
+    for change in found.rows[0].changes:
+        assert change.change.low - 1e-12 <= change.change.value <= change.change.high + 1e-12, change.name
+
+
+def shown(text: str) -> dict[str, list[float]]:
+    """The numbers of every line of a comparison by name: before, after, change, low, high."""
+    lines = [line for line in text.splitlines() if " -> " in line and line.startswith("  ") and "(" in line]
+    pattern = r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+    return {line.split()[0]: [float(n) for n in re.findall(pattern, line.split(maxsplit=1)[1])[:5]] for line in lines}
+
+
+@pytest.mark.parametrize("draw", range(20))
+def test_the_shown_numbers_differ_by_the_shown_change_which_lies_in_its_interval(draw: int) -> None:
+    rng = np.random.default_rng(draw)
+    seeds = int(rng.integers(2, 8))
+    tables = [
+        table("adam", LRS, valley(LRS, 1e-2)[:, None] + scale * rng.standard_cauchy(size=(13, seeds)), (9.0,))
+        for scale in rng.choice([1e-6, 1e-3, 0.1], size=2)
+    ]
+    found = compare_sides(side("A", *tables[:1]), side("B", *tables[1:]))
+    for name, (before, after, change, low, high) in shown(found.text()).items():
+        moved = math.log10(after / before) if name == "best_lr" else after - before
+        assert moved == pytest.approx(change, abs=5e-3 if name == "best_lr" else 1e-9), name
+        assert low <= change <= high, name
+    for one in found.rows[0].changes:
+        assert one.change.low <= one.change.value <= one.change.high, one.name
+
+
+def test_the_change_of_the_best_objective_has_the_sign_of_the_values_beside_it() -> None:
+    """The median falls by 0.01 while the mean rises by 0.3."""
+    a, b = np.full((13, 3), 1.5), np.full((13, 3), 1.5)
+    a[8], b[8] = [0.5, 0.4, 0.6], [0.49, 0.39, 1.52]
+    found = compare_sides(side("A", table("adam", LRS, a)), side("B", table("adam", LRS, b)))
+    one = change_of(found, "best_objective")
+    assert (one.before, one.after) == (pytest.approx(0.5), pytest.approx(0.8))
+    assert one.change.value == pytest.approx(one.after - one.before)
+    assert one.unit == "objective, mean of 3 seeds"
+
+
+def recipe(**changed: Any) -> dict[str, Any]:
+    base: dict[str, Any] = {
+        "task": {"name": "digits"}, "model": {"name": "mlp", "hidden": [128]}, "schedule": {"name": "constant"},
+        "train": {"epochs": 20, "batch_size": 64}, "optimizers": [{"name": "adam", "label": "adam", "eps": 1e-8}],
+    }  # fmt: skip
+    return {**base, **changed}
+
+
+def test_what_the_specs_differ_in_comes_before_the_numbers() -> None:
+    one = side("A", table("adam", LRS, values(1e-2), STARTS))
+    before = replace(one, recipe=recipe())
+    after = replace(
+        one,
+        recipe=recipe(
+            model={"name": "mlp", "hidden": [64, 64]},
+            train={"epochs": 5, "batch_size": 16},
+            optimizers=[{"name": "adam", "label": "adam", "eps": 1e-3}],
+        ),
+    )
+    found = compare_sides(before, after)
+    assert found.differences == (
+        "model.hidden: [128] -> [64, 64]", "train.epochs: 20 -> 5", "train.batch_size: 64 -> 16",
+        "optimizers.adam.eps: 1e-08 -> 0.001",
+    )  # fmt: skip
+    assert found.caveats == ()
+    text = found.text()
+    assert text.index("train.batch_size: 64 -> 16") < text.index("best_lr")
+    assert compare_sides(before, before).differences == ()
+    assert "specs differ" not in compare_sides(before, before).text()
+
+
+def test_other_tasks_and_metrics_are_cautioned_about() -> None:
+    rows = table("adam", LRS, values(1e-2), STARTS)
+    before = replace(side("A", rows), recipe=recipe())
+    other = replace(side("B", rows), recipe=recipe(task={"name": "two_moons", "noise": 0.1}))
+    found = compare_sides(before, other)
+    assert found.differences == ("task: digits -> two_moons(noise=0.1)",)
+    assert "the tasks differ (digits and two_moons)" in found.text()
+    metric = replace(side("B", rows, metric="train_loss"), recipe=recipe())
+    assert "the objective is val_loss in A and train_loss in B" in compare_sides(before, metric).text()
+
+
+def test_accuracy_keeps_its_sign() -> None:
+    options = {"mode": "max", "metric": "val_loss"}
+    before = side("A", table("adam", LRS, 1 - values(1e-2, noise=0.001), (-1.0,)), **options)
+    after = side("B", table("adam", LRS, 1.2 - values(1e-2, noise=0.001), (-1.0,)), **options)
+    objective = change_of(compare_sides(before, after), "best_objective")
+    assert objective.before == pytest.approx(0.5, abs=0.01)
+    assert objective.change.value == pytest.approx(0.2)
+
+
+def test_one_seed_gives_no_interval() -> None:
+    before = side("A", table("adam", LRS, values(1e-2, seeds=1)))
+    after = side("B", table("adam", LRS, values(1e-3, seeds=1)))
+    found = compare_sides(before, after)
+    assert all(change.moved is None for change in found.rows[0].changes)
+    assert "no interval" in found.text()
+
+
+def test_other_grids_are_compared_over_the_rates_they_share() -> None:
+    before = side("A", table("adam", LRS, values(1e-2), STARTS))
+    after = side("B", table("adam", LRS[4:], values(1e-2)[4:], STARTS))
+    found = compare_sides(before, after)
+    for name in ("sensitivity", "sensitivity_norm"):
+        assert change_of(found, name).change.value == pytest.approx(0)
+    assert any("grids differ" in note for note in found.notes)
+    assert any("summary.csv has the median" in note for note in found.notes)
+    assert not any("grids differ" in note for note in compare_sides(before, before).notes)
+
+
+@pytest.mark.parametrize(("start", "told"), [(2, "no rate"), (1, "one rate only"), (0, None)])
+def test_fewer_than_two_shared_rates_say_nothing_of_the_sensitivity(start: int, told: str | None) -> None:
+    tried = [0.5, 0.7, 0.9, 1.2]
+    before = side("A", table("adam", LRS[:2], [[y] * 3 for y in tried[:2]], STARTS))
+    after = side("B", table("adam", LRS[start : start + 2], [[y] * 3 for y in tried[start : start + 2]], STARTS))
+    found = compare_sides(before, after)
+    names = [change.name for change in found.rows[0].changes]
+    assert ("sensitivity" in names, "sensitivity_norm" in names) == (told is None,) * 2
+    lines = [line.strip() for line in found.text().splitlines() if line.strip().startswith("sensitivity")]
+    if told is not None:
+        assert lines == [f"sensitivity       nothing can be said: the grids share {told}"]
+    else:
+        assert all("the same" in line for line in lines)
+
+
+def test_other_objectives_share_only_numbers_without_units() -> None:
+    before = side("A", table("adam", LRS, values(1e-2), STARTS))
+    after = side("B", table("adam", LRS, values(1e-2), STARTS), at="best")
+    found = compare_sides(before, after)
+    assert [change.name for change in found.rows[0].changes] == ["best_lr", "sensitivity_norm", "basin_decades"]
+    assert any("objectives differ" in note for note in found.notes)
+
+
+def test_rows_without_a_partner_are_listed() -> None:
+    shared = table("adam", LRS, values(1e-2), STARTS)
+    found = compare_sides(
+        side("A", shared, table("sgd", LRS, values(1e-2), STARTS)), side("B", shared, table("lion", LRS, values(1e-2)))
+    )
+    assert (found.only_a, found.only_b) == (("sgd",), ("lion",))
+    assert "only in A: sgd" in found.text()
+
+
+def test_two_sweeps_of_one_optimizer_are_compared_whatever_the_label() -> None:
+    found = compare_sides(
+        side("A", table("adam", LRS, values(1e-2), STARTS)), side("B", table("adam(warmup)", LRS, values(1e-2), STARTS))
+    )
+    assert found.rows[0].title == "adam -> adam(warmup)"
+
+
+def test_sweeps_in_which_everything_diverged_can_be_compared() -> None:
+    dead = side("B", table("adam", LRS, np.full((13, 3), math.nan), STARTS))
+    alive = side("A", table("adam", LRS, values(1e-2), STARTS))
+    for found in (compare_sides(alive, dead), compare_sides(dead, alive), compare_sides(dead, dead)):
+        assert math.isnan(change_of(found, "best_lr").change.value)
+        assert found.text()
+
+
+def test_seven_seeds_draw_at_random_and_stay_the_same() -> None:
+    rng = np.random.default_rng(0)
+    many = valley(LRS, 1e-2)[:, None] + rng.normal(scale=0.05, size=(13, 7))
+    one, other = side("A", table("adam", LRS, many)), side("B", table("adam", LRS, many - 0.2))
+    assert compare_sides(one, other) == compare_sides(one, other)
+    assert change_of(compare_sides(one, other), "best_objective").moved
+
+
+# ---------------------------------------------------------------------- check
+
+
+def summary(**columns: Any) -> list[dict[Any, Any]]:
+    row = {
+        "optimizer": "adam", "best_lr": 1e-2, "best_objective": 0.5, "at_edge": False, "basin_decades": 1.2,
+        "sensitivity": 0.3, "n_runs": 39, "n_diverged": 6, "n_failed": 0,
+    }  # fmt: skip
+    return [{**row, **columns}]
+
+
+HOLDS = [
+    (Limits(min_basin_decades=1.2), True),
+    (Limits(min_basin_decades=1.3), False),
+    (Limits(max_sensitivity=0.3), True),
+    (Limits(max_sensitivity=0.29), False),
+    (Limits(max_diverged=0.2), True),
+    (Limits(max_diverged=0.1), False),
+    (Limits(max_diverged=6 / 39), True),
+    (Limits(best_lr_within=(1e-3, 1e-2)), True),
+    (Limits(best_lr_within=(1e-2, 1e-2)), True),
+    (Limits(best_lr_within=(2e-2, 1.0)), False),
+    (Limits(), True),
+    (Limits(min_basin_decades=1, max_sensitivity=1, max_diverged=1, best_lr_within=(1e-3, 1)), True),
+    (Limits(min_basin_decades=1, max_sensitivity=0.1, max_diverged=1, best_lr_within=(1e-3, 1)), False),
+]
+
+
+@pytest.mark.parametrize(("limits", "ok"), HOLDS)
+def test_limits(limits: Limits, ok: bool) -> None:
+    assert check_summary(summary(), limits).ok is ok
+
+
+def test_a_limit_missed_by_rounding_only_is_held() -> None:
+    assert check_summary(summary(basin_decades=1.0799999999999996), Limits(min_basin_decades=1.08)).ok
+
+
+@pytest.mark.parametrize(
+    ("column", "limits"),
+    [
+        ("basin_decades", Limits(min_basin_decades=0.0)),
+        ("sensitivity", Limits(max_sensitivity=1e9)),
+        ("best_lr", Limits(best_lr_within=(1e-12, 1e3))),
+    ],
+)
+def test_nan_holds_no_limit(column: str, limits: Limits) -> None:
+    assert not check_summary(summary(**{column: math.nan}), limits).ok
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(max_sensitivity=1.0), Limits(max_diverged=1.0)])
+def test_a_row_that_trained_nothing_is_broken_whatever_the_limits(limits: Limits) -> None:
+    verdict = check_summary(summary(sensitivity=0.0, basin_decades=math.nan), limits)
+    assert not verdict.ok
+    assert "trained" in {one.check for one in verdict.checks}
+
+
+def test_nothing_trained_in_a_real_summary() -> None:
+    facts = analyse(frame(table("adam", LRS, np.full((13, 3), 2.2), (2.0,))), None, spec("adam"), {})
+    assert not check_summary(summary_frame(facts).to_dict("records"), Limits()).ok
+    assert not check_summary(summary_frame(facts).to_dict("records"), Limits(max_sensitivity=1.0)).ok
+
+
+def test_where_every_run_failed_that_is_the_reason() -> None:
+    lost = {"best_lr": math.nan, "basin_decades": math.nan, "sensitivity": math.nan, "n_diverged": 0}
+    assert "every run failed" in check_summary(summary(**lost, n_failed=39), Limits()).text()
+    for failed in (0, 38):
+        text = check_summary(summary(**lost, n_failed=failed), Limits()).text()
+        assert "no run ended below the untrained model" in text
+        assert "every run failed" not in text
+
+
+def test_every_row_has_to_hold_unless_one_is_named() -> None:
+    both = [*summary(), *summary(optimizer="sgd", sensitivity=9.0)]
+    limits = Limits(max_sensitivity=1.0)
+    assert not check_summary(both, limits).ok
+    assert check_summary(both, limits, optimizer="adam").ok
+    with pytest.raises(UsageError, match="adam, sgd"):
+        check_summary(both, limits, optimizer="lion")
+
+
+def test_failed_runs_are_not_in_the_share_of_diverged_ones() -> None:
+    assert not check_summary(summary(n_failed=19), Limits(max_diverged=0.2)).ok
+    assert not check_summary(summary(n_failed=39, n_diverged=0), Limits(max_diverged=1.0)).ok
+
+
+def test_a_sweep_without_rows_trained_nothing() -> None:
+    verdict = check_summary([], Limits())
+    assert not verdict.ok
+    assert "nothing was trained" in verdict.text()
+
+
+def test_json_is_json_even_for_nan() -> None:
+    two = [*summary(), *summary(optimizer="sgd", best_lr=math.nan, basin_decades=math.nan)]
+    verdict = check_summary(two, Limits(best_lr_within=(1e-3, 1e-1), max_sensitivity=0.5))
+    read = json.loads(json.dumps(verdict.as_json(), allow_nan=False))
+    assert read["ok"] is False
+    assert read["checks"][0] == {
+        "optimizer": "adam", "check": "max_sensitivity", "value": 0.3, "limit": 0.5, "ok": True
+    }  # fmt: skip
+    assert read["checks"][1]["limit"] == [1e-3, 1e-1]
+    assert {one["value"] for one in read["checks"] if one["check"] == "best_lr_within"} == {1e-2, "nan"}
+    assert "BROKEN" in verdict.text()
+
+
+@pytest.mark.parametrize("side", ["low", "high"])
+def test_a_censored_range_is_shown_as_a_lower_bound(side: str) -> None:
+    rows = summary(basin_decades=1.18, **{f"basin_{side}_censored": True})
+    broken, held = (check_summary(rows, Limits(min_basin_decades=limit)) for limit in (2.0, 1.0))
+    assert not broken.ok
+    assert "good range of >= 1.18 decades" in broken.text()
+    assert "a wider grid would tell" in broken.text()
+    assert ">= 1.18" in held.text()
+    assert "wider" not in held.text()
+    assert ">=" not in check_summary(summary(basin_decades=1.18), Limits(min_basin_decades=2.0)).text()
+
+
+def test_a_censored_range_is_read_from_the_files(tmp_path: Any) -> None:
+    folder = fabricate.folder(tmp_path, optimizers=("sgd",), rates=fabricate.grid(1e-3, 0.1), axes={})
+    assert "good range of >= " in check(folder, min_basin_decades=9).text()
+    assert "unfinished" not in check(folder).text()
+
+
+def test_runs_that_a_verdict_knows_nothing_of_are_counted(tmp_path: Any) -> None:
+    """The stored sweep has 12 runs, of which 4 failed; then its journal loses two of the others."""
+    shutil.copytree(Path(__file__).parents[1] / "data" / "results-v1", tmp_path / "results")
+    folder = tmp_path / "results" / "stored"
+    assert check(folder).text().endswith("unfinished: of 12 planned runs 4 failed; the verdict is on the others")
+    assert check(folder).ok is check_summary(tables.read_summary(folder).to_dict("records"), Limits()).ok
+    (journal,) = (folder / "journal").glob("*.jsonl")
+    lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
+    ended = [line for line in lines if '"status":"ok"' in line.replace(" ", "")][:2]
+    journal.write_text("".join(line for line in lines if line not in ended), encoding="utf-8")
+    assert "of 12 planned runs 2 not run yet and 4 failed" in check(folder).text()
+
+
+def test_axis_values_name_the_row() -> None:
+    (row,) = summary()
+    (one,) = check_summary([{"optimizer": "adam", "train.batch_size": 16, **row}], Limits()).checks
+    assert one.optimizer == "adam, train.batch_size=16"
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"max_diverged": 1.5}, {"max_diverged": -0.1}, {"max_diverged": math.nan}, {"min_basin_decades": math.nan},
+        {"max_sensitivity": -1.0}, {"best_lr_within": (1.0, 0.1)}, {"best_lr_within": (0.0, 1.0)},
+        {"best_lr_within": (math.nan, 1.0)},
+    ],
+)  # fmt: skip
+def test_limits_nobody_could_hold_are_a_mistake(limits: dict[str, Any], tmp_path: Any) -> None:
+    with pytest.raises(UsageError, match="--"):
+        check(tmp_path, **limits)
+
+
+def test_a_folder_without_a_sweep_is_a_mistake(tmp_path: Any) -> None:
+    with pytest.raises(UsageError, match="no sweep"):
+        check(tmp_path)
+    with pytest.raises(UsageError, match="no sweep"):
+        compare(tmp_path, tmp_path)
+
+
+def test_the_hint_to_widen_the_grid_knows_of_runs_that_failed() -> None:
+    limits = Limits(min_basin_decades=3.0)
+    rows = summary(basin_decades=1.0, basin_high_censored=True, n_failed=2)
+    assert "(it runs out of the grid, or into runs that failed)" in check_summary(rows, limits).text()
+    rows = summary(basin_decades=1.0, basin_high_censored=True, n_failed=0)
+    assert "(it runs out of the grid: a wider grid would tell)" in check_summary(rows, limits).text()

@@ -1,0 +1,58 @@
+"""What keeps a start short: less is imported."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from pathlib import Path
+
+from lrsweep.system.startup import few_collections
+
+TRAINING = """
+import sys
+sys.path.insert(0, {here!r})
+from tests.support.oracle import recipe
+from tests.training.test_stacked import MIXED, made, outcomes
+from lrsweep.training import recorded, sequential, stacked
+
+shared = recipe({{"name": "stacked_tasks.py:task"}}, steps=3)
+for engine in (stacked, recorded, sequential):
+    outcomes(engine, made(shared, *MIXED), shared)
+    assert "sympy" not in sys.modules, engine
+    assert "torch._dynamo" not in sys.modules, engine
+"""
+
+
+def test_training_imports_neither_sympy_nor_the_compiler() -> None:
+    code = TRAINING.format(here=str(Path(__file__).parents[2]))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_search_for_garbage_is_as_before_afterwards() -> None:
+    before = gc.get_threshold()
+    with few_collections():
+        assert gc.get_threshold()[0] > before[0]
+    assert gc.get_threshold() == before
+
+
+def test_a_forked_worker_searches_as_usual_among_its_own_objects_only() -> None:
+    code = (
+        "import gc, lrsweep.startup as startup\n"
+        "usual = gc.get_threshold()\n"
+        "class Loop: ...\n"
+        "def loops():\n"
+        "    made = Loop(); made.self = made\n"
+        "    return made\n"
+        "import weakref\n"
+        "with startup.few_collections():\n"
+        "    given = weakref.ref(loops())\n"
+        "    startup.collect_own_objects()\n"
+        "    assert gc.get_threshold() == usual\n"
+        "    own = weakref.ref(loops())\n"
+        "    gc.collect()\n"
+        "    assert given() is not None and own() is None\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,527 @@
+"""One run against training written out in plain torch (tests/support/oracle.py), and what its outcome says."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from lrsweep.errors import StoppedError, StorageError
+from lrsweep.run_result import NoHooks, Outcome
+from lrsweep.training import sequential, workload
+from tests.support import stacked_tasks
+from tests.support import tasks as own_tasks
+from tests.support.oracle import double, plain_loop, recipe, run
+
+# the optimizer's name and arguments in the spec, and torch's own class
+OPTIMIZERS = {
+    "sgd": ({}, torch.optim.SGD),
+    "sgd nesterov": ({"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}, torch.optim.SGD),
+    "adam": ({"betas": [0.8, 0.99]}, torch.optim.Adam),
+    "adamw": ({"weight_decay": 0.1}, torch.optim.AdamW),
+    "rmsprop": ({"momentum": 0.5}, torch.optim.RMSprop),
+    "rprop": ({}, torch.optim.Rprop),
+    "asgd": ({}, torch.optim.ASGD),
+    "adafactor": ({}, torch.optim.Adafactor),
+}
+
+
+def trained(a_run, hooks=None) -> Outcome:
+    (outcome,) = sequential.train([a_run], workload.build(a_run.recipe), hooks or NoHooks())
+    return outcome
+
+
+def losses(outcome: Outcome) -> list[tuple[int, float, float]]:
+    rows = outcome.rows
+    return list(zip(rows["step"], rows["train_loss"], rows["val_loss"], strict=True))
+
+
+def reference(optimizer, build=own_tasks.small_net, **options):
+    return plain_loop(
+        build, own_tasks.points(90), own_tasks.points(50, seed=4), optimizer, metric=own_tasks.accuracy, **options
+    )
+
+
+def check_equal(outcome: Outcome, plain) -> None:
+    assert outcome.status == "ok", outcome.error
+    assert [step for step, _, _ in losses(outcome)] == [step for step, _, _ in plain.rows]
+    assert list(itertools.chain(*losses(outcome))) == pytest.approx(list(itertools.chain(*plain.rows)), rel=1e-12)
+    assert outcome.rows["val_accuracy"] == pytest.approx(plain.val_metric, rel=1e-12)
+    assert plain.rows[0] != plain.rows[-1]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_run_is_the_plain_loop(name: str) -> None:
+    args, cls = OPTIMIZERS[name]
+    torch_args = {key: tuple(value) if isinstance(value, list) else value for key, value in args.items()}
+    plain = reference(lambda params: cls(params, lr=0.02, **torch_args), lr=0.02, seed=1)
+    check_equal(trained(run(recipe("classify"), name.split()[0], lr=0.02, seed=1, **args)), plain)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 30, 89, 90, 200, "full"])
+def test_batches_of_any_size(batch_size: int | str) -> None:
+    plain = reference(lambda p: torch.optim.SGD(p, lr=0.1), batch_size=90 if batch_size == "full" else batch_size)
+    check_equal(trained(run(recipe("classify", batch_size=batch_size))), plain)
+
+
+@pytest.mark.parametrize("options", [{"drop_last": True}, {"shuffle": False}, {"clip_norm": 0.05}], ids=str)
+def test_train_options(options: dict) -> None:
+    plain = reference(lambda p: torch.optim.Adam(p, lr=0.1), **options)
+    check_equal(trained(run(recipe("classify", **options), "adam")), plain)
+
+
+def test_independent_weight_decay_follows_the_schedule_and_not_the_rate() -> None:
+    plain = reference(lambda p: torch.optim.SGD(p, lr=0.1), factor=lambda t: 0.9**t, decay=0.05)
+    a_run = run(recipe("classify"), schedule={"name": "exponential", "gamma": 0.9}, independent_weight_decay=0.05)
+    check_equal(trained(a_run), plain)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factor"),
+    [
+        ({"name": "linear", "end": 0.1}, lambda t: 1 - 0.9 * t / 9),
+        (
+            {"name": "cosine", "warmup": 3},
+            lambda t: (t + 1) / 3 if t < 3 else (1 + math.cos(math.pi * (t - 3) / 6)) / 2,
+        ),
+    ],
+    ids=lambda value: value["name"] if isinstance(value, dict) else "",
+)
+def test_schedules(schedule, factor) -> None:
+    outcome = trained(run(recipe("classify"), "adam", lr=0.05, schedule=schedule))
+    check_equal(outcome, reference(lambda p: torch.optim.Adam(p, lr=0.05), lr=0.05, factor=factor))
+    # of the last update made; row 0: of the first
+    assert outcome.rows["lr_now"] == pytest.approx([0.05 * factor(t) for t in (0, 2, 5, 8)], rel=1e-12)
+
+
+def test_a_plateau_cuts_the_rate_from_the_update_after_the_row() -> None:
+    schedule = {"name": "plateau", "factor": 0.1, "patience": 2, "metric": "val_loss"}
+    outcome = trained(
+        run(recipe({"name": "slope", "gradient": [0.0], "start": [0.0]}, epochs=7), lr=0.1, schedule=schedule)
+    )
+    # row 0 does not count, row 1 sets the reference; rows 3, 5 are the second bad ones
+    assert outcome.rows["lr_now"] == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rel=1e-12)
+
+
+def test_a_dataset_or_a_step_is_trained_like_tensors() -> None:
+    plain = reference(lambda p: torch.optim.SGD(p, lr=0.1))
+    for task in ({"name": "dataset", "noise": 0.0}, {"name": "dict_dataset"}):
+        check_equal(trained(run(recipe(task))), plain)
+    stepped = trained(run(recipe("stepped")))
+    assert losses(stepped) == losses(trained(run(recipe("classify"))))
+    assert "val_accuracy" not in stepped.rows
+
+
+def test_batchnorm_trains_on_batches_and_evaluates_on_running_statistics() -> None:
+    plain = reference(lambda p: torch.optim.SGD(p, lr=0.1), build=own_tasks.batchnorm_net)
+    check_equal(trained(run(recipe({"name": "classify", "model": "batchnorm_net"}))), plain)
+
+
+def test_a_model_that_writes_into_its_input_does_not_reach_the_data() -> None:
+    for options in ({"shuffle": False}, {"epochs": 1}):
+        options = {"epochs": 3} | options
+        plain = reference(
+            lambda p: torch.optim.SGD(p, lr=0.1), build=lambda: nn.Sequential(nn.ReLU(), nn.Linear(2, 3)), **options
+        )
+        a_run = run(recipe({"name": "classify", "model": "inplace_net"}, **options))
+        shared = workload.build(a_run.recipe)
+        for _ in range(2):
+            (outcome,) = sequential.train([a_run], shared, NoHooks())
+            check_equal(outcome, plain)
+
+
+def test_rows_of_a_steps_budget_fall_at_the_ends_of_epochs_and_at_the_last_step() -> None:
+    rows = trained(run(recipe("classify", steps=8, metrics=True))).rows
+    assert list(rows) == ["step", "epoch", "lr_now", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
+    assert rows["step"] == [0, 3, 6, 8]
+    assert rows["epoch"] == [0, 1, 2, pytest.approx(8 / 3)]
+    assert trained(run(recipe("classify", steps=8, eval_every={"steps": 5}))).rows["step"] == [0, 5, 8]
+    assert trained(run(recipe("classify", epochs=5, eval_every=2))).rows["step"] == [0, 6, 12, 15]
+
+
+def test_train_columns_are_plain_means_of_the_batches_since_the_row_before() -> None:
+    every = trained(run(recipe("classify", steps=6, metrics=True, eval_every={"steps": 1}))).rows
+    some = trained(run(recipe("classify", steps=6, metrics=True))).rows
+    for column in ("train_loss", "train_accuracy"):
+        assert some[column][0] == every[column][0]
+        assert some[column][1:] == pytest.approx([sum(every[column][k : k + 3]) / 3 for k in (1, 4)], rel=1e-14)
+    assert every["val_loss"][3] == some["val_loss"][1]
+
+
+def test_an_evaluation_is_a_mean_over_examples_however_it_is_cut() -> None:
+    a_run = run(recipe({"name": "classify", "n": 1100}, epochs=1))
+    (outcome,) = sequential.train([a_run], workload.build(a_run.recipe), NoHooks())
+    x, y = own_tasks.points(1100)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 16, dtype=torch.float64), nn.Tanh(), nn.Linear(16, 3, dtype=torch.float64))
+    assert outcome.rows["train_loss"][0] == pytest.approx(nn.functional.cross_entropy(net(x), y).item(), rel=1e-12)
+
+
+def test_a_perplexity_is_the_exponential_of_the_mean_loss() -> None:
+    a_run = run(
+        recipe({"name": "builtin:char_lm"}, {"name": "transformer", "dim": 8, "layers": 1, "heads": 1}, steps=1)
+    )
+    rows = trained(a_run).rows
+    assert rows["val_perplexity"] == pytest.approx([math.exp(loss) for loss in rows["val_loss"]], rel=1e-12)
+
+
+def test_the_test_split_is_reported_once() -> None:
+    assert trained(run(recipe("classify"))).test == {}
+    outcome = trained(run(recipe({"name": "classify", "test": True})))
+    assert set(outcome.test) == {"test_loss", "test_accuracy"}
+    plain = reference(lambda p: torch.optim.SGD(p, lr=0.1))
+    x, y = own_tasks.points(40, seed=5)
+    with torch.no_grad():
+        expected = nn.functional.cross_entropy(plain.model(x), y).item()
+    assert outcome.test["test_loss"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_random_layers_and_datasets_draw_from_seed_and_step_alone() -> None:
+    for task in ({"name": "classify", "model": "dropout_net"}, {"name": "dataset"}):
+        first = trained(run(recipe(task), seed=1))
+        torch.rand(7)
+        assert trained(run(recipe(task), seed=1)) == first
+        assert losses(trained(run(recipe(task), seed=2))) != losses(first)
+        # the draws of update 4 do not depend on what happened before it
+        rates = [trained(run(recipe(task), seed=1, lr=lr)) for lr in (1e-300, 1e-301)]
+        assert losses(rates[0]) == losses(rates[1])
+        still = [loss for _, loss, _ in losses(rates[0])]
+        assert len(set(still)) == len(still)
+
+
+def test_a_dropout_mask_is_new_at_every_step_and_for_every_seed() -> None:
+    seen = [trained(run(recipe("masks", epochs=4, batch_size=4, eval_every={"steps": 1}), seed=s)) for s in (0, 1, 0)]
+    drawn = [outcome.rows["train_loss"][1:] for outcome in seen]
+    assert drawn[0] == drawn[2]
+    assert len({*drawn[0], *drawn[1]}) == 16
+
+
+def test_training_leaves_the_global_state_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    trained(run(recipe({"name": "classify", "model": "dropout_net"})))
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_runs_share_nothing_but_their_seed() -> None:
+    runs = [run(recipe("classify"), "adam", lr=lr, seed=seed) for seed in (0, 1) for lr in (0.1, 0.3)]
+    shared = list(sequential.train(runs, workload.build(runs[0].recipe), NoHooks()))
+    assert shared == [trained(each) for each in runs]
+    hashes = [(outcome.weights_hash, outcome.batches_hash) for outcome in shared]
+    assert hashes[0] == hashes[1] != hashes[2] == hashes[3]
+    assert hashes[0][1] != hashes[2][1]
+    assert losses(shared[0])[0] == losses(shared[1])[0]
+
+
+# --- divergence
+
+
+def test_a_non_finite_batch_loss_is_not_applied() -> None:
+    # the weight falls by 0.1 an update, so it is -0.5 after 5; the batch loss of update 7 is the first below -0.55
+    outcome = trained(run(recipe({"name": "cliff", "at": 0.55}, epochs=20, eval_every=4)))
+    assert (outcome.status, outcome.diverged_step, outcome.steps) == ("diverged", 7, 6)
+    rows = outcome.rows
+    assert rows["step"] == [0, 4, 7]
+    assert math.isnan(rows["train_loss"][-1])
+    assert math.isnan(rows["val_loss"][-1])
+    assert rows["lr_now"] == [0.1, 0.1, 0.1]
+
+
+def test_a_diverged_run_is_measured_with_the_weights_as_they_are() -> None:
+    # the loss jumps to inf in training only
+    def step(model, batch):
+        w = model()
+        return w.sum() * (math.inf if model.training and bool(w.min() < -0.55) else 1.0)
+
+    made = workload.build(recipe("cliff", epochs=20))
+    object.__setattr__(made.task, "step", step)
+    (outcome,) = sequential.train([run(made.recipe)], made, NoHooks())
+    assert (outcome.status, outcome.diverged_step, outcome.steps) == ("diverged", 7, 6)
+    assert outcome.rows["train_loss"][-1] == -math.inf
+    assert outcome.rows["val_loss"][-1] == pytest.approx(-0.6)
+
+
+def test_an_evaluation_that_is_not_finite_ends_the_run() -> None:
+    task = {"name": "cliff", "at": 0.55, "where": "evaluation", "value": math.inf}
+    outcome = trained(run(recipe(task, epochs=20, eval_every=4)))
+    assert (outcome.status, outcome.diverged_step, outcome.steps) == ("diverged", 8, 8)
+    assert outcome.rows["step"] == [0, 4, 8]
+    assert outcome.rows["train_loss"][-1] == pytest.approx(-0.55)
+    assert outcome.rows["val_loss"][-1] == -math.inf
+
+
+def test_a_weight_that_is_not_finite_ends_the_run() -> None:
+    # update 7 is the first from below -0.55; its loss is finite, its gradient is not
+    outcome = trained(run(recipe({"name": "cliff", "at": 0.55, "where": "weight"}, epochs=20, eval_every=4)))
+    assert (outcome.status, outcome.diverged_step, outcome.steps) == ("diverged", 7, 7)
+    assert outcome.rows["step"] == [0, 4, 7]
+    assert math.isfinite(outcome.rows["train_loss"][-1])
+
+
+def test_an_untrained_model_that_is_not_finite_diverges_at_step_0() -> None:
+    outcome = trained(run(recipe({"name": "cliff", "at": -1.0}, epochs=20)))
+    assert (outcome.status, outcome.diverged_step, outcome.steps) == ("diverged", 0, 0)
+    assert outcome.rows["step"] == [0]
+
+
+def test_large_finite_weights_are_not_divergence() -> None:
+    weights = [torch.full((4,), 3e38)]
+    assert sequential._all_finite(weights)
+    for bad in (math.nan, math.inf):
+        weights[0][2] = bad
+        assert not sequential._all_finite(weights)
+
+
+def test_complex_weights_are_looked_at_too() -> None:
+    weights = [torch.ones(2, dtype=torch.complex64), torch.ones(3)]
+    assert sequential._all_finite(weights)
+    weights[0][1] = complex(0, math.inf)
+    assert not sequential._all_finite(weights)
+
+
+def test_a_model_with_complex_weights_trains() -> None:
+    shared = recipe({"name": "tasks.py:classify", "model": "Complex"}, epochs=2)
+    for lr in (0.1, 0.2):
+        (outcome,) = sequential.train([run(shared, lr=lr)], workload.build(shared), NoHooks())
+        assert (outcome.status, outcome.error) == ("ok", None)
+        assert outcome.rows["train_loss"][-1] < outcome.rows["train_loss"][0]
+
+
+def test_a_loss_that_rises_and_stays_up_is_diverged_though_finite() -> None:
+    task = {"name": "builtin:quadratic", "dim": 2, "lam_min": 1.0, "lam_max": 1.0}
+    outcome = trained(run(recipe(task, epochs=20), lr=2.2))
+    assert (outcome.status, outcome.steps) == ("diverged", 20)
+    # L_t = L_0 1.2^2t, and train_loss of row t is that of the weights before update t: above the start from row 2 on
+    assert outcome.diverged_step == 2
+    assert trained(run(recipe(task, epochs=20), lr=1.8)).status == "ok"
+
+
+# --- failures
+
+
+@pytest.mark.parametrize(
+    ("task", "text"),
+    [
+        ({"name": "classify", "model": "failing_net"}, "RuntimeError: no such layer (tasks.py:"),
+        ({"name": "failing"}, "ZeroDivisionError: the batch is wrong (tasks.py:"),
+        ({"name": "classify", "model": "no_net"}, "returned a str, not a torch.nn.Module"),
+    ],
+    ids=["builder", "step", "no module"],
+)
+def test_what_user_code_raises_fails_that_run(task, text: str) -> None:
+    outcome = trained(run(recipe(task)))
+    assert outcome.status == "failed"
+    assert text in (outcome.error or "")
+
+
+def test_an_optimizer_or_schedule_that_raises_fails_that_run() -> None:
+    assert "momentum" in (trained(run(recipe("classify"), momentum=-1.0)).error or "")
+    outcome = trained(run(recipe("classify"), schedule={"name": "tasks.py:broken_schedule"}))
+    assert "KeyError: 'no factor' (tasks.py:" in (outcome.error or "")
+
+
+def test_a_builder_that_hands_out_one_module_twice_is_found_out() -> None:
+    runs = [run(recipe({"name": "classify", "model": "shared_net"}), lr=lr) for lr in (0.1, 0.2)]
+    first, second = sequential.train(runs, workload.build(runs[0].recipe), NoHooks())
+    assert first.status == "ok"
+    assert "same module twice" in (second.error or "")
+
+
+def test_warnings_of_user_code_are_only_warnings() -> None:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("error")
+        outcome = trained(run(recipe({"name": "classify", "model": "warning_net"})))
+    assert outcome.status == "ok", outcome.error
+    assert any("this net warns" in str(warning.message) for warning in seen)
+
+
+# --- optimizers with a life of their own
+
+
+def test_train_and_eval_of_an_optimizer_are_called() -> None:
+    a_run = run(recipe({"name": "slope", "gradient": [1.0], "start": [0.0]}, epochs=3), "tasks.py:TwoModes")
+    rows = trained(a_run).rows
+    # row 0 and every val_loss are measured at w + 1, the batch losses at w
+    assert rows["val_loss"] == pytest.approx([1.0, 0.9, 0.8, 0.7])
+    assert rows["train_loss"] == pytest.approx([1.0, 0.0, -0.1, -0.2])
+
+
+def test_groups_with_rates_of_their_own_keep_their_ratio() -> None:
+    a_run = run(recipe("classify", steps=2), "tasks.py:Layerwise", 0.2, schedule={"name": "exponential", "gamma": 0.5})
+    model = reference(lambda p: torch.optim.SGD(p, lr=0.2), epochs=0).model
+    opt = own_tasks.Layerwise(model.parameters(), lr=0.2)
+    decaying = torch.optim.lr_scheduler.ExponentialLR(opt, 0.5)
+    x, y = own_tasks.points(90)
+    for index in torch.randperm(90, generator=torch.Generator().manual_seed(0)).split(32)[:2]:
+        opt.zero_grad()
+        nn.functional.cross_entropy(model(x[index]), y[index]).backward()
+        opt.step()
+        decaying.step()
+    xv, yv = own_tasks.points(50, seed=4)
+    expected = nn.functional.cross_entropy(model(xv), yv).item()
+    assert trained(a_run).rows["val_loss"][-1] == pytest.approx(expected, rel=1e-12)
+
+
+# --- checkpoints
+
+
+class Stopping(NoHooks):
+    """Asks the sweep to stop after `after` updates, keeps what is saved as a file would."""
+
+    def __init__(self, after: int = -1, resume=None) -> None:
+        self.after, self.resume, self.asked, self.saved = after, resume, 0, None
+        self.ticks = 0
+
+    @property
+    def stopping(self) -> bool:
+        self.asked += 1
+        return self.asked == self.after + 1
+
+    def tick(self, member_steps: int) -> None:
+        self.ticks += member_steps
+
+    def save(self, state) -> None:
+        file = io.BytesIO()
+        torch.save(state, file)
+        self.saved = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
+
+
+RESUMED = {
+    "attributes": (({"name": "classify", "model": "tracking_net"},), {"optimizer": "tasks.py:Warming"}),
+    "dropout, adam": (({"name": "classify", "model": "dropout_net"},), {"optimizer": "adam"}),
+    "batchnorm, momentum": (({"name": "classify", "model": "batchnorm_net"},), {"momentum": 0.9}),
+    "counters": (({"name": "classify", "model": "counting_net"},), {}),
+    "sparse gradients": (({"name": "stacked_tasks.py:task", "net": "sparse"},), {"optimizer": "adagrad"}),
+    "dataset, muon": (({"name": "dataset"},), {"optimizer": "muon"}),
+    "plateau": (
+        ("classify",),
+        {"lr": 3.0, "schedule": {"name": "plateau", "factor": 0.5, "patience": 1, "metric": "val_loss"}},
+    ),
+    "two modes": (("classify",), {"optimizer": "tasks.py:TwoModes"}),
+    "nadam": (("classify",), {"optimizer": "nadam"}),
+}
+
+
+@pytest.mark.parametrize("case", RESUMED)
+@pytest.mark.parametrize("after", [0, 1, 3, 7])
+def test_a_resumed_run_is_the_same_to_the_bit(case: str, after: int) -> None:
+    (task,), options = RESUMED[case]
+    a_run = run(recipe(task, metrics=True, epochs=3), **options)
+    whole = trained(a_run)
+    assert whole.status == "ok", whole.error
+    hooks = Stopping(after)
+    with pytest.raises(StoppedError):
+        trained(a_run, hooks)
+    assert hooks.saved["step"] == after
+    again = Stopping(resume=hooks.saved)
+    assert trained(a_run, again) == whole
+    assert hooks.ticks + again.ticks == 9
+
+
+def test_a_checkpoint_does_not_disturb_the_run() -> None:
+    class Saving(Stopping):
+        def checkpoint_due(self) -> bool:
+            return True
+
+    a_run = run(recipe("classify"), "adam")
+    assert trained(a_run, Saving()) == trained(a_run)
+
+
+def test_a_checkpoint_of_another_run_is_not_used() -> None:
+    hooks = Stopping(4)
+    with pytest.raises(StoppedError):
+        trained(run(recipe("classify"), seed=0), hooks)
+    other = run(recipe("classify"), seed=1)
+    assert trained(other, Stopping(resume=hooks.saved)) == trained(other)
+
+
+def test_a_checkpoint_that_does_not_fit_costs_only_time() -> None:
+    a_run = run(recipe("classify"))
+    hooks = Stopping(4)
+    with pytest.raises(StoppedError):
+        trained(a_run, hooks)
+    for damage in ({"tensors": {"w": torch.zeros(3)}}, {"optimizer": {}}, {"recorder": None}):
+        assert trained(a_run, Stopping(resume=hooks.saved | damage)) == trained(a_run)
+
+
+def test_state_that_no_checkpoint_can_hold_is_not_saved() -> None:
+    hooks = Stopping(4)
+    with pytest.raises(StoppedError):
+        trained(run(recipe("classify"), "tasks.py:Remembering"), hooks)
+    assert hooks.saved is None
+
+
+def test_a_full_disk_is_not_the_runs_failure() -> None:
+    class Full(Stopping):
+        def save(self, state) -> None:
+            raise StorageError("no space left")
+
+    with pytest.raises(StorageError):
+        trained(run(recipe("classify")), Full(2))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_lower_precision_is_float32_with_or_without_autocast(dtype: str) -> None:
+    def loss(data):
+        x, y = data
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+            return nn.functional.cross_entropy(model(x.float()), y)
+
+    torch.manual_seed(0)
+    model = own_tasks.small_net()
+    opt = torch.optim.Adam(model.parameters(), lr=0.01)
+    x, y = own_tasks.points(90)
+    means = [loss((x, y)).item()]
+    for epoch in range(3):
+        losses = []
+        for index in torch.randperm(90, generator=torch.Generator().manual_seed(epoch)).split(32):
+            opt.zero_grad()
+            value = loss((x[index], y[index]))
+            value.backward()
+            opt.step()
+            losses.append(value.item())
+        means.append(sum(losses) / 3)
+    outcome = trained(run(recipe("classify", dtype=dtype), "adam", lr=0.01))
+    assert outcome.rows["train_loss"] == pytest.approx(means, rel=1e-6)
+    assert outcome.rows["val_loss"][-1] == pytest.approx(loss(own_tasks.points(50, seed=4)).item(), rel=1e-6)
+    assert {p.dtype for p in workload.build(recipe("classify", dtype=dtype)).build_model(0).parameters()} == {
+        torch.float32
+    }
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
+def test_sparse_gradients_are_trained_by_the_rules_that_take_them(optimizer: str) -> None:
+    a_run = run(recipe({"name": "stacked_tasks.py:task", "net": "sparse"}, epochs=4), optimizer, lr=0.1)
+    outcome = trained(a_run)
+    x, y = stacked_tasks.data()
+    plain = plain_loop(
+        stacked_tasks.NETS["sparse"],
+        (x, y),
+        stacked_tasks.data(40, seed=2),
+        lambda params: {"sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad}[optimizer](params, lr=0.1),
+        epochs=4,
+    )
+    assert outcome.error is None
+    assert outcome.rows["val_loss"] == pytest.approx([row[2] for row in plain.rows], rel=1e-12)
+
+
+def test_momentum_may_begin_later_for_some_weights() -> None:
+    outcome = trained(run(recipe({"name": "stacked_tasks.py:task", "net": "late"}, epochs=4), lr=0.1, momentum=0.9))
+    with double():
+        data = stacked_tasks.data(), stacked_tasks.data(40, seed=2)
+    plain = plain_loop(
+        stacked_tasks.NETS["late"],
+        *data,
+        lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9),
+        epochs=4,
+    )
+    assert outcome.error is None
+    assert outcome.rows["val_loss"] == pytest.approx([row[2] for row in plain.rows], rel=1e-12)
