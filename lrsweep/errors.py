@@ -33,7 +33,7 @@ class WrongInSpec(UsageError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class SpecIssue:
     """One thing wrong with a spec: where it stands, which key, what is allowed."""
 
     file: str
@@ -49,9 +49,9 @@ class Problem:
 class SpecError(UsageError):
     """Everything wrong with a spec, found before anything is trained."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+    def __init__(self, issues: Sequence[SpecIssue]) -> None:
+        self.issues = tuple(issues)
+        super().__init__("\n".join(str(issue) for issue in self.issues))
 
 
 class StorageError(LrsweepError):

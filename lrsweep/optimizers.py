@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from lrsweep.errors import UsageError
-from lrsweep.system.startup import keep_compiler_out
+from lrsweep.system.process import keep_compiler_out
 from lrsweep.user_imports import resolve
 
 keep_compiler_out()

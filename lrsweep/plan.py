@@ -21,7 +21,7 @@ from lrsweep.spec.model import OptimizerSpec, Spec, canonical, named_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Recipe:
+class WorkloadSpec:
     """What the runs of a group share. Plain values; paths are absolute. `key` is a hash of the content."""
 
     task: dict[str, Any]
@@ -32,7 +32,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Setting:
+class OptimizerSetting:
     """One optimizer setting with its schedule. Plain values; paths are absolute. `key` is a hash of the content."""
 
     name: str
@@ -51,8 +51,8 @@ class Run:
     lr: float
     seed: int
     axes: tuple[Any, ...]
-    recipe: Recipe
-    setting: Setting
+    workload_spec: WorkloadSpec
+    setting: OptimizerSetting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,17 +142,17 @@ class _Identity:
 def build(spec: Spec, prints: Mapping[str, str]) -> Plan:
     """Every run of the spec. Pure: `prints` are the `fingerprints` of the files it names."""
     identity = _Identity(spec, prints)
-    recipes: dict[str, Recipe] = {}
-    settings: dict[str, Setting] = {}
+    workload_specs: dict[str, WorkloadSpec] = {}
+    settings: dict[str, OptimizerSetting] = {}
     runs: list[Run] = []
     rates = [spec.rates(optimizer) for optimizer in spec.optimizers]
     texts = {axis: axis_rules.cells(axis, values) for axis, values in spec.axes.items()}
     for chosen in axis_rules.products(spec.axes):
-        recipe = _recipe(spec, chosen, identity, recipes)
+        workload_spec = _workload_spec(spec, chosen, identity, workload_specs)
         ordered = tuple(texts[axis][canonical(chosen[axis])] for axis in spec.axes)
         for optimizer, grid in zip(spec.optimizers, rates, strict=True):
             setting = _setting(spec, optimizer, chosen, identity, settings)
-            start = hashlib.sha256(f"{recipe.key} {setting.key}".encode())
+            start = hashlib.sha256(f"{workload_spec.key} {setting.key}".encode())
             for lr in grid:
                 for seed in spec.seeds:
                     digest = start.copy()
@@ -164,20 +164,22 @@ def build(spec: Spec, prints: Mapping[str, str]) -> Plan:
                             lr=lr,
                             seed=seed,
                             axes=ordered,
-                            recipe=recipe,
+                            workload_spec=workload_spec,
                             setting=setting,
                         )
                     )
     return Plan(spec=spec, runs=runs, axis_names=tuple(spec.axes), fingerprints=dict(prints))
 
 
-def _recipe(spec: Spec, chosen: Mapping[str, Any], identity: _Identity, made: dict[str, Recipe]) -> Recipe:
+def _workload_spec(
+    spec: Spec, chosen: Mapping[str, Any], identity: _Identity, made: dict[str, WorkloadSpec]
+) -> WorkloadSpec:
     task = axis_rules.applied(spec.task.as_dict(), "task", chosen)
     model = axis_rules.applied(spec.model.as_dict() if spec.model else None, "model", chosen)
     train = axis_rules.applied(asdict(spec.train), "train", chosen)
     key = _digest([identity.hashable(task), model and identity.hashable(model), train])
     if key not in made:
-        made[key] = Recipe(
+        made[key] = WorkloadSpec(
             task=identity.absolute(task),
             model=model and identity.absolute(model),
             train=train,
@@ -188,8 +190,12 @@ def _recipe(spec: Spec, chosen: Mapping[str, Any], identity: _Identity, made: di
 
 
 def _setting(
-    spec: Spec, optimizer: OptimizerSpec, chosen: Mapping[str, Any], identity: _Identity, made: dict[str, Setting]
-) -> Setting:
+    spec: Spec,
+    optimizer: OptimizerSpec,
+    chosen: Mapping[str, Any],
+    identity: _Identity,
+    made: dict[str, OptimizerSetting],
+) -> OptimizerSetting:
     values = axis_rules.setting(spec, optimizer, chosen)
     inert = values.pop("inert")
     key = _digest(
@@ -203,7 +209,7 @@ def _setting(
     )
     if key not in made:
         values["name"] = identity.absolute({"name": values["name"]})["name"]
-        made[key] = Setting(**{**values, "schedule": identity.absolute(values["schedule"])}, key=key)
+        made[key] = OptimizerSetting(**{**values, "schedule": identity.absolute(values["schedule"])}, key=key)
     return made[key]
 
 

@@ -9,10 +9,10 @@ Status = Literal["ok", "diverged", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class RunResult:
     """One finished run.
 
-    `rows` holds equally long columns, one entry per evaluation: `step` (updates made, int), `epoch`, `lr_now`,
+    `history` holds equally long columns, one entry per evaluation: `step` (updates made, int), `epoch`, `lr_now`,
     `train_loss`, `val_loss`, then `train_<metric>` where asked for and `val_<metric>`. Values are as measured: nan and
     inf stay. `test` holds `test_loss` and `test_<metric>` where the task has a test split. `steps` counts the updates
     that were applied. `weights_hash` and `batches_hash` identify the initial weights and the order of the first epoch.
@@ -23,7 +23,7 @@ class Outcome:
     diverged_step: int | None = None
     steps: int = 0
     error: str | None = None
-    rows: dict[str, list[Any]] = field(default_factory=dict)
+    history: dict[str, list[Any]] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
     weights_hash: str = ""
     batches_hash: str = ""
@@ -37,8 +37,8 @@ class Hooks(Protocol):
 
     resume: dict[str, Any] | None
 
-    def tick(self, member_steps: int) -> None:
-        """Report `member_steps` more updates (summed over the runs of the group)."""
+    def tick(self, run_steps: int) -> None:
+        """Report `run_steps` more updates (summed over the runs of the group)."""
 
     @property
     def stopping(self) -> bool:
@@ -57,7 +57,7 @@ class NoHooks:
     resume: dict[str, Any] | None = None
     stopping = False
 
-    def tick(self, member_steps: int) -> None:
+    def tick(self, run_steps: int) -> None:
         pass
 
     def checkpoint_due(self) -> bool:

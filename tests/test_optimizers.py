@@ -108,9 +108,9 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
 
 @pytest.mark.parametrize(("name", "args", "wrong"), BAD, ids=str)
 def test_bad_arguments_are_named(name: str, args: dict[str, Any], wrong: list[str]) -> None:
-    problems = check(name, args)
-    assert [key for key, _ in problems] == wrong
-    assert all(text for _, text in problems)
+    issues = check(name, args)
+    assert [key for key, _ in issues] == wrong
+    assert all(text for _, text in issues)
 
 
 @pytest.mark.parametrize(

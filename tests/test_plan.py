@@ -38,14 +38,14 @@ def test_the_runs_of_a_plan_and_their_order() -> None:
     rows = [(*run.axes, run.label, run.lr, run.seed) for run in made.runs]
     assert rows == list(itertools.product([16, "full"], [None, 1.0], ["sgd", "adam"], [0.01, 0.1], [4, 2]))
     assert made.axis_names == ("train.batch_size", "train.clip_norm")
-    assert {run.recipe.train["batch_size"] for run in made.runs if run.axes[0] == 16} == {16}
+    assert {run.workload_spec.train["batch_size"] for run in made.runs if run.axes[0] == 16} == {16}
     assert len(made.by_id) == len(made.runs)
     assert made.by_id[made.runs[5].run_id] is made.runs[5]
 
 
 def test_recipes_and_settings_are_shared_and_can_be_pickled() -> None:
     made = planned(seeds=5, axes={"train.batch_size": [16, 32]})
-    assert len({id(run.recipe) for run in made.runs}) == 2
+    assert len({id(run.workload_spec) for run in made.runs}) == 2
     assert len({id(run.setting) for run in made.runs}) == 2
     assert pickle.loads(pickle.dumps(made.runs[3])) == made.runs[3]
 
@@ -280,11 +280,11 @@ def test_the_resolved_file_has_the_same_ids(folder: Path, tmp_path: Path) -> Non
 
 def test_paths_of_a_recipe_are_absolute(folder: Path) -> None:
     runs = of(own(folder, "./")).runs
-    assert runs[0].recipe.task["path"] == str(folder / "d.csv")
-    assert runs[0].recipe.model == {"name": f"{folder / 'own.py'}:Net"}
+    assert runs[0].workload_spec.task["path"] == str(folder / "d.csv")
+    assert runs[0].workload_spec.model == {"name": f"{folder / 'own.py'}:Net"}
     assert {run.setting.name for run in runs} == {f"{folder / 'own.py'}:Lion", "sgd"}
     assert f"{folder / 'own.py'}:other" in {run.setting.schedule["name"] for run in runs}
-    assert runs[0].recipe.base_dir == str(folder)
+    assert runs[0].workload_spec.base_dir == str(folder)
 
 
 @pytest.mark.parametrize("name", ["own.py", "d.csv"])

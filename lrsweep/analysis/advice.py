@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lrsweep.analysis.cells import PLATEAU_METRIC, Setup
+from lrsweep.analysis.cells import PLATEAU_METRIC, AnalysisConfig
 from lrsweep.analysis.facts import Drift, OptimizerFacts, SweepFacts, Warned
 from lrsweep.analysis.suggest import ENOUGH, TOO_CLOSE, close_enough, lr_line, open_gaps, steep_gap, too_high
 
@@ -220,7 +220,7 @@ def sweep_warnings(facts: SweepFacts) -> tuple[Warned, ...]:
     return tuple(out)
 
 
-def notes_of(rows: Sequence[OptimizerFacts], drifts: Sequence[Drift], setup: Setup) -> tuple[str, ...]:
+def notes_of(rows: Sequence[OptimizerFacts], drifts: Sequence[Drift], setup: AnalysisConfig) -> tuple[str, ...]:
     """The sentences that belong under every reading of the sweep."""
     better = "smaller" if setup.mode == "min" else "larger"
     of = f"Objective: {setup.metric}, {better} is better."
@@ -255,7 +255,7 @@ def _coupled(label: str, decay: float) -> str:
     )
 
 
-def _longer_steps(rows: Sequence[OptimizerFacts], setup: Setup) -> list[str]:
+def _longer_steps(rows: Sequence[OptimizerFacts], setup: AnalysisConfig) -> list[str]:
     """The best rates of SGD as those of the steps it takes, where its momentum differs."""
     found = [(row, setup.momentum_of(row.optimizer, row.axes)) for row in rows if row.trained]
     known = [(row, momentum) for row, momentum in found if momentum is not None and 0 <= momentum < 1]
@@ -266,7 +266,7 @@ def _longer_steps(rows: Sequence[OptimizerFacts], setup: Setup) -> list[str]:
     return [f"{text}The best rates as lr / (1 - momentum): {shown}."]
 
 
-def _watched(setup: Setup) -> list[str]:
+def _watched(setup: AnalysisConfig) -> list[str]:
     """What the plateau schedules cut on, a sentence per metric."""
     out = []
     for metric in dict.fromkeys(setup.watched.values()):

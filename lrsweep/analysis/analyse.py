@@ -11,12 +11,11 @@ import numpy as np
 
 from lrsweep.analysis import advice
 from lrsweep.analysis.baseline import adam_label, against_adam
-from lrsweep.analysis.cells import Cell, Frames, Setup, Track, cells_of, setup_of, tracks_of
+from lrsweep.analysis.cells import AnalysisConfig, Cell, Frames, Track, cells_of, config_of, tracks_of
 from lrsweep.analysis.drift import axis_drifts, best_lrs, budget_drift, rate_ratios
 from lrsweep.analysis.facts import Drift, SweepFacts
-from lrsweep.analysis.rows import middle_of, row_of
 from lrsweep.analysis.stats import resampled_medians
-from lrsweep.analysis.summary import summary_frame, summary_rows
+from lrsweep.analysis.summary import middle_of, row_of, summary_frame, summary_rows
 from lrsweep.analysis.targets import target_of, times
 from lrsweep.objective import uncost
 
@@ -37,14 +36,14 @@ def analyse(
     are not known). `default_lrs` gives torch's default rate by label or optimizer name. `metric` and `at` look at
     another objective than the spec's, read off the curves.
     """
-    setup = setup_of(spec, default_lrs, metric, at)
+    setup = config_of(spec, default_lrs, metric, at)
     tracks = tracks_of(curves, setup.metric)
     if (setup.metric, setup.at) != (spec.objective.metric, spec.objective.at):
         runs = runs.drop(columns="objective")
     return facts_of(runs, tracks, setup)
 
 
-def facts_of(runs: pd.DataFrame, tracks: Mapping[str, Track], setup: Setup) -> SweepFacts:
+def facts_of(runs: pd.DataFrame, tracks: Mapping[str, Track], setup: AnalysisConfig) -> SweepFacts:
     """`analyse` after its inputs were read."""
     cells = cells_of(runs, tracks, setup)
     middles = [middle_of(cell) for cell in cells]
@@ -79,7 +78,7 @@ def facts_of(runs: pd.DataFrame, tracks: Mapping[str, Track], setup: Setup) -> S
     return dataclasses.replace(facts, warnings=advice.sweep_warnings(facts))
 
 
-def _drifts(cells: list[Cell], tracks: Mapping[str, Track], setup: Setup) -> tuple[Drift, ...]:
+def _drifts(cells: list[Cell], tracks: Mapping[str, Track], setup: AnalysisConfig) -> tuple[Drift, ...]:
     from_rows = (budget_drift(cell, tracks, setup) for cell in cells)
     along = axis_drifts(cells, tuple(setup.axes))
     return tuple(itertools.chain((drift for drift in from_rows if drift is not None), along))

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from lrsweep.analysis.cells import Cell, Setup
+from lrsweep.analysis.cells import AnalysisConfig, Cell
 from lrsweep.analysis.facts import AgainstAdam, Estimate
 from lrsweep.analysis.good_range import best_rate
 from lrsweep.analysis.margins import read_at
@@ -18,12 +18,12 @@ from lrsweep.objective import uncost
 Verdict = Literal["better", "worse", "tied", "unknown"]
 
 
-def adam_label(setup: Setup) -> str:
+def adam_label(setup: AnalysisConfig) -> str:
     """Label of the first `adam` of the spec, "" if there is none."""
     return next((label for label in setup.labels if setup.names[label] == "adam"), "")
 
 
-def against_adam(cells: Sequence[Cell], setup: Setup) -> tuple[AgainstAdam, ...]:
+def against_adam(cells: Sequence[Cell], setup: AnalysisConfig) -> tuple[AgainstAdam, ...]:
     """One entry per other optimizer and axis values; Adam off the grid is interpolated for every seed alone."""
     label = adam_label(setup)
     adams = {tuple(cell.axes.values()): cell for cell in cells if cell.optimizer == label}
@@ -31,7 +31,7 @@ def against_adam(cells: Sequence[Cell], setup: Setup) -> tuple[AgainstAdam, ...]
     return tuple(_against(adam, cell, setup) for adam, cell in pairs if adam is not None)
 
 
-def _against(adam: Cell, other: Cell, setup: Setup) -> AgainstAdam:
+def _against(adam: Cell, other: Cell, setup: AnalysisConfig) -> AgainstAdam:
     adam_lr = setup.default_lrs[adam.optimizer]
     m = medians(other.cost)
     best = best_rate(m)

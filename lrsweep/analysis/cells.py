@@ -24,7 +24,7 @@ INITIAL_COLUMNS = {"train_loss": "initial_train_loss", "val_loss": "initial_val_
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Setup:
+class AnalysisConfig:
     """What the analysis has to know of a spec. `names`, `from_rows`, `default_lrs` and `decay` are keyed by label.
 
     `axes` maps every axis to the texts of its values. `from_rows` says of an optimizer that earlier rows of its runs
@@ -87,14 +87,16 @@ class Track:
     values: Floats
 
 
-def setup_of(spec: Any, default_lrs: Mapping[str, float], metric: str | None = None, at: str | None = None) -> Setup:
+def config_of(
+    spec: Any, default_lrs: Mapping[str, float], metric: str | None = None, at: str | None = None
+) -> AnalysisConfig:
     """Read a `Spec` (its attributes only). `default_lrs` goes by label, or by optimizer name.
 
     `metric` and `at` replace the spec's objective; its mode then follows the metric's name.
     """
     names = {entry.label: entry.name for entry in spec.optimizers}
     chosen = metric or spec.objective.metric
-    return Setup(
+    return AnalysisConfig(
         name=spec.name,
         metric=chosen,
         at=at or spec.objective.at,
@@ -185,7 +187,7 @@ def _joined(pieces: Sequence[tuple[Ints, Floats]]) -> Track:
     return Track(steps=steps[order], values=values[order])
 
 
-def cells_of(runs: pd.DataFrame, tracks: Mapping[str, Track], setup: Setup) -> list[Cell]:
+def cells_of(runs: pd.DataFrame, tracks: Mapping[str, Track], setup: AnalysisConfig) -> list[Cell]:
     """Cells in the order of the spec's optimizers, then of the axis values as they first appear."""
     keys = ["optimizer", *setup.axes]
     cells = []
@@ -197,7 +199,9 @@ def cells_of(runs: pd.DataFrame, tracks: Mapping[str, Track], setup: Setup) -> l
     return sorted(cells, key=lambda cell: order.get(cell.optimizer, len(order)))
 
 
-def _cell(frame: pd.DataFrame, label: str, axes: dict[str, str], tracks: Mapping[str, Track], setup: Setup) -> Cell:
+def _cell(
+    frame: pd.DataFrame, label: str, axes: dict[str, str], tracks: Mapping[str, Track], setup: AnalysisConfig
+) -> Cell:
     frame = frame.sort_values(["lr", "seed"], kind="stable")
     status = frame["status"].astype(str).to_numpy()
     lrs, row = np.unique(frame["lr"].to_numpy(dtype=np.float64), return_inverse=True)
@@ -227,7 +231,7 @@ def _cell(frame: pd.DataFrame, label: str, axes: dict[str, str], tracks: Mapping
     )
 
 
-def _objectives(frame: pd.DataFrame, tracks: Mapping[str, Track], setup: Setup) -> Floats:
+def _objectives(frame: pd.DataFrame, tracks: Mapping[str, Track], setup: AnalysisConfig) -> Floats:
     """The objective of every run: the column, or read off the curves where another one is asked for."""
     if "objective" in frame.columns:
         return frame["objective"].to_numpy(dtype=np.float64)
@@ -243,7 +247,7 @@ def value_at(track: Track | None, metric: str, at: str, mode: Mode, budget: floa
     return objective_of({metric: track.values[:end]}, metric, at, mode) if end else math.nan
 
 
-def _initial(frame: pd.DataFrame, tracks: Mapping[str, Track], setup: Setup) -> Floats:
+def _initial(frame: pd.DataFrame, tracks: Mapping[str, Track], setup: AnalysisConfig) -> Floats:
     """Cost of row 0 of every run: from runs.csv for the two losses, from the curves for anything else."""
     column = INITIAL_COLUMNS.get(setup.metric, "")
     if column in frame.columns:

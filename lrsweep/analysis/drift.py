@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lrsweep.analysis.cells import Cell, Setup, Track, value_at
+from lrsweep.analysis.cells import AnalysisConfig, Cell, Track, value_at
 from lrsweep.analysis.facts import Drift, Estimate, RateRatio
 from lrsweep.analysis.good_range import best_rate
 from lrsweep.analysis.stats import Bools, Floats, bootstrapped, medians, resampled_medians
@@ -70,7 +70,7 @@ def _parabola(lrs: Floats, m: Floats) -> tuple[Floats, Bools]:
     return np.where(bent, 10 ** (b + np.where(bent, shift, 0)), grid), np.asarray(sound & np.isfinite(bottom))
 
 
-def budget_costs(cell: Cell, tracks: Mapping[str, Track], setup: Setup, budget: float) -> Floats:
+def budget_costs(cell: Cell, tracks: Mapping[str, Track], setup: AnalysisConfig, budget: float) -> Floats:
     """(R, S): what the runs would have cost after `budget` updates, by their earlier rows."""
     out = np.full(cell.cost.shape, np.nan)
     for at in zip(*np.nonzero(cell.points >= 0), strict=True):
@@ -94,7 +94,7 @@ def budgets_of(cell: Cell, tracks: Mapping[str, Track]) -> list[float]:
     return sorted(rows)
 
 
-def budget_drift(cell: Cell, tracks: Mapping[str, Track], setup: Setup) -> Drift | None:
+def budget_drift(cell: Cell, tracks: Mapping[str, Track], setup: AnalysisConfig) -> Drift | None:
     """Drift with the budget from earlier rows, for optimizers whose rate is constant; None if there are no rows."""
     budgets = budgets_of(cell, tracks) if setup.from_rows.get(cell.optimizer, False) else []
     if len(budgets) < 2:

@@ -19,10 +19,9 @@ import typer
 from typer.core import TyperGroup
 
 from lrsweep.errors import LrsweepError, StorageError, UsageError
-from lrsweep.system import streams
-from lrsweep.system.leaving import leave
+from lrsweep.system import process
+from lrsweep.system.process import few_collections, leave
 from lrsweep.system.signals import leave_at_once
-from lrsweep.system.startup import few_collections
 
 if TYPE_CHECKING:
     from lrsweep.results.results import Results
@@ -108,9 +107,10 @@ def run(
     """Train what is missing, write tables and pictures, print the summary."""
     from lrsweep.sweep import background
 
-    with background.drawer(aside=not dry_run) as drawer:
+    with background.renderer(aside=not dry_run) as renderer:
         from lrsweep.cli import output
-        from lrsweep.sweep import api, display
+        from lrsweep.sweep import api
+        from lrsweep.sweep import progress as display
 
         with display.reporter(progress.value) as reporter:
             finished = api.execute(
@@ -125,7 +125,7 @@ def run(
                 dry_run=dry_run,
                 fresh=fresh,
                 reporter=reporter,
-                drawer=drawer,
+                renderer=renderer,
             )
     if finished.estimate is not None:
         typer.echo(output.estimate(finished.estimate))
@@ -274,7 +274,7 @@ def init(
 
     if path.exists():
         raise UsageError(f"{path} exists already; name another file")
-    with atomic.translated(path):
+    with atomic.storage_errors(path):
         path.write_text(starter.TEXT, encoding="utf-8")
     typer.echo(f"wrote {path}; next: lrsweep run {path}")
 
@@ -331,7 +331,7 @@ def _run() -> int:
 
 def main() -> NoReturn:
     """The command `lrsweep`."""
-    streams.prepare()
+    process.prepare()
     with few_collections():
         leave(_run())
 

@@ -22,7 +22,7 @@ from torch.nn.modules.utils import _pair
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from lrsweep.compiler.trace import Graph, Node, Ref
+from lrsweep.compiler.trace import Graph, Node, Value
 
 aten = torch.ops.aten
 FEW_CHANNELS = 16  # of less than a vector a convolution makes little
@@ -194,7 +194,7 @@ def _pooled(graph: Graph, relu: Node) -> tuple[Node, Node | None, Node | None] |
     """The pooling of a relu, its gradient and the relu's (None: without), if nothing else sees what would change."""
     shown, found = _same_memory(graph, relu.out), dict[Any, Node]()
     for node in graph.nodes:
-        seen = [place for place, arg in enumerate(node.args) if isinstance(arg, Ref) and arg in shown]
+        seen = [place for place, arg in enumerate(node.args) if isinstance(arg, Value) and arg in shown]
         if not seen or (node.views and seen == [0]):
             continue
         if seen != WHERE_SEEN.get(node.op) or node.op in found:
@@ -215,7 +215,7 @@ def _pooled(graph: Graph, relu: Node) -> tuple[Node, Node | None, Node | None] |
     return pool, back, mask
 
 
-def _leads_to(graph: Graph, start: Ref, end: Ref) -> bool:
+def _leads_to(graph: Graph, start: Value, end: Value) -> bool:
     """Is `end` a view of `start`, through views that nothing else reads?"""
     maker = {ref: node for node in graph.nodes for ref in node.outs}
     users = Counter(ref for node in graph.nodes for ref in {*node.inputs()})
@@ -228,7 +228,7 @@ def _leads_to(graph: Graph, start: Ref, end: Ref) -> bool:
     return False
 
 
-def _same_memory(graph: Graph, ref: Ref) -> set[Ref]:
+def _same_memory(graph: Graph, ref: Value) -> set[Value]:
     """`ref`, what it is a view of, and all other views of that."""
     maker = {ref: node for node in graph.nodes for ref in node.outs if node.views}
     while ref in maker:
@@ -250,7 +250,7 @@ def _exchange(graph: Graph, relu: Node, pool: Node, back: Node | None, mask: Nod
     for node in graph.nodes:
         if node is relu or node is mask:
             continue
-        node.map_inputs(lambda value: changed.get(value, value) if isinstance(value, Ref) else value)
+        node.map_inputs(lambda value: changed.get(value, value) if isinstance(value, Value) else value)
         if node is back:
             passed = graph.new(graph.like[node.args[0]])
             nodes.append(Node(aten.threshold_backward.default, (node.args[0], pooled, 0), {}, (passed,)))

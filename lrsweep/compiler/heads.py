@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lrsweep.compiler.trace import Graph, Like
+from lrsweep.compiler.trace import Graph, TensorMeta
 
 aten = torch.ops.aten
 
@@ -20,5 +20,5 @@ def predict_by_max(graph: Graph) -> None:
         before, after = graph.like[node.args[0]], graph.like[node.out]
         if before.device.type != "cpu":
             continue
-        largest = graph.new(Like(after.shape, after.stride, before.dtype, before.device))
+        largest = graph.new(TensorMeta(after.shape, after.stride, before.dtype, before.device))
         node.op, node.outs, node.single = aten.max.dim, (largest, node.out), False

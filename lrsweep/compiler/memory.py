@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lrsweep.compiler.trace import Graph, Ref
+from lrsweep.compiler.trace import Graph, Value
 
 aten = torch.ops.aten
 
@@ -14,21 +14,21 @@ aten = torch.ops.aten
 def reuse(graph: Graph) -> None:
     """Write a result over its operand where that has just been read for the last time."""
     last = {ref: number for number, node in enumerate(graph.nodes) for ref in node.inputs()}
-    owner: dict[Ref, Ref] = {}  # whose memory a value lies in
+    owner: dict[Value, Value] = {}  # whose memory a value lies in
     fresh = {ref for node in graph.nodes if not node.views and not node.mutates for ref in node.outs if ref is not None}
     for node in graph.nodes:
         if node.views or node.mutates:
             for out in node.outs:
                 if out is not None:
                     owner[out] = owner.get(node.args[0], node.args[0])
-    alive: dict[Ref, int] = {}
+    alive: dict[Value, int] = {}
     for ref in graph.like:
         end = len(graph.nodes) if ref in graph.outputs else last.get(ref, -1)
         root = owner.get(ref, ref)
         alive[root] = max(alive.get(root, -1), end)
     for number, node in enumerate(graph.nodes):
         over = OVERWRITING.get(node.op)
-        if over is None or not isinstance(node.args[0], Ref) or node.kwargs:
+        if over is None or not isinstance(node.args[0], Value) or node.kwargs:
             continue
         into, out = node.args[0], node.out
         if into not in fresh or alive[into] != number or into in node.args[1:]:

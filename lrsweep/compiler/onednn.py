@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrsweep.compiler.trace import Graph, Like
+from lrsweep.compiler.trace import Graph, TensorMeta
 from lrsweep.system.machine import cpu_name
 
 aten = torch.ops.aten
@@ -31,7 +31,7 @@ COPIED = 2**22  # numbers of an operand that all products of a batch share: oneD
 
 def library() -> str:
     """Whose kernels multiply large matrices in the processes that train on a CPU."""
-    like = Like.dense((128, 128), Like((), (), torch.float32, torch.device("cpu")))
+    like = TensorMeta.dense((128, 128), TensorMeta((), (), torch.float32, torch.device("cpu")))
     return "oneDNN" if onednn_is_faster() and keeps_every_bit(mm, like, like) else "torch"
 
 
@@ -61,10 +61,10 @@ def multiply_by_onednn(graph: Graph) -> None:
             node.op = rewritten
         else:
             continue
-        graph.like[node.out] = Like.dense(graph.like[node.out].shape, graph.like[node.out])
+        graph.like[node.out] = TensorMeta.dense(graph.like[node.out].shape, graph.like[node.out])
 
 
-def _is_worth_it(a: Like, b: Like) -> bool:
+def _is_worth_it(a: TensorMeta, b: TensorMeta) -> bool:
     plain = a.dtype == b.dtype == torch.float32 and a.device.type == b.device.type == "cpu"
     each = 2 * math.prod(a.shape[-2:]) * b.shape[-1]
     copied = max(math.prod(one.shape) if 0 in one.stride[:-2] else 0 for one in (a, b))
@@ -73,23 +73,23 @@ def _is_worth_it(a: Like, b: Like) -> bool:
     return plain and matrices and worth and copied <= COPIED
 
 
-def _first_two(like: Like) -> Like:
+def _first_two(like: TensorMeta) -> TensorMeta:
     """Of a batch: what holds for two of its products holds for all."""
     return replace(like, shape=(*(min(2, extent) for extent in like.shape[:-2]), *like.shape[-2:]))
 
 
-def _is_layer(a: Like, b: Like, *bias: Like) -> bool:
+def _is_layer(a: TensorMeta, b: TensorMeta, *bias: TensorMeta) -> bool:
     """Can `a b` be a layer's product, of weights without gaps? With gaps it is a thousand times slower.
 
     A bias is read as a number per column, one after the other in memory, whatever its strides say.
     """
-    there = hasattr(torch.ops.mkldnn, LINEAR) and all(one.same_layout(Like.dense(b.shape[1:], b)) for one in bias)
-    whole = any(one.same_layout(Like.dense(one.shape, one)) for one in (b, b.transposed()))
+    there = hasattr(torch.ops.mkldnn, LINEAR) and all(one.same_layout(TensorMeta.dense(b.shape[1:], b)) for one in bias)
+    whole = any(one.same_layout(TensorMeta.dense(one.shape, one)) for one in (b, b.transposed()))
     return there and len(a.shape) == 2 and a.stride[1] == 1 and whole
 
 
 @functools.cache
-def keeps_every_bit(product: Callable[[Tensor, Tensor], Tensor], a: Like, b: Like) -> bool:
+def keeps_every_bit(product: Callable[[Tensor, Tensor], Tensor], a: TensorMeta, b: TensorMeta) -> bool:
     """Is a product of two matrices like these the one of float32 numbers? Columns of `a` and rows of `b` are picked, by
     ones among zeros, and compared to the bit."""
     try:
@@ -102,23 +102,23 @@ def keeps_every_bit(product: Callable[[Tensor, Tensor], Tensor], a: Like, b: Lik
         return False
 
 
-def _numbers(like: Like) -> Tensor:
+def _numbers(like: TensorMeta) -> Tensor:
     """Numbers with all their bits, even if it is only one."""
     held = _held(like)
     return _lying(torch.linspace(1.1, 1.9, math.prod(held), dtype=like.dtype, device=like.device).view(held), like)
 
 
-def _picks(like: Like) -> Tensor:
+def _picks(like: TensorMeta) -> Tensor:
     ones = torch.eye(*like.shape[-2:], dtype=like.dtype, device=like.device)
     return _lying(ones.expand(_held(like)[:-2] + like.shape[-2:]), like)
 
 
-def _held(like: Like) -> tuple[int, ...]:
+def _held(like: TensorMeta) -> tuple[int, ...]:
     """The shape of what is in memory: of entries that are one, one."""
     return tuple(1 if stride == 0 else extent for extent, stride in zip(like.shape, like.stride, strict=True))
 
 
-def _lying(values: Tensor, like: Like) -> Tensor:
+def _lying(values: Tensor, like: TensorMeta) -> Tensor:
     empty = torch.empty_strided(_held(like), like.stride, dtype=like.dtype, device=like.device)
     return empty.copy_(values).expand(like.shape)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lrsweep.compiler import channels, heads, memory, onednn, trace
-from lrsweep.compiler.trace import Graph, Like, Node, Ref, map_leaves
+from lrsweep.compiler.trace import Graph, Node, TensorMeta, Value, map_leaves
 
 aten = torch.ops.aten
 NARROW = 16  # a product with fewer columns than this is computed transposed: BLAS works along rows
@@ -75,21 +75,21 @@ def _close(one: Tensor, other: Tensor) -> bool:
     return bool(difference.norm() <= SAME_ON_THE_WHOLE * finite.norm())
 
 
-def _producers(graph: Graph) -> dict[Ref, Node]:
+def _producers(graph: Graph) -> dict[Value, Node]:
     return {ref: node for node in graph.nodes for ref in node.outs if ref is not None}
 
 
-def _users(graph: Graph) -> dict[Ref, list[Node]]:
-    users: dict[Ref, list[Node]] = defaultdict(list)
+def _users(graph: Graph) -> dict[Value, list[Node]]:
+    users: dict[Value, list[Node]] = defaultdict(list)
     for node in graph.nodes:
         for ref in set(node.inputs()):
             users[ref].append(node)
     return users
 
 
-def _written(graph: Graph) -> set[Ref]:
+def _written(graph: Graph) -> set[Value]:
     """Values whose memory some operation writes into again, themselves or through a view."""
-    root: dict[Ref, Ref] = {}
+    root: dict[Value, Value] = {}
     for node in graph.nodes:
         if node.views:
             for out in node.outs:
@@ -99,11 +99,11 @@ def _written(graph: Graph) -> set[Ref]:
     return {ref for ref in graph.like if root.get(ref, ref) in written}
 
 
-def _replace(graph: Graph, changed: dict[Ref, Ref]) -> None:
+def _replace(graph: Graph, changed: dict[Value, Value]) -> None:
     """Use `changed[ref]` wherever `ref` was used."""
 
     def final(value: Any) -> Any:
-        while isinstance(value, Ref) and value in changed:
+        while isinstance(value, Value) and value in changed:
             value = changed[value]
         return value
 
@@ -115,9 +115,9 @@ def _replace(graph: Graph, changed: dict[Ref, Ref]) -> None:
 def drop_copies_of_nothing(graph: Graph) -> None:
     """detach, views that change nothing, products with 1: their operand does as well."""
     written = _written(graph)
-    changed: dict[Ref, Ref] = {}
+    changed: dict[Value, Value] = {}
     for node in graph.nodes:
-        if len(node.outs) != 1 or node.outs == (None,) or not node.args or not isinstance(node.args[0], Ref):
+        if len(node.outs) != 1 or node.outs == (None,) or not node.args or not isinstance(node.args[0], Value):
             continue
         before, after = graph.like[node.args[0]], graph.like[node.out]
         same = before.same_layout(after)
@@ -133,7 +133,7 @@ def drop_copies_of_nothing(graph: Graph) -> None:
 def join_transposes(graph: Graph) -> None:
     """A transpose of a transpose of the same two dimensions is where it began."""
     maker = _producers(graph)
-    changed: dict[Ref, Ref] = {}
+    changed: dict[Value, Value] = {}
     for node in graph.nodes:
         if node.op not in TRANSPOSES:
             continue
@@ -154,10 +154,10 @@ def _dims(graph: Graph, node: Node) -> set[int]:
 def share_equal_nodes(graph: Graph) -> None:
     """The same operation on the same values once, where nothing is written in between and nothing is random."""
     written = _written(graph)
-    seen: dict[Any, Ref] = {}
-    changed: dict[Ref, Ref] = {}
+    seen: dict[Any, Value] = {}
+    changed: dict[Value, Value] = {}
     for node in graph.nodes:
-        node.map_inputs(lambda value: changed.get(value, value) if isinstance(value, Ref) else value)
+        node.map_inputs(lambda value: changed.get(value, value) if isinstance(value, Value) else value)
         if node.mutates or node.random or not node.single or node.outs == (None,):
             continue
         if written & {*node.inputs(), *node.outs}:
@@ -201,7 +201,7 @@ def fold_constants(graph: Graph) -> None:
 
 def _computed(graph: Graph, node: Node) -> Tensor:
     def constant(leaf: Any) -> Any:
-        return graph.constants[leaf] if isinstance(leaf, Ref) else leaf
+        return graph.constants[leaf] if isinstance(leaf, Value) else leaf
 
     args, kwargs = map_leaves(constant, (node.args, node.kwargs))
     return node.op(*args, **kwargs)
@@ -218,14 +218,14 @@ def widen_products(graph: Graph) -> None:
         a, b = node.args
         out = graph.like[node.out]
         at, bt = _transposed(graph, nodes, a), _transposed(graph, nodes, b)
-        product = graph.new(Like.dense((out.shape[0], out.shape[2], out.shape[1]), out))
+        product = graph.new(TensorMeta.dense((out.shape[0], out.shape[2], out.shape[1]), out))
         nodes.append(Node(aten.bmm.default, (bt, at), {}, (product,)))
         nodes.append(Node(aten.transpose.int, (product, 1, 2), {}, node.outs))
         graph.like[node.out] = graph.like[product].transposed()
     graph.nodes = nodes
 
 
-def _transposed(graph: Graph, nodes: list[Node], ref: Ref) -> Ref:
+def _transposed(graph: Graph, nodes: list[Node], ref: Value) -> Value:
     out = graph.new(graph.like[ref].transposed())
     nodes.append(Node(aten.transpose.int, (ref, 1, 2), {}, (out,)))
     return out
@@ -259,7 +259,7 @@ def gradients_in_place(graph: Graph) -> None:
         fresh: list[Node] = []
         at, bt = (_transposed(graph, fresh, arg) for arg in product.args)
         fresh.append(Node(aten.bmm.default, (bt, at), {}, (ref,)))
-        graph.like[ref] = Like.dense(shape, graph.like[ref])
+        graph.like[ref] = TensorMeta.dense(shape, graph.like[ref])
         nodes[place : place + 1] = fresh
         nodes.remove(turn)
     graph.nodes = nodes
@@ -289,13 +289,17 @@ def add_within_products(graph: Graph) -> None:
 
 
 def _bias_and_product(
-    graph: Graph, node: Node, maker: dict[Ref, Node], users: dict[Ref, list[Node]]
-) -> tuple[Ref, Node, Node | None] | None:
+    graph: Graph, node: Node, maker: dict[Value, Node], users: dict[Value, list[Node]]
+) -> tuple[Value, Node, Node | None] | None:
     """The bias [M, 1, n], the product, and the transpose between it and the sum, if there is one."""
     if len(node.args) != 2 or node.kwargs:
         return None
     for bias, other in (node.args, node.args[::-1]):
-        if not (isinstance(bias, Ref) and isinstance(other, Ref)) or len(users[other]) > 1 or other in graph.outputs:
+        if (
+            not (isinstance(bias, Value) and isinstance(other, Value))
+            or len(users[other]) > 1
+            or other in graph.outputs
+        ):
             continue
         shape, wanted = graph.like[bias].shape, graph.like[other].shape
         if len(wanted) != 3 or shape != (wanted[0], 1, wanted[2]):

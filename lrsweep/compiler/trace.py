@@ -38,14 +38,14 @@ def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Ref:
+class Value:
     """A value of the graph by number."""
 
     index: int
 
 
 @dataclass(frozen=True, slots=True)
-class Like:
+class TensorMeta:
     """What is known about a value without its data."""
 
     shape: tuple[int, ...]
@@ -54,20 +54,20 @@ class Like:
     device: torch.device
 
     @staticmethod
-    def dense(shape: Sequence[int], like: Like) -> Like:
+    def dense(shape: Sequence[int], like: TensorMeta) -> TensorMeta:
         """A contiguous tensor of this shape, else as `like`."""
         strides, size = [], 1
         for extent in reversed(shape):
             strides.append(size)
             size *= extent
-        return Like(tuple(shape), tuple(reversed(strides)), like.dtype, like.device)
+        return TensorMeta(tuple(shape), tuple(reversed(strides)), like.dtype, like.device)
 
-    def transposed(self) -> Like:
+    def transposed(self) -> TensorMeta:
         """With its last two dimensions exchanged."""
         shape = (*self.shape[:-2], self.shape[-1], self.shape[-2])
-        return Like(shape, (*self.stride[:-2], self.stride[-1], self.stride[-2]), self.dtype, self.device)
+        return TensorMeta(shape, (*self.stride[:-2], self.stride[-1], self.stride[-2]), self.dtype, self.device)
 
-    def same_layout(self, other: Like) -> bool:
+    def same_layout(self, other: TensorMeta) -> bool:
         """Equal shape, dtype and strides, those of dimensions of one entry aside."""
         strides = zip(self.shape, self.stride, other.stride, strict=False)
         alike = self.shape == other.shape and self.dtype == other.dtype
@@ -84,21 +84,21 @@ class Node:
     op: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    outs: tuple[Ref | None, ...]
+    outs: tuple[Value | None, ...]
     single: bool = True
 
     @property
-    def out(self) -> Ref:
+    def out(self) -> Value:
         """The one value it defines."""
         (out,) = self.outs
         assert out is not None
         return out
 
-    def inputs(self) -> list[Ref]:
-        found: list[Ref] = []
+    def inputs(self) -> list[Value]:
+        found: list[Value] = []
 
         def look(leaf: Any) -> Any:
-            if type(leaf) is Ref:
+            if type(leaf) is Value:
                 found.append(leaf)
             return leaf
 
@@ -135,15 +135,15 @@ class Node:
 class Graph:
     """A recorded step. `like` describes every value; `constants` are tensors that the step found, not made."""
 
-    inputs: list[Ref]
+    inputs: list[Value]
     nodes: list[Node]
-    outputs: list[Ref | None]
-    constants: dict[Ref, Tensor]
-    like: dict[Ref, Like]
+    outputs: list[Value | None]
+    constants: dict[Value, Tensor]
+    like: dict[Value, TensorMeta]
     counter: int = 0
 
-    def new(self, like: Like) -> Ref:
-        ref = Ref(self.counter)
+    def new(self, like: TensorMeta) -> Value:
+        ref = Value(self.counter)
         self.counter += 1
         self.like[ref] = like
         return ref
@@ -162,7 +162,7 @@ class Graph:
     def draws_by_layout(self) -> bool:
         """Are random numbers drawn into a tensor that is not contiguous? They fill it in the order of its memory."""
         drawn = [self.like[ref] for node in self.nodes if node.random for ref in node.outs if ref is not None]
-        return not all(like.same_layout(Like.dense(like.shape, like)) for like in drawn)
+        return not all(like.same_layout(TensorMeta.dense(like.shape, like)) for like in drawn)
 
 
 @dataclass
@@ -171,7 +171,7 @@ class _Recorder(TorchDispatchMode):
 
     graph: Graph
     strict: bool
-    known: dict[int, Ref] = field(default_factory=dict)
+    known: dict[int, Value] = field(default_factory=dict)
     alive: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -182,10 +182,10 @@ class _Recorder(TorchDispatchMode):
         # True, torch's answer, would import its compiler (a second) to keep it away from a mode that it never sees.
         return False
 
-    def name(self, tensor: Tensor) -> Ref:
+    def name(self, tensor: Tensor) -> Value:
         ref = self.known.get(id(tensor))
         if ref is None:
-            like = Like(tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype, tensor.device)
+            like = TensorMeta(tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype, tensor.device)
             ref = self.known[id(tensor)] = self.graph.new(like)
             self.alive.append(tensor)
         return ref
@@ -271,12 +271,12 @@ def source(graph: Graph, *, bare: bool = True) -> tuple[str, dict[str, Any]]:
     return "\n".join(lines), names
 
 
-def _defined(node: Node) -> list[Ref]:
+def _defined(node: Node) -> list[Value]:
     return [ref for ref in node.outs if ref is not None]
 
 
-def _literal(value: Any, text: dict[Ref, str], names: dict[str, Any]) -> str:
-    if isinstance(value, Ref):
+def _literal(value: Any, text: dict[Value, str], names: dict[str, Any]) -> str:
+    if isinstance(value, Value):
         return text[value]
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_literal(one, text, names) for one in value) + "]"

@@ -15,7 +15,7 @@ from lrsweep.plot.draw import (
     sweep_of,
     u_curve,
 )
-from lrsweep.plot.files import Rendered, save
+from lrsweep.results.figures import Rendered, save
 
 __all__ = [
     "Picture",

@@ -24,19 +24,17 @@ from lrsweep.plot import (
     sensitivity,
     style,
     time_to_target,
+    u_curves,
 )
-from lrsweep.plot import (
-    u_curve as u_curves,
-)
-from lrsweep.plot.files import CAPTIONS, Rendered, objective_text, save
 from lrsweep.plot.loss_curves import Lines
 from lrsweep.plot.style import Look
 from lrsweep.results import tables
+from lrsweep.results.figures import CAPTIONS, Rendered, objective_text, save
 from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import Spec, call_text
 from lrsweep.system.machine import available_cores
 from lrsweep.system.parallel import spread
-from lrsweep.system.startup import few_collections
+from lrsweep.system.process import few_collections
 from lrsweep.wording import words
 
 LONGEST = ("u_curve", "loss_curves", "loss_curves_zoom", "time_to_target", "sensitivity")

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from lrsweep.plot import legend, loss_curves, style
 from lrsweep.plot.loss_curves import Exit, Window
 from lrsweep.plot.style import COLORS, GREY, INK
-from lrsweep.plot.u_curve import value_range
+from lrsweep.plot.u_curves import value_range
 from lrsweep.wording import words
 
 if TYPE_CHECKING:

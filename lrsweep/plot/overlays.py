@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.plot import legend, style
 from lrsweep.plot.style import GREY, INK, Look
-from lrsweep.plot.u_curve import draw_overlay, overlay_key, rail_label, value_range
+from lrsweep.plot.u_curves import draw_overlay, overlay_key, rail_label, value_range
 from lrsweep.wording import words
 
 PANEL = (6.4, 4.0)

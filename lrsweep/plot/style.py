@@ -26,8 +26,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter, NullLocator
 from PIL.PngImagePlugin import PngInfo
 
-from lrsweep.plot.files import SHOWS
 from lrsweep.plot.palette import reduced
+from lrsweep.results.figures import SHOWS
 from lrsweep.wording import words
 
 # Okabe and Ito's palette without its yellow (unreadable on white), darkest first.

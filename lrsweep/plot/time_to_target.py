@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 from lrsweep.analysis.facts import SweepFacts
 from lrsweep.plot import legend, style
 from lrsweep.plot.style import INK, Look
-from lrsweep.plot.u_curve import RAIL, draw_overlay, overlay_key, rail_label, value_range
+from lrsweep.plot.u_curves import RAIL, draw_overlay, overlay_key, rail_label, value_range
 from lrsweep.wording import words
 
 TARGET = (0, (3, 1, 1, 1))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from lrsweep import plot
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
-from lrsweep.plot.files import Rendered, Report, objective_text, other_than, save_report
 from lrsweep.report import tables as html_tables
 from lrsweep.report.rules import RULES
 from lrsweep.report.template import bullets, folded, page, paragraph, picture, section
 from lrsweep.results import manifest, tables
+from lrsweep.results.figures import Rendered, Report, objective_text, other_than, save_report
 from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import call_text
 from lrsweep.store import atomic
@@ -53,7 +53,7 @@ def make(folder: Path, formats: Sequence[str]) -> Report:
     return _around(_pictures(sweep, formats), folder, sweep.facts, tables.read_runs(folder))
 
 
-class Draft:
+class ReportBuilder:
     """A report that is begun before `summary.csv` and `manifest.json` are there. Methods raise what `write` raises."""
 
     def __init__(self, folder: Path, rates: dict[str, float]) -> None:
@@ -89,7 +89,7 @@ def _around(pictures: list[Rendered], folder: Path, facts: SweepFacts, runs: pd.
 
 
 def _read_spec(folder: Path) -> str:
-    with atomic.translated(folder / tables.SPEC, "read"):
+    with atomic.storage_errors(folder / tables.SPEC, "read"):
         return (folder / tables.SPEC).read_text(encoding="utf-8")
 
 

@@ -16,19 +16,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from lrsweep.analysis.baseline import paired_gain
-from lrsweep.analysis.cells import INITIAL_COLUMNS, Cell, Setup, cells_of, only, setup_of, tracks_of
+from lrsweep.analysis.cells import INITIAL_COLUMNS, AnalysisConfig, Cell, cells_of, config_of, only, tracks_of
 from lrsweep.analysis.drift import best_lrs, costs_of
 from lrsweep.analysis.facts import Estimate
 from lrsweep.analysis.good_range import basin, best_rate
-from lrsweep.analysis.rows import edge_side, title
 from lrsweep.analysis.sensitivity import normed, sensitivity
 from lrsweep.analysis.stats import Floats, Ints, interval, medians, paired, resampled_medians, resamples
+from lrsweep.analysis.summary import edge_side, title
 from lrsweep.results import tables
 from lrsweep.results.check import Check, Limits, Verdict, check, check_summary
-from lrsweep.spec.differences import differences
 from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import call_text
-from lrsweep.spec.resolved import resolved_dict
+from lrsweep.spec.resolved import differences, resolved_dict
 
 if TYPE_CHECKING:
     from lrsweep.spec.model import Spec
@@ -131,9 +130,9 @@ class Side:
     """One sweep of a comparison. `recipe` is its resolved spec as plain values, with the paths of both sides alike."""
 
     name: str
-    setup: Setup
+    setup: AnalysisConfig
     cells: tuple[Cell, ...]
-    recipe: Mapping[str, Any] = field(default_factory=dict)
+    workload_spec: Mapping[str, Any] = field(default_factory=dict)
 
 
 def compare(a: Path | str, b: Path | str) -> Comparison:
@@ -146,13 +145,13 @@ def load_side(folder: Path) -> Side:
     """The runs of a sweep, from its files."""
     tables.ensure(folder)
     spec: Spec = read_resolved(folder / tables.SPEC)
-    setup = setup_of(spec, {})
+    setup = config_of(spec, {})
     # Only metrics other than the two losses have their untrained value in the curves alone.
     curves = None if setup.metric in INITIAL_COLUMNS else tables.curve_chunks(folder)
     cells = cells_of(tables.read_runs(folder), tracks_of(curves, setup.metric), setup)
     # Paths of both sides are written from one place, so that only files that differ do so.
-    recipe = resolved_dict(spec, Path.cwd())
-    return Side(name=f"{folder} ({setup.budget})", setup=setup, cells=tuple(cells), recipe=recipe)
+    workload_spec = resolved_dict(spec, Path.cwd())
+    return Side(name=f"{folder} ({setup.budget})", setup=setup, cells=tuple(cells), workload_spec=workload_spec)
 
 
 def compare_sides(a: Side, b: Side) -> Comparison:
@@ -166,7 +165,7 @@ def compare_sides(a: Side, b: Side) -> Comparison:
     return Comparison(
         a=a.name,
         b=b.name,
-        differences=differences(a.recipe, b.recipe),
+        differences=differences(a.workload_spec, b.workload_spec),
         caveats=_caveats(a, b),
         rows=tuple(_row(before, now, a.setup, same_objective=same) for before, now in pairs),
         only_a=tuple(title(cell) for cell in a.cells if id(cell) not in matched),
@@ -178,8 +177,12 @@ def compare_sides(a: Side, b: Side) -> Comparison:
 def _caveats(a: Side, b: Side) -> tuple[str, ...]:
     """What the two sweeps do not have in common and no number below makes up for."""
     out = []
-    if (task := a.recipe.get("task")) != b.recipe.get("task"):
-        names = [call_text(str(recipe["name"]), {}) for recipe in (task or {}, b.recipe.get("task") or {}) if recipe]
+    if (task := a.workload_spec.get("task")) != b.workload_spec.get("task"):
+        names = [
+            call_text(str(workload_spec["name"]), {})
+            for workload_spec in (task or {}, b.workload_spec.get("task") or {})
+            if workload_spec
+        ]
         what = " and ".join(names) if len(set(names)) > 1 else "not the same data"
         out.append(f"the tasks differ ({what}): best_objective and sensitivity are of two problems, in two scales.")
     if a.setup.metric != b.setup.metric:
@@ -188,7 +191,9 @@ def _caveats(a: Side, b: Side) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _notes(before: Setup, after: Setup, pairs: Sequence[tuple[Cell, Cell]], *, same_objective: bool) -> tuple[str, ...]:
+def _notes(
+    before: AnalysisConfig, after: AnalysisConfig, pairs: Sequence[tuple[Cell, Cell]], *, same_objective: bool
+) -> tuple[str, ...]:
     notes = []
     if not same_objective:
         notes.append(
@@ -207,7 +212,7 @@ def _notes(before: Setup, after: Setup, pairs: Sequence[tuple[Cell, Cell]], *, s
     return tuple(notes)
 
 
-def _row(a: Cell, b: Cell, setup: Setup, *, same_objective: bool) -> RowChange:
+def _row(a: Cell, b: Cell, setup: AnalysisConfig, *, same_objective: bool) -> RowChange:
     seeds = [seed for seed in a.seeds if seed in b.seeds]
     counts = len(a.seeds), len(b.seeds)
     if len(seeds) > 1:
@@ -333,7 +338,7 @@ def _common(a: Cell, b: Cell) -> tuple[list[int], list[int]]:
     return [i for i, _ in pairs], [j for _, j in pairs]
 
 
-def _objective_change(a: Cell, b: Cell, seeds: Sequence[int], draws: _Draws, setup: Setup) -> Change:
+def _objective_change(a: Cell, b: Cell, seeds: Sequence[int], draws: _Draws, setup: AnalysisConfig) -> Change:
     """Best against best in the metric's own sign: means and a paired t interval over the shared seeds.
 
     Without two of them, or where one diverged at a best rate: medians, with the bootstrap's interval or none.

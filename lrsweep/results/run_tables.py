@@ -19,7 +19,7 @@ import numpy as np
 
 from lrsweep.analysis.diagnosis import Curve, diagnose
 from lrsweep.objective import best_row, default_mode, objective_of
-from lrsweep.run_result import Outcome
+from lrsweep.run_result import RunResult
 from lrsweep.store import atomic
 from lrsweep.store.journal import Replay
 
@@ -97,14 +97,14 @@ class _Cell:
         self._rows: list[dict[str, Any]] = []
         self._curves: list[Curve] = []
 
-    def add(self, run: Run, outcome: Outcome) -> None:
+    def add(self, run: Run, outcome: RunResult) -> None:
         row = dict(zip(self._columns.head, _head(run), strict=True))
         row.update(_facts(outcome))
         if outcome.status != "failed":
             row.update(_finals(outcome, self._columns))
             row["objective"] = _objective(outcome, self._objective)
         self._rows.append(row)
-        losses = np.asarray(outcome.rows.get("train_loss", []), dtype=np.float64)
+        losses = np.asarray(outcome.history.get("train_loss", []), dtype=np.float64)
         self._curves.append(Curve(lr=run.lr, seed=run.seed, status=outcome.status, train_loss=losses))  # type: ignore[arg-type]
 
     def rows(self) -> Iterator[list[str]]:
@@ -117,8 +117,8 @@ def _head(run: Run) -> list[Any]:
     return [run.run_id, run.label, run.lr, run.seed, *map(axis_text, run.axes)]
 
 
-def _facts(outcome: Outcome) -> dict[str, Any]:
-    rows = outcome.rows
+def _facts(outcome: RunResult) -> dict[str, Any]:
+    rows = outcome.history
     facts: dict[str, Any] = {
         "status": outcome.status,
         "diverged_step": outcome.diverged_step,
@@ -132,19 +132,19 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
     return facts
 
 
-def _epochs(outcome: Outcome) -> float | None:
+def _epochs(outcome: RunResult) -> float | None:
     """Updates applied, in epochs: the last row tells how many updates an epoch has."""
     if outcome.steps == 0:
         return 0.0
-    steps, epochs = outcome.rows.get("step", [0]), outcome.rows.get("epoch", [0.0])
+    steps, epochs = outcome.history.get("step", [0]), outcome.history.get("epoch", [0.0])
     if not steps or not steps[-1] or not epochs[-1]:
         return None
     return float(outcome.steps / round(steps[-1] / epochs[-1]))
 
 
-def _finals(outcome: Outcome, columns: Columns) -> dict[str, Any]:
+def _finals(outcome: RunResult, columns: Columns) -> dict[str, Any]:
     """`final_*` from the last row, `best_*` as each column's own best after row 0 (nan if nothing there is finite)."""
-    rows = outcome.rows
+    rows = outcome.history
     finals: dict[str, Any] = {}
     for name in ("train_loss", "val_loss", *columns.val_metrics, *columns.train_metrics):
         if rows.get(name):
@@ -159,25 +159,25 @@ def _finals(outcome: Outcome, columns: Columns) -> dict[str, Any]:
     return finals
 
 
-def _objective(outcome: Outcome, objective: ObjectiveSpec) -> float | None:
-    if not outcome.rows.get(objective.metric):
+def _objective(outcome: RunResult, objective: ObjectiveSpec) -> float | None:
+    if not outcome.history.get(objective.metric):
         return None
-    return objective_of(outcome.rows, objective.metric, objective.at, objective.mode)
+    return objective_of(outcome.history, objective.metric, objective.at, objective.mode)
 
 
-def _curve_lines(run: Run, outcome: Outcome, columns: Columns) -> Iterator[str]:
+def _curve_lines(run: Run, outcome: RunResult, columns: Columns) -> Iterator[str]:
     """The rows of one run as text; millions of them are written, so nothing here is done number by number."""
-    count = len(outcome.rows.get("step", []))
+    count = len(outcome.history.get("step", []))
     head = line([cell(value) for value in _head(run)]).removesuffix("\n")
     missing = [""] * count
-    texts = [list(map(repr, outcome.rows[name])) if name in outcome.rows else missing for name in columns.curve]
+    texts = [list(map(repr, outcome.history[name])) if name in outcome.history else missing for name in columns.curve]
     for values in zip(*texts, strict=True):
         yield f"{head},{','.join(values)}\n"
 
 
-def _note_hashes(hashes: dict[str, Any], run: Run, outcome: Outcome) -> None:
+def _note_hashes(hashes: dict[str, Any], run: Run, outcome: RunResult) -> None:
     if outcome.weights_hash:
-        of_recipe = hashes.setdefault(run.recipe.key, {})
+        of_recipe = hashes.setdefault(run.workload_spec.key, {})
         of_recipe.setdefault(str(run.seed), {"weights": outcome.weights_hash, "batches": outcome.batches_hash})
 
 

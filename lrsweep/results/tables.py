@@ -234,7 +234,7 @@ def _frames(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
     }
     if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):  # later ones read floats to the bit anyway
         options["float_precision"] = "round_trip"
-    with atomic.translated(path, "read"):
+    with atomic.storage_errors(path, "read"):
         try:
             if rows is None:
                 yield pd.read_csv(path, **options)
@@ -260,7 +260,7 @@ def _types(path: Path) -> dict[str, str]:
 
 
 def _header(path: Path) -> list[str]:
-    with atomic.translated(path, "read"), path.open(encoding="utf-8", newline="") as stream:
+    with atomic.storage_errors(path, "read"), path.open(encoding="utf-8", newline="") as stream:
         header = next(csv.reader(stream), [])
     wanted = ["optimizer"] if path.name == SUMMARY else ["seed", "step" if path.name == CURVES else "status"]
     if not set(wanted) <= set(header):
@@ -273,7 +273,7 @@ def _held(path: Path, names: list[str]) -> dict[str, str]:
     if not names:
         return {}
     values: dict[str, set[str]] = {name: set() for name in names}
-    with atomic.translated(path, "read"), path.open(encoding="utf-8", newline="") as stream:
+    with atomic.storage_errors(path, "read"), path.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
             for name in names:
                 values[name].add(row[name] or "")

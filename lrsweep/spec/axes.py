@@ -159,7 +159,7 @@ def resolved(
     the entries of `written["optimizers"]`; `broken` are the wrong ones as they are written.
     """
     if not isinstance(raw, dict):
-        notes.add(("axes",), f"must be a mapping from dotted paths to lists, not {check.shown(raw)}")
+        notes.add(("axes",), f"must be a mapping from dotted paths to lists, not {check.repr_value(raw)}")
         return {}
     usable = {axis: values for axis, values in raw.items() if _sound(axis, values, raw, notes)}
     if ctx.known is None:
@@ -176,8 +176,8 @@ def resolved(
         elif mine and head != "optimizers" and (head in written or any(map(is_whole, mine))):
             found |= _of_section(ctx, head, mine, written.get(head), notes, wrong=head in wrong)
         elif mine and not notes.found:
-            told = f"there is no {head} to set it in: the task brings its own; name one with `{head}:`"
-            notes.add(("axes", next(iter(mine))), told, key=True)
+            with_hint = f"there is no {head} to set it in: the task brings its own; name one with `{head}:`"
+            notes.add(("axes", next(iter(mine))), with_hint, key=True)
     for axis, values in found.items():
         seen: set[str] = set()
         for i, value in enumerate(values):
@@ -197,7 +197,7 @@ def _sound(axis: str, values: Any, raw: Mapping[str, Any], notes: Notes) -> bool
         allowed = f"allowed: values of {', '.join(HEADS[:-1])}, optimizers.<argument>"
         notes.add(
             path,
-            check.told("cannot be an axis", allowed, fix),
+            check.with_hint("cannot be an axis", allowed, fix),
             key=True,
         )
     elif head not in HEADS:
@@ -205,7 +205,9 @@ def _sound(axis: str, values: Any, raw: Mapping[str, Any], notes: Notes) -> bool
         hint = f"did you mean train.{axis}?" if axis in check.TRAIN else hint
         notes.add(
             path,
-            check.told("is no value of the spec", "task, model, schedule, train.<key>, optimizers.<argument>", hint),
+            check.with_hint(
+                "is no value of the spec", "task, model, schedule, train.<key>, optimizers.<argument>", hint
+            ),
             key=True,
         )
     elif head == "train" and below and below[0] not in check.TRAIN:
@@ -215,7 +217,7 @@ def _sound(axis: str, values: Any, raw: Mapping[str, Any], notes: Notes) -> bool
     elif axis.endswith(".name") and is_whole(axis) and head in raw:
         notes.add(path, f"{head} and {axis} set the same thing; keep one of them", key=True)
     if not isinstance(values, list) or not values:
-        notes.add(path, f"must be a list of at least one value, not {check.shown(values)}")
+        notes.add(path, f"must be a list of at least one value, not {check.repr_value(values)}")
     return len(notes.found) == before
 
 
@@ -254,7 +256,7 @@ def _of_optimizers(
         if not maybe and not any(has(optimizer, below) for optimizer in optimizers):
             near = check.did_you_mean(".".join(below), names)
             wrong = f"no listed optimizer has the argument {'.'.join(below)!r}"
-            notes.add(("axes", axis), check.told(wrong, near), key=True)
+            notes.add(("axes", axis), check.with_hint(wrong, near), key=True)
     return found
 
 

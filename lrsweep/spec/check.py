@@ -159,9 +159,9 @@ def check_value(annotation: Any, value: Any, path: Keys, notes: Notes) -> tuple[
         places = {item["loc"][0] for item in error.errors(include_url=False) if item["loc"]}
         if origin is list and isinstance(value, list) and places and all(isinstance(p, int) for p in places):
             for place in sorted(p for p in places if isinstance(p, int)):
-                notes.add((*path, place), refusal(inner[0], value[place]))
+                notes.add((*path, place), type_error_text(inner[0], value[place]))
         else:
-            notes.add(path, refusal(annotation, value))
+            notes.add(path, type_error_text(annotation, value))
         return None, False
 
 
@@ -170,17 +170,17 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
     return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
-def refusal(annotation: Any, value: Any) -> str:
+def type_error_text(annotation: Any, value: Any) -> str:
     """`must be an integer from 1, not 'abc'`, and how to mend it where that can be told."""
-    text = f"must be {expected(annotation)}, not {shown(value)}"
+    text = f"must be {expected(annotation)}, not {repr_value(value)}"
     if isinstance(value, str):
-        return told(text, hint(annotation, value))
+        return with_hint(text, hint(annotation, value))
     if isinstance(value, float) and value.is_integer() and "an integer" in text:
-        return told(text, f"write {int(value)}")
+        return with_hint(text, f"write {int(value)}")
     return text
 
 
-def told(what: str, *asides: str) -> str:
+def with_hint(what: str, *asides: str) -> str:
     """`what is wrong (what is allowed; did you mean ...)`, without the asides that are empty."""
     said = "; ".join(aside for aside in asides if aside)
     return f"{what} ({said})" if said else what
@@ -203,7 +203,7 @@ def _literals(annotation: Any) -> list[str]:
     return [name for inner in typing.get_args(annotation) for name in _literals(inner)]
 
 
-def shown(value: Any) -> str:
+def repr_value(value: Any) -> str:
     """A value as a spec has it, shortened."""
     text = {None: "null", True: "true", False: "false"}.get(value) if value is None or isinstance(value, bool) else None
     text = text or ("a mapping" if isinstance(value, dict) else repr(value))
@@ -214,7 +214,7 @@ def unknown(key: str, allowed: Iterable[str], what: str) -> str:
     """`train has no 'epoch' (allowed: epochs, steps, ...; did you mean epochs?)`."""
     names = list(allowed)
     listed = f"allowed: {', '.join(names)}" if names else "it takes no arguments"
-    return told(f"{what} has no {key!r}", listed, did_you_mean(key, names))
+    return with_hint(f"{what} has no {key!r}", listed, did_you_mean(key, names))
 
 
 def did_you_mean(text: str, names: Iterable[str]) -> str:
@@ -232,7 +232,7 @@ def expected(annotation: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(expected(item) for item in inner)
     if origin is Literal:
-        names = [item if isinstance(item, str) else shown(item) for item in inner]
+        names = [item if isinstance(item, str) else repr_value(item) for item in inner]
         return names[0] if len(names) == 1 else f"one of {', '.join(names)}"
     if origin in (list, tuple):
         return f"a list (each {expected(inner[0])})" if inner else "a list"

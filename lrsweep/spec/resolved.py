@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lrsweep.errors import SpecIssue, UsageError, WrongInSpec
 from lrsweep.registry import DATA_FILES
 from lrsweep.spec import axes as axis_rules
-from lrsweep.spec.model import OptimizerSpec, Spec, canonical, named_file
-from lrsweep.spec.yaml_tree import dump
+from lrsweep.spec.axes import is_whole, parts
+from lrsweep.spec.model import OptimizerSpec, Spec, call_text, canonical, named_file, value_text
+from lrsweep.spec.yaml_tree import Keys, dotted, dump
 
 HEADER = "# The resolved spec, written by lrsweep: every default written out, paths relative to this file.\n"
 
@@ -117,3 +120,75 @@ def _differences(old: Any, new: Any, path: str) -> list[str]:
         keys = [*new, *(key for key in old if key not in new)]
         return [found for key in keys for found in _differences(old.get(key), new.get(key), f"{path}.{key}")]
     return [] if canonical(old) == canonical(new) else [path]
+
+
+LONGEST = 60
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, ...]:
+    """`train.batch_size: 64 -> 16` for every setting in which two resolved specs differ; none if either is empty.
+
+    Rates and seeds are not among them: the runs that both specs have stay the same runs.
+    """
+    if not a or not b:
+        return ()
+    before, after = dict(_values(a)), dict(_values(b))
+    paths = dict.fromkeys(changed_keys(a, b))
+    return tuple(f"{path}: {_text(before.get(path))} -> {_text(after.get(path))}" for path in paths)
+
+
+def _values(resolved: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every value of a resolved spec, sections included, by the paths that `changed_keys` gives."""
+    for head in ("task", "model", "schedule", "train"):
+        yield from _below(head, resolved.get(head))
+    for entry in resolved.get("optimizers", []):
+        yield from _below(f"optimizers.{entry['label']}", entry)
+    for axis, values in (resolved.get("axes") or {}).items():
+        yield f"axes.{axis}", values
+
+
+def _below(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    yield path, value
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _below(f"{path}.{key}", inner)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, dict) and "name" in value:
+        text = call_text(str(value["name"]), {key: inner for key, inner in value.items() if key != "name"})
+    else:
+        text = value_text(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+@contextmanager
+def located(spec: Spec) -> Iterator[None]:
+    """Within, a mistake with a path in the spec is told with its file, line and column."""
+    try:
+        yield
+    except WrongInSpec as error:
+        raise UsageError("\n".join(_told(spec, path, message) for path, message in error.found)) from error
+
+
+def _told(spec: Spec, path: tuple[str, ...], message: str) -> str:
+    if not path or spec.tree is None:
+        return message
+    keys = _written(spec, path)
+    at = spec.tree.mark(keys, key=True)
+    return str(SpecIssue(file=at.file, line=at.line, column=at.column, path=dotted(keys), message=message))
+
+
+def _written(spec: Spec, path: tuple[str, ...]) -> Keys:
+    """Where a value was written: at the axis that sets it, else at its own key."""
+    head, *below = path
+    place: Keys = path
+    if head == "optimizers":
+        label, *below = below
+        place = (head, [optimizer.label for optimizer in spec.optimizers].index(label), *below)
+    for axis in spec.axes:
+        if (head, *below)[: len(parts(axis))] == parts(axis) or (is_whole(axis) and parts(axis)[0] == head):
+            return ("axes", axis)
+    return place

@@ -6,6 +6,7 @@ why there is none. Without `known` (a spec that lrsweep wrote itself) names and 
 
 from __future__ import annotations
 
+import ast
 import itertools
 import math
 import re
@@ -18,8 +19,8 @@ from lrsweep import grids
 from lrsweep.grids import Grid
 from lrsweep.objective import default_mode
 from lrsweep.registry import DATA_FILES, REFUSED, Known
-from lrsweep.spec import check, source_names
-from lrsweep.spec.check import GRID, OBJECTIVE, TRAIN, Notes
+from lrsweep.spec import check
+from lrsweep.spec.check import GRID, OBJECTIVE, TRAIN, Notes, did_you_mean, with_hint
 from lrsweep.spec.model import Named, ObjectiveSpec, OptimizerSpec, TrainSpec, call_text
 from lrsweep.spec.yaml_tree import Keys
 
@@ -46,7 +47,7 @@ def name(raw: Any, path: Keys, notes: Notes) -> str | None:
     fix = f"write '{raw}' in quotes" if isinstance(raw, int | float) and not isinstance(raw, bool) else ""
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", raw).strip(".-") if isinstance(raw, str) else ""
     fix = f"for example {safe[:200]}" if safe else fix
-    notes.add(path, check.told(f"must be {allowed}, not {check.shown(raw)}", fix))
+    notes.add(path, check.with_hint(f"must be {allowed}, not {check.repr_value(raw)}", fix))
     return None
 
 
@@ -55,13 +56,13 @@ def as_mapping(raw: Any, path: Keys, notes: Notes, what: str) -> dict[str, Any] 
     if isinstance(raw, str):
         raw = {"name": raw}
     if not isinstance(raw, dict):
-        notes.add(path, f"must be a name or a mapping with `name`, not {check.shown(raw)}")
+        notes.add(path, f"must be a name or a mapping with `name`, not {check.repr_value(raw)}")
         return None
     if "name" not in raw:
         notes.add(path, f"needs name: {what} is a name, or a mapping with `name` and arguments")
         return None
     if not isinstance(raw["name"], str):
-        notes.add((*path, "name"), f"must be text, not {check.shown(raw['name'])}")
+        notes.add((*path, "name"), f"must be text, not {check.repr_value(raw['name'])}")
         return None
     return raw
 
@@ -111,7 +112,7 @@ def unknown_name(text: str, kind: str, table: Mapping[str, Any]) -> str:
     if text.endswith(".py"):
         near = f"did you mean {text}:function?"
     allowed = f"one of {', '.join(table)}; or file.py:name, package.module:name"
-    return check.told(f"there is no {kind} {text!r}", allowed, near)
+    return check.with_hint(f"there is no {kind} {text!r}", allowed, near)
 
 
 def import_path(ctx: Context, text: str, path: Keys, notes: Notes) -> bool:
@@ -126,7 +127,7 @@ def import_path(ctx: Context, text: str, path: Keys, notes: Notes) -> bool:
     if not _is_file(ctx.base_dir / file):
         notes.add(path, f"there is no file {file!r} in {ctx.base_dir} (paths are relative to the spec)")
         return False
-    if wrong := source_names.problem(ctx.base_dir / file, file, match["what"]):
+    if wrong := issue(ctx.base_dir / file, file, match["what"]):
         notes.add(path, wrong)
     return not wrong
 
@@ -153,7 +154,7 @@ def metric(text: str, path: Keys, notes: Notes) -> bool:
     else:
         fix = "a metric is named by its column"
     allowed = "train_loss, val_loss, val_<metric> or train_<metric>"
-    notes.add(path, check.told(f"{text!r} is no curve column", allowed, fix))
+    notes.add(path, check.with_hint(f"{text!r} is no curve column", allowed, fix))
     return False
 
 
@@ -166,8 +167,8 @@ def grid(raw: Any, path: Keys, notes: Notes) -> Grid | None:
         fix = f"write [{raw!r}] for one rate" if isinstance(raw, int | float) and not isinstance(raw, bool) else ""
         notes.add(
             path,
-            check.told(
-                f"must be a list of rates or a mapping, not {check.shown(raw)}",
+            check.with_hint(
+                f"must be a list of rates or a mapping, not {check.repr_value(raw)}",
                 "{min, max, per_decade} or {min, max, points}",
                 fix,
             ),
@@ -198,7 +199,7 @@ def grid(raw: Any, path: Keys, notes: Notes) -> Grid | None:
 def listed(raw: Any, path: Keys, notes: Notes) -> list[float] | None:
     """A list of rates, finite, above 0, none of them twice."""
     if not isinstance(raw, list) or not raw:
-        notes.add(path, f"must be a list of at least one rate, not {check.shown(raw)}")
+        notes.add(path, f"must be a list of at least one rate, not {check.repr_value(raw)}")
         return None
     before = len(notes.found)
     values = [check.check_value(check.Rate, item, (*path, i), notes)[0] for i, item in enumerate(raw)]
@@ -225,14 +226,16 @@ def seeds(raw: Any, path: Keys, notes: Notes) -> list[int] | None:
         return list(range(raw))
     fix = check.hint(check.Count, raw) if isinstance(raw, str) else ""
     most = f"how many is an integer from 1 to {MAX_SEEDS}"
-    notes.add(path, check.told(f"must be how many seeds or a list of seeds, not {check.shown(raw)}", most, fix))
+    notes.add(
+        path, check.with_hint(f"must be how many seeds or a list of seeds, not {check.repr_value(raw)}", most, fix)
+    )
     return None
 
 
 def train(raw: Any, path: Keys, notes: Notes, *, given_by_axes: bool = False) -> TrainSpec | None:
     """The `train` section; exactly one of `epochs` and `steps`, unless an axis gives it."""
     if not isinstance(raw, dict):
-        notes.add(path, f"must be a mapping, not {check.shown(raw)}; for example {{epochs: 20, batch_size: 64}}")
+        notes.add(path, f"must be a mapping, not {check.repr_value(raw)}; for example {{epochs: 20, batch_size: 64}}")
         return None
     before = len(notes.found)
     every = raw.get("eval_every")
@@ -251,7 +254,7 @@ def train(raw: Any, path: Keys, notes: Notes, *, given_by_axes: bool = False) ->
 def objective(raw: Any, path: Keys, notes: Notes) -> ObjectiveSpec | None:
     """The `objective` section; the direction follows the metric unless it is given."""
     if not isinstance(raw, dict):
-        notes.add(path, f"must be a mapping, not {check.shown(raw)}; for example {{metric: val_loss, at: final}}")
+        notes.add(path, f"must be a mapping, not {check.repr_value(raw)}; for example {{metric: val_loss, at: final}}")
         return None
     before = len(notes.found)
     full = check.check(OBJECTIVE, raw, path, notes, "objective")
@@ -261,7 +264,7 @@ def objective(raw: Any, path: Keys, notes: Notes) -> ObjectiveSpec | None:
     if not AT.fullmatch(at):
         fix = check.did_you_mean(at, ["final", "best", "mean", "last_10"])
         allowed = f"must be final, best, mean or last_K with an integer K from 1, not {at!r}"
-        notes.add((*path, "at"), check.told(allowed, fix))
+        notes.add((*path, "at"), check.with_hint(allowed, fix))
     if len(notes.found) > before:
         return None
     return ObjectiveSpec(metric=full["metric"], at=at, mode=full["mode"] or default_mode(full["metric"]))
@@ -305,7 +308,7 @@ def builtin(ctx: Context, raw: Any) -> str:
 def _label(raw: Any, path: Keys, notes: Notes) -> str | None:
     if isinstance(raw, str) and raw.strip() == raw and raw.isprintable() and 0 < len(raw) <= 200:
         return raw
-    notes.add(path, f"must be text on one line, not empty, without blanks around it, not {check.shown(raw)}")
+    notes.add(path, f"must be text on one line, not empty, without blanks around it, not {check.repr_value(raw)}")
     return None
 
 
@@ -343,7 +346,7 @@ def _torch_arguments(
         value = written.get(argument)
         fix = check.hint(float, value) if isinstance(value, str) and "number" in wrong else ""
         below = tuple(argument.split(".")) if argument in args or argument.partition(".")[0] in args else ()
-        notes.add((*path, *below), check.told(wrong, fix))
+        notes.add((*path, *below), check.with_hint(wrong, fix))
     if len(notes.found) > before:
         return None
     return known.resolved_optimizer(chosen, args, independent=independent)
@@ -357,3 +360,45 @@ def rates_above_one(made: Grid | None, path: str) -> str | None:
     are = "rate is" if len(high) == 1 else "rates are"
     few = "few sweeps need such, but those whose summary asks for a wider grid do; trained as asked"
     return f"{path}: {len(high)} {are} above 1 (up to {max(high)!r}); {few}"
+
+
+# Where one of these stands, names may come about that no reader sees.
+_DYNAMIC = {"globals", "locals", "vars", "exec", "eval", "setattr", "modules", "__getattr__", "__dict__", "*"}
+
+
+def issue(path: Path, repr_value: str, name: str) -> str:
+    """Why `name` cannot be taken from the file, which messages call `shown`; "" if that cannot be told from reading."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except SyntaxError as error:
+        return f"{repr_value}:{error.lineno or 1} is no valid Python: {error.msg}"
+    except (OSError, ValueError, RecursionError):
+        return ""
+    names = _names(tree)
+    first = name.partition(".")[0]
+    if first in names or names & _DYNAMIC:
+        return ""
+    top = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"]
+    near = did_you_mean(first, top)
+    return with_hint(
+        f"there is no {first!r} in {repr_value}", f"it has {', '.join(top[:8])}" if top and not near else "", near
+    )
+
+
+def _names(tree: ast.AST) -> set[str]:
+    """Every name and attribute that stands anywhere in the file, but those that are only read."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and (isinstance(node.ctx, ast.Store) or node.id in _DYNAMIC):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and node.attr in _DYNAMIC:
+            found.add(node.attr)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.alias):
+            found.add(node.asname or node.name.partition(".")[0])
+        elif isinstance(node, ast.MatchAs | ast.MatchStar | ast.ExceptHandler) and node.name:
+            found.add(node.name)
+        elif isinstance(node, ast.MatchMapping) and node.rest:
+            found.add(node.rest)
+    return found

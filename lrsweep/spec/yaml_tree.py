@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from lrsweep.errors import Problem, SpecError, UsageError
+from lrsweep.errors import SpecError, SpecIssue, UsageError
 
 Keys = tuple[str | int, ...]
 
@@ -45,7 +45,7 @@ class Refusal:
     """Something that no spec may hold, at `path`; `void` where its value is lost, so that nothing can be said of it."""
 
     path: Keys
-    problem: Problem
+    issue: SpecIssue
     void: bool
 
 
@@ -63,12 +63,12 @@ class Tree:
     refused: list[Refusal] = field(default_factory=list)
 
     def refuse(self, path: Keys, mark: Mark, message: str, *, void: bool = False) -> None:
-        problem = Problem(file=mark.file, line=mark.line, column=mark.column, path=dotted(path), message=message)
-        self.refused.append(Refusal(path=path, problem=problem, void=void))
+        issue = SpecIssue(file=mark.file, line=mark.line, column=mark.column, path=dotted(path), message=message)
+        self.refused.append(Refusal(path=path, issue=issue, void=void))
 
     def is_void(self, path: Keys) -> bool:
         """Whether what stands at `path` depends on a value that is lost."""
-        lost = (refusal.path for refusal in self.refused if refusal.void)
+        lost = (type_error_text.path for type_error_text in self.refused if type_error_text.void)
         return any(path[: len(one)] == one[: len(path)] for one in lost)
 
     def mark(self, path: Keys, *, key: bool = False) -> Mark:
@@ -89,7 +89,7 @@ class Tree:
                 del table[old]
         for one in branch.refused:
             moved = (*path, *one.path)
-            self.refused.append(replace(one, path=moved, problem=replace(one.problem, path=dotted(moved))))
+            self.refused.append(replace(one, path=moved, issue=replace(one.issue, path=dotted(moved))))
         self.values.update({path + below: mark for below, mark in branch.values.items()})
         self.keys.update({path + below: mark for below, mark in branch.keys.items()})
         self.keys[path] = branch.mark(())
@@ -251,14 +251,14 @@ def read_text(path: Path) -> str:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"cannot read the spec {path}: {reason}{_instead(path)}") from None
     if len(raw) > MAX_BYTES:
-        raise SpecError([_problem(str(path), 1, 1, f"larger than {MAX_BYTES} bytes; a spec is a short text file")])
+        raise SpecError([_issue(str(path), 1, 1, f"larger than {MAX_BYTES} bytes; a spec is a short text file")])
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = raw[: error.start]
         line, column = before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1
         text = f"byte 0x{raw[error.start]:02x} is not UTF-8; save the file as UTF-8 text"
-        raise SpecError([_problem(str(path), line, column, text)]) from None
+        raise SpecError([_issue(str(path), line, column, text)]) from None
 
 
 def _example(folder: Path) -> str:
@@ -289,16 +289,16 @@ def parse(text: str, file: str, *, line: int = 0, column: int = 0) -> Tree:
             builder.tree.data = builder.value(node, ())
     except _Refused as error:
         at = builder.place(error.mark)
-        raise SpecError([_problem(file, at.line, at.column, error.message)]) from None
+        raise SpecError([_issue(file, at.line, at.column, error.message)]) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = builder.place(mark) if mark else Mark(file=file, line=1 + line, column=1 + column)
-        raise SpecError([_problem(file, at.line, at.column, _syntax(error))]) from None
+        raise SpecError([_issue(file, at.line, at.column, _syntax(error))]) from None
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         at_line, at_column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
         what = f"the character U+{ord(text[error.position]):04X} is not allowed in YAML; remove it"
-        raise SpecError([_problem(file, at_line + line, at_column, what)]) from None
+        raise SpecError([_issue(file, at_line + line, at_column, what)]) from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -307,19 +307,19 @@ def parse(text: str, file: str, *, line: int = 0, column: int = 0) -> Tree:
 
 
 def _syntax(error: yaml.MarkedYAMLError) -> str:
-    problem = error.problem or "syntax error"
-    if r"'\t'" in problem:
+    issue = error.problem or "syntax error"
+    if r"'\t'" in issue:
         return "not valid YAML: a tab; indent with spaces"
     if "expected a single document" in (error.context or ""):
         return "a second document (`---`); a spec is one document"
     where = f", {error.context}" if error.context else ""
     since = error.context_mark
     begun = f" that began in line {since.line + 1}" if since and error.context else ""
-    return f"not valid YAML: {problem}{where}{begun} (check brackets, quotes, `: ` and indentation)"
+    return f"not valid YAML: {issue}{where}{begun} (check brackets, quotes, `: ` and indentation)"
 
 
-def _problem(file: str, line: int, column: int, message: str) -> Problem:
-    return Problem(file=file, line=line, column=column, path="spec", message=message)
+def _issue(file: str, line: int, column: int, message: str) -> SpecIssue:
+    return SpecIssue(file=file, line=line, column=column, path="spec", message=message)
 
 
 class _Dumper(yaml.SafeDumper):

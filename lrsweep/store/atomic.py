@@ -34,7 +34,7 @@ ADVICE = {
 
 
 @contextmanager
-def translated(path: Path, verb: str = "write", *, only_storage: bool = False) -> Iterator[None]:
+def storage_errors(path: Path, verb: str = "write", *, only_storage: bool = False) -> Iterator[None]:
     """Turn an OSError of the block into a StorageError that names `path`, the cause and what to do.
 
     With `only_storage`, one that the disk is not to blame for passes.
@@ -93,7 +93,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Raises StorageError.
     """
-    with translated(path):
+    with storage_errors(path):
         descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix, dir=path.parent)
         output = Output(descriptor)
         try:
@@ -125,7 +125,7 @@ def replace(path: Path, data: bytes | str) -> None:
 
 def make_folder(path: Path) -> None:
     """Create `path` and its parents. Raises StorageError."""
-    with translated(path, "create"):
+    with storage_errors(path, "create"):
         path.mkdir(parents=True, exist_ok=True)
 
 

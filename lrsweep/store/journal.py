@@ -27,7 +27,7 @@ from typing import Any, cast
 
 from lrsweep import __version__
 from lrsweep.errors import StorageError
-from lrsweep.run_result import Outcome, Status
+from lrsweep.run_result import RunResult, Status
 from lrsweep.store import atomic, failpoints
 
 FORMAT = 1
@@ -111,10 +111,10 @@ class Replay:
     files: list[Path] = field(default_factory=list)
     shared: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
 
-    def outcome(self, run_id: str) -> Outcome:
+    def outcome(self, run_id: str) -> RunResult:
         """The outcome of a finished run. Raises KeyError for any other, StorageError if the file changed meanwhile."""
         entry = self.entries[run_id]
-        with atomic.translated(entry.file, "read"), entry.file.open("rb") as stream:
+        with atomic.storage_errors(entry.file, "read"), entry.file.open("rb") as stream:
             stream.seek(entry.offset)
             line = stream.read(entry.length)
         record = _checked(line)
@@ -136,7 +136,7 @@ class Journal:
         data = b"".join(encode(record) for record in records)
         if not data:
             return
-        with atomic.translated(self.path or self._folder):
+        with atomic.storage_errors(self.path or self._folder):
             if self._descriptor is None:
                 data = encode(_header()) + data
                 self._open()
@@ -172,7 +172,7 @@ def encode(record: dict[str, Any]) -> bytes:
     return b"%08x %b\n" % (zlib.crc32(data), data)
 
 
-def outcome_record(outcome: Outcome, group: str, *, worker_died: bool = False) -> dict[str, Any]:
+def outcome_record(outcome: RunResult, group: str, *, worker_died: bool = False) -> dict[str, Any]:
     """The record of a finished run; numbers become plain ints and floats."""
     return {
         "kind": "outcome",
@@ -183,26 +183,26 @@ def outcome_record(outcome: Outcome, group: str, *, worker_died: bool = False) -
         "diverged_step": outcome.diverged_step,
         "steps": int(outcome.steps),
         "error": outcome.error,
-        "columns": list(outcome.rows),
+        "columns": list(outcome.history),
         "test": {name: float(value) for name, value in outcome.test.items()},
         "weights_hash": outcome.weights_hash,
         "batches_hash": outcome.batches_hash,
         "rows": {
             name: [int(value) for value in values] if name in _INT_COLUMNS else [float(value) for value in values]
-            for name, values in outcome.rows.items()
+            for name, values in outcome.history.items()
         },
     }
 
 
-def outcome_of(record: dict[str, Any]) -> Outcome:
+def outcome_of(record: dict[str, Any]) -> RunResult:
     """The run that a record of kind `outcome` tells of."""
-    return Outcome(
+    return RunResult(
         run_id=record["run"],
         status=record["status"],
         diverged_step=record["diverged_step"],
         steps=record["steps"],
         error=record["error"],
-        rows={
+        history={
             name: values if name in _INT_COLUMNS else [float(value) for value in values]
             for name, values in record["rows"].items()
         },
@@ -249,7 +249,7 @@ def replay(folder: Path) -> Replay:
     """
     found = Replay(files=paths(folder))
     for path in found.files:
-        with atomic.translated(path, "read"), path.open("rb") as stream:
+        with atomic.storage_errors(path, "read"), path.open("rb") as stream:
             offset = 0
             for number, line in enumerate(stream, 1):
                 data = _checked(line)

@@ -24,7 +24,7 @@ TABLES_LOCK = ".tables.lock"
 def hold(folder: Path) -> Iterator[None]:
     """Keep the sweep in `folder` for this process. Raises BusyError naming the holder, StorageError."""
     guard = _guard(folder / LOCK)
-    with atomic.translated(folder / LOCK):
+    with atomic.storage_errors(folder / LOCK):
         try:
             guard.acquire(blocking=False)
         except filelock.Timeout:
@@ -43,7 +43,7 @@ def hold(folder: Path) -> Iterator[None]:
 def tables(folder: Path) -> Iterator[None]:
     """Keep the tables of `folder` while they are rebuilt, so that an older state never replaces a newer one."""
     guard = _guard(folder / TABLES_LOCK)
-    with atomic.translated(folder / TABLES_LOCK):
+    with atomic.storage_errors(folder / TABLES_LOCK):
         guard.acquire()
     try:
         yield

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from lrsweep.errors import UsageError
 from lrsweep.results.status import Status, status, with_refined
-from lrsweep.sweep.reporting import Reporter, Silent
+from lrsweep.sweep.progress import Reporter, Silent
+from lrsweep.system.process import few_collections
 from lrsweep.system.signals import Stopping
-from lrsweep.system.startup import few_collections
 from lrsweep.workers import executors
 
 if TYPE_CHECKING:
     from lrsweep.results.results import Results
     from lrsweep.spec.load import Spec
-    from lrsweep.sweep.background import Here
+    from lrsweep.sweep.background import LocalRenderer
     from lrsweep.sweep.dry_run import Estimate
     from lrsweep.sweep.runner import Finished
 
@@ -81,7 +81,7 @@ def _reporter(progress: Reporter | str | None, stack: ExitStack) -> Reporter:
     if progress is None:
         return _Logged()
     if isinstance(progress, str):
-        from lrsweep.sweep import display
+        from lrsweep.sweep import progress as display
 
         return stack.enter_context(display.reporter(progress))
     return progress
@@ -100,7 +100,7 @@ def execute(
     dry_run: bool,
     fresh: bool,
     reporter: Reporter,
-    drawer: Here | None = None,
+    renderer: LocalRenderer | None = None,
 ) -> Finished:
     """As `run`, for the command line: tells the reporter, returns counts. `drawer`: who draws, if not this process."""
     from lrsweep.spec.load import load_spec
@@ -109,14 +109,14 @@ def execute(
     with stopping.installed():
         _check_options(workers, executor, compile)
         with few_collections(), stopping.importing():
-            from lrsweep.spec.located import located
+            from lrsweep.spec.resolved import located
             from lrsweep.sweep.runner import Options, Sweep
 
         spec = load_spec(Path(config) if isinstance(config, str) else config, overrides=overrides)
         for warning in spec.warnings:
             reporter.note(warning)
         options = Options.of(device=device, workers=workers, executor=executor, compile=compile)
-        sweep = Sweep(Path(results) / spec.name, options, reporter, stopping, drawer)
+        sweep = Sweep(Path(results) / spec.name, options, reporter, stopping, renderer)
         if dry_run:
             if refine:
                 reporter.note(

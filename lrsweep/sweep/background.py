@@ -19,11 +19,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrsweep.plot.files import Report, save_report
 from lrsweep.results import tables
+from lrsweep.results.figures import Report, save_report
 from lrsweep.system.machine import available_cores
-from lrsweep.system.orphans import die_with
-from lrsweep.system.startup import few_collections
+from lrsweep.system.process import few_collections
+from lrsweep.system.signals import die_with
 
 if TYPE_CHECKING:
     from lrsweep.spec.model import Spec
@@ -46,7 +46,7 @@ class Request:
     rates: dict[str, float] | None = None
 
 
-class Here:
+class LocalRenderer:
     """Analyses and draws in this process."""
 
     def load(self) -> None:
@@ -68,7 +68,7 @@ class Here:
         page.write(folder, formats=FORMATS)
 
 
-class Aside(Here):
+class BackgroundRenderer(LocalRenderer):
     """Lets the process at the other end of the connection do so, and writes what it sends."""
 
     def __init__(self, connection: Connection) -> None:
@@ -103,14 +103,14 @@ class Aside(Here):
 
 
 @contextmanager
-def drawer(*, aside: bool) -> Iterator[Here]:
+def renderer(*, aside: bool) -> Iterator[LocalRenderer]:
     """`aside`: a process of its own, where it can be forked and a second core can use it. Enter before torch is there.
 
     It ends with the context, or with this process.
     """
     alone = sys.platform != "linux" or threading.active_count() > 1 or available_cores() < 2
     if not aside or alone or multiprocessing.current_process().daemon:
-        yield Here()
+        yield LocalRenderer()
         return
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
@@ -122,7 +122,7 @@ def drawer(*, aside: bool) -> Iterator[Here]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     try:
-        yield Aside(ours)
+        yield BackgroundRenderer(ours)
     finally:
         ours.close()
         process.kill()
@@ -141,14 +141,14 @@ def _serve(connection: Connection, parents: Connection, parent: int) -> None:
         from lrsweep.report import page
 
         plot.rehearse()
-        draft: page.Draft | None = None
+        draft: page.ReportBuilder | None = None
         while True:
             request: Request = connection.recv()
             answer: tables.Summary | Report | None = None
             with suppress(Exception):
                 if request.rates is not None:
                     draft = None
-                    draft = page.Draft(request.folder, request.rates)
+                    draft = page.ReportBuilder(request.folder, request.rates)
                     answer = draft.summary
                 elif draft is not None and draft.folder == request.folder:
                     answer = draft.report()

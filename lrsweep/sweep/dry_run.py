@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from lrsweep.errors import StoppedError
 
 if TYPE_CHECKING:
-    from lrsweep.plan import Recipe, Run
-    from lrsweep.training.workload import Problem
+    from lrsweep.plan import Run, WorkloadSpec
+    from lrsweep.training.workload import Workload
     from lrsweep.workers.messages import Job
 
-    ProblemOf = Callable[[Recipe], Problem]
+    WorkloadOf = Callable[[WorkloadSpec], Workload]
 
 SECONDS_EACH = 1.0
 SAMPLES = 3
@@ -26,7 +26,7 @@ BYTES_PER_CELL = 22
 class Estimate:
     """`seconds` of training with `workers` processes, nan if a step could not be timed; `bytes` of all files.
 
-    `member_steps` are updates summed over the runs to do; `engines` counts those runs by engine; `reasons` say why
+    `run_steps` are updates summed over the runs to do; `engines` counts those runs by engine; `reasons` say why
     runs are trained one at a time.
     """
 
@@ -36,7 +36,7 @@ class Estimate:
     done: int
     to_do: int
     groups: int
-    member_steps: int
+    run_steps: int
     seconds: float
     bytes: int
     workers: int
@@ -63,12 +63,12 @@ class _Clock:
         now = time.monotonic()
         return (self._begun > 0 and now - self._begun > SECONDS_EACH) or now > self._deadline
 
-    def tick(self, member_steps: int) -> None:
+    def tick(self, run_steps: int) -> None:
         now = time.monotonic()
         if self._begun == 0:
-            self._begun, self._first = now, member_steps
+            self._begun, self._first = now, run_steps
         else:
-            self._steps += member_steps
+            self._steps += run_steps
             self._seconds = now - self._begun
 
     def per_step(self) -> float:
@@ -84,30 +84,30 @@ class _Clock:
         pass
 
 
-def seconds_of(jobs: Sequence[Job], problem_of: ProblemOf, workers: int) -> float:
+def seconds_of(jobs: Sequence[Job], workload_of: WorkloadOf, workers: int) -> float:
     """Training time of `jobs` with `workers` processes, from timing a group of each of a few kinds; nan without any."""
     kinds: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
-        kinds.setdefault((job.runs[0].recipe.key, job.group.engine), []).append(job)
-    largest = sorted(kinds.values(), key=lambda same: -sum(job.member_steps for job in same))
-    timed = [(same, per_step(max(same, key=lambda job: len(job.runs)), problem_of)) for same in largest[:SAMPLES]]
+        kinds.setdefault((job.runs[0].workload_spec.key, job.group.engine), []).append(job)
+    largest = sorted(kinds.values(), key=lambda same: -sum(job.run_steps for job in same))
+    timed = [(same, per_step(max(same, key=lambda job: len(job.runs)), workload_of)) for same in largest[:SAMPLES]]
     known = [(same, cost) for same, cost in timed if cost > 0]
     if not known:
         return float("nan")
-    steps = sum(job.member_steps for same, _ in known for job in same)
-    cost = sum(cost * job.member_steps for same, cost in known for job in same)
-    total = cost / max(steps, 1) * sum(job.member_steps for job in jobs)
-    longest = max(cost * max(job.member_steps for job in same) for same, cost in known)
+    steps = sum(job.run_steps for same, _ in known for job in same)
+    cost = sum(cost * job.run_steps for same, cost in known for job in same)
+    total = cost / max(steps, 1) * sum(job.run_steps for job in jobs)
+    longest = max(cost * max(job.run_steps for job in same) for same, cost in known)
     return max(total / max(min(workers, len(jobs)), 1), longest)
 
 
-def per_step(job: Job, problem_of: ProblemOf) -> float:
+def per_step(job: Job, workload_of: WorkloadOf) -> float:
     """Seconds of an update of one run in its group; 0 if it ended before it could be timed."""
     from lrsweep.workers.worker import ENGINES
 
     clock = _Clock()
     try:
-        for _ in ENGINES[job.group.engine](job, problem_of(job.runs[0].recipe), clock):
+        for _ in ENGINES[job.group.engine](job, workload_of(job.runs[0].workload_spec), clock):
             pass
     except StoppedError:
         pass
@@ -116,13 +116,13 @@ def per_step(job: Job, problem_of: ProblemOf) -> float:
     return clock.per_step()
 
 
-def bytes_of(runs: Sequence[Run], axes: int, problem_of: ProblemOf) -> int:
+def bytes_of(runs: Sequence[Run], axes: int, workload_of: WorkloadOf) -> int:
     """Bytes of the journal and the tables of `runs`."""
     of_recipe: dict[str, int] = {}
     for run in runs:
-        if run.recipe.key not in of_recipe:
-            problem = problem_of(run.recipe)
-            columns = 9 + axes + len(problem.metric_names) * (1 + problem.train_metrics)
-            rows = problem.total_steps // problem.row_interval + 2
-            of_recipe[run.recipe.key] = 1000 + 2 * BYTES_PER_CELL * rows * columns
-    return sum(of_recipe[run.recipe.key] for run in runs)
+        if run.workload_spec.key not in of_recipe:
+            workload = workload_of(run.workload_spec)
+            columns = 9 + axes + len(workload.metric_names) * (1 + workload.train_metrics)
+            rows = workload.total_steps // workload.row_interval + 2
+            of_recipe[run.workload_spec.key] = 1000 + 2 * BYTES_PER_CELL * rows * columns
+    return sum(of_recipe[run.workload_spec.key] for run in runs)

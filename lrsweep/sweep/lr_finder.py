@@ -17,8 +17,8 @@ from lrsweep.results import tables
 from lrsweep.results.run_tables import axis_text
 from lrsweep.spec import axes as axis_rules
 from lrsweep.spec.load import load_spec
-from lrsweep.spec.located import located
 from lrsweep.spec.model import Spec, canonical
+from lrsweep.spec.resolved import located
 from lrsweep.store import atomic
 from lrsweep.training import lr_ramp
 from lrsweep.training.lr_ramp import Ramp
@@ -92,14 +92,14 @@ def run(
     axes = _axes(spec, Path(config), overrides)
     folder = Path(results) / spec.name
     planned = plan.build(spec, plan.fingerprints(spec))
-    first = {run.label: run for run in reversed(planned.runs) if run.recipe is planned.runs[0].recipe}
+    first = {run.label: run for run in reversed(planned.runs) if run.workload_spec is planned.runs[0].workload_spec}
     facts = _facts(folder)
     with located(spec):
-        problem = worker.problems().get(planned.runs[0].recipe, worker.device_of(device))
+        workload = worker.workloads().get(planned.runs[0].workload_spec, worker.device_of(device))
     lines = []
     for optimizer in spec.optimizers:
         run_of = first[optimizer.label]
-        ramp = lr_ramp.ramp(problem, run_of.setting, seed, low=low, high=high, steps=steps)
+        ramp = lr_ramp.ramp(workload, run_of.setting, seed, low=low, high=high, steps=steps)
         lines.append(line(optimizer.label, ramp, _row(facts, optimizer.label, axes)))
     found = RangeTest(
         name=spec.name,

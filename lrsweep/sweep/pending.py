@@ -114,7 +114,7 @@ def tasks(left: Todo, replay: Replay, cut: Cut) -> list[Task]:
     return [*left.repeat, *left.retry, *fresh]
 
 
-def watched(tasks: Sequence[Task], objective: str) -> dict[str, dict[str, str]]:
+def required_metrics(tasks: Sequence[Task], objective: str) -> dict[str, dict[str, str]]:
     """The columns of curves.csv that runs are judged by, per recipe key: {column: the key of the spec that names it}.
 
     They are the objective's metric and those that `plateau` schedules watch.
@@ -122,7 +122,7 @@ def watched(tasks: Sequence[Task], objective: str) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for task in tasks:
         for run in task.runs:
-            columns = found.setdefault(run.recipe.key, {objective: "objective.metric"})
+            columns = found.setdefault(run.workload_spec.key, {objective: "objective.metric"})
             if run.setting.schedule["name"] == "plateau":
                 columns.setdefault(run.setting.schedule["metric"], "schedule.metric")
     return found

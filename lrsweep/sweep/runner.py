@@ -19,29 +19,29 @@ from lrsweep import plan as planning
 from lrsweep import tasks
 from lrsweep.compiler import onednn
 from lrsweep.errors import LrsweepError, StoppedError
-from lrsweep.plot.files import REPORT, objective_text, other_than
 from lrsweep.results import manifest, tables
+from lrsweep.results.figures import REPORT, objective_text, other_than
 from lrsweep.results.status import stored_of, with_refined
 from lrsweep.spec.load import Spec
 from lrsweep.store import atomic, failpoints, journal, lock, plan_record
 from lrsweep.store.journal import Group, Journal, Replay
 from lrsweep.sweep import dry_run as estimate
-from lrsweep.sweep import pending, preflight, remarks
-from lrsweep.sweep.background import Here
+from lrsweep.sweep import pending, preflight
+from lrsweep.sweep.background import LocalRenderer
 from lrsweep.sweep.dry_run import Estimate
 from lrsweep.sweep.pending import Task, Todo
-from lrsweep.sweep.reporting import Reporter, Start
+from lrsweep.sweep.progress import Reporter, Start
 from lrsweep.sweep.supervisor import Training
 from lrsweep.system.machine import this_machine
 from lrsweep.system.signals import Stopping
 from lrsweep.training import grouping
 from lrsweep.workers import executors, worker
-from lrsweep.workers.messages import Job, Setup
+from lrsweep.workers.messages import Job, WorkerConfig
 
 if TYPE_CHECKING:
     from lrsweep.analysis.facts import SweepFacts
-    from lrsweep.plan import Plan, Recipe, Run
-    from lrsweep.training.workload import Problem
+    from lrsweep.plan import Plan, Run, WorkloadSpec
+    from lrsweep.training.workload import Workload
 
 CHECKPOINT_SECONDS = 20.0
 """The least time between two checkpoints of a group; costly ones come more rarely, see worker.py."""
@@ -82,10 +82,15 @@ class Sweep:
     """One sweep being run by this process."""
 
     def __init__(
-        self, folder: Path, options: Options, reporter: Reporter, stopping: Stopping, drawer: Here | None = None
+        self,
+        folder: Path,
+        options: Options,
+        reporter: Reporter,
+        stopping: Stopping,
+        renderer: LocalRenderer | None = None,
     ) -> None:
         self.folder, self._options = folder, options
-        self._reporter, self._stopping, self._drawer = reporter, stopping, drawer or Here()
+        self._reporter, self._stopping, self._renderer = reporter, stopping, renderer or LocalRenderer()
         self._writer = Journal(folder)
         self._replay = Replay()
         self._task_notes: dict[str, Any] = {}
@@ -119,7 +124,7 @@ class Sweep:
             number = 1
             while (aside := self.folder / f"journal.old-{number}").exists():
                 number += 1
-            with atomic.translated(aside, "create"):
+            with atomic.storage_errors(aside, "create"):
                 failpoints.point("journal.aside")
                 (self.folder / journal.FOLDER).rename(aside)
                 atomic.sync_folder(self.folder)
@@ -179,13 +184,13 @@ class Sweep:
 
     def _cut(self, runs: Sequence[Run]) -> list[Group]:
         """Cut runs into groups, recipe by recipe. Raises UsageError if a task cannot be built."""
-        recipes: dict[str, list[Run]] = {}
+        workload_specs: dict[str, list[Run]] = {}
         for run in runs:
-            recipes.setdefault(run.recipe.key, []).append(run)
+            workload_specs.setdefault(run.workload_spec.key, []).append(run)
         groups = []
-        for members in recipes.values():
-            problem = worker.problems().get(members[0].recipe, "cpu")
-            cut = grouping.cut(members, problem, this_machine(), self._options.workers, self._options.compile)
+        for members in workload_specs.values():
+            workload = worker.workloads().get(members[0].workload_spec, "cpu")
+            cut = grouping.cut(members, workload, this_machine(), self._options.workers, self._options.compile)
             groups += [
                 Group(engine=part.engine, runs=part.run_ids, compile=part.compile, reason=part.reason) for part in cut
             ]
@@ -194,26 +199,26 @@ class Sweep:
     def _jobs(self, work: Sequence[Task], planned: Plan) -> list[Job]:
         """Raises UsageError if a task cannot be built or does not record what the spec asks for."""
         steps: dict[str, int] = {}
-        watched = pending.watched(work, planned.spec.objective.metric)
+        required_metrics = pending.required_metrics(work, planned.spec.objective.metric)
         jobs = []
         for task in work:
-            recipe = task.runs[0].recipe
-            if recipe.key not in steps:
-                problem = worker.problems().get(recipe, "cpu")
-                preflight.metrics(problem, watched[recipe.key])
-                steps[recipe.key] = problem.total_steps
-                self._task_notes[recipe.key] = {"task": recipe.task, **problem.task.notes}
-                self._tasks[f"{recipe.task['name']}: {tasks.describe(problem.task)}"] = problem.task.notes
-                alike = [run for one in work for run in one.runs if run.recipe.key == recipe.key]
-                for remark in (*remarks.of_labels(planned.spec), *remarks.of_runs(alike, problem)):
+            workload_spec = task.runs[0].workload_spec
+            if workload_spec.key not in steps:
+                workload = worker.workloads().get(workload_spec, "cpu")
+                preflight.metrics(workload, required_metrics[workload_spec.key])
+                steps[workload_spec.key] = workload.total_steps
+                self._task_notes[workload_spec.key] = {"task": workload_spec.task, **workload.task.notes}
+                self._tasks[f"{workload_spec.task['name']}: {tasks.describe(workload.task)}"] = workload.task.notes
+                alike = [run for one in work for run in one.runs if run.workload_spec.key == workload_spec.key]
+                for remark in (*preflight.of_labels(planned.spec), *preflight.of_runs(alike, workload)):
                     self._say_once(remark, f"warning: {remark}")
-            length = steps[recipe.key] * len(task.runs)
-            jobs.append(Job(group=task.group, runs=task.runs, member_steps=length, resume=task.resume))
+            length = steps[workload_spec.key] * len(task.runs)
+            jobs.append(Job(group=task.group, runs=task.runs, run_steps=length, resume=task.resume))
         return jobs
 
     def _train(self, jobs: Sequence[Job], planned: Plan, replay: Replay) -> None:
         count = 1 if self._options.device == "cuda" else min(self._options.workers, len(jobs))
-        setup = Setup(
+        setup = WorkerConfig(
             folder=str(self.folder.absolute()),
             device=self._options.device,
             parent=os.getpid(),
@@ -233,7 +238,7 @@ class Sweep:
             try:
                 executor.start()
                 self._reporter.start(self._start(jobs, planned, replay, count))
-                training.run(jobs, executor, self._stopping.requested, self._drawer.load)
+                training.run(jobs, executor, self._stopping.requested, self._renderer.load)
             finally:
                 executor.close()
                 self._reporter.finish()
@@ -252,7 +257,7 @@ class Sweep:
             groups=len(jobs),
             workers=count,
             device=self._options.device,
-            member_steps=sum(job.member_steps for job in jobs),
+            run_steps=sum(job.run_steps for job in jobs),
         )
 
     def _tell_reasons(self, work: Sequence[Task]) -> None:
@@ -269,7 +274,7 @@ class Sweep:
 
     def _refine(self, planned: Plan) -> Plan:
         """Train the rates that the summary asks for, until it asks for none."""
-        from lrsweep.analysis.refine import ROUNDS, nothing_added, refine
+        from lrsweep.analysis.suggest import ROUNDS, nothing_added, refine
 
         for rounds in range(ROUNDS + 1):
             facts = self._tables(planned).facts
@@ -298,7 +303,7 @@ class Sweep:
         facts: SweepFacts | None = None
         if self._trained or not tables.current(self.folder) or not (self.folder / REPORT).is_file():
             with self._stopping.graceful():
-                written = self._tables(planned, self._drawer.summarise)
+                written = self._tables(planned, self._renderer.summarise)
             facts = written.facts
             options = dataclasses.asdict(self._options)
             session = manifest.session(
@@ -328,7 +333,7 @@ class Sweep:
     def _draw(self) -> None:
         """Pictures and report. What goes wrong in them is told and loses nothing: they can be drawn again."""
         try:
-            self._drawer.report(self.folder)
+            self._renderer.report(self.folder)
         except LrsweepError:
             raise
         except Exception as error:  # noqa: BLE001 - the results are safe; a picture must not cost them
@@ -343,8 +348,8 @@ class Sweep:
         jobs = self._jobs(work, planned)
         workers = 1 if self._options.device == "cuda" else min(self._options.workers, max(len(jobs), 1))
 
-        def problem_of(recipe: Recipe) -> Problem:
-            return worker.problems().get(recipe, self._options.device)
+        def workload_of(workload_spec: WorkloadSpec) -> Workload:
+            return worker.workloads().get(workload_spec, self._options.device)
 
         to_do = sum(run.run_id not in replay.entries or replay.entries[run.run_id].status == "failed"
                     for run in planned.runs)  # fmt: skip
@@ -358,9 +363,9 @@ class Sweep:
             done=len(planned.runs) - to_do,
             to_do=to_do,
             groups=len(jobs),
-            member_steps=sum(job.member_steps for job in jobs),
-            seconds=estimate.seconds_of(jobs, problem_of, workers),
-            bytes=estimate.bytes_of(planned.runs, len(planned.axis_names), problem_of) if jobs else 0,
+            run_steps=sum(job.run_steps for job in jobs),
+            seconds=estimate.seconds_of(jobs, workload_of, workers),
+            bytes=estimate.bytes_of(planned.runs, len(planned.axis_names), workload_of) if jobs else 0,
             workers=workers,
             device=self._options.device,
             engines=dict(engines),
@@ -375,4 +380,4 @@ def _objective(spec: Spec) -> str:
 
 def _check(runs: Sequence[Run]) -> None:
     """Build the user's task before the first file is written, so that a mistake in it leaves nothing behind."""
-    preflight.user_code(runs, lambda recipe: worker.problems().get(recipe, "cpu"))
+    preflight.user_code(runs, lambda workload_spec: worker.workloads().get(workload_spec, "cpu"))

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from lrsweep.errors import StorageError
-from lrsweep.run_result import Outcome, Status
+from lrsweep.run_result import RunResult, Status
 from lrsweep.store import failpoints, journal
 from lrsweep.store.journal import Checkpoint, Group, Journal, Replay
-from lrsweep.sweep.reporting import Reporter, Update
+from lrsweep.sweep.progress import Reporter, Update
 from lrsweep.workers.executors import Event, Executor
 from lrsweep.workers.messages import Died, Ended, Job, OutOfMemory, Raised, Saved, Ticked, Trained, Unwritable
 
@@ -45,12 +45,12 @@ class Progress:
     _running: Counter[str] = field(default_factory=Counter)
 
     def tick(self, job: Job, steps: int) -> None:
-        self._running[job.group.id] = min(self._running[job.group.id] + steps, job.member_steps)
+        self._running[job.group.id] = min(self._running[job.group.id] + steps, job.run_steps)
 
     def end(self, job: Job) -> None:
         """A group is done; runs that diverged never make the updates they were planned for."""
         del self._running[job.group.id]
-        self._finished += job.member_steps
+        self._finished += job.run_steps
 
     def drop(self, job: Job) -> None:
         self._running.pop(job.group.id, None)
@@ -61,7 +61,7 @@ class Progress:
             total=self.total,
             diverged=self.diverged,
             failed=self.failed,
-            member_steps=self._finished + sum(self._running.values()),
+            run_steps=self._finished + sum(self._running.values()),
             member_steps_total=self.member_steps_total,
         )
 
@@ -102,14 +102,14 @@ class Training:
         Raises StorageError; when `stopping()` turns true the workers save and this returns.
         """
         # The longest first: a long group that starts last would keep one core busy and the others idle.
-        self._queue.extend(sorted(jobs, key=lambda job: -job.member_steps))
+        self._queue.extend(sorted(jobs, key=lambda job: -job.run_steps))
         self._raised.update(job.group.reason for job in jobs if job.group.raised and job.group.reason)
         self.progress = Progress(
             total=len(self._wanted),
             done=len(self._settled),
             diverged=sum(status == "diverged" for status in self._settled.values()),
             failed=0,
-            member_steps_total=sum(job.member_steps for job in jobs),
+            member_steps_total=sum(job.run_steps for job in jobs),
         )
         for events in executor.events(self._queue):
             self._write(events)
@@ -133,17 +133,17 @@ class Training:
                 records.append(journal.checkpoint_record(job.group.id, message.checkpoint))
         self._writer.append(records)
 
-    def _is_news(self, outcome: Outcome) -> bool:
+    def _is_news(self, outcome: RunResult) -> bool:
         return outcome.run_id in self._wanted and outcome.run_id not in self._settled
 
-    def _count(self, outcome: Outcome) -> None:
+    def _count(self, outcome: RunResult) -> None:
         self._settled[outcome.run_id] = outcome.status
         self.trained += 1
         self.progress.done += 1
         self.progress.diverged += outcome.status == "diverged"
         self.progress.failed += outcome.status == "failed"
 
-    def _tell_raised(self, group: Group, outcome: Outcome) -> None:
+    def _tell_raised(self, group: Group, outcome: RunResult) -> None:
         """Why runs are trained one at a time that raised something together, unless it fails them alone too."""
         reason = group.reason
         if reason is not None and group.raised and reason not in self._told and outcome.status != "failed":
@@ -153,7 +153,7 @@ class Training:
 
     def _take(self, job: Job, message: object) -> None:
         if isinstance(message, Ticked):
-            self.progress.tick(job, message.member_steps)
+            self.progress.tick(job, message.run_steps)
         elif isinstance(message, Saved):
             self._forget(job.group)
             self._saved[job.group.id] = message.checkpoint
@@ -202,7 +202,7 @@ class Training:
         self, job: Job, parts: Sequence[Sequence[Run]], engine: str, reason: str, *, worker_died: bool = False
     ) -> None:
         """Train the parts in place of the group; a resumed sweep will find them in the journal."""
-        each = job.member_steps // max(len(job.runs), 1)
+        each = job.run_steps // max(len(job.runs), 1)
         compiled = job.group.compile and engine == job.group.engine
         groups = []
         for runs in parts:
@@ -211,12 +211,12 @@ class Training:
             groups.append(group)
             if worker_died:
                 self._tries[group.id] = TRIES - 1  # the whole was tried often enough
-            self._queue.append(Job(group=group, runs=tuple(runs), member_steps=each * len(runs)))
+            self._queue.append(Job(group=group, runs=tuple(runs), run_steps=each * len(runs)))
         record = journal.groups_record(groups)
         self._writer.append([record, record])
 
     def _fail(self, job: Job, run_id: str, message: Trouble) -> None:
-        outcome = Outcome(run_id=run_id, status="failed", error=message.text)
+        outcome = RunResult(run_id=run_id, status="failed", error=message.text)
         if run_id in self._wanted:
             died = isinstance(message, Died)
             self._writer.append([journal.outcome_record(outcome, job.group.id, worker_died=died)])

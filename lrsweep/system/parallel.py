@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any, TypeVar
 
-from lrsweep.system.orphans import die_with
+from lrsweep.system.signals import die_with
 
 T = TypeVar("T")
 

@@ -23,7 +23,7 @@ class Task:
     a model without inputs), or any map-style `Dataset`, with `collate_fn` where needed.
     `model`: () -> nn.Module, called with torch's generator seeded from the run's seed; None leaves it to the spec.
     `loss`: (output, target) -> scalar, the mean over the batch.
-    `metrics`: name -> (output, target) -> scalar; one may carry `.finish`, applied to its mean over a split.
+    `metrics`: name -> (output, target) -> scalar; one may carry `.finalize`, applied to its mean over a split.
     `step`: (model, batch) -> loss or {"loss": ..., metric: ...}, in place of loss and metrics.
 
     `notes` are facts for messages and for building models: the split sizes (always there), and what a built-in task
@@ -222,9 +222,9 @@ def mse(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 class Perplexity:
-    """exp of the mean cross-entropy; `finish` is applied after averaging, since perplexities do not average."""
+    """exp of the mean cross-entropy; `finalize` is applied after averaging, since perplexities do not average."""
 
-    finish = staticmethod(torch.exp)
+    finalize = staticmethod(torch.exp)
 
     def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return cross_entropy(output, target)

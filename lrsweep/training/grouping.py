@@ -12,12 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from lrsweep.compiler.trace import Graph, Like
+from lrsweep.compiler.trace import Graph, TensorMeta
 from lrsweep.system.machine import Machine
 from lrsweep.training import isolation, stackable, update_rules
-from lrsweep.training.losses import use_stacked_loss
-from lrsweep.training.stepper import Stepper
-from lrsweep.training.workload import Problem
+from lrsweep.training.stepper import Stepper, use_stacked_loss
+from lrsweep.training.workload import Workload
 
 if TYPE_CHECKING:
     from lrsweep.plan import Run
@@ -92,7 +91,7 @@ def workers_for(runs: int, machine: Machine) -> int:
 
 
 def cut(
-    runs: Sequence[Run], problem: Problem, machine: Machine, workers: int, compile: str = "auto"
+    runs: Sequence[Run], workload: Workload, machine: Machine, workers: int, compile: str = "auto"
 ) -> list[GroupPlan]:
     """Cut `runs`, which share the recipe of `problem`, into groups for `workers` processes, longest first.
 
@@ -104,41 +103,41 @@ def cut(
     for run in runs:
         key = run.setting.key
         if key not in reasons:
-            reasons[key] = stackable.stack_reason(problem, run.setting)
+            reasons[key] = stackable.stack_reason(workload, run.setting)
         if (reason := reasons[key]) is None:
             together.append(run)
         else:
             alone.append((run, reason))
-    sizes = measure(problem, runs[0].seed) if together else None
-    plans = [_alone(run, reason, _recordable(run, problem), problem, sizes) for run, reason in alone]
+    sizes = measure(workload, runs[0].seed) if together else None
+    plans = [_alone(run, reason, _recordable(run, workload), workload, sizes) for run, reason in alone]
     if sizes is not None:
-        plans += _cut_stackable(together, problem, sizes, machine, workers, compile)
+        plans += _cut_stackable(together, workload, sizes, machine, workers, compile)
     return sorted(plans, key=lambda plan: -plan.seconds)
 
 
-def _recordable(run: Run, problem: Problem) -> bool:
+def _recordable(run: Run, workload: Workload) -> bool:
     """Whether a run that cannot be stacked can replay its steps: torch's own rules can, where the model can."""
-    return ":" not in run.setting.name and stackable.problem_reason(problem) is None
+    return ":" not in run.setting.name and stackable.workload_reason(workload) is None
 
 
-def _alone(run: Run, reason: str, recorded: bool, problem: Problem, sizes: Sizes | None) -> GroupPlan:
-    seconds = 0.0 if sizes is None else sizes.alone * problem.total_steps
+def _alone(run: Run, reason: str, recorded: bool, workload: Workload, sizes: Sizes | None) -> GroupPlan:
+    seconds = 0.0 if sizes is None else sizes.alone * workload.total_steps
     engine: Literal["recorded", "single"] = "recorded" if recorded else "single"
     return GroupPlan(engine=engine, run_ids=(run.run_id,), reason=reason, seconds=seconds)
 
 
 def _cut_stackable(
-    runs: Sequence[Run], problem: Problem, sizes: Sizes, machine: Machine, workers: int, compile: str
+    runs: Sequence[Run], workload: Workload, sizes: Sizes, machine: Machine, workers: int, compile: str
 ) -> list[GroupPlan]:
     """The cut with the shortest estimated time to the end, among runs alone and stacks of several sizes."""
     text = {
         run.setting.key: update_rules.split(run.setting.name, run.setting.args)[0] for run in _first_of_settings(runs)
     }
     runs = sorted(runs, key=lambda run: text[run.setting.key])  # runs of one rule stay together: a part has few rules
-    alone = [_alone(run, TOO_LARGE, True, problem, sizes) for run in runs]
+    alone = [_alone(run, TOO_LARGE, True, workload, sizes) for run in runs]
     best, best_time = None, _time([sizes.alone] * len(runs), workers) * WORTH
     pools = [[_Pool.of(members, text) for members in _by_seed(runs)]]
-    if not sizes.random and problem.shared_batches:
+    if not sizes.random and workload.shared_batches:
         pools.append([_Pool.of(runs, text)])
     part_sizes = _part_sizes(len(runs), sizes, machine, workers)
     for pool, size, multiple in itertools.product(pools, part_sizes, {1, workers}):
@@ -154,7 +153,7 @@ def _cut_stackable(
             engine="stacked",
             run_ids=tuple(run.run_id for run in members.runs[low:high]),
             compile=compile == "on",
-            seconds=step * problem.total_steps,
+            seconds=step * workload.total_steps,
         )
         for (members, low, high), step in zip(*best, strict=True)
     ]
@@ -231,25 +230,26 @@ def makespan(seconds: Sequence[float], workers: int) -> float:
     return max(loads)
 
 
-def measure(problem: Problem, seed: int) -> Sizes:
+def measure(workload: Workload, seed: int) -> Sizes:
     """Record one training step of one run and add up what it does.
 
     A model of the user's may draw random numbers in its evaluation only.
     """
-    with problem.user_code():
-        module = problem.build_model(seed)
-        use_stacked_loss(module, problem)
-        stepper = Stepper(module, shared=True, wants_metrics=problem.train_metrics)
+    with workload.user_code():
+        module = workload.build_model(seed)
+        use_stacked_loss(module, workload)
+        stepper = Stepper(module, shared=True, wants_metrics=workload.train_metrics)
         values = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         isolation.seed_all(0)
-        params, fixed = (
-            [values[name].detach().unsqueeze(0) for name in names] for names in (stepper.trainable, stepper.fixed)
+        params, non_trainable = (
+            [values[name].detach().unsqueeze(0) for name in names]
+            for names in (stepper.trainable, stepper.non_trainable)
         )
-        graph = stepper.graph(params, fixed, problem.batch(seed, 0))
+        graph = stepper.graph(params, non_trainable, workload.batch(seed, 0))
         random = graph.random
-        if not random and not stackable.our_own(problem):
-            checks, _ = next(problem.eval_batches("val", seed))
-            random = stepper.graph(params, fixed, checks, training=False).random
+        if not random and not stackable.our_own(workload):
+            checks, _ = next(workload.eval_batches("val", seed))
+            random = stepper.graph(params, non_trainable, checks, training=False).random
     weights = float(sum(param.nbytes for param in params))
     return replace(sizes_of(graph, weights), random=random)
 
@@ -271,11 +271,11 @@ def sizes_of(graph: Graph, weights: float) -> Sizes:
     return Sizes(ops=ops, flops=flops, moved=moved, weights=weights, values=float(values), random=graph.random)
 
 
-def _bytes(like: Like) -> float:
+def _bytes(like: TensorMeta) -> float:
     return math.prod(like.shape) * like.dtype.itemsize
 
 
-def _flops(op: str, inputs: Sequence[Like], outputs: Sequence[Like]) -> float:
+def _flops(op: str, inputs: Sequence[TensorMeta], outputs: Sequence[TensorMeta]) -> float:
     """Multiplications and additions of a product of matrices or a convolution; 0 for anything else."""
     if any(name in op for name in ("aten.mm", "aten.bmm", "aten.addmm", "aten.baddbmm")):
         return 2.0 * math.prod(outputs[0].shape) * inputs[-2].shape[-1]

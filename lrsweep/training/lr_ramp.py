@@ -17,10 +17,10 @@ from torch import nn
 from lrsweep import optimizers
 from lrsweep.errors import LrsweepError, UsageError
 from lrsweep.training import isolation
-from lrsweep.training.workload import Problem
+from lrsweep.training.workload import Workload
 
 if TYPE_CHECKING:
-    from lrsweep.plan import Setting
+    from lrsweep.plan import OptimizerSetting
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -173,7 +173,7 @@ def has_fallen(lrs: Floats, smooth: Floats, noise: float, rate: float) -> bool:
 
 
 def ramp(
-    problem: Problem, setting: Setting, seed: int, *, low: float = 1e-7, high: float = 10.0, steps: int = 100
+    workload: Workload, setting: OptimizerSetting, seed: int, *, low: float = 1e-7, high: float = 10.0, steps: int = 100
 ) -> Ramp:
     """Train one run of `setting` through torch.optim, its rate growing from `low` to `high` at every update.
 
@@ -184,8 +184,8 @@ def ramp(
     losses: list[float] = []
     stopped = None
     try:
-        with problem.user_code():
-            for loss in _train(problem, setting, seed, wanted):
+        with workload.user_code():
+            for loss in _train(workload, setting, seed, wanted):
                 losses.append(loss)
                 stopped = must_stop(losses)
                 if stopped is not None:
@@ -195,28 +195,28 @@ def ramp(
     except Exception as error:
         raise UsageError(f"range test: {isolation.describe(error)}") from error
     finally:
-        problem.release()
+        workload.release()
     return Ramp(lrs=wanted[: len(losses)], losses=np.array(losses), stopped=stopped)
 
 
-def _train(problem: Problem, setting: Setting, seed: int, wanted: Floats) -> Iterator[float]:
+def _train(workload: Workload, setting: OptimizerSetting, seed: int, wanted: Floats) -> Iterator[float]:
     """Yields the loss of each update's batch, before the update is made."""
-    recipe = problem.recipe
-    model = problem.build_model(seed)
+    workload_spec = workload.workload_spec
+    model = workload.build_model(seed)
     params = list(model.model.parameters())
     weights = [param for param in params if param.requires_grad]
-    optimizer = optimizers.build(setting.name, setting.args, params, float(wanted[0]), recipe.base_dir)
+    optimizer = optimizers.build(setting.name, setting.args, params, float(wanted[0]), workload_spec.base_dir)
     shares = optimizers.shares(optimizer, float(wanted[0]))
     optimizers.set_mode(optimizer, training=True)
     for step, lr in enumerate(wanted):
-        batch = problem.batch(seed, step)
-        problem.seed_step(seed, step)
+        batch = workload.batch(seed, step)
+        workload.seed_step(seed, step)
         model.zero_grad()
         loss, _ = model(*batch)
         yield loss.item()
         loss.backward()
-        if recipe.train["clip_norm"] is not None:
-            nn.utils.clip_grad_norm_(params, recipe.train["clip_norm"])
+        if workload_spec.train["clip_norm"] is not None:
+            nn.utils.clip_grad_norm_(params, workload_spec.train["clip_norm"])
         if setting.independent_weight_decay is not None:
             optimizers.decay_independently(weights, setting.independent_weight_decay)
         optimizers.set_lr(optimizer, float(lr), shares)

@@ -14,39 +14,39 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lrsweep.run_result import Hooks, Outcome
+from lrsweep.run_result import Hooks, RunResult
 from lrsweep.training import sequential
-from lrsweep.training.evaluation import means_over, untrained
+from lrsweep.training.recorder import means_over, untrained
 from lrsweep.training.stepper import Stepper
-from lrsweep.training.workload import LossModule, Problem
+from lrsweep.training.workload import LossModule, Workload
 
 if TYPE_CHECKING:
     from lrsweep.plan import Run
 
-_STEPPERS: weakref.WeakKeyDictionary[Problem, Stepper] = weakref.WeakKeyDictionary()
+_STEPPERS: weakref.WeakKeyDictionary[Workload, Stepper] = weakref.WeakKeyDictionary()
 
 
-def train(runs: Sequence[Run], problem: Problem, hooks: Hooks) -> Iterator[Outcome]:
+def train(runs: Sequence[Run], workload: Workload, hooks: Hooks) -> Iterator[RunResult]:
     """Train each of `runs`, which share the recipe of `problem`; yield its outcome when it is done.
 
     Raises StoppedError, after `hooks.save`, when the sweep is stopping; see single.train.
     """
-    return sequential.train(runs, problem, hooks, Recorded)
+    return sequential.train(runs, workload, hooks, Recorded)
 
 
 class Recorded(sequential.Training):
     """One run on its way, its step a recording."""
 
-    def __init__(self, run: Run, problem: Problem) -> None:
-        super().__init__(run, problem)
-        self._stepper = _stepper_of(problem, self.model, run.seed)
+    def __init__(self, run: Run, workload: Workload) -> None:
+        super().__init__(run, workload)
+        self._stepper = _stepper_of(workload, self.model, run.seed)
         values = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         self._trained = [values[name] for name in self._stepper.trainable]
-        self._fixed = [values[name] for name in self._stepper.fixed]
+        self._non_trainable = [values[name] for name in self._stepper.non_trainable]
 
     def start(self) -> None:
         """Row 0: the untrained model on the whole of both splits."""
-        found = untrained(self._problem, self._run.seed, self.model)
+        found = untrained(self._workload, self._run.seed, self.model)
         train, val = ({name: [value] for name, value in found[split].items()} for split in ("train", "val"))
         self._row(0, train=train, val=val)
 
@@ -60,10 +60,10 @@ class Recorded(sequential.Training):
             result = self._stepper.evaluate(*self._values(), batch)
             return result.losses, result.metrics
 
-        return means_over(forward, self._problem, split, self._run.seed, self.step)
+        return means_over(forward, self._workload, split, self._run.seed, self.step)
 
     def _values(self) -> tuple[list[Tensor], list[Tensor]]:
-        return [value.detach() for value in self._trained], [value.detach() for value in self._fixed]
+        return [value.detach() for value in self._trained], [value.detach() for value in self._non_trainable]
 
     def _seed_step(self) -> None:
         if self._stepper.random is not False:
@@ -79,12 +79,14 @@ class Recorded(sequential.Training):
             parameter.grad = grad if fine else torch.empty_like(parameter).copy_(grad)
 
 
-def _stepper_of(problem: Problem, module: LossModule, seed: int) -> Stepper:
-    if problem not in _STEPPERS:
-        stepper = Stepper(module, stacked=False, shared=True, wants_metrics=problem.train_metrics)
+def _stepper_of(workload: Workload, module: LossModule, seed: int) -> Stepper:
+    if workload not in _STEPPERS:
+        stepper = Stepper(module, stacked=False, shared=True, wants_metrics=workload.train_metrics)
         values = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        problem.seed_step(seed, 0)
-        params, fixed = ([values[name].detach() for name in names] for names in (stepper.trainable, stepper.fixed))
-        stepper.drop_unused(params, fixed, problem.batch(seed, 0))
-        _STEPPERS[problem] = stepper
-    return _STEPPERS[problem]
+        workload.seed_step(seed, 0)
+        params, non_trainable = (
+            [values[name].detach() for name in names] for names in (stepper.trainable, stepper.non_trainable)
+        )
+        stepper.freeze_unused(params, non_trainable, workload.batch(seed, 0))
+        _STEPPERS[workload] = stepper
+    return _STEPPERS[workload]

@@ -7,15 +7,18 @@ M runs at once; a run alone is M = 1. Sums are float64 on the device, and nothin
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from lrsweep.training.workload import LossModule, Workload
+
 Finish = Callable[[torch.Tensor], torch.Tensor]
 
 
-class Means:
+class MeanMetrics:
     """Weighted means of `loss` and the metrics, for M runs: sums in float64, so that the order of runs is nothing."""
 
     def __init__(self, names: Sequence[str], members: int, device: torch.device | str = "cpu") -> None:
@@ -42,10 +45,10 @@ class Means:
         self.sums.zero_()
         self.weight = 0
 
-    def values(self, finish: Mapping[str, Finish]) -> dict[str, list[float]]:
+    def values(self, finalize: Mapping[str, Finish]) -> dict[str, list[float]]:
         """The mean of each name for each run, metrics that ask for it finished (perplexity: exp)."""
         means = self.sums / self.weight
-        finished = {name: finish.get(name, _as_is)(row) for name, row in zip(self.names, means, strict=True)}
+        finished = {name: finalize.get(name, _as_is)(row) for name, row in zip(self.names, means, strict=True)}
         return {name: row.tolist() for name, row in finished.items()}
 
 
@@ -61,7 +64,7 @@ class Recorder:
         metrics: Sequence[str],
         *,
         train_metrics: bool,
-        finish: Mapping[str, Finish],
+        finalize: Mapping[str, Finish],
         steps_per_epoch: int,
         members: int = 1,
         device: torch.device | str = "cpu",
@@ -69,12 +72,12 @@ class Recorder:
         """`metrics`: names in their order. `train_metrics`: record `train_<metric>` too. `finish`: see `Means`."""
         self._metrics = tuple(metrics)
         self._train = ("loss", *(metrics if train_metrics else ()))
-        self._finish = finish
+        self._finish = finalize
         self._steps_per_epoch = steps_per_epoch
         self.columns = ("step", "epoch", "lr_now", *(f"train_{name}" for name in self._train))
         self.columns += ("val_loss", *(f"val_{name}" for name in self._metrics))
         self._rows: list[dict[str, list[Any]]] = [{column: [] for column in self.columns} for _ in range(members)]
-        self._since = Means(self._train, members, device)
+        self._since = MeanMetrics(self._train, members, device)
 
     def add(self, loss: torch.Tensor, metrics: Mapping[str, torch.Tensor], members: torch.Tensor | None = None) -> None:
         """One batch: `loss` [M], each metric [M] (read only with `train_metrics`). `members`: as in `Means.add`."""
@@ -134,3 +137,43 @@ class Recorder:
         self._rows = [{column: list(values) for column, values in run.items()} for run in state["rows"]]
         self._since.sums.copy_(state["sums"])
         self._since.weight = int(state["weight"])
+
+
+Values = Mapping[str, float]
+Forward = Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]]
+
+_UNTRAINED: weakref.WeakKeyDictionary[Workload, dict[int, dict[str, Values]]] = weakref.WeakKeyDictionary()
+
+
+@torch.no_grad()
+def means_over(forward: Forward, workload: Workload, split: str, seed: int, step: int) -> dict[str, float]:
+    """Per-example means over a split, after `step` updates, of the loss and metrics that `forward(*batch)` gives."""
+    means = MeanMetrics(("loss", *workload.metric_names), 1, workload.device)
+    workload.seed_step(seed, step)
+    for batch, size in workload.eval_batches(split, seed, step):
+        loss, metrics = forward(*batch)
+        means.add({"loss": loss, **metrics}, weight=size)
+    return {name: value for name, (value,) in means.values(workload.finalize).items()}
+
+
+def evaluate(module: LossModule, workload: Workload, split: str, seed: int, step: int) -> dict[str, float]:
+    """`means_over` the module in evaluation mode."""
+    training = module.training
+    module.eval()
+    found = means_over(module, workload, split, seed, step)
+    module.train(training)
+    return found
+
+
+def untrained(workload: Workload, seed: int, module: LossModule | None = None) -> Mapping[str, Values]:
+    """Row 0 of every run of a seed, `train` and `val`: they start from one model, so it is evaluated once.
+
+    `module`: such a model, if there is one already. Only for problems whose functions keep nothing between calls
+    (stackable.py finds out).
+    """
+    known = _UNTRAINED.setdefault(workload, {})
+    if seed not in known:
+        if module is None:
+            module = workload.build_model(seed)
+        known[seed] = {split: evaluate(module, workload, split, seed, 0) for split in ("train", "val")}
+    return known[seed]

@@ -13,11 +13,10 @@ from torch import nn
 from lrsweep import optimizers, schedules
 from lrsweep.analysis.diagnosis import finite_divergence
 from lrsweep.errors import LrsweepError, StoppedError, UsageError
-from lrsweep.run_result import Hooks, Outcome
+from lrsweep.run_result import Hooks, RunResult
 from lrsweep.training import isolation
-from lrsweep.training.evaluation import evaluate
-from lrsweep.training.recorder import Recorder
-from lrsweep.training.workload import Problem, weights_hash
+from lrsweep.training.recorder import Recorder, evaluate
+from lrsweep.training.workload import Workload, weights_hash
 
 if TYPE_CHECKING:
     from lrsweep.plan import Run
@@ -27,7 +26,9 @@ TICK_EVERY = 8  # updates between two calls of Hooks.tick
 Values: TypeAlias = Mapping[str, Sequence[float]]
 
 
-def train(runs: Sequence[Run], problem: Problem, hooks: Hooks, kind: type[Training] | None = None) -> Iterator[Outcome]:
+def train(
+    runs: Sequence[Run], workload: Workload, hooks: Hooks, kind: type[Training] | None = None
+) -> Iterator[RunResult]:
     """Train each of `runs`, which share the recipe of `problem`; yield its outcome when it is done.
 
     What the user's code raises makes a `failed` outcome. Raises StoppedError, after `hooks.save`, when the sweep is
@@ -35,17 +36,17 @@ def train(runs: Sequence[Run], problem: Problem, hooks: Hooks, kind: type[Traini
     """
     for run in runs:
         try:
-            with problem.user_code():
-                outcome = _train(run, problem, hooks, kind or Training)
+            with workload.user_code():
+                outcome = _train(run, workload, hooks, kind or Training)
         finally:
-            problem.release()
+            workload.release()
         yield outcome
 
 
-def _train(run: Run, problem: Problem, hooks: Hooks, kind: type[Training]) -> Outcome:
+def _train(run: Run, workload: Workload, hooks: Hooks, kind: type[Training]) -> RunResult:
     training = None
     try:
-        training = _begun(run, problem, hooks.resume, kind)
+        training = _begun(run, workload, hooks.resume, kind)
         _loop(training, hooks)
         return training.outcome()
     except (Exception, SystemExit) as error:
@@ -54,19 +55,19 @@ def _train(run: Run, problem: Problem, hooks: Hooks, kind: type[Training]) -> Ou
             raise
         rows = {} if training is None else training.recorder.rows()
         steps = 0 if training is None else training.step
-        return Outcome(run_id=run.run_id, status="failed", steps=steps, error=isolation.describe(error), rows=rows)
+        return RunResult(run_id=run.run_id, status="failed", steps=steps, error=isolation.describe(error), history=rows)
 
 
-def _begun(run: Run, problem: Problem, state: dict[str, Any] | None, kind: type[Training]) -> Training:
+def _begun(run: Run, workload: Workload, state: dict[str, Any] | None, kind: type[Training]) -> Training:
     """The run as `state` left it, if that is its own and fits; else the run at its start."""
     if state is not None and state.get("run_id") == run.run_id:
         try:
-            training = kind(run, problem)
+            training = kind(run, workload)
             training.restore(state)
             return training
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
             pass  # saved by something else: that costs time, not the result
-    training = kind(run, problem)
+    training = kind(run, workload)
     training.start()
     return training
 
@@ -100,36 +101,36 @@ def _save(training: Training, hooks: Hooks) -> None:
 class Training:
     """One run on its way: its model, optimizer, schedule and rows."""
 
-    def __init__(self, run: Run, problem: Problem) -> None:
-        self._run, self._problem = run, problem
-        self.model = problem.build_model(run.seed)
+    def __init__(self, run: Run, workload: Workload) -> None:
+        self._run, self._workload = run, workload
+        self.model = workload.build_model(run.seed)
         self._parameters = list(self.model.parameters())
         self.weights = [parameter for parameter in self._parameters if parameter.requires_grad]
-        setting, recipe = run.setting, run.recipe
+        setting, workload_spec = run.setting, run.workload_spec
         real = all(parameter.is_floating_point() for parameter in self._parameters)
-        self._fused = optimizers.fused(setting.name, problem.device.type) if real else {}
+        self._fused = optimizers.fused(setting.name, workload.device.type) if real else {}
         self._build_optimizer()
         # A user's optimizer may give its groups rates of their own: the schedule scales each.
         self._group_lr = [group.get("lr") for group in self.optimizer.param_groups]
-        self._factors = schedules.factors(setting.schedule, problem.total_steps, recipe.base_dir)
-        self._plateau = schedules.plateau_of(setting.schedule, problem.total_steps)
-        self._clip_norm = recipe.train["clip_norm"]
+        self._factors = schedules.factors(setting.schedule, workload.total_steps, workload_spec.base_dir)
+        self._plateau = schedules.plateau_of(setting.schedule, workload.total_steps)
+        self._clip_norm = workload_spec.train["clip_norm"]
         self._decay = setting.independent_weight_decay
         self.recorder = Recorder(
-            problem.metric_names,
-            train_metrics=problem.train_metrics,
-            finish=problem.finish,
-            steps_per_epoch=problem.steps_per_epoch,
-            device=problem.device,
+            workload.metric_names,
+            train_metrics=workload.train_metrics,
+            finalize=workload.finalize,
+            steps_per_epoch=workload.steps_per_epoch,
+            device=workload.device,
         )
         self.step = 0  # updates applied
         self.diverged_step: int | None = None
         self._lr_now = run.lr * float(self._factors[0])
-        self._hashes = (weights_hash(self.model.model), problem.order_hash(run.seed))
+        self._hashes = (weights_hash(self.model.model), workload.order_hash(run.seed))
 
     @property
     def done(self) -> bool:
-        return self.diverged_step is not None or self.step == self._problem.total_steps
+        return self.diverged_step is not None or self.step == self._workload.total_steps
 
     def start(self) -> None:
         """Row 0: the untrained model on the whole of both splits."""
@@ -148,25 +149,27 @@ class Training:
         self.step += 1
         if not _all_finite(self.weights):
             self.diverged_step = self.step
-        if self.diverged_step is not None or self._problem.is_row(self.step):
+        if self.diverged_step is not None or self._workload.is_row(self.step):
             self._row(self.step)
 
     def _build_optimizer(self) -> None:
         setting, parameters = self._run.setting, list(self.model.model.parameters())
         args = {**setting.args, **self._fused}
-        self.optimizer = optimizers.build(setting.name, args, parameters, self._run.lr, self._run.recipe.base_dir)
+        self.optimizer = optimizers.build(
+            setting.name, args, parameters, self._run.lr, self._run.workload_spec.base_dir
+        )
         self._optimizer_step = optimizers.step_of(self.optimizer)
 
     def _loss(self) -> torch.Tensor:
         """The loss of the next batch."""
-        batch = self._problem.batch(self._run.seed, self.step)
+        batch = self._workload.batch(self._run.seed, self.step)
         self._seed_step()
         loss, metrics = self._forward(batch)
         self.recorder.add(loss, metrics)
         return loss
 
     def _seed_step(self) -> None:
-        self._problem.seed_step(self._run.seed, self.step)
+        self._workload.seed_step(self._run.seed, self.step)
 
     def _forward(self, batch: tuple[Any, ...]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         for parameter in self._parameters:  # also those that the optimizer was not given
@@ -209,20 +212,20 @@ class Training:
         return {name: [value] for name, value in values.items()}
 
     def _means_over(self, split: str) -> dict[str, float]:
-        return evaluate(self.model, self._problem, split, self._run.seed, self.step)
+        return evaluate(self.model, self._workload, split, self._run.seed, self.step)
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> RunResult:
         """What the finished run leaves; the test split, where there is one, is evaluated here and only here."""
         rows = self.recorder.rows()
         if self.diverged_step is None:
             self.diverged_step = finite_divergence(rows["step"], rows["train_loss"])
-        test = self._evaluate("test") if "test" in self._problem.splits else {}
-        return Outcome(
+        test = self._evaluate("test") if "test" in self._workload.splits else {}
+        return RunResult(
             run_id=self._run.run_id,
             status="ok" if self.diverged_step is None else "diverged",
             diverged_step=self.diverged_step,
             steps=self.step,
-            rows=rows,
+            history=rows,
             test={f"test_{name}": value for name, (value,) in test.items()},
             weights_hash=self._hashes[0],
             batches_hash=self._hashes[1],

@@ -17,10 +17,10 @@ from lrsweep.compiler import trace
 from lrsweep.store.journal import RAISED
 from lrsweep.training import isolation, python_state, update_rules
 from lrsweep.training.stepper import Stepper
-from lrsweep.training.workload import LossModule, Problem
+from lrsweep.training.workload import LossModule, Workload
 
 if TYPE_CHECKING:
-    from lrsweep.plan import Setting
+    from lrsweep.plan import OptimizerSetting
 
 STEPS = 3  # updates of the trial: the first is recorded, the others replay it
 RATE = 0.01  # of the trial's gradient descent
@@ -28,7 +28,7 @@ RATE = 0.01  # of the trial's gradient descent
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
 BFLOAT16_TOLERANCE = 0.05
 
-_known: weakref.WeakKeyDictionary[Problem, str | None] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[Workload, str | None] = weakref.WeakKeyDictionary()
 
 
 class _Limit(Exception):
@@ -43,37 +43,37 @@ class _Otherwise(_Limit):
     """The stack came to other numbers."""
 
 
-def stack_reason(problem: Problem, setting: Setting) -> str | None:
+def stack_reason(workload: Workload, setting: OptimizerSetting) -> str | None:
     """Why runs of this recipe and optimizer setting train one at a time; None if they can be stacked.
 
     Tasks and models of our own are known to stack; the user's are tried out, once per problem: two members and three
     updates, stacked and apart.
     """
-    reason = update_rules.stack_reason(setting.name, setting.args, problem.recipe.base_dir)
-    return problem_reason(problem) if reason is None else reason
+    reason = update_rules.stack_reason(setting.name, setting.args, workload.workload_spec.base_dir)
+    return workload_reason(workload) if reason is None else reason
 
 
-def problem_reason(problem: Problem) -> str | None:
+def workload_reason(workload: Workload) -> str | None:
     """Why runs of this recipe train one at a time whatever their optimizer; None if they can be stacked.
 
     Then their step can also be recorded, and the task's functions keep nothing between calls.
     """
-    if problem not in _known:
-        _known[problem] = None if our_own(problem) else model_reason(problem)
-    return _known[problem]
+    if workload not in _known:
+        _known[workload] = None if our_own(workload) else model_reason(workload)
+    return _known[workload]
 
 
-def our_own(problem: Problem) -> bool:
+def our_own(workload: Workload) -> bool:
     """Are task and model built-ins?"""
-    names = [problem.recipe.task["name"], (problem.recipe.model or {"name": ""})["name"]]
+    names = [workload.workload_spec.task["name"], (workload.workload_spec.model or {"name": ""})["name"]]
     return not any(":" in name for name in names)
 
 
-def model_reason(problem: Problem) -> str | None:
+def model_reason(workload: Workload) -> str | None:
     """Try the model, the loss and the batches of `problem` on a stack of two."""
     try:
-        with problem.user_code():
-            _try(problem)
+        with workload.user_code():
+            _try(workload)
     except _Broken as error:
         return str(error)
     except _Limit as limit:
@@ -85,38 +85,38 @@ def model_reason(problem: Problem) -> str | None:
     return None
 
 
-def _try(problem: Problem) -> None:
+def _try(workload: Workload) -> None:
     """The user's functions see the dtype of the spec; float64 they see only where that cannot tell rounding apart."""
     with _by_itself():
-        modules = [problem.build_model(seed) for seed in (0, 1)]
-        batches = [problem.batch(0, step % problem.total_steps) for step in range(STEPS)]
-        checks, _ = next(problem.eval_batches("val"))
+        modules = [workload.build_model(seed) for seed in (0, 1)]
+        batches = [workload.batch(0, step % workload.total_steps) for step in range(STEPS)]
+        checks, _ = next(workload.eval_batches("val"))
     _look_at(modules[0])
-    bfloat16 = problem.recipe.train["dtype"] == "bfloat16"
-    tolerance = BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE[problem.dtype]
+    bfloat16 = workload.workload_spec.train["dtype"] == "bfloat16"
+    tolerance = BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE[workload.dtype]
     try:
-        _compare(*_both_ways(modules, batches, checks, problem), tolerance)
+        _compare(*_both_ways(modules, batches, checks, workload), tolerance)
     except _Otherwise as limit:
-        if problem.dtype == torch.float64:
+        if workload.dtype == torch.float64:
             raise
         try:
             exact = [copy.deepcopy(module).double() for module in modules]
             batches, checks = tree_map(_double, (batches, checks))
             torch.set_default_dtype(torch.float64)
-            found = _both_ways(exact, batches, checks, problem)
+            found = _both_ways(exact, batches, checks, workload)
         except Exception:  # noqa: BLE001 - not every model can be cast; then its own precision must do
             raise limit from None
         finally:
-            torch.set_default_dtype(problem.dtype)
+            torch.set_default_dtype(workload.dtype)
         _compare(*found, BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE[torch.float64])
 
 
 def _both_ways(
-    modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, problem: Problem
+    modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, workload: Workload
 ) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
     with _by_itself():
-        alone = _alone([copy.deepcopy(module) for module in modules], batches, checks, problem)
-    return alone, _stacked([copy.deepcopy(module) for module in modules], batches, checks, problem)
+        alone = _alone([copy.deepcopy(module) for module in modules], batches, checks, workload)
+    return alone, _stacked([copy.deepcopy(module) for module in modules], batches, checks, workload)
 
 
 @contextmanager
@@ -145,14 +145,16 @@ def _look_at(module: nn.Module) -> None:
         raise _Limit("has lazy layers, whose weights are made by the first batch")
 
 
-def _alone(modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, problem: Problem) -> list[list[Tensor]]:
+def _alone(
+    modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, workload: Workload
+) -> list[list[Tensor]]:
     """Losses, weights and buffers of every member after gradient descent, and an evaluation of it."""
     found = []
     for module in modules:
         before, values = python_state.state(module, *module.functions), []
         params = [value for value in module.parameters() if value.requires_grad]
         for step, batch in enumerate(batches):
-            problem.seed_step(0, step)
+            workload.seed_step(0, step)
             module.zero_grad()
             loss, metrics = module.train()(*_copied(batch))
             loss.backward()
@@ -164,7 +166,7 @@ def _alone(modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, p
         if python_state.differ(before, python_state.state(module, *module.functions)):
             raise _Limit("keeps Python values that change from step to step")
         with torch.no_grad():
-            problem.seed_step(0, len(batches))
+            workload.seed_step(0, len(batches))
             loss, metrics = module.eval()(*_copied(checks))
         values += [loss, *metrics.values(), *module.parameters(), *module.buffers()]
         found.append([value.detach().clone() for value in values])
@@ -172,26 +174,26 @@ def _alone(modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, p
 
 
 def _stacked(
-    modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, problem: Problem
+    modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, workload: Workload
 ) -> list[list[Tensor]]:
-    stepper = Stepper(modules[0], shared=True, wants_metrics=problem.train_metrics)
+    stepper = Stepper(modules[0], shared=True, wants_metrics=workload.train_metrics)
     each = [{**dict(module.named_parameters()), **dict(module.named_buffers())} for module in modules]
 
     def stack(names: Sequence[str]) -> list[Tensor]:
         return [torch.stack([values[name].detach() for values in each]) for name in names]
 
-    problem.seed_step(0, 0)
-    stepper.drop_unused(stack(stepper.trainable), stack(stepper.fixed), _copied(batches[0]))
-    params, fixed, values = stack(stepper.trainable), stack(stepper.fixed), []
+    workload.seed_step(0, 0)
+    stepper.freeze_unused(stack(stepper.trainable), stack(stepper.non_trainable), _copied(batches[0]))
+    params, non_trainable, values = stack(stepper.trainable), stack(stepper.non_trainable), []
     for step, batch in enumerate(batches):
-        problem.seed_step(0, step)
-        result = stepper.train(params, fixed, _copied(batch))
+        workload.seed_step(0, step)
+        result = stepper.train(params, non_trainable, _copied(batch))
         values += [result.losses, *result.metrics.values()]
         for param, grad in zip(params, result.grads, strict=True):
             param.sub_(grad, alpha=RATE)
-    problem.seed_step(0, len(batches))
-    result = stepper.evaluate(params, fixed, _copied(checks))
-    names = dict(zip((*stepper.trainable, *stepper.fixed), (*params, *fixed), strict=True))
+    workload.seed_step(0, len(batches))
+    result = stepper.evaluate(params, non_trainable, _copied(checks))
+    names = dict(zip((*stepper.trainable, *stepper.non_trainable), (*params, *non_trainable), strict=True))
     values += [result.losses, *result.metrics.values()]
     values += [names[name] for name, _ in (*modules[0].named_parameters(), *modules[0].named_buffers())]
     return [[value[member] for value in values] for member in range(len(modules))]

@@ -15,42 +15,41 @@ from dataclasses import asdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lrsweep import schedules
 from lrsweep.analysis.diagnosis import finite_divergence
 from lrsweep.errors import StoppedError
-from lrsweep.run_result import Hooks, Outcome
+from lrsweep.run_result import Hooks, RunResult
 from lrsweep.training import update_rules
-from lrsweep.training.evaluation import untrained
-from lrsweep.training.losses import use_stacked_loss
-from lrsweep.training.rates import Rates
-from lrsweep.training.recorder import Means, Recorder
-from lrsweep.training.stepper import Result, Stepper
-from lrsweep.training.weights import Weights
-from lrsweep.training.workload import Problem, weights_hash
+from lrsweep.training.recorder import MeanMetrics, Recorder, untrained
+from lrsweep.training.stepper import Result, Stepper, use_stacked_loss
+from lrsweep.training.update_rules import Weights
+from lrsweep.training.workload import Workload, weights_hash
 
 if TYPE_CHECKING:
     from lrsweep.plan import Run
 
 TICK_MEMBER_STEPS = 256  # member steps between two calls of Hooks.tick, about
 # What was recorded for one group serves the next ones of the same problem: weights are inputs of a recording.
-_STEPPERS: weakref.WeakKeyDictionary[Problem, dict[tuple[bool, bool], Stepper]] = weakref.WeakKeyDictionary()
+_STEPPERS: weakref.WeakKeyDictionary[Workload, dict[tuple[bool, bool], Stepper]] = weakref.WeakKeyDictionary()
 COMPACT_SHARE = 0.5  # diverged runs leave the tensors once they are this share of them
 
 
-def train(runs: Sequence[Run], problem: Problem, hooks: Hooks, *, compile: bool = False) -> Iterator[Outcome]:
+def train(runs: Sequence[Run], workload: Workload, hooks: Hooks, *, compile: bool = False) -> Iterator[RunResult]:
     """Train `runs`, which share the recipe of `problem`, together; yield each outcome as soon as it is known.
 
     What the user's code raises is raised: the runs that are left must then be trained alone, where each tells its own
     failure. Raises StoppedError, after `hooks.save`, when the sweep is stopping.
     """
-    with problem.user_code():
-        yield from _train(runs, problem, hooks, compile)
+    with workload.user_code():
+        yield from _train(runs, workload, hooks, compile)
 
 
-def _train(runs: Sequence[Run], problem: Problem, hooks: Hooks, compile: bool) -> Iterator[Outcome]:
-    group = Group(runs, problem, compile)
+def _train(runs: Sequence[Run], workload: Workload, hooks: Hooks, compile: bool) -> Iterator[RunResult]:
+    group = Group(runs, workload, compile)
     if hooks.resume is not None and hooks.resume.get("runs") == group.run_ids:
         group.restore(hooks.resume)
     else:
@@ -80,37 +79,37 @@ def _train(runs: Sequence[Run], problem: Problem, hooks: Hooks, compile: bool) -
 class Group:
     """The stacked state of M runs. `positions` [K] says which runs are still in the tensors, in their order."""
 
-    def __init__(self, runs: Sequence[Run], problem: Problem, compile: bool = False) -> None:
+    def __init__(self, runs: Sequence[Run], workload: Workload, compile: bool = False) -> None:
         split = {run.run_id: update_rules.split(
                      run.setting.name, run.setting.args, run.setting.independent_weight_decay)
                  for run in runs}  # fmt: skip
         self.runs = sorted(runs, key=lambda run: split[run.run_id][0])
         self.run_ids = [run.run_id for run in self.runs]
-        self._problem = problem
-        self._clip_norm = problem.recipe.train["clip_norm"]
+        self._workload = workload
+        self._clip_norm = workload.workload_spec.train["clip_norm"]
         self.step = 0
         self._positions = list(range(len(self.runs)))
         self._dead: list[int] = []
-        self._outcomes: list[Outcome] = []
+        self._outcomes: list[RunResult] = []
         self._told = 0
         self._build_weights(compile)
-        self._rates = Rates(self.runs, problem)
+        self._rates = Rates(self.runs, workload)
         self._rule_text = [split[run.run_id][0] for run in self.runs]
         self._build_rules([split[run.run_id][1] for run in self.runs])
         self._recorder = Recorder(
-            problem.metric_names,
-            train_metrics=problem.train_metrics,
-            finish=problem.finish,
-            steps_per_epoch=problem.steps_per_epoch,
+            workload.metric_names,
+            train_metrics=workload.train_metrics,
+            finalize=workload.finalize,
+            steps_per_epoch=workload.steps_per_epoch,
             members=len(self.runs),
-            device=problem.device,
+            device=workload.device,
         )
 
     def _build_weights(self, compile: bool) -> None:
-        problem, seeds = self._problem, list(dict.fromkeys(run.seed for run in self.runs))
-        models = {seed: problem.build_model(seed) for seed in seeds}
+        workload, seeds = self._workload, list(dict.fromkeys(run.seed for run in self.runs))
+        models = {seed: workload.build_model(seed) for seed in seeds}
         module = models[seeds[0]]
-        self._hashes = {seed: (weights_hash(models[seed].model), problem.order_hash(seed)) for seed in seeds}
+        self._hashes = {seed: (weights_hash(models[seed].model), workload.order_hash(seed)) for seed in seeds}
         self._seeds, self._shared = seeds, len(seeds) == 1
         self._index_seeds()
         values = {seed: {**dict(m.named_parameters()), **dict(m.named_buffers())} for seed, m in models.items()}
@@ -118,15 +117,15 @@ class Group:
         def stack(names: Sequence[str]) -> list[Tensor]:
             return [torch.stack([values[run.seed][name].detach() for run in self.runs]) for name in names]
 
-        kept = _STEPPERS.setdefault(problem, {})
+        kept = _STEPPERS.setdefault(workload, {})
         if (stepper := kept.get((self._shared, compile))) is None:
-            use_stacked_loss(module, problem)
-            stepper = Stepper(module, shared=self._shared, wants_metrics=problem.train_metrics, compile=compile)
-            problem.seed_step(seeds[0], 0)
-            stepper.drop_unused(stack(stepper.trainable), stack(stepper.fixed), self._batch())
+            use_stacked_loss(module, workload)
+            stepper = Stepper(module, shared=self._shared, wants_metrics=workload.train_metrics, compile=compile)
+            workload.seed_step(seeds[0], 0)
+            stepper.freeze_unused(stack(stepper.trainable), stack(stepper.non_trainable), self._batch())
             kept[self._shared, compile] = stepper
         self._stepper = stepper
-        self._fixed = stack(stepper.fixed)
+        self._non_trainable = stack(stepper.non_trainable)
         # A class of the user's may tell its parameters apart.
         ours = all(":" not in run.setting.name for run in self.runs)
         self._weights = Weights(stack(stepper.trainable), in_rows=ours)
@@ -139,9 +138,9 @@ class Group:
                 self._rule_text[low],
                 decays[low:high],
                 self._weights.rule_shapes,
-                dtype=self._problem.dtype,
-                device=self._problem.device,
-                base_dir=self._problem.recipe.base_dir,
+                dtype=self._workload.dtype,
+                device=self._workload.device,
+                base_dir=self._workload.workload_spec.base_dir,
             )
             self._rules.append((slice(low, high), rule))
         self._cut()
@@ -153,9 +152,9 @@ class Group:
 
     @property
     def done(self) -> bool:
-        return self.step == self._problem.total_steps or len(self._dead) == len(self._positions)
+        return self.step == self._workload.total_steps or len(self._dead) == len(self._positions)
 
-    def finished(self) -> Iterator[Outcome]:
+    def finished(self) -> Iterator[RunResult]:
         """The outcomes that have not been asked for before."""
         while self._told < len(self._outcomes):
             self._told += 1
@@ -163,7 +162,7 @@ class Group:
 
     def start(self) -> None:
         """Row 0: the untrained models on the whole of both splits."""
-        found = {seed: untrained(self._problem, seed) for seed in self._seeds}
+        found = {seed: untrained(self._workload, seed) for seed in self._seeds}
         of_run = [found[run.seed] for run in self.runs]
         train, val = (_columns([one[split] for one in of_run]) for split in ("train", "val"))
         self._recorder.row(0, self._rates.last, val, train=train)
@@ -174,8 +173,8 @@ class Group:
         seed, step = self._seeds[0], self.step
         batch = self._batch()
         if self._stepper.random is not False:
-            self._problem.seed_step(seed, step)
-        result = self._stepper.train(self._weights.params, self._fixed, batch)
+            self._workload.seed_step(seed, step)
+        result = self._stepper.train(self._weights.params, self._non_trainable, batch)
         self._note_losses(result)
         left = len(self._positions) - len(self._dead)
         if left:
@@ -188,12 +187,12 @@ class Group:
 
     def _batch(self) -> Any:
         if self._shared:
-            return self._problem.batch(self._seeds[0], self.step)
-        return self._problem.batches(self._seeds, self._seed_index, self.step)
+            return self._workload.batch(self._seeds[0], self.step)
+        return self._workload.batches(self._seeds, self._seed_index, self.step)
 
     def _index_seeds(self) -> None:
         of_run = [self._seeds.index(self.runs[position].seed) for position in self._positions]
-        self._seed_index = torch.tensor(of_run, device=self._problem.device)
+        self._seed_index = torch.tensor(of_run, device=self._workload.device)
 
     def _note_losses(self, result: Result) -> None:
         losses, metrics = result.losses, result.metrics
@@ -235,7 +234,7 @@ class Group:
 
     def _finish(self, slots: list[int], diverged_step: int | None) -> None:
         """Make the outcomes of runs that get no more updates."""
-        test = self._evaluate("test") if "test" in self._problem.splits else {}
+        test = self._evaluate("test") if "test" in self._workload.splits else {}
         for slot in slots:
             position = self._positions[slot]
             run, rows = self.runs[position], self._recorder.rows(position)
@@ -243,12 +242,12 @@ class Group:
             if step is None:
                 step = finite_divergence(rows["step"], rows["train_loss"])
             self._outcomes.append(
-                Outcome(
+                RunResult(
                     run_id=run.run_id,
                     status="ok" if step is None else "diverged",
                     diverged_step=step,
                     steps=self.step,
-                    rows=rows,
+                    history=rows,
                     test={f"test_{name}": values[position] for name, values in test.items()},
                     weights_hash=self._hashes[run.seed][0],
                     batches_hash=self._hashes[run.seed][1],
@@ -268,13 +267,13 @@ class Group:
         return [slot for slot in range(len(self._positions)) if slot not in self._dead]
 
     def _index(self) -> None:
-        self._dead_index = torch.tensor(self._dead, dtype=torch.long, device=self._problem.device)
-        self._position_index = torch.tensor(self._positions, dtype=torch.long, device=self._problem.device)
+        self._dead_index = torch.tensor(self._dead, dtype=torch.long, device=self._workload.device)
+        self._position_index = torch.tensor(self._positions, dtype=torch.long, device=self._workload.device)
 
     def _end_rows(self, step: int) -> None:
         """Where a row is due: write it, end the runs whose losses in it are not finite, tell the plateaus."""
         if step > 0:
-            if not self._problem.is_row(step):
+            if not self._workload.is_row(step):
                 return
             self._row(step, [self._positions[slot] for slot in self._alive()])
             self._recorder.restart()
@@ -298,13 +297,13 @@ class Group:
     @torch.no_grad()
     def _evaluate(self, split: str) -> dict[str, list[float]]:
         """Per-example means over a whole split, an entry per run of the group (nan for those that have left)."""
-        problem, seed = self._problem, self._seeds[0]
-        means = Means(("loss", *problem.metric_names), len(self._positions), problem.device)
-        problem.seed_step(seed, self.step)
-        for batch, size in problem.eval_batches(split, seed, self.step):
-            result = self._stepper.evaluate(self._weights.params, self._fixed, batch)
+        workload, seed = self._workload, self._seeds[0]
+        means = MeanMetrics(("loss", *workload.metric_names), len(self._positions), workload.device)
+        workload.seed_step(seed, self.step)
+        for batch, size in workload.eval_batches(split, seed, self.step):
+            result = self._stepper.evaluate(self._weights.params, self._non_trainable, batch)
             means.add({"loss": result.losses, **result.metrics}, weight=size)
-        found = means.values(problem.finish)
+        found = means.values(workload.finalize)
         spread = {name: [math.nan] * len(self.runs) for name in found}
         for name, values in found.items():
             for position, value in zip(self._positions, values, strict=True):
@@ -317,14 +316,14 @@ class Group:
 
     def _keep(self, slots: list[int]) -> None:
         """Go on with these rows of the tensors only."""
-        index = torch.tensor(slots, dtype=torch.long, device=self._problem.device)
+        index = torch.tensor(slots, dtype=torch.long, device=self._workload.device)
         self._weights = Weights([param[index] for param in self._weights.params], in_rows=self._weights.in_rows)
-        self._fixed = [value[index] for value in self._fixed]
+        self._non_trainable = [value[index] for value in self._non_trainable]
         kept, low = [], 0
         for rows, rule in self._rules:
             inside = [slot - rows.start for slot in slots if rows.start <= slot < rows.stop]
             if inside:
-                rule.keep(torch.tensor(inside, dtype=torch.long, device=self._problem.device))
+                rule.keep(torch.tensor(inside, dtype=torch.long, device=self._workload.device))
                 kept.append((slice(low, low + len(inside)), rule))
                 low += len(inside)
         self._rules = kept
@@ -348,7 +347,7 @@ class Group:
             "positions": list(self._positions),
             "dead": list(self._dead),
             "params": [param.clone() for param in self._weights.params],
-            "fixed": [value.clone() for value in self._fixed],
+            "fixed": [value.clone() for value in self._non_trainable],
             "rules": [rule.state() for _, rule in self._rules],
             "rates": self._rates.state(),
             "recorder": self._recorder.state(),
@@ -363,13 +362,13 @@ class Group:
         self.step, self._dead = int(state["step"]), list(state["dead"])
         self._index()
         saved_values = (*state["params"], *state["fixed"])
-        for value, saved in zip((*self._weights.params, *self._fixed), saved_values, strict=True):
+        for value, saved in zip((*self._weights.params, *self._non_trainable), saved_values, strict=True):
             value.copy_(saved)
         for (_, rule), saved in zip(self._rules, state["rules"], strict=True):
             rule.restore(saved)
         self._rates.restore(state["rates"])
         self._recorder.restore(state["recorder"])
-        self._outcomes = [Outcome(**outcome) for outcome in state["outcomes"]]
+        self._outcomes = [RunResult(**outcome) for outcome in state["outcomes"]]
 
 
 def _columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
@@ -385,3 +384,54 @@ def _clipped(grads: Sequence[Tensor], max_norm: float) -> list[Tensor]:
     norms = torch.stack([torch.linalg.vector_norm(grad.unsqueeze(-1).flatten(1), dim=1) for grad in grads])
     scale = (max_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
     return [grad * scale.view(-1, *[1] * (grad.ndim - 1)) for grad in grads]
+
+
+class Rates:
+    """The learning rate of each run at each update: its own rate, times its schedule, times its plateau."""
+
+    def __init__(self, runs: Sequence[Run], workload: Workload) -> None:
+        distinct: dict[str, int] = {}
+        table: list[schedules.Floats] = []
+        for run in runs:
+            if repr(run.setting.schedule) not in distinct:
+                distinct[repr(run.setting.schedule)] = len(table)
+                table.append(
+                    schedules.factors(run.setting.schedule, workload.total_steps, workload.workload_spec.base_dir)
+                )
+        self._factors = np.stack(table)
+        self._which = np.array([distinct[repr(run.setting.schedule)] for run in runs])
+        self._lr = np.array([run.lr for run in runs], dtype=np.float64)
+        self._plateaus = [schedules.plateau_of(run.setting.schedule, workload.total_steps) for run in runs]
+        self._has_plateaus = any(plateau is not None for plateau in self._plateaus)
+        self._constant = not self._has_plateaus and bool((self._factors == self._factors[:, :1]).all())
+        self._like: dict[str, Any] = {"dtype": workload.dtype, "device": workload.device}
+        self._kept: tuple[int, tuple[Tensor, Tensor]] | None = None
+        self.last: list[float] = (self._lr * self._factors[self._which, 0]).tolist()
+
+    def at(self, step: int, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Rates and factors [K] of update `step` for the runs at `positions`; `last` then holds the rates of all."""
+        if self._constant and self._kept is not None and self._kept[0] == len(positions):
+            return self._kept[1]
+        factor = self._factors[self._which, step]
+        if self._has_plateaus:
+            factor = factor * np.array([1.0 if plateau is None else plateau.factor for plateau in self._plateaus])
+        lr = self._lr * factor
+        self.last = lr.tolist()
+        pair = tuple(torch.from_numpy(values[list(positions)]).to(**self._like) for values in (lr, factor))
+        self._kept = (len(positions), (pair[0], pair[1]))  # runs only ever leave, so their number tells them apart
+        return self._kept[1]
+
+    def observe(self, position: int, recorder: Recorder, step: int) -> None:
+        """Show the run's plateau, if it has one, the row that was just written."""
+        plateau = self._plateaus[position]
+        if plateau is not None:
+            plateau.observe(recorder.last(plateau.metric, position), step)
+
+    def state(self) -> dict[str, Any]:
+        return {"last": list(self.last), "plateaus": [None if p is None else p.state() for p in self._plateaus]}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.last, self._kept = list(state["last"]), None
+        for plateau, saved in zip(self._plateaus, state["plateaus"], strict=True):
+            if plateau is not None:
+                plateau.restore(saved)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -24,6 +25,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from lrsweep.compiler import passes, trace
 from lrsweep.compiler.channels import RunsAmongChannels
+from lrsweep.tasks import base
+from lrsweep.training.workload import LossModule, Workload
 
 MANY_SHAPES = 12  # batches of more shapes than this, for one number of runs, are computed without a recording
 
@@ -54,47 +57,47 @@ class Stepper:
         self._wants_metrics = wants_metrics
         self._compile = compile
         self.trainable = [name for name, value in module.named_parameters() if value.requires_grad]
-        self.fixed = [name for name, value in module.named_parameters() if not value.requires_grad]
-        self.fixed += [name for name, _ in module.named_buffers()]
+        self.non_trainable = [name for name, value in module.named_parameters() if not value.requires_grad]
+        self.non_trainable += [name for name, _ in module.named_buffers()]
         self._programs: dict[Any, _Program] = {}
         self._images: Callable[[], AbstractContextManager[Any]] = RunsAmongChannels
         self._start: dict[str, Tensor] = {}
         # Does a training step draw random numbers? None until one was recorded.
         self.random: bool | None = None
 
-    def drop_unused(self, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> None:
+    def freeze_unused(self, params: Sequence[Tensor], non_trainable: Sequence[Tensor], batch: Any) -> None:
         """Count parameters that get no gradient among the fixed ones: torch.optim does not touch them either.
 
         To be called with the values before training, if at all, and before anything else.
         """
-        values = zip((*self.trainable, *self.fixed), (*params, *fixed), strict=True)
+        values = zip((*self.trainable, *self.non_trainable), (*params, *non_trainable), strict=True)
         self._start = {name: (value[:1] if self._stacked else value).clone() for name, value in values}
         leaves, spec = tree_flatten(batch)
         step = self._train_step(leaves, spec, [])
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         with self._modes(True):
-            out = step(*(value.clone() for value in (*params, *fixed, *tensors)))
+            out = step(*(value.clone() for value in (*params, *non_trainable, *tensors)))
         unused = {name for name, grad in zip(self.trainable, out[-len(self.trainable) :], strict=True) if grad is None}
         self.trainable = [name for name in self.trainable if name not in unused]
         frozen = [name for name, _ in self.module.named_parameters() if name not in self.trainable]
-        self.fixed = frozen + [name for name, _ in self.module.named_buffers()]
+        self.non_trainable = frozen + [name for name, _ in self.module.named_buffers()]
 
-    def train(self, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> Result:
+    def train(self, params: Sequence[Tensor], non_trainable: Sequence[Tensor], batch: Any) -> Result:
         """Losses and gradients of one batch; buffers among `fixed` are updated in place."""
-        return self._run(True, params, fixed, batch)
+        return self._run(True, params, non_trainable, batch)
 
-    def evaluate(self, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> Result:
+    def evaluate(self, params: Sequence[Tensor], non_trainable: Sequence[Tensor], batch: Any) -> Result:
         """Losses and metrics of one batch, the same for all runs, in evaluation mode."""
-        return self._run(False, params, fixed, batch)
+        return self._run(False, params, non_trainable, batch)
 
     def graph(
-        self, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any, *, training: bool = True
+        self, params: Sequence[Tensor], non_trainable: Sequence[Tensor], batch: Any, *, training: bool = True
     ) -> trace.Graph:
         """The recording of a training step or evaluation, not yet rewritten: for counting what it does."""
         leaves, spec = tree_flatten(batch)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         build = self._train_step if training else self._eval_step
-        return self._record(training, build(leaves, spec, []), (*params, *fixed, *tensors), strict=False)
+        return self._record(training, build(leaves, spec, []), (*params, *non_trainable, *tensors), strict=False)
 
     def _record(
         self, training: bool, step: Callable[..., Any], inputs: Sequence[Tensor], strict: bool = True
@@ -109,7 +112,7 @@ class Stepper:
             with self._in_planes():
                 return recorded()
 
-    def _run(self, training: bool, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> Result:
+    def _run(self, training: bool, params: Sequence[Tensor], non_trainable: Sequence[Tensor], batch: Any) -> Result:
         runs = params[0].shape[0] if params and self._stacked else 0
         if type(batch) is tuple and all(type(leaf) is Tensor for leaf in batch):
             # What nearly every batch is, told apart without a walk through its structure.
@@ -122,16 +125,18 @@ class Stepper:
             key = (training, runs, str(spec), repr(others), *((leaf.shape, leaf.dtype) for leaf in tensors))
         program = self._programs.get(key)
         if program is None:
-            program = self._programs[key] = self._program(training, params, fixed, batch)
+            program = self._programs[key] = self._program(training, params, non_trainable, batch)
         if program.recorded:
             with torch.no_grad():
-                out = program.call(*params, *fixed, *tensors)
+                out = program.call(*params, *non_trainable, *tensors)
         else:
-            out = program.call(*params, *fixed, *tensors)
+            out = program.call(*params, *non_trainable, *tensors)
         names = program.names
         return Result(out[0], dict(zip(names, out[1:], strict=False)), list(out[1 + len(names) :]))
 
-    def _program(self, training: bool, params: Sequence[Tensor], fixed: Sequence[Tensor], batch: Any) -> _Program:
+    def _program(
+        self, training: bool, params: Sequence[Tensor], non_trainable: Sequence[Tensor], batch: Any
+    ) -> _Program:
         leaves, spec = tree_flatten(batch)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         names: list[str] = []
@@ -141,7 +146,7 @@ class Stepper:
         if sum(key[1] == runs for key in self._programs) >= MANY_SHAPES:
             self.random = True
             return _Program(self._eager(step, training), names, recorded=False)
-        inputs = (*params, *fixed, *tensors)
+        inputs = (*params, *non_trainable, *tensors)
         cuda = sorted({value.device.index or 0 for value in inputs if value.is_cuda})
         # What is drawn here must not be missing from the step that comes after.
         with torch.random.fork_rng(devices=cuda, device_type="cuda"):
@@ -150,7 +155,7 @@ class Stepper:
             except trace.NotRepeatableError:
                 self.random = True  # which is not known of a step that is not recorded
                 return _Program(self._eager(step, training), names, recorded=False)
-            checks = (*self._untrained((*params, *fixed)), *tensors)
+            checks = (*self._untrained((*params, *non_trainable)), *tensors)
             call = passes.program(graph, checks, inductor=self._compile and training)
         if training:
             self.random = bool(self.random) or graph.random
@@ -160,7 +165,7 @@ class Stepper:
         """Values as before training, other ones for each run, that lie as `values` do: `values` may have overflowed,
         and then tell nothing about a rewrite. What is right must not depend on when a step was recorded."""
         found = []
-        for name, value in zip((*self.trainable, *self.fixed), values, strict=True):
+        for name, value in zip((*self.trainable, *self.non_trainable), values, strict=True):
             start = self._start.get(name, value)
             if start.is_floating_point() and self._stacked:
                 shrunk = torch.linspace(1.0, 0.9, len(value), dtype=start.dtype, device=start.device)
@@ -204,8 +209,8 @@ class Stepper:
         self, params: Sequence[Tensor], rest: Sequence[Tensor], leaves: list[Any], spec: Any, stacked: int | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The vmapped module: `rest` are the fixed values, then the tensors of the batch."""
-        fixed, tensors = rest[: len(self.fixed)], rest[len(self.fixed) :]
-        weights = dict(zip((*self.trainable, *self.fixed), (*params, *fixed), strict=True))
+        non_trainable, tensors = rest[: len(self.non_trainable)], rest[len(self.non_trainable) :]
+        weights = dict(zip((*self.trainable, *self.non_trainable), (*params, *non_trainable), strict=True))
 
         def one(weights: Mapping[str, Tensor], tensors: Sequence[Tensor]) -> Any:
             iterator = iter(tensors)
@@ -256,3 +261,54 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def use_stacked_loss(module: LossModule, workload: Workload) -> None:
+    """Give the module a loss that is cheaper for a stack, if there is one for this task."""
+    loss = stacked_loss(workload)
+    if loss is not None:
+        del module._loss  # it may be a module, which a function cannot take the place of
+        module._loss = loss
+
+
+def stacked_loss(workload: Workload) -> Callable[[Any, Any], Tensor] | None:
+    """A loss that stands in for that of the task in a stack, or None where the task's own must be used.
+
+    It stands in for `cross_entropy` with all its defaults, where every target is known to be a class number: torch's
+    own raises an error for others, and this one must not hide it.
+    """
+    loss = workload.task.loss
+    plain = isinstance(loss, nn.CrossEntropyLoss) and type(loss) is nn.CrossEntropyLoss and _is_default(loss)
+    if loss is None or not (plain or loss in (base.cross_entropy, F.cross_entropy)) or not workload.shared_batches:
+        return None
+    targets = [split.tensors[-1] for split in workload.splits.values() if hasattr(split, "tensors")]
+    if len(targets) < len(workload.splits) or any(target.dtype != torch.int64 for target in targets):
+        return None
+    if min(int(target.min()) for target in targets) < 0:
+        return None
+    highest = max(int(target.max()) for target in targets)
+    flat = loss is base.cross_entropy
+
+    def stands_in(output: Tensor, target: Tensor) -> Tensor:
+        if (not flat and output.ndim != 2) or highest >= output.shape[-1]:
+            return loss(output, target)
+        return cross_entropy(output, target)
+
+    return stands_in
+
+
+def _is_default(loss: nn.CrossEntropyLoss) -> bool:
+    return loss.weight is None and loss.ignore_index == -100 and loss.reduction == "mean" and loss.label_smoothing == 0
+
+
+def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
+    """Mean cross-entropy in nats; output (..., C), target (...) of class numbers from 0 to C - 1.
+
+    Classes come first: a softmax over few neighbouring numbers is an order of magnitude slower. `where` selects, so an
+    infinite log-probability of another class does not turn the sum into nan.
+    """
+    logits_CN = output.reshape(-1, output.shape[-1]).transpose(0, 1)
+    log_CN = torch.log_softmax(logits_CN, 0)
+    classes = torch.arange(output.shape[-1], device=target.device).unsqueeze(1)
+    picked = torch.where(target.reshape(-1) == classes, log_CN, 0.0)
+    return picked.sum() / -target.numel()

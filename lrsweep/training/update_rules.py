@@ -14,7 +14,7 @@ import copy
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ import torch
 from torch import Tensor, nn
 
 from lrsweep import optimizers
-from lrsweep.training import kernels
 
 # Rules that one factor per run cannot express, and why their runs train alone.
 ALONE = {
@@ -103,7 +102,7 @@ class StackedRule:
             args |= optimizers.fused(name, self._device.type)
         self._optimizer: Any = optimizers.build(name, args, self._u, 1.0, base_dir)
         self._step = optimizers.step_of(self._optimizer)
-        self._kernel: kernels.Kernel | None = None
+        self._kernel: Kernel | None = None
 
     def _allocate(self) -> None:
         """Whatever has an entry per run and carries nothing from one step to the next."""
@@ -187,7 +186,7 @@ class StackedRule:
         self._kernel = None
         used = all(self._optimizer.state.get(u) for u in self._u)
         if used and not self._plain and ":" not in self._name:
-            self._kernel = kernels.kernel_of(self._name, self._optimizer, self._device)
+            self._kernel = kernel_of(self._name, self._optimizer, self._device)
 
     def keep(self, index: Tensor) -> None:
         """Go on with these runs only (positions in the present order, ascending)."""
@@ -238,14 +237,14 @@ def probe(name: str, args: Mapping[str, Any], base_dir: Path | str) -> str | Non
         return f"{cls.__name__} has train() and eval(), so its weights are not the ones it is evaluated with"
     try:
         with torch.random.fork_rng(devices=[]):
-            error = _probe_error(name, args, base_dir)
-    except Exception as problem:  # noqa: BLE001 - code of the user's, which may raise anything
-        return f"{cls.__name__} cannot be tried on a stack: {type(problem).__name__}: {problem}"
-    if error <= 1e-10:
+            difference = _probe_error(name, args, base_dir)
+    except Exception as error:  # noqa: BLE001 - code of the user's, which may raise anything
+        return f"{cls.__name__} cannot be tried on a stack: {type(error).__name__}: {error}"
+    if difference <= 1e-10:
         return None
     if args.get("weight_decay"):
         return f"{cls.__name__} with weight_decay reads the weights (independent_weight_decay can be stacked)"
-    return f"{cls.__name__} is not elementwise, or not linear in lr (stacked and alone differ by {error:.1e})"
+    return f"{cls.__name__} is not elementwise, or not linear in lr (stacked and alone differ by {difference:.1e})"
 
 
 def _probe_error(name: str, args: Mapping[str, Any], base_dir: Path | str) -> float:
@@ -278,3 +277,144 @@ def _probe_error(name: str, args: Mapping[str, Any], base_dir: Path | str) -> fl
 
 def _norm(tensors: Sequence[Tensor]) -> float:
     return math.sqrt(sum(float(t.square().sum()) for t in tensors))
+
+
+# Up to this many parameters a run lies in one row: kernels that start cost more than gradients that are copied. A bound
+# on the run, not on the group, so that a group that shrinks keeps its layout and its bits.
+ROWS_UP_TO = 2048
+
+
+class Weights:
+    """`params` are [K, ...], views of `whole`. `parts` and `gathered` give parameters and gradients in the shape that
+    update rules get: a row of P numbers per run for small runs, else a tensor per parameter."""
+
+    def __init__(self, params: Sequence[Tensor], *, in_rows: bool = True) -> None:
+        """`params` are copied. `in_rows`: small runs may lie in rows."""
+        runs = params[0].shape[0]
+        sizes = [math.prod(param.shape[1:]) for param in params]
+        self.in_rows = in_rows and sum(sizes) <= ROWS_UP_TO
+        if self.in_rows:
+            self.whole = torch.cat([param.reshape(runs, -1) for param in params], 1)
+            pieces = self.whole.split(sizes, 1)
+            self._grads = torch.zeros_like(self.whole)
+            cut = zip(self._grads.split(sizes, 1), params, strict=True)
+            self._grad_views = [piece.view(param.shape) for piece, param in cut]
+        else:
+            self.whole = torch.cat([param.reshape(-1) for param in params])
+            pieces = self.whole.split([runs * size for size in sizes])
+        self.params = [piece.view(param.shape) for piece, param in zip(pieces, params, strict=True)]
+        self.parts = [self.whole] if self.in_rows else self.params
+        self.rule_shapes = [tuple(part.shape[1:]) for part in self.parts]
+
+    def gathered(self, grads: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Gradients of `params` as those of `parts`; in rows they are copied, and hold until the next call."""
+        if not self.in_rows:
+            return grads
+        torch._foreach_copy_(self._grad_views, list(grads))
+        return [self._grads]
+
+    def finite(self) -> bool:
+        """A quick look at everything; False may be a false alarm (a sum can overflow), True never is."""
+        return math.isfinite(self.whole.sum().item())
+
+    def not_finite(self) -> list[int]:
+        """The rows of the runs that hold a weight which is not finite."""
+        fine = torch.stack([param.unsqueeze(-1).flatten(1).isfinite().all(1) for param in self.params]).all(0)
+        return [row for row, ok in enumerate(fine.tolist()) if not ok]
+
+    def clear(self, rows: Tensor) -> None:
+        """Set the weights of these runs to 0."""
+        for part in self.parts:
+            part.index_fill_(0, rows, 0.0)
+
+
+LATE = 2.0**24  # an update number at which Adam's bias correction is over, and to which float32 adds no 1
+
+Kernel = Callable[[Sequence[Tensor]], None]
+
+
+def kernel_of(name: str, optimizer: Any, device: torch.device) -> Kernel | None:
+    """The next update of all weights of `optimizer` (a built-in by name, already used) as a function of the gradients.
+
+    None where torch has no such kernel. It stays right until the state is replaced.
+    """
+    (group,) = optimizer.param_groups
+    weights = list(group["params"])
+    states = [optimizer.state[weight] for weight in weights]
+    if group.get("fused"):
+        return KERNELS[name](group, weights, states)
+    if name == "rmsprop" and device.type == "cpu" and _is_late_adam(group):
+        return _rmsprop(group, weights, states)
+    return None
+
+
+def _sgd(group: Mapping[str, Any], weights: list[Tensor], states: Sequence[Mapping[str, Any]]) -> Kernel:
+    buffers = [state["momentum_buffer"] for state in states]
+    more = {key: group[key] for key in ("momentum", "dampening", "nesterov", "maximize")}
+
+    def update(grads: Sequence[Tensor]) -> None:
+        torch._fused_sgd_(weights, list(grads), buffers, weight_decay=0.0, lr=1.0, is_first_step=False, **more)
+
+    return update
+
+
+def _adam(group: Mapping[str, Any], weights: list[Tensor], states: Sequence[Mapping[str, Any]]) -> Kernel:
+    slots = ["exp_avg", "exp_avg_sq"]
+    means, squares = ([state[slot] for state in states] for slot in slots)
+    largest = [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else []
+    steps = [state["step"] for state in states]
+    beta1, beta2 = group["betas"]
+    more = {key: group[key] for key in ("eps", "amsgrad", "maximize")}
+
+    def update(grads: Sequence[Tensor]) -> None:
+        torch._foreach_add_(steps, 1)
+        torch._fused_adam_(
+            weights, list(grads), means, squares, largest, steps,
+            lr=1.0, beta1=beta1, beta2=beta2, weight_decay=0.0, **more,
+        )  # fmt: skip
+
+    return update
+
+
+def _adagrad(group: Mapping[str, Any], weights: list[Tensor], states: Sequence[Mapping[str, Any]]) -> Kernel:
+    sums, steps = ([state[slot] for state in states] for slot in ("sum", "step"))
+    more = {key: group[key] for key in ("lr_decay", "eps", "maximize")}
+
+    def update(grads: Sequence[Tensor]) -> None:
+        torch._foreach_add_(steps, 1)
+        torch._fused_adagrad_(weights, list(grads), sums, steps, lr=1.0, weight_decay=0.0, **more)
+
+    return update
+
+
+def _is_late_adam(group: Mapping[str, Any]) -> bool:
+    """Is this RMSprop what Adam is late in its training, without its mean of gradients?"""
+    plain = not (group["momentum"] or group["centered"] or group["maximize"])
+    return plain and 1 - group["alpha"] ** LATE == 1
+
+
+def _rmsprop(group: Mapping[str, Any], weights: list[Tensor], states: Sequence[Mapping[str, Any]]) -> Kernel:
+    """RMSprop by Adam's kernel: torch has none of its own, and its square roots of zeros, which the gradients of idle
+    units give, are twenty times slower than others.
+
+    At beta1 = 0 the mean of the gradients is the gradient, so that one tensor can be both.
+    """
+    squares = [state["square_avg"] for state in states]
+    steps = [torch.tensor(LATE) for _ in states]
+    alpha, eps = group["alpha"], group["eps"]
+
+    def update(grads: Sequence[Tensor]) -> None:
+        grads = list(grads)
+        torch._fused_adam_(
+            weights, grads, grads, squares, [], steps,
+            lr=1.0, beta1=0.0, beta2=alpha, weight_decay=0.0, eps=eps, amsgrad=False, maximize=False,
+        )  # fmt: skip
+
+    return update
+
+
+KERNELS: dict[str, Callable[[Mapping[str, Any], list[Tensor], Sequence[Mapping[str, Any]]], Kernel]] = {
+    "sgd": _sgd,
+    "adam": _adam,
+    "adagrad": _adagrad,
+}

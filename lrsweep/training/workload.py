@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import types
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,19 +16,23 @@ from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from lrsweep.errors import UsageError
-from lrsweep.tasks.base import Task
+from lrsweep.errors import LrsweepError, UsageError, WrongInSpec
+from lrsweep.models import MODELS, misfit
+from lrsweep.spec.check import refused
+from lrsweep.tasks import TASKS
+from lrsweep.tasks.base import Shapes, Task, shapes_of
 from lrsweep.training import isolation
 from lrsweep.training.data import DatasetSplit, TensorSplit, map_tensors, split_of
-from lrsweep.training.ingredients import builder_of, task_of
+from lrsweep.user_imports import resolve
 
 if TYPE_CHECKING:
-    from lrsweep.plan import Recipe
+    from lrsweep.plan import WorkloadSpec
 
 FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial, type)
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
@@ -41,16 +46,16 @@ class LossModule(nn.Module):
     (otherwise the dict is empty). Nothing here looks at values, so it runs under `torch.func` transforms.
     """
 
-    def __init__(self, model: nn.Module, problem: Problem, metric_names: tuple[str, ...] | None) -> None:
+    def __init__(self, model: nn.Module, workload: Workload, metric_names: tuple[str, ...] | None) -> None:
         """`metric_names`: the keys of a `step`'s result that are metrics; None takes all there are."""
         super().__init__()
         self.model = model
-        self._task = problem.task
+        self._task = workload.task
         # A loss with state (class weights, a counter) belongs to this run, and is not trained.
-        self._loss, self._step = _own(problem.task.loss, problem), _own(problem.task.step, problem)
+        self._loss, self._step = _own(workload.task.loss, workload), _own(workload.task.step, workload)
         self._names = metric_names
-        self._train_metrics = bool(problem.recipe.train["metrics"])
-        self._autocast_device = problem.device.type if problem.recipe.train["dtype"] == "bfloat16" else None
+        self._train_metrics = bool(workload.workload_spec.train["metrics"])
+        self._autocast_device = workload.device.type if workload.workload_spec.train["dtype"] == "bfloat16" else None
 
     @property
     def functions(self) -> list[Callable[..., Any]]:
@@ -94,12 +99,12 @@ class LossModule(nn.Module):
         return result["loss"], {n: v.detach() if isinstance(v, torch.Tensor) else v for n, v in metrics.items()}
 
 
-def _own(function: Any, problem: Problem) -> Any:
+def _own(function: Any, workload: Workload) -> Any:
     """A copy of an object that can be called, so that no run sees what another left in it; a function is itself."""
     if isinstance(function, FUNCTIONS) or not getattr(function, "__dict__", None):
         return function
     if isinstance(function, nn.Module):
-        return problem.place_module(deepcopy(function)).requires_grad_(False)
+        return workload.place_module(deepcopy(function)).requires_grad_(False)
     try:
         return deepcopy(function)
     except Exception:  # noqa: BLE001 - it holds what has no copy, such as a file
@@ -117,7 +122,7 @@ def _scalar(name: str, value: Any) -> torch.Tensor:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Problem:
+class Workload:
     """What every run of a recipe shares. Made by `build`.
 
     `builder` makes the model, `splits` holds "train", "val" and, where there is one, "test". `n_train` examples in
@@ -125,7 +130,7 @@ class Problem:
     parameters and batches (float32 under autocast).
     """
 
-    recipe: Recipe
+    workload_spec: WorkloadSpec
     task: Task
     builder: Callable[[], nn.Module]
     splits: Mapping[str, TensorSplit | DatasetSplit]
@@ -146,7 +151,7 @@ class Problem:
 
     @property
     def train_metrics(self) -> bool:
-        return bool(self.recipe.train["metrics"])
+        return bool(self.workload_spec.train["metrics"])
 
     @cached_property
     def metric_names(self) -> tuple[str, ...]:
@@ -167,10 +172,10 @@ class Problem:
             return ()
 
     @cached_property
-    def finish(self) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+    def finalize(self) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
         """What to apply to the mean of a metric, for those that ask for it."""
         metrics = self.task.metrics.items()
-        return {name: metric.finish for name, metric in metrics if hasattr(metric, "finish")}
+        return {name: metric.finalize for name, metric in metrics if hasattr(metric, "finalize")}
 
     def user_code(self) -> Any:
         """The context to train in: the spec's dtype as torch's default, generators and warnings kept apart."""
@@ -214,7 +219,7 @@ class Problem:
 
     def epoch_order(self, seed: int, epoch: int) -> torch.Tensor:
         """The order in which an epoch (from 0) visits the train examples, [n_train]."""
-        if not self.recipe.train["shuffle"]:
+        if not self.workload_spec.train["shuffle"]:
             return torch.arange(self.n_train)
         return torch.randperm(self.n_train, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
@@ -222,7 +227,7 @@ class Problem:
         kept = self._epochs.get(seed)
         if kept is None or kept[0] != epoch:
             order, split, data = self.epoch_order(seed, epoch), self.splits["train"], None
-            if isinstance(split, TensorSplit) and not self.recipe.train["shuffle"]:
+            if isinstance(split, TensorSplit) and not self.workload_spec.train["shuffle"]:
                 data = split.tensors
             elif isinstance(split, TensorSplit) and split.nbytes <= PERMUTED_BYTES:
                 data = split.take(order)
@@ -306,7 +311,7 @@ class Problem:
     @property
     def row_interval(self) -> int:
         """Updates between two rows."""
-        every = self.recipe.train["eval_every"]
+        every = self.workload_spec.train["eval_every"]
         return int(every["steps"] if isinstance(every, Mapping) else every * self.steps_per_epoch)
 
     def order_hash(self, seed: int) -> str:
@@ -323,17 +328,17 @@ def weights_hash(model: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def build(recipe: Recipe, device: torch.device | str = "cpu") -> Problem:
+def build(workload_spec: WorkloadSpec, device: torch.device | str = "cpu") -> Workload:
     """Make a recipe ready: load its task and data, find its model builder, move the data to `device`.
 
     Raises UsageError, with the place in the user's file, when the task function raises, refuses an argument or returns
     something else than a Task, and when the model or the batches cannot be what the spec says.
     """
-    device, train = torch.device(device), recipe.train
+    device, train = torch.device(device), workload_spec.train
     dtype = DTYPES[train["dtype"]]
     with isolation.isolated(dtype, device):
-        task = task_of(recipe)
-        builder = builder_of(recipe, task)
+        task = task_of(workload_spec)
+        builder = builder_of(workload_spec, task)
 
         def place(batch: Any) -> Any:
             return map_tensors(lambda t: t.to(device, dtype) if t.is_floating_point() else t.to(device), batch)
@@ -349,8 +354,8 @@ def build(recipe: Recipe, device: torch.device | str = "cpu") -> Problem:
         )
     per_epoch = count // size if train["drop_last"] else -(-count // size)
     total = train["steps"] if train["steps"] is not None else train["epochs"] * per_epoch
-    return Problem(
-        recipe=recipe,
+    return Workload(
+        workload_spec=workload_spec,
         task=task,
         builder=builder,
         splits=splits,
@@ -361,3 +366,109 @@ def build(recipe: Recipe, device: torch.device | str = "cpu") -> Problem:
         steps_per_epoch=per_epoch,
         total_steps=total,
     )
+
+
+def task_of(workload_spec: WorkloadSpec) -> Task:
+    """Call the task function. To be called within `usercode.isolated`.
+
+    Raises UsageError, with the place in the user's file, if it raises, refuses an argument or returns something else.
+    """
+    name = workload_spec.task["name"]
+    function, arguments = _named("task", workload_spec.task, TASKS, workload_spec.base_dir)
+    _check_arguments("task", name, function, arguments)
+    # Data that a task draws without a seed of its own are still the same in every process.
+    isolation.seed_all(isolation.stream_seed("task"))
+    try:
+        task = function(**arguments)
+    except (Exception, SystemExit) as error:
+        place = isolation.user_place(error)
+        if isinstance(error, LrsweepError) and not place:
+            raise _placed("task", error) from error
+        text = f"{error} ({place})" if isinstance(error, LrsweepError) else isolation.describe(error)
+        raise UsageError(f"task {name}: {text}") from error
+    if not isinstance(task, Task):
+        what = f"{_defined_at(function)}it must return an lrsweep.Task, not a {type(task).__name__}"
+        raise UsageError(f"task {name}: {what}")
+    return task
+
+
+def builder_of(workload_spec: WorkloadSpec, task: Task) -> Callable[[], nn.Module]:
+    """The model builder without arguments: that of the spec's model where it names one, else the task's own.
+
+    `in_shape` and `num_outputs` are given to a builder that names them. Raises UsageError if there is no model, if the
+    builder refuses its arguments, or if a built-in model does not fit the task.
+    """
+    if workload_spec.model is None:
+        if task.model is None:
+            raise UsageError(f"task {workload_spec.task['name']}: it brings no model; name one with `model:`")
+        name, function = "of the task", task.model
+        arguments: dict[str, Any] = {}
+    else:
+        name = workload_spec.model["name"]
+        function, arguments = _named("model", workload_spec.model, MODELS, workload_spec.base_dir)
+    builtin = function in MODELS.values()
+    wanted = {"in_shape", "num_outputs"} & _parameters(function) - arguments.keys()
+    if wanted:
+        arguments = _shape_arguments(shapes_of(task), wanted, name if builtin else None) | arguments
+    _check_arguments("model", name, function, arguments)
+    if builtin:
+        try:
+            # What a built-in refuses is found here; a user's builder is called by runs alone.
+            with torch.device("meta"):
+                function(**arguments)
+        except UsageError as error:
+            raise _placed("model", error) from error
+    return lambda: function(**arguments)
+
+
+def _shape_arguments(shapes: Shapes, wanted: set[str], builtin: str | None) -> dict[str, Any]:
+    """The shapes that a builder asks for, as far as they are known."""
+    if builtin is not None and (wrong := misfit(builtin, shapes)):
+        raise WrongInSpec((("model",), f"model {builtin}: {wrong}"))
+    given = {key: getattr(shapes, key) for key in sorted(wanted)}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _named(
+    kind: str, entry: Mapping[str, Any], table: Mapping[str, Callable[..., Any]], base_dir: str
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function that a `{name: ..., **arguments}` entry means, and its arguments."""
+    name = entry["name"]
+    # What a file draws while it is imported is then the same in every process, too.
+    isolation.seed_all(isolation.stream_seed("import"))
+    function = resolve(name, base_dir) if ":" in name else table.get(name)
+    if function is None:
+        raise UsageError(f"{kind}: there is no {name!r} (one of: {', '.join(table)})")
+    if not callable(function):
+        raise UsageError(f"{kind} {name}: is a {type(function).__name__}, not a function")
+    return function, {key: value for key, value in entry.items() if key != "name"}
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):  # some callables written in C do not tell
+        return None
+
+
+def _parameters(function: Callable[..., Any]) -> set[str]:
+    signature = _signature(function)
+    return set() if signature is None else set(signature.parameters)
+
+
+def _placed(section: str, error: LrsweepError) -> LrsweepError:
+    """What a built-in refuses, as a mistake in this section of the spec unless it names a key itself."""
+    plain = type(error) is UsageError
+    return WrongInSpec(((section,), str(error))) if plain else error
+
+
+def _check_arguments(kind: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    if found := refused(function, arguments):
+        key, wrong = found
+        raise WrongInSpec(((kind, *filter(None, [key])), f"{kind} {name}: {_defined_at(function)}{wrong}"))
+
+
+def _defined_at(function: Callable[..., Any]) -> str:
+    """`file.py:12: `, where the function begins; empty if that is not known."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return "" if code is None else f"{Path(code.co_filename).name}:{code.co_firstlineno}: "

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Protocol
 
-from lrsweep.system.startup import collect_own_objects
-from lrsweep.workers.messages import LAST, Died, Job, Message, Setup
+from lrsweep.system.process import collect_own_objects
+from lrsweep.workers.messages import LAST, Died, Job, Message, WorkerConfig
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 3.0
@@ -62,7 +62,7 @@ class Worker:
 class Local:
     """Worker processes on this machine."""
 
-    def __init__(self, setup: Setup, count: int) -> None:
+    def __init__(self, setup: WorkerConfig, count: int) -> None:
         self._setup, self._count = setup, count
         self._workers: list[Worker] = []
         self._stopping = 0.0
@@ -205,6 +205,6 @@ def _death(code: int | None) -> str:
     return f"the worker process was killed by {name}{hint}"
 
 
-EXECUTORS: dict[str, Callable[[Setup, int], Executor]] = {"local": Local}
+EXECUTORS: dict[str, Callable[[WorkerConfig, int], Executor]] = {"local": Local}
 NOT_YET = {"ray": "training over ray is not part of this version; use --executor local"}
 """Executors with a name but without code, and what to say to who asks for them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from lrsweep.run_result import Outcome
+from lrsweep.run_result import RunResult
 from lrsweep.store.journal import Checkpoint, Group
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Setup:
+class WorkerConfig:
     """What a worker is told once. `checkpoint_seconds` is the least time between two checkpoints of a group."""
 
     folder: str
@@ -24,24 +24,24 @@ class Setup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """A group to train, from a checkpoint where there is one. `member_steps` is its length, summed over its runs."""
+    """A group to train, from a checkpoint where there is one. `run_steps` is its length, summed over its runs."""
 
     group: Group
     runs: tuple[Run, ...] = field(repr=False)
-    member_steps: int = 0
+    run_steps: int = 0
     resume: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ticked:
-    """`member_steps` more updates, summed over the runs of the group."""
+    """`run_steps` more updates, summed over the runs of the group."""
 
-    member_steps: int
+    run_steps: int
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    outcome: Outcome
+    outcome: RunResult
 
 
 @dataclass(frozen=True, slots=True)

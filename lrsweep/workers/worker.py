@@ -18,13 +18,13 @@ import torch
 
 from lrsweep import run_result
 from lrsweep.errors import StoppedError, StorageError, UsageError
-from lrsweep.run_result import Outcome
+from lrsweep.run_result import RunResult
 from lrsweep.store import atomic, failpoints, lock
 from lrsweep.store.journal import Checkpoint
 from lrsweep.system.machine import keep_freed_memory
-from lrsweep.system.orphans import die_with
+from lrsweep.system.signals import die_with
 from lrsweep.training import isolation, recorded, sequential, stacked, workload
-from lrsweep.training.workload import Problem
+from lrsweep.training.workload import Workload
 from lrsweep.workers.messages import (
     Ended,
     Job,
@@ -33,36 +33,36 @@ from lrsweep.workers.messages import (
     OutOfMemory,
     Raised,
     Saved,
-    Setup,
     Ticked,
     Trained,
     Unwritable,
+    WorkerConfig,
 )
 
 if TYPE_CHECKING:
-    from lrsweep.plan import Recipe
+    from lrsweep.plan import WorkloadSpec
 
 TICK_SECONDS = 0.1
 CHECKPOINT_SHARE = 0.05
 """The part of the time that checkpoints may take."""
 
 CHECKPOINTS = "checkpoints"
-KEPT_PROBLEMS = 4
+KEPT_WORKLOADS = 4
 
 
-def _train_single(job: Job, problem: Problem, hooks: run_result.Hooks) -> Iterator[Outcome]:
-    return sequential.train(job.runs, problem, hooks)
+def _train_single(job: Job, workload: Workload, hooks: run_result.Hooks) -> Iterator[RunResult]:
+    return sequential.train(job.runs, workload, hooks)
 
 
-def _train_recorded(job: Job, problem: Problem, hooks: run_result.Hooks) -> Iterator[Outcome]:
-    return recorded.train(job.runs, problem, hooks)
+def _train_recorded(job: Job, workload: Workload, hooks: run_result.Hooks) -> Iterator[RunResult]:
+    return recorded.train(job.runs, workload, hooks)
 
 
-def _train_stacked(job: Job, problem: Problem, hooks: run_result.Hooks) -> Iterator[Outcome]:
-    return stacked.train(job.runs, problem, hooks, compile=job.group.compile)
+def _train_stacked(job: Job, workload: Workload, hooks: run_result.Hooks) -> Iterator[RunResult]:
+    return stacked.train(job.runs, workload, hooks, compile=job.group.compile)
 
 
-ENGINES: dict[str, Callable[[Job, Problem, run_result.Hooks], Iterator[Outcome]]] = {
+ENGINES: dict[str, Callable[[Job, Workload, run_result.Hooks], Iterator[RunResult]]] = {
     "single": _train_single,
     "recorded": _train_recorded,
     "stacked": _train_stacked,
@@ -72,7 +72,7 @@ ENGINES: dict[str, Callable[[Job, Problem, run_result.Hooks], Iterator[Outcome]]
 class Hooks:
     """How the engine of one job talks to the parent; see outcome.Hooks."""
 
-    def __init__(self, job: Job, setup: Setup, send: Callable[[Message], None], stop: StopFlag) -> None:
+    def __init__(self, job: Job, setup: WorkerConfig, send: Callable[[Message], None], stop: StopFlag) -> None:
         self._job, self._setup, self._send, self._stop = job, setup, send, stop
         self._steps = 0
         self._told = self._saved = time.monotonic()
@@ -85,8 +85,8 @@ class Hooks:
     def stopping(self) -> bool:
         return self._stop.wanted
 
-    def tick(self, member_steps: int) -> None:
-        self._steps += member_steps
+    def tick(self, run_steps: int) -> None:
+        self._steps += run_steps
         if time.monotonic() - self._told > TICK_SECONDS:
             self.tell()
 
@@ -131,26 +131,26 @@ def load(path: Path, checkpoint: Checkpoint) -> dict[str, Any] | None:
     return None
 
 
-class ProblemCache:
+class WorkloadCache:
     """The last few problems that were built, by the content of their recipe."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, str], Problem] = {}
+        self._kept: dict[tuple[str, str], Workload] = {}
 
-    def get(self, recipe: Recipe, device: str) -> Problem:
+    def get(self, workload_spec: WorkloadSpec, device: str) -> Workload:
         """Raises UsageError if the user's task cannot be built."""
-        key = (recipe.key, device)
-        found = self._kept.pop(key, None) or workload.build(recipe, device)
+        key = (workload_spec.key, device)
+        found = self._kept.pop(key, None) or workload.build(workload_spec, device)
         self._kept[key] = found
-        while len(self._kept) > KEPT_PROBLEMS:
+        while len(self._kept) > KEPT_WORKLOADS:
             del self._kept[next(iter(self._kept))]
         return found
 
 
 @functools.cache
-def problems() -> ProblemCache:
+def workloads() -> WorkloadCache:
     """One cache a process; a forked worker finds in it what its parent has built."""
-    return ProblemCache()
+    return WorkloadCache()
 
 
 def prepare() -> None:
@@ -169,11 +169,11 @@ def device_of(wanted: str) -> str:
     return wanted
 
 
-def train(job: Job, setup: Setup, send: Callable[[Message], None], stop: StopFlag) -> None:
+def train(job: Job, setup: WorkerConfig, send: Callable[[Message], None], stop: StopFlag) -> None:
     """Train one group; the last message says how it ended."""
     try:
         hooks = Hooks(job, setup, send, stop)
-        prepared = problems().get(job.runs[0].recipe, setup.device)
+        prepared = workloads().get(job.runs[0].workload_spec, setup.device)
         for trained in ENGINES[job.group.engine](job, prepared, hooks):
             hooks.tell()
             if trained.status == "failed" and job.group.engine == "recorded":
@@ -209,7 +209,7 @@ def serve(connection: Connection) -> None:
     signal.signal(signal.SIGTERM, stop.set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     with suppress(EOFError, OSError):  # the parent is gone
-        setup: Setup = connection.recv()
+        setup: WorkerConfig = connection.recv()
         die_with(setup.parent)
         lock.drop_inherited(Path(setup.folder))
         prepare()

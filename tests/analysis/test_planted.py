@@ -11,7 +11,7 @@ import pytest
 
 from lrsweep import schedules
 from lrsweep.analysis.analyse import analyse, facts_of, summary_frame, summary_rows
-from lrsweep.analysis.cells import PLATEAU_METRIC, setup_of, tracks_of
+from lrsweep.analysis.cells import PLATEAU_METRIC, config_of, tracks_of
 from lrsweep.analysis.diagnosis import Curve, diagnose, finite_divergence
 from lrsweep.analysis.facts import SweepFacts
 from tests.support.planted_tables import HALF_DECADES, STEPS, curves, frame, named, run, spec, table, valley
@@ -388,7 +388,7 @@ def test_what_a_plateau_watches_is_told(args: dict[str, Any], said: str) -> None
     assert notes[0].startswith(f"The plateau schedule of sgd watches {said}")
     sweep.axes = {"schedule.metric": ["train_loss", "val_loss"]}
     sweep.optimizers[0].schedule, sweep.schedule = None, named("plateau")
-    assert setup_of(sweep, {}).watched == {}
+    assert config_of(sweep, {}).watched == {}
     assert inspect.signature(schedules.plateau).parameters["metric"].default == PLATEAU_METRIC
 
 
@@ -552,7 +552,7 @@ def test_facts_of_skips_unknown_runs_in_the_curves() -> None:
     runs = frame(table("adam", LRS, planted(), STARTS))
     rows = curves(runs, lambda lr, t: t)
     half = rows[rows["run_id"].str.endswith("|0|[]")]
-    facts = facts_of(runs, tracks_of(half, "val_loss"), setup_of(spec("adam"), {}))
+    facts = facts_of(runs, tracks_of(half, "val_loss"), config_of(spec("adam"), {}))
     assert facts.rows[0].rates[8].arrived == 1
 
 

@@ -11,8 +11,7 @@ import yaml
 
 from lrsweep.analysis.analyse import analyse
 from lrsweep.analysis.facts import SweepFacts
-from lrsweep.analysis.refine import nothing_added, refine
-from lrsweep.analysis.suggest import cut, extended, spaced, written
+from lrsweep.analysis.suggest import cut, extended, nothing_added, refine, spaced, written
 from lrsweep.grids import generate
 from tests.support.planted_tables import HALF_DECADES, frame, spec, table, valley
 

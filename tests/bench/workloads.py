@@ -72,7 +72,7 @@ def plain_spec(workload: Workload, folder: Path) -> dict[str, Any]:
 
     spec = load_spec(workload.spec | {"name": "plain"})
     runs = plan.build(spec, plan.fingerprints(spec)).runs
-    prepared = problem.build(runs[0].recipe)
+    prepared = problem.build(runs[0].workload_spec)
     (x, y), (xv, yv) = (prepared.splits[name].tensors for name in ("train", "val"))
     torch.save({"x": x, "y": y, "xv": xv, "yv": yv}, folder / "data.pt")
     more = {"vocab": int(y.max()) + 1, "length": x.shape[-1]} if workload.plain["model"] == "language" else {}

@@ -393,14 +393,14 @@ PLACES = {"multiprocessing": "run tiny.yaml", "torch._utils_internal": "run tiny
 def test_a_signal_during_the_imports_is_no_bug(done: Path, number: signal.Signals, code: int, place: str) -> None:
     command = (
         "import os, sys, builtins\n"
-        "from lrsweep import cli\n"
+        "from lrsweep.cli import app\n"
         "real, process = builtins.__import__, os.getpid()\n"
         "def importing(name, *rest, **named):\n"
         f"    if name.startswith('{place}') and os.getpid() == process: os.kill(process, {int(number)})\n"
         "    return real(name, *rest, **named)\n"
         "builtins.__import__ = importing\n"
         f"sys.argv = 'lrsweep {PLACES[place]}'.split()\n"
-        "cli.main()"
+        "app.main()"
     )
     ran = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, cwd=done, timeout=300)
     assert ran.returncode == code, ran.stderr

@@ -6,14 +6,14 @@ import math
 
 import pytest
 
-from lrsweep.cli import text_plot
+from lrsweep.cli import output
 from tests.support import tables as fabricate
 
 RATES = [1e-3, 1e-2, 1e-1, 1.0]
 
 
 def drawn(medians: dict[str, list[float]], **settings: object) -> list[str]:
-    return text_plot.u_curves(fabricate.facts_of_medians(RATES, medians, **settings)).split("\n")  # type: ignore[arg-type]
+    return output.u_curves(fabricate.facts_of_medians(RATES, medians, **settings)).split("\n")  # type: ignore[arg-type]
 
 
 def test_height_is_cost_between_the_best_and_the_untrained_model() -> None:
@@ -35,7 +35,7 @@ def test_a_constant_added_to_every_loss_changes_nothing() -> None:
 
 
 def test_ascii_where_the_terminal_has_no_more() -> None:
-    text = text_plot.u_curves(
+    text = output.u_curves(
         fabricate.facts_of_medians(RATES, {"a": [2.0, 1.0, 0.0, math.inf]}, start=2.0), unicode=False
     )
     assert text.isascii()
@@ -45,11 +45,11 @@ def test_ascii_where_the_terminal_has_no_more() -> None:
 def test_any_number_of_rates_fits_a_terminal(count: int) -> None:
     rates = [10 ** (-6 + 6 * k / max(count - 1, 1)) for k in range(count)]
     medians = [2.0 - k / count for k in range(count)]
-    lines = text_plot.u_curves(fabricate.facts_of_medians(rates, {"a": medians}, start=2.0)).split("\n")
-    assert len(lines[0]) <= 3 + text_plot.MOST_COLUMNS
+    lines = output.u_curves(fabricate.facts_of_medians(rates, {"a": medians}, start=2.0)).split("\n")
+    assert len(lines[0]) <= 3 + output.MOST_COLUMNS
     assert lines[0].count("*") == 1
     assert len(lines[1]) <= 100
 
 
 def test_nothing_finished_is_nothing_drawn() -> None:
-    assert text_plot.u_curves(fabricate.facts_of_medians(RATES, {}, start=2.0)) == ""
+    assert output.u_curves(fabricate.facts_of_medians(RATES, {}, start=2.0)) == ""

@@ -7,7 +7,7 @@ from torch import nn
 from lrsweep.compiler import onednn, passes, trace
 from lrsweep.run_result import NoHooks
 from lrsweep.training import recorded, sequential, stacked, workload
-from tests.support.oracle import recipe, run
+from tests.support.oracle import run, workload_spec
 
 aten = torch.ops.aten
 
@@ -229,12 +229,12 @@ def test_runs_with_them_are_runs_without(engine, net: str, monkeypatch: pytest.M
     monkeypatch.setattr(onednn, "EACH_WORTH", 0)
     monkeypatch.setattr(onednn, "_is_layer", lambda *given: False)
     task = {"name": f"stacked_tasks.py:{'tokens' if net == 'attention' else 'task'}", "net": net}
-    shared = recipe(task, steps=30, eval_every={"steps": 10}, dtype="float32")
+    shared = workload_spec(task, steps=30, eval_every={"steps": 10}, dtype="float32")
     runs = [run(shared, name, lr=lr) for name, lr in (("sgd", 0.1), ("adam", 0.01))]
     for number, one in enumerate(runs):
         one.run_id = str(number)
     plain = {one.run_id: one for one in sequential.train(runs, workload.build(shared), NoHooks())}
     assert not calls
     for found in engine.train(runs, workload.build(shared), NoHooks()):
-        assert found.rows["val_loss"] == pytest.approx(plain[found.run_id].rows["val_loss"], rel=1e-3)
+        assert found.history["val_loss"] == pytest.approx(plain[found.run_id].history["val_loss"], rel=1e-3)
     assert calls

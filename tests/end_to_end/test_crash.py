@@ -19,7 +19,7 @@ import pytest
 from lrsweep.errors import StorageError
 from lrsweep.store import failpoints, journal
 from lrsweep.sweep import runner
-from lrsweep.sweep.reporting import Silent
+from lrsweep.sweep.progress import Silent
 from lrsweep.workers import worker
 from tests.support import sweeps
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lrsweep.cli import output
 from lrsweep.results import tables
-from lrsweep.sweep.reporting import Silent
+from lrsweep.sweep.progress import Silent
 from tests.support import sweeps
 
 TASK = """

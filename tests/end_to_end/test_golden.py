@@ -30,8 +30,8 @@ def curves() -> str:
     writer = csv.writer(text, lineterminator="\n")
     for run, outcome in trained(SPEC):
         if text.tell() == 0:
-            writer.writerow(["optimizer", "lr", "seed", *outcome.rows])
-        for row in zip(*outcome.rows.values(), strict=True):
+            writer.writerow(["optimizer", "lr", "seed", *outcome.history])
+        for row in zip(*outcome.history.values(), strict=True):
             writer.writerow([run.label, run.lr, run.seed, *row])
     return text.getvalue()
 

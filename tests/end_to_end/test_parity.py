@@ -8,17 +8,17 @@ import pytest
 from lrsweep.run_result import NoHooks
 from lrsweep.training import sequential, workload
 from tests.support import parity_task
-from tests.support.oracle import recipe, run
+from tests.support.oracle import run, workload_spec
 
 EPOCHS = 60
 
 
 def train_losses(alpha: float, optimizer: str, lr: float, **args) -> np.ndarray:
-    shared = recipe({"name": "parity_task.py:same", "alpha": alpha}, epochs=EPOCHS, batch_size=50, shuffle=False)
+    shared = workload_spec({"name": "parity_task.py:same", "alpha": alpha}, epochs=EPOCHS, batch_size=50, shuffle=False)
     a_run = run(shared, optimizer, lr=lr, **args)
-    (outcome,) = sequential.train([a_run], workload.build(a_run.recipe), NoHooks())
+    (outcome,) = sequential.train([a_run], workload.build(a_run.workload_spec), NoHooks())
     assert outcome.status == "ok", outcome.error
-    return np.array(outcome.rows["train_loss"][1:])
+    return np.array(outcome.history["train_loss"][1:])
 
 
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])

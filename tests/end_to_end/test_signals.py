@@ -16,7 +16,7 @@ from lrsweep.errors import BusyError, StoppedError
 from lrsweep.results import tables
 from lrsweep.store import lock
 from lrsweep.sweep import runner
-from lrsweep.sweep.reporting import Silent, Update
+from lrsweep.sweep.progress import Silent, Update
 from lrsweep.system.signals import Stopping
 from lrsweep.workers import worker
 from tests.support import sweeps
@@ -37,7 +37,7 @@ class Telling(Silent):
         self._descriptor, self._done, self._told = descriptor, done, False
 
     def update(self, update: Update) -> None:
-        if not self._told and update.member_steps > 0 and update.done >= self._done:
+        if not self._told and update.run_steps > 0 and update.done >= self._done:
             self._told = True
             os.write(self._descriptor, b"x")
 

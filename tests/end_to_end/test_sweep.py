@@ -23,18 +23,17 @@ from hypothesis import strategies as st
 
 import lrsweep
 from lrsweep import plot
-from lrsweep.analysis.refine import ROUNDS, refine
+from lrsweep.analysis.suggest import ROUNDS, refine
 from lrsweep.cli import output
 from lrsweep.compiler import onednn
 from lrsweep.errors import SpecError, StoppedError, StorageError, UsageError
-from lrsweep.plot import files
 from lrsweep.report import page
-from lrsweep.results import tables
+from lrsweep.results import figures, tables
 from lrsweep.results.status import Status
-from lrsweep.run_result import Outcome
+from lrsweep.run_result import RunResult
 from lrsweep.store import journal
-from lrsweep.sweep import api, display
-from lrsweep.sweep.reporting import Silent, Start, Update
+from lrsweep.sweep import api, progress
+from lrsweep.sweep.progress import Silent, Start, Update
 from lrsweep.wording import words
 from lrsweep.workers import executors, worker
 from lrsweep.workers.messages import Job
@@ -95,7 +94,7 @@ def test_a_sweep_leaves_what_the_contract_names(tmp_path: Path) -> None:
     assert len(tables.read_summary(folder)) == 2
     last = watching.updates[-1]
     assert (last.done, last.total, last.diverged, last.failed) == (12, 12, 4, 0)
-    assert last.member_steps == last.member_steps_total == 12 * 6 * 1
+    assert last.run_steps == last.member_steps_total == 12 * 6 * 1
     assert watching.starts[0].total == 12
     assert told(watching) == []
 
@@ -125,7 +124,7 @@ def test_two_sweeps_are_equal_whatever_the_workers(tmp_path: Path) -> None:
 def test_a_finished_sweep_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweeps.run(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "small").rglob("*") if path.is_file()}
-    monkeypatch.setattr(worker, "problems", None)  # no task is built
+    monkeypatch.setattr(worker, "workloads", None)  # no task is built
     monkeypatch.setattr(executors, "EXECUTORS", {"local": None})
     watching = Watching()
     assert sweeps.run(tmp_path, reporter=watching).trained == 0
@@ -156,7 +155,7 @@ def test_extending_trains_only_what_is_new(
     assert finished.total == len(rows(folder)) == len(more) * seeds[1] * len(labels[1])
     assert finished.trained == finished.total - shared
     if finished.trained:
-        assert watching.starts[0].member_steps == 6 * finished.trained
+        assert watching.starts[0].run_steps == 6 * finished.trained
     drop = 6 + 1  # the diagnosis may differ: it compares with other runs
     for run_id, line in rows(folder).items():
         if run_id in old:
@@ -409,7 +408,7 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
     finished = sweeps.run(tmp_path, dry_run=True)
     facts = finished.estimate
     assert facts is not None
-    assert (facts.runs, facts.done, facts.to_do, facts.member_steps) == (12, 0, 12, 72)
+    assert (facts.runs, facts.done, facts.to_do, facts.run_steps) == (12, 0, 12, 72)
     assert sum(facts.engines.values()) == 12
     assert facts.bytes > 1000
     assert not (tmp_path / "small").exists()
@@ -417,7 +416,7 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     grown = sweeps.run(tmp_path, sweeps.spec(seeds=3), dry_run=True).estimate
     assert grown is not None
-    assert (grown.runs, grown.done, grown.to_do, grown.member_steps) == (18, 12, 6, 36)
+    assert (grown.runs, grown.done, grown.to_do, grown.run_steps) == (18, 12, 6, 36)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -473,13 +472,13 @@ def test_a_dry_run_tells_what_its_time_is_of(tmp_path: Path) -> None:
 
 def test_one_run_is_one_run_and_not_done_before_it_is(tmp_path: Path) -> None:
     stream = io.StringIO()
-    plain = display.PlainReporter(stream, every=0.0)
-    plain.update(Update(done=0, total=1, diverged=0, failed=0, member_steps=6, member_steps_total=6))
+    plain = progress.PlainReporter(stream, every=0.0)
+    plain.update(Update(done=0, total=1, diverged=0, failed=0, run_steps=6, member_steps_total=6))
     assert stream.getvalue() == "0/1 run, 0 diverged, 0 s left\n"
-    bar = display.BarReporter()
+    bar = progress.BarReporter()
     for done, share in ((0, 99.0), (1, 100.0)):
         bar._shown = 0.0
-        bar.update(Update(done=done, total=1, diverged=0, failed=0, member_steps=6, member_steps_total=6))
+        bar.update(Update(done=done, total=1, diverged=0, failed=0, run_steps=6, member_steps_total=6))
         assert bar._progress.tasks[0].percentage == pytest.approx(share)
     stored = Status(name="s", path=Path("s"), total=1, done=1, to_do=0, diverged=0, failed=0, outside=0, busy=False)
     assert output.status(stored).startswith("s (s): 1 of 1 run done, 0 to do")
@@ -508,8 +507,8 @@ def test_a_finished_sweep_redraws_pictures_of_another_objective(tmp_path: Path) 
         again = sweeps.run(tmp_path, config, draw=True)
         assert (again.trained, again.facts) == (0, None)
         assert (folder / "u_curve.png").read_bytes() == right
-        assert files.shown(folder / "u_curve.png") == "val_loss final min"
-    assert files.shown(folder / "nothing.png") == files.shown(folder / "runs.csv") == ""
+        assert figures.shown(folder / "u_curve.png") == "val_loss final min"
+    assert figures.shown(folder / "nothing.png") == figures.shown(folder / "runs.csv") == ""
 
 
 def test_the_python_function(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -572,18 +571,20 @@ def test_status_needs_no_torch(tmp_path: Path) -> None:
     sweeps.run(tmp_path)
     (tmp_path / "small" / "runs.csv").unlink()
     code = (
-        "import sys\nfrom lrsweep import sweep, tables\n"
+        "import sys\nfrom lrsweep.results import tables\nfrom lrsweep.sweep import api as sweep\n"
         f"status = sweep.status({str(tmp_path / 'small')!r})\ntables.ensure({str(tmp_path / 'small')!r})\n"
         "assert status.done == 12\nassert 'torch' not in sys.modules, 'torch'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def recording(job: Job, problem: Any, hooks: Any) -> Iterator[Outcome]:
+def recording(job: Job, problem: Any, hooks: Any) -> Iterator[RunResult]:
     """An engine that trains nothing; a group's runs all show how many were in it."""
     for run in job.runs:
         hooks.tick(6)
-        yield Outcome(run_id=run.run_id, status="ok", steps=6, rows={"step": [0], "train_loss": [float(len(job.runs))]})
+        yield RunResult(
+            run_id=run.run_id, status="ok", steps=6, history={"step": [0], "train_loss": [float(len(job.runs))]}
+        )
 
 
 def test_a_resumed_sweep_repeats_the_groups_that_were_written_down(

@@ -40,9 +40,9 @@ def test_gradient_descent_follows_the_closed_form(lr: float) -> None:
     outcome = only(spec_dict(quadratic(b=0.5), lr=lr, train={"epochs": 100}))
     least = -0.5 * (0.5**2 / lam).sum()
     expected = descent(lam, 1 - 0.5 / lam, lr, 100)
-    np.testing.assert_allclose(np.array(outcome.rows["val_loss"]) - least, expected, rtol=1e-10)
+    np.testing.assert_allclose(np.array(outcome.history["val_loss"]) - least, expected, rtol=1e-10)
     # a batch loss is that of the weights before its update
-    assert outcome.rows["train_loss"][1:] == outcome.rows["val_loss"][:-1]
+    assert outcome.history["train_loss"][1:] == outcome.history["val_loss"][:-1]
 
 
 def curvature(half: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +63,7 @@ def test_squared_error_has_twice_the_curvature_of_its_half(half: bool) -> None:
     for lr in (0.1 / lam[-1], 0.99 * 2 / lam[-1], 1.01 * 2 / lam[-1]):
         outcome = only(spec_dict({"name": "own:least_squares", "half": half}, lr=float(lr), train={"epochs": 100}))
         expected = descent(lam, vectors.T @ (start - best), lr, 100)
-        np.testing.assert_allclose(np.array(outcome.rows["val_loss"]) - least, expected, rtol=1e-10)
+        np.testing.assert_allclose(np.array(outcome.history["val_loss"]) - least, expected, rtol=1e-10)
 
 
 def test_the_largest_stable_rate_is_two_over_the_curvature() -> None:
@@ -72,8 +72,8 @@ def test_the_largest_stable_rate_is_two_over_the_curvature() -> None:
         only(spec_dict(task, lr=share * 2 / lam, train={"epochs": 300, "eval_every": 10})) for share in (0.99, 1.01)
     )
     assert (below.status, above.status) == ("ok", "diverged")
-    assert below.rows["val_loss"][-1] < 0.01 * below.rows["val_loss"][0]
-    growth = above.rows["val_loss"][-1] / above.rows["val_loss"][-2]
+    assert below.history["val_loss"][-1] < 0.01 * below.history["val_loss"][0]
+    growth = above.history["val_loss"][-1] / above.history["val_loss"][-2]
     assert growth == pytest.approx((1.01 * 2 - 1) ** 20, rel=1e-6)
 
 
@@ -86,11 +86,11 @@ def test_the_best_rate_of_a_sweep_is_two_over_the_sum_of_the_extreme_curvatures(
     spec = spec_dict(
         quadratic(lam, start=start), lr={"min": 0.1, "max": 1.0, "points": 41}, train={"epochs": 120, "eval_every": 60}
     )
-    ends = {run.lr: outcome.rows["val_loss"] for run, outcome in trained(spec)}
+    ends = {run.lr: outcome.history["val_loss"] for run, outcome in trained(spec)}
     best = 2 / (0.5 + 4.0)
     found = min(ends, key=lambda lr: ends[lr][-1])
     assert found == min(ends, key=lambda lr: abs(math.log(lr / best)))
-    exact = only(spec_dict(quadratic(lam, start=start), lr=best, train={"epochs": 120, "eval_every": 60})).rows[
+    exact = only(spec_dict(quadratic(lam, start=start), lr=best, train={"epochs": 120, "eval_every": 60})).history[
         "val_loss"
     ]
     kappa = 4.0 / 0.5
@@ -112,9 +112,9 @@ def test_the_largest_stable_rate_with_momentum(beta: float, nesterov: bool) -> N
     )
     (_, below), (_, above) = trained(spec)
     assert below.status == "ok"
-    assert below.rows["val_loss"][-1] < 0.01 * below.rows["val_loss"][0]
+    assert below.history["val_loss"][-1] < 0.01 * below.history["val_loss"][0]
     assert above.status == "diverged"
-    assert above.rows["val_loss"][-1] > 100 * above.rows["val_loss"][0]
+    assert above.history["val_loss"][-1] > 100 * above.history["val_loss"][0]
 
 
 def test_the_best_rate_and_momentum() -> None:
@@ -124,7 +124,7 @@ def test_the_best_rate_and_momentum() -> None:
     spec = spec_dict(
         quadratic([low, high]), {"name": "sgd", "momentum": beta}, lr=lr, train={"epochs": 200, "eval_every": 10}
     )
-    loss = only(spec).rows["val_loss"]
+    loss = only(spec).history["val_loss"]
     # a double root: the loss is t^2 rate^2t up to a slowly moving factor
     rate = (root - 1) / (root + 1)
     assert (loss[20] / loss[10] / 4) ** (1 / 200) == pytest.approx(rate, rel=2e-3)
@@ -133,7 +133,7 @@ def test_the_best_rate_and_momentum() -> None:
 def test_in_the_oscillating_region_momentum_alone_sets_the_rate() -> None:
     spec = spec_dict(quadratic([1.0]), {"name": "sgd", "momentum": 0.81}, lr=[0.3, 1.0], train={"epochs": 200})
     for _, outcome in trained(spec):
-        loss = np.array(outcome.rows["val_loss"])
+        loss = np.array(outcome.history["val_loss"])
         envelope = [loss[k : k + 40].max() for k in (60, 120)]
         assert (envelope[1] / envelope[0]) ** (1 / 120) == pytest.approx(math.sqrt(0.81), rel=0.01)
 
@@ -145,7 +145,7 @@ def steps_of(optimizer, lr: float, gradient: float = 3.0, steps: int = 40) -> np
     """How far the one weight moves down at each update, when the loss is gradient times the weight."""
     task = {"name": "own:slope", "gradient": [gradient], "start": [0.0]}
     spec = spec_dict(task, optimizer, lr=lr, train={"steps": steps, "eval_every": {"steps": 1}})
-    weights = np.array(only(spec).rows["val_loss"]) / gradient
+    weights = np.array(only(spec).history["val_loss"]) / gradient
     return -np.diff(weights)
 
 
@@ -180,7 +180,7 @@ def test_scaling_the_loss_moves_the_curve_of_sgd_and_not_that_of_adam() -> None:
         axes={"task.factor": [1.0, 10.0]},
         train={"epochs": 20, "batch_size": 32},
     )
-    ends = {(run.label, run.axes[0], run.lr): outcome.rows["val_loss"][-1] for run, outcome in trained(spec)}
+    ends = {(run.label, run.axes[0], run.lr): outcome.history["val_loss"][-1] for run, outcome in trained(spec)}
     sgd, adam = sorted({label for label, _, _ in ends}, key=lambda label: label != "sgd")
     for lr in (0.01, 0.1):
         assert ends[sgd, 10.0, lr] / 10 == pytest.approx(ends[sgd, 1.0, 10 * lr], rel=1e-9)
@@ -194,7 +194,7 @@ def test_scaling_the_loss_moves_the_curve_of_sgd_and_not_that_of_adam() -> None:
 
 def rates(schedule: dict, steps: int, lr: float) -> np.ndarray:
     spec = spec_dict(quadratic([0.01]), lr=lr, schedule=schedule, train={"steps": steps, "eval_every": {"steps": 1}})
-    return np.array(only(spec).rows["lr_now"])
+    return np.array(only(spec).history["lr_now"])
 
 
 def test_a_linear_schedule_falls_and_stays() -> None:
@@ -219,7 +219,7 @@ def test_the_decays_of_the_companion_post_end_where_it_says(decay: float, end: f
     train = {"steps": 3201, "eval_every": {"steps": 3201}}
     schedule = {"name": "inverse_time", "decay": decay}
     outcome = only(spec_dict(quadratic([1e-4]), lr=0.01, schedule=schedule, train=train))
-    assert outcome.rows["lr_now"] == [0.01, pytest.approx(end, rel=2e-4)]
+    assert outcome.history["lr_now"] == [0.01, pytest.approx(end, rel=2e-4)]
 
 
 # --- T9: overflow
@@ -232,8 +232,8 @@ def test_overflow_is_told_with_its_step() -> None:
     assert outcome.status == "diverged"
     # the batch of update 66 is the first with w_65, unless an evaluation sees it before: rows stand at 60 and 70
     assert (outcome.diverged_step, outcome.steps) == (66, 65)
-    assert outcome.rows["step"] == [0, 10, 20, 30, 40, 50, 60, 66]
-    assert outcome.rows["train_loss"][-1] == outcome.rows["val_loss"][-1] == math.inf
+    assert outcome.history["step"] == [0, 10, 20, 30, 40, 50, 60, 66]
+    assert outcome.history["train_loss"][-1] == outcome.history["val_loss"][-1] == math.inf
 
 
 # --- T10: the scale of the inputs
@@ -257,4 +257,4 @@ def test_the_largest_stable_rate_falls_with_the_square_of_the_input_scale() -> N
 
 
 def inputs(run) -> np.ndarray:
-    return workload.build(run.recipe).splits["train"].tensors[0].numpy()
+    return workload.build(run.workload_spec).splits["train"].tensors[0].numpy()

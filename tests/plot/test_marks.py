@@ -19,8 +19,7 @@ from PIL import Image
 
 from lrsweep import plot
 from lrsweep.analysis.facts import Drift, Estimate, SweepFacts
-from lrsweep.plot import best_lr_drift, colors, heatmap, loss_curves, overlays, style
-from lrsweep.plot import u_curve as u_curves
+from lrsweep.plot import best_lr_drift, colors, heatmap, loss_curves, overlays, style, u_curves
 from lrsweep.wording import words
 from tests.support import tables as fabricate
 

@@ -37,9 +37,7 @@ from lrsweep.plot import (
     sensitivity,
     style,
     time_to_target,
-)
-from lrsweep.plot import (
-    u_curve as u_curves,
+    u_curves,
 )
 from lrsweep.spec.model import Named
 from lrsweep.wording import words

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from lrsweep.analysis.analyse import analyse, summary_frame
-from lrsweep.analysis.cells import cells_of, setup_of, tracks_of
+from lrsweep.analysis.cells import cells_of, config_of, tracks_of
 from lrsweep.errors import UsageError
 from lrsweep.results import tables
 from lrsweep.results.compare import Change, Comparison, Limits, Side, check, check_summary, compare, compare_sides
@@ -34,7 +34,7 @@ def values(best: float, *, floor: float = 0.5, depth: float = 0.4, seeds: int = 
 def side(name: str, *tables: list[dict[str, Any]], **options: Any) -> Side:
     runs = frame(*tables)
     labels = list(dict.fromkeys(runs["optimizer"]))
-    setup = setup_of(spec(*labels, **options), {})
+    setup = config_of(spec(*labels, **options), {})
     later = curves(runs, lambda lr, t: t)
     return Side(name=name, setup=setup, cells=tuple(cells_of(runs, tracks_of(later, setup.metric), setup)))
 
@@ -172,7 +172,7 @@ def test_the_change_of_the_best_objective_has_the_sign_of_the_values_beside_it()
     assert one.unit == "objective, mean of 3 seeds"
 
 
-def recipe(**changed: Any) -> dict[str, Any]:
+def workload_spec(**changed: Any) -> dict[str, Any]:
     base: dict[str, Any] = {
         "task": {"name": "digits"}, "model": {"name": "mlp", "hidden": [128]}, "schedule": {"name": "constant"},
         "train": {"epochs": 20, "batch_size": 64}, "optimizers": [{"name": "adam", "label": "adam", "eps": 1e-8}],
@@ -182,10 +182,10 @@ def recipe(**changed: Any) -> dict[str, Any]:
 
 def test_what_the_specs_differ_in_comes_before_the_numbers() -> None:
     one = side("A", table("adam", LRS, values(1e-2), STARTS))
-    before = replace(one, recipe=recipe())
+    before = replace(one, workload_spec=workload_spec())
     after = replace(
         one,
-        recipe=recipe(
+        workload_spec=workload_spec(
             model={"name": "mlp", "hidden": [64, 64]},
             train={"epochs": 5, "batch_size": 16},
             optimizers=[{"name": "adam", "label": "adam", "eps": 1e-3}],
@@ -205,12 +205,12 @@ def test_what_the_specs_differ_in_comes_before_the_numbers() -> None:
 
 def test_other_tasks_and_metrics_are_cautioned_about() -> None:
     rows = table("adam", LRS, values(1e-2), STARTS)
-    before = replace(side("A", rows), recipe=recipe())
-    other = replace(side("B", rows), recipe=recipe(task={"name": "two_moons", "noise": 0.1}))
+    before = replace(side("A", rows), workload_spec=workload_spec())
+    other = replace(side("B", rows), workload_spec=workload_spec(task={"name": "two_moons", "noise": 0.1}))
     found = compare_sides(before, other)
     assert found.differences == ("task: digits -> two_moons(noise=0.1)",)
     assert "the tasks differ (digits and two_moons)" in found.text()
-    metric = replace(side("B", rows, metric="train_loss"), recipe=recipe())
+    metric = replace(side("B", rows, metric="train_loss"), workload_spec=workload_spec())
     assert "the objective is val_loss in A and train_loss in B" in compare_sides(before, metric).text()
 
 

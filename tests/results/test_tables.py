@@ -18,7 +18,7 @@ from lrsweep import plan
 from lrsweep.errors import StorageError, UsageError
 from lrsweep.plan import Plan
 from lrsweep.results import tables
-from lrsweep.run_result import Outcome
+from lrsweep.run_result import RunResult
 from lrsweep.spec.load import load_spec
 from lrsweep.store import journal, plan_record
 from lrsweep.store.journal import Journal
@@ -48,7 +48,7 @@ def planned(**changed: Any) -> Plan:
     return plan.build(loaded, plan.fingerprints(loaded))
 
 
-def outcome(run_id: str, losses: list[float], **facts: Any) -> Outcome:
+def outcome(run_id: str, losses: list[float], **facts: Any) -> RunResult:
     """A run of 17 updates an epoch whose columns all follow `losses`."""
     count = range(len(losses))
     rows: dict[str, list[Any]] = {
@@ -59,12 +59,12 @@ def outcome(run_id: str, losses: list[float], **facts: Any) -> Outcome:
         "val_loss": [loss + 1.0 for loss in losses],
         "val_accuracy": [1.0 / (k + 2) for k in count],
     }
-    given_ = {"status": "ok", "steps": 17 * max(len(losses) - 1, 0), "rows": rows}
+    given_ = {"status": "ok", "steps": 17 * max(len(losses) - 1, 0), "history": rows}
     given_["test"] = {"test_accuracy": 0.25, "test_loss": 9.0}
-    return Outcome(run_id=run_id, **{**given_, **facts})
+    return RunResult(run_id=run_id, **{**given_, **facts})
 
 
-def write(folder: Path, of: Plan, outcomes: list[Outcome]) -> None:
+def write(folder: Path, of: Plan, outcomes: list[RunResult]) -> None:
     folder.mkdir(exist_ok=True)
     writer = Journal(folder)
     record = plan_record.plan_record(of, folder, None)

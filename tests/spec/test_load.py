@@ -334,11 +334,11 @@ def test_no_override_is_ignored_for_an_axis(text: str, axis: str, tmp_path: Path
     load_spec(file)
     with pytest.raises(SpecError) as caught:
         load_spec(file, overrides=[text])
-    (problem,) = caught.value.problems
-    assert problem.file == f"--set {text}"
+    (issue,) = caught.value.issues
+    assert issue.file == f"--set {text}"
     line = 1 + next(n for n, line in enumerate(file.read_text().splitlines()) if line.startswith(f"  {axis}:"))
-    assert f"the axis {axis} ({file}:{line}:" in problem.message
-    assert f"--set axes.{axis}=[" in problem.message
+    assert f"the axis {axis} ({file}:{line}:" in issue.message
+    assert f"--set axes.{axis}=[" in issue.message
     load_spec(file, overrides=[text, "axes={}"])
 
 
@@ -503,7 +503,7 @@ def test_paths_are_rewritten(tmp_path: Path) -> None:
 def test_reading_a_resolved_file_needs_no_torch(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(dump_resolved(spec(**WIDE), tmp_path))
     code = (
-        "import sys, pathlib; from lrsweep.spec import read_resolved; from lrsweep import plan;"
+        "import sys, pathlib; from lrsweep.spec.load import read_resolved; from lrsweep import plan;"
         "spec = read_resolved(pathlib.Path(sys.argv[1])); plan.build(spec, {});"
         "print(sorted({'torch', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules)))"
     )

@@ -276,10 +276,10 @@ def test_a_mistake_is_told_with_its_place_and_a_way_out(case: str, tmp_path: Pat
     path, line, column = written(tmp_path, text)
     with pytest.raises(SpecError) as caught:
         load_spec(path)
-    assert [problem.path for problem in caught.value.problems] == [dotted]
-    problem = caught.value.problems[0]
-    assert message in problem.message
-    assert (problem.file, problem.line, problem.column) == (str(path), line, column)
+    assert [issue.path for issue in caught.value.issues] == [dotted]
+    issue = caught.value.issues[0]
+    assert message in issue.message
+    assert (issue.file, issue.line, issue.column) == (str(path), line, column)
     assert str(caught.value).startswith(f"{path}:{line}:{column}: {dotted}: ")
 
 
@@ -299,7 +299,7 @@ def test_all_mistakes_of_a_spec_are_told_at_once(tmp_path: Path) -> None:
     )
     with pytest.raises(SpecError) as caught:
         load_spec(path)
-    places = [(problem.line, problem.path) for problem in caught.value.problems]
+    places = [(issue.line, issue.path) for issue in caught.value.issues]
     assert places == [
         (1, "tsk"),
         (2, "task"),
@@ -432,7 +432,7 @@ def test_no_mistake_hides_another(case: str, tmp_path: Path) -> None:
     path, _, _ = written(tmp_path, text)
     with pytest.raises(SpecError) as caught:
         load_spec(path)
-    found = [f"{problem.line}:{problem.column} {problem.path}" for problem in caught.value.problems]
+    found = [f"{issue.line}:{issue.column} {issue.path}" for issue in caught.value.issues]
     assert found == places
 
 
@@ -440,14 +440,14 @@ def test_the_labels_of_wrong_optimizers_are_among_those_allowed(tmp_path: Path) 
     text = "optimizers: [{name: sgd, label: plain, lr: 3}, {name: adam, lr: 3}]\nrefined: {adm: [0.1]}"
     with pytest.raises(SpecError) as caught:
         load_spec(written(tmp_path, text)[0])
-    assert "(allowed: plain, adam; did you mean adam?)" in caught.value.problems[-1].message
+    assert "(allowed: plain, adam; did you mean adam?)" in caught.value.issues[-1].message
 
 
 def test_an_override_that_is_wrong_hides_nothing(tmp_path: Path) -> None:
     path, _, _ = written(tmp_path, "optimizers: [adm]\ntrain: {batch_size: 0}")
     with pytest.raises(SpecError) as caught:
         load_spec(path, overrides=["train.epochs=[", "seeds", "lr={min: x}"])
-    found = [(problem.file.partition(" ")[0], problem.path) for problem in caught.value.problems]
+    found = [(issue.file.partition(" ")[0], issue.path) for issue in caught.value.issues]
     assert found == [
         (str(path), "optimizers[0]"),
         (str(path), "train.batch_size"),
@@ -558,7 +558,9 @@ def test_a_dict_has_no_lines() -> None:
         load_spec({"task": "digits", "optimizers": ["adm"], "train": {"epochs": 1}})
 
 
-@pytest.mark.parametrize("value", [object(), {1: 2}, {"a"}, b"x", 1j], ids=["object", "int-key", "set", "bytes", "complex"])
+@pytest.mark.parametrize(
+    "value", [object(), {1: 2}, {"a"}, b"x", 1j], ids=["object", "int-key", "set", "bytes", "complex"]
+)
 def test_a_dict_of_other_things(value: object) -> None:
     with pytest.raises(SpecError, match="<dict>:0:0: model"):
         load_spec({"task": "digits", "model": value, "optimizers": ["sgd"], "train": {"epochs": 1}})
@@ -614,4 +616,4 @@ def test_what_an_override_begins_is_its_own_mistake(tmp_path: Path) -> None:
     path, _, _ = written(tmp_path, "name: x")
     with pytest.raises(SpecError) as caught:
         load_spec(path, overrides=["model.hidden=[8]"])
-    assert [str(one).partition(": needs")[0] for one in caught.value.problems] == ["--set model.hidden=[8]:1:1: model"]
+    assert [str(one).partition(": needs")[0] for one in caught.value.issues] == ["--set model.hidden=[8]:1:1: model"]

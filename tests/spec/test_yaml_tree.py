@@ -133,16 +133,16 @@ REFUSED: dict[str, tuple[str, int, int, str]] = {
 def test_refused_with_its_place(case: str) -> None:
     text, line, column, message = REFUSED[case]
     try:
-        problem = parse(text, "f.yaml").refused[0].problem
+        issue = parse(text, "f.yaml").refused[0].issue
     except SpecError as error:
-        problem = error.problems[0]
-    assert (problem.file, problem.line, problem.column) == ("f.yaml", line, column)
-    assert message in problem.message
+        issue = error.issues[0]
+    assert (issue.file, issue.line, issue.column) == ("f.yaml", line, column)
+    assert message in issue.message
 
 
 def test_all_doubled_keys_are_reported_at_once() -> None:
-    refused = [one.problem for one in parse("a: 1\na: 2\nb: {c: 1, c: 2}\n", "f").refused]
-    assert [(problem.path, problem.line) for problem in refused] == [("a", 2), ("b.c", 3)]
+    refused = [one.issue for one in parse("a: 1\na: 2\nb: {c: 1, c: 2}\n", "f").refused]
+    assert [(issue.path, issue.line) for issue in refused] == [("a", 2), ("b.c", 3)]
 
 
 def test_an_alias_bomb_is_refused_by_its_size() -> None:
@@ -159,7 +159,7 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
         read_text(path)
 
 
-def told(path: Path) -> str:
+def with_hint(path: Path) -> str:
     with pytest.raises(UsageError) as caught:
         read_text(path)
     return str(caught.value)
@@ -170,18 +170,18 @@ def test_what_is_no_text_file(tmp_path: Path) -> None:
         read_text(tmp_path / "none.yaml")
     with pytest.raises(UsageError, match="is a folder"):
         read_text(tmp_path)
-    assert "for example" not in told(tmp_path)
+    assert "for example" not in with_hint(tmp_path)
     (tmp_path / "e1.yaml").write_text("task: iris\n")
-    assert told(tmp_path).endswith(f"for example {tmp_path / 'e1.yaml'}")
+    assert with_hint(tmp_path).endswith(f"for example {tmp_path / 'e1.yaml'}")
     for near in ("e1", "e1.yml"):
-        assert told(tmp_path / near).endswith(f"did you mean {tmp_path / 'e1.yaml'}?")
+        assert with_hint(tmp_path / near).endswith(f"did you mean {tmp_path / 'e1.yaml'}?")
     (tmp_path / "spec.yaml").write_text("task: iris\n")
     (tmp_path / "a.yaml").write_text("task: iris\n")
-    assert told(tmp_path).endswith(f"for example {tmp_path / 'spec.yaml'}")
+    assert with_hint(tmp_path).endswith(f"for example {tmp_path / 'spec.yaml'}")
     (tmp_path / "latin.yaml").write_bytes("a: 1\nb: café\n".encode("latin-1"))
     with pytest.raises(SpecError) as caught:
         read_text(tmp_path / "latin.yaml")
-    assert (caught.value.problems[0].line, caught.value.problems[0].column) == (2, 7)
+    assert (caught.value.issues[0].line, caught.value.issues[0].column) == (2, 7)
 
 
 def test_a_byte_order_mark_and_dos_line_ends_are_read(tmp_path: Path) -> None:

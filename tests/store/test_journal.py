@@ -13,18 +13,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lrsweep.errors import StorageError
-from lrsweep.run_result import Outcome
+from lrsweep.run_result import RunResult
 from lrsweep.store import journal
 from lrsweep.store.journal import Checkpoint, Group, Journal
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True, allow_subnormal=True)
 
 
-def outcome(run_id: str, status: Any = "ok", losses: list[float] | None = None, error: str | None = None) -> Outcome:
+def outcome(run_id: str, status: Any = "ok", losses: list[float] | None = None, error: str | None = None) -> RunResult:
     losses = [2.5, 1.0] if losses is None else losses
     steps = list(range(len(losses)))
     rows: dict[str, list[Any]] = {"step": steps, "epoch": [float(s) for s in steps], "train_loss": losses}
-    return Outcome(run_id=run_id, status=status, steps=len(steps), rows=rows, error=error, test={"test_loss": 0.1})
+    return RunResult(run_id=run_id, status=status, steps=len(steps), history=rows, error=error, test={"test_loss": 0.1})
 
 
 def write(folder: Path, *records: dict[str, Any]) -> Path:
@@ -36,7 +36,7 @@ def write(folder: Path, *records: dict[str, Any]) -> Path:
     return writer.path
 
 
-def same(a: Outcome, b: Outcome) -> bool:
+def same(a: RunResult, b: RunResult) -> bool:
     return repr(a) == repr(b)  # nan equals nan
 
 
@@ -97,10 +97,10 @@ def test_files_count_in_the_order_of_their_start(tmp_path: Path) -> None:
     early = write(tmp_path, journal.outcome_record(outcome("a", losses=[1.0]), "g"))
     late.rename(late.with_name("a-1-900.jsonl"))
     early.rename(early.with_name("z-host-1-80.jsonl"))
-    assert journal.replay(tmp_path).outcome("a").rows["train_loss"] == [1.0]
+    assert journal.replay(tmp_path).outcome("a").history["train_loss"] == [1.0]
 
 
-def sample(folder: Path) -> tuple[Path, list[Outcome]]:
+def sample(folder: Path) -> tuple[Path, list[RunResult]]:
     outcomes = [outcome(name, losses=[0.1, math.nan]) for name in "abc"]
     return write(folder, *[journal.outcome_record(o, "g") for o in outcomes]), outcomes
 

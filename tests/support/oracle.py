@@ -18,7 +18,7 @@ from torch import nn
 HERE = str(Path(__file__).parent)
 
 
-def recipe(task: dict[str, Any] | str, model: dict[str, Any] | None = None, **train: Any) -> SimpleNamespace:
+def workload_spec(task: dict[str, Any] | str, model: dict[str, Any] | None = None, **train: Any) -> SimpleNamespace:
     """A recipe; float64, 3 epochs and batches of 32 unless told otherwise.
 
     A bare task name is a function of tasks.py, `builtin:digits` the package's own, one with a colon an import path.
@@ -41,7 +41,7 @@ def recipe(task: dict[str, Any] | str, model: dict[str, Any] | None = None, **tr
 
 
 def run(
-    recipe: SimpleNamespace,
+    workload_spec: SimpleNamespace,
     optimizer: str = "sgd",
     lr: float = 0.1,
     seed: int = 0,
@@ -58,7 +58,7 @@ def run(
         key=f"{optimizer} {args} {schedule} {independent_weight_decay}",
     )
     return SimpleNamespace(
-        run_id=f"run-{seed}", label=optimizer, lr=lr, seed=seed, axes=(), recipe=recipe, setting=setting
+        run_id=f"run-{seed}", label=optimizer, lr=lr, seed=seed, axes=(), workload_spec=workload_spec, setting=setting
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from lrsweep.errors import LrsweepError
 from lrsweep.store import atomic
 from lrsweep.sweep import api
-from lrsweep.sweep.reporting import Silent
+from lrsweep.sweep.progress import Silent
 from lrsweep.sweep.runner import Finished, Sweep
 
 TABLES = ("runs.csv", "curves.csv", "summary.csv")

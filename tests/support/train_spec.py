@@ -7,7 +7,7 @@ from typing import Any
 
 from lrsweep import plan
 from lrsweep.plan import Run
-from lrsweep.run_result import NoHooks, Outcome
+from lrsweep.run_result import NoHooks, RunResult
 from lrsweep.spec.load import load_spec
 from lrsweep.training import sequential, workload
 from tests.support.oracle import HERE
@@ -29,19 +29,19 @@ def spec_dict(task: Any, optimizers: Any = "sgd", lr: Any = 0.1, **rest: Any) ->
     }
 
 
-def trained(spec: dict[str, Any]) -> Iterator[tuple[Run, Outcome]]:
+def trained(spec: dict[str, Any]) -> Iterator[tuple[Run, RunResult]]:
     """Every run of the spec with its outcome, in the order of the plan."""
     loaded = load_spec(spec)
-    problems: dict[str, workload.Problem] = {}
+    problems: dict[str, workload.Workload] = {}
     for run in plan.build(loaded, plan.fingerprints(loaded)).runs:
-        if run.recipe.key not in problems:
-            problems[run.recipe.key] = workload.build(run.recipe)
-        (outcome,) = sequential.train([run], problems[run.recipe.key], NoHooks())
+        if run.workload_spec.key not in problems:
+            problems[run.workload_spec.key] = workload.build(run.workload_spec)
+        (outcome,) = sequential.train([run], problems[run.workload_spec.key], NoHooks())
         assert outcome.status != "failed", outcome.error
         yield run, outcome
 
 
-def only(spec: dict[str, Any]) -> Outcome:
+def only(spec: dict[str, Any]) -> RunResult:
     """The outcome of a spec of one run."""
     ((_, outcome),) = trained(spec)
     return outcome

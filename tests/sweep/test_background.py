@@ -39,16 +39,16 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_it_draws_what_this_process_draws(sweep: Path) -> None:
-    background.Here().report(sweep)
+    background.LocalRenderer().report(sweep)
     here = files(sweep)
     assert {"report.html", "u_curve.png"} <= set(here)
     for name in ("report.html", "u_curve.png"):
         (sweep / name).unlink()
-    with background.drawer(aside=True) as drawer:
-        assert isinstance(drawer, background.Aside)
+    with background.renderer(aside=True) as renderer:
+        assert isinstance(renderer, background.BackgroundRenderer)
         assert len(children()) == 1
-        drawer.report(sweep)
-        drawer.report(sweep)
+        renderer.report(sweep)
+        renderer.report(sweep)
     assert files(sweep) == here
     assert not children()
 
@@ -56,10 +56,10 @@ def test_it_draws_what_this_process_draws(sweep: Path) -> None:
 ALONE = """
 import sys
 from pathlib import Path
-from lrsweep import drawing
-drawing.available_cores = lambda: 2
-with drawing.drawer(aside=True) as drawer:
-    drawer.report(Path(sys.argv[1]))
+from lrsweep.sweep import background
+background.available_cores = lambda: 2
+with background.renderer(aside=True) as renderer:
+    renderer.report(Path(sys.argv[1]))
 assert "matplotlib" not in sys.modules
 """
 
@@ -72,39 +72,39 @@ def test_this_process_never_imports_matplotlib(sweep: Path) -> None:
 
 
 def test_where_it_was_killed_this_process_draws(sweep: Path) -> None:
-    with background.drawer(aside=True) as drawer:
+    with background.renderer(aside=True) as renderer:
         (child,) = children()
         os.kill(child, signal.SIGKILL)
-        drawer.report(sweep)
+        renderer.report(sweep)
     assert (sweep / "report.html").is_file()
 
 
 def test_where_it_is_stopped_this_process_draws(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "PATIENCE", 0.2)
-    with background.drawer(aside=True) as drawer:
+    with background.renderer(aside=True) as renderer:
         (child,) = children()
         os.kill(child, signal.SIGSTOP)
-        drawer.report(sweep)
+        renderer.report(sweep)
         os.kill(child, signal.SIGCONT)
-        drawer.report(sweep)  # whose answer is not the one that comes now
+        renderer.report(sweep)  # whose answer is not the one that comes now
     assert (sweep / "report.html").is_file()
     assert not children()
 
 
 def test_its_errors_are_those_of_this_process(tmp_path: Path, sweep: Path) -> None:
-    with background.drawer(aside=True) as drawer:
+    with background.renderer(aside=True) as renderer:
         with pytest.raises(UsageError, match="no such folder"):
-            drawer.report(tmp_path / "nothing")
-        drawer.report(sweep)
+            renderer.report(tmp_path / "nothing")
+        renderer.report(sweep)
     assert (sweep / "report.html").is_file()
 
 
 def test_ctrl_c_does_not_reach_it(sweep: Path) -> None:
-    with background.drawer(aside=True) as drawer:
+    with background.renderer(aside=True) as renderer:
         (child,) = children()
-        drawer.report(sweep)  # it has come so far
+        renderer.report(sweep)  # it has come so far
         os.kill(child, signal.SIGINT)
-        drawer.report(sweep)
+        renderer.report(sweep)
         assert children() == [child]
 
 
@@ -112,7 +112,7 @@ def test_it_dies_with_this_process(tmp_path: Path) -> None:
     told = tmp_path / "child"
 
     def die() -> None:
-        with background.drawer(aside=True):
+        with background.renderer(aside=True):
             told.write_text(str(children()[0]))
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -126,8 +126,8 @@ def test_it_dies_with_this_process(tmp_path: Path) -> None:
 
 def test_this_process_draws_unless_another_can_and_should(monkeypatch: pytest.MonkeyPatch) -> None:
     def is_aside(**options: bool) -> bool:
-        with background.drawer(**options) as drawer:
-            return isinstance(drawer, background.Aside)
+        with background.renderer(**options) as renderer:
+            return isinstance(renderer, background.BackgroundRenderer)
 
     assert is_aside(aside=True)
     assert not is_aside(aside=False)
@@ -145,32 +145,32 @@ def test_this_process_draws_unless_another_can_and_should(monkeypatch: pytest.Mo
 def test_its_summary_and_its_report_are_those_of_this_process(sweep: Path, killed: bool) -> None:
     spec = read_resolved(sweep / tables.SPEC)
     rates = {str(one.label): 1e-3 for one in spec.optimizers}
-    here = background.Here().summarise(sweep, spec, rates)
+    here = background.LocalRenderer().summarise(sweep, spec, rates)
     run_tables.write_frame(sweep / tables.SUMMARY, here.header, here.rows)
-    background.Here().report(sweep)
+    background.LocalRenderer().report(sweep)
     drawn = files(sweep)
     for name in ("report.html", "u_curve.png", tables.SUMMARY):
         (sweep / name).unlink()
-    with background.drawer(aside=True) as drawer:
+    with background.renderer(aside=True) as renderer:
         if killed:
             os.kill(children()[0], signal.SIGKILL)
-        aside = drawer.summarise(sweep, spec, rates)
+        aside = renderer.summarise(sweep, spec, rates)
         assert repr(aside) == repr(here)
         run_tables.write_frame(sweep / tables.SUMMARY, aside.header, aside.rows)
-        drawer.report(sweep)
+        renderer.report(sweep)
     assert files(sweep) == drawn
 
 
 def test_a_draft_is_for_one_report_of_its_own_folder(sweep: Path, tmp_path: Path) -> None:
     spec = read_resolved(sweep / tables.SPEC)
     other = fabricate.folder(tmp_path / "other", rates=[1e-3, 1e-2])
-    with background.drawer(aside=True) as drawer:
-        drawer.summarise(sweep, spec, {})
-        drawer.report(other)
+    with background.renderer(aside=True) as renderer:
+        renderer.summarise(sweep, spec, {})
+        renderer.report(other)
         assert f"{tables.read_runs(other).shape[0]} runs, " in (other / "report.html").read_text()
-        drawer.summarise(sweep, spec, {})
-        drawer.report(sweep)
+        renderer.summarise(sweep, spec, {})
+        renderer.report(sweep)
         for name in (tables.RUNS, tables.CURVES, tables.SUMMARY):
             (sweep / name).write_bytes((other / name).read_bytes())
-        drawer.report(sweep)
+        renderer.report(sweep)
         assert f"{tables.read_runs(other).shape[0]} runs, " in (sweep / "report.html").read_text()

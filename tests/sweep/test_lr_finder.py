@@ -23,7 +23,7 @@ from lrsweep.sweep import lr_finder
 from lrsweep.training import workload
 from lrsweep.training.lr_ramp import Ramp, has_fallen, must_stop, ramp, rates, smoothed, suggestions
 from tests.support import tables as fabricate
-from tests.support.oracle import recipe, run
+from tests.support.oracle import run, workload_spec
 
 
 def curve(lrs: np.ndarray) -> np.ndarray:
@@ -161,7 +161,7 @@ def make(broken=False):
 
 def ready(folder: Path, name: str = "make", **train: Any) -> tuple[Any, SimpleNamespace]:
     (folder / "mine.py").write_text(TASK)
-    made = recipe({"name": f"mine.py:{name}"}, batch_size=32, epochs=1, **train)
+    made = workload_spec({"name": f"mine.py:{name}"}, batch_size=32, epochs=1, **train)
     made.base_dir = str(folder)
     return workload.build(made), made
 
@@ -212,7 +212,7 @@ def test_the_ramp_keeps_what_it_saw_when_the_loss_explodes(tmp_path: Path) -> No
 
 def test_the_ramp_says_where_the_users_code_broke(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(TASK)
-    made = recipe({"name": "mine.py:make", "broken": True}, epochs=1)
+    made = workload_spec({"name": "mine.py:make", "broken": True}, epochs=1)
     made.base_dir = str(tmp_path)
     with pytest.raises(UsageError, match=r"no loss today.*mine\.py:\d+"):
         ramp(workload.build(made), run(made, "sgd").setting, 0)

@@ -20,7 +20,7 @@ held = Torch()
 
 def leaving(before: str, code: int = 0, stdout: str = "") -> subprocess.CompletedProcess[str]:
     """A process that runs `before` and leaves with `code`."""
-    command = f"{before}\nfrom lrsweep.leaving import leave\nprint('said', end='')\nleave({code})"
+    command = f"{before}\nfrom lrsweep.system.process import leave\nprint('said', end='')\nleave({code})"
     shell = 'exec "$0" -c "$1"' + (f" > {stdout}" if stdout else "")
     line = ["sh", "-c", shell, sys.executable, command]
     env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -41,7 +41,8 @@ def test_what_was_registered_for_the_end_happens() -> None:
 def test_a_file_that_the_users_code_left_open_is_written(tmp_path: Path) -> None:
     (tmp_path / "task.py").write_text("kept = open('kept.txt', 'w')\nkept.write('theirs')\ndef make(): ...\n")
     ran = leaving(
-        f"import os\nos.chdir({str(tmp_path)!r})\nfrom lrsweep.loading import resolve\nresolve('task.py:make', '.')"
+        f"import os\nos.chdir({str(tmp_path)!r})\n"
+        "from lrsweep.user_imports import resolve\nresolve('task.py:make', '.')"
     )
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "kept.txt").read_text() == "theirs"

@@ -7,16 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lrsweep.system.startup import few_collections
+from lrsweep.system.process import few_collections
 
 TRAINING = """
 import sys
 sys.path.insert(0, {here!r})
-from tests.support.oracle import recipe
+from tests.support.oracle import workload_spec
 from tests.training.test_stacked import MIXED, made, outcomes
 from lrsweep.training import recorded, sequential, stacked
 
-shared = recipe({{"name": "stacked_tasks.py:task"}}, steps=3)
+shared = workload_spec({{"name": "stacked_tasks.py:task"}}, steps=3)
 for engine in (stacked, recorded, sequential):
     outcomes(engine, made(shared, *MIXED), shared)
     assert "sympy" not in sys.modules, engine
@@ -39,7 +39,7 @@ def test_the_search_for_garbage_is_as_before_afterwards() -> None:
 
 def test_a_forked_worker_searches_as_usual_among_its_own_objects_only() -> None:
     code = (
-        "import gc, lrsweep.startup as startup\n"
+        "import gc, lrsweep.system.process as startup\n"
         "usual = gc.get_threshold()\n"
         "class Loop: ...\n"
         "def loops():\n"

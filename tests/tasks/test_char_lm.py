@@ -63,7 +63,7 @@ def test_perplexity_is_finished_after_averaging(task):
     metric = task.metrics["perplexity"]
     logits = torch.zeros(2, 32, task.notes["num_outputs"])
     mean = metric(logits, task.val[1][:2])
-    assert metric.finish(mean).item() == pytest.approx(task.notes["num_outputs"], rel=1e-5)
+    assert metric.finalize(mean).item() == pytest.approx(task.notes["num_outputs"], rel=1e-5)
 
 
 def loss_after(task, steps):

@@ -50,8 +50,8 @@ def float64():
 @pytest.mark.parametrize("missing", [False, True], ids=["file", "loader"])
 def test_bundled_data_are_scikit_learns(name, missing, monkeypatch, tmp_path):
     if missing:
-        monkeypatch.setattr(lrsweep.tabular, "_folder", lambda: tmp_path)
-    inputs, target = lrsweep.tabular.bundled(name)
+        monkeypatch.setattr(lrsweep.tasks.bundled, "_folder", lambda: tmp_path)
+    inputs, target = lrsweep.tasks.bundled.bundled(name)
     expected, labels = LOADERS[name](return_X_y=True)
     assert np.abs(inputs - expected).max() < 1e-15 * max(1, np.abs(expected).max())
     assert np.array_equal(target, labels)
@@ -59,8 +59,8 @@ def test_bundled_data_are_scikit_learns(name, missing, monkeypatch, tmp_path):
 
 def test_a_data_file_that_looks_different_is_not_trusted(monkeypatch, tmp_path):
     (tmp_path / "iris.csv").write_text("150,4,a,b,c\n1,2,3,4,0\n5,6,7,8,1\n")
-    monkeypatch.setattr(lrsweep.tabular, "_folder", lambda: tmp_path)
-    assert lrsweep.tabular.bundled("iris")[0].shape == (150, 4)
+    monkeypatch.setattr(lrsweep.tasks.bundled, "_folder", lambda: tmp_path)
+    assert lrsweep.tasks.bundled.bundled("iris")[0].shape == (150, 4)
 
 
 @pytest.mark.parametrize(("n", "features", "centers", "std", "seed"), [(1000, 2, 3, 2.0, 2), (101, 5, 4, 0.5, 0)])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lrsweep.system import machine
 from lrsweep.system.machine import MIB, Machine
 from lrsweep.training import grouping, workload
-from tests.support.oracle import recipe, run
+from tests.support.oracle import run, workload_spec
 
 DESKTOP = Machine(cores=2, cpu="test", l2=MIB, l3=32 * MIB, l3_cores=2, memory=16 * 2**30)
 OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
@@ -43,7 +43,7 @@ def cut(shared: Any, runs: list[Any], workers: int = 2, on: Machine = DESKTOP) -
 
 
 def blobs(**train: Any) -> Any:
-    return recipe({"name": "builtin:blobs"}, {"name": "mlp", "hidden": [50]}, dtype="float32", **train)
+    return workload_spec({"name": "builtin:blobs"}, {"name": "mlp", "hidden": [50]}, dtype="float32", **train)
 
 
 def test_small_networks_are_stacked_and_both_workers_end_together() -> None:
@@ -64,7 +64,7 @@ def test_the_same_runs_are_cut_the_same_way() -> None:
 
 def test_large_networks_train_alone_with_a_reason() -> None:
     task = {"name": "builtin:blobs", "n": 2000, "features": 784, "centers": 10}
-    shared = recipe(task, {"name": "mlp", "hidden": [512, 512]}, steps=10, batch_size=128, dtype="float32")
+    shared = workload_spec(task, {"name": "mlp", "hidden": [512, 512]}, steps=10, batch_size=128, dtype="float32")
     plans = cut(shared, grid(shared, 8, 1, [("adam", {})]))
     assert {(plan.engine, len(plan.run_ids)) for plan in plans} == {("recorded", 1)}
     assert "keeps a core busy" in str(plans[0].reason)
@@ -72,7 +72,9 @@ def test_large_networks_train_alone_with_a_reason() -> None:
 
 def test_a_transformer_is_stacked_in_few_runs_and_as_often_on_each_core() -> None:
     """65 runs in groups of up to 6 are 11 groups, which two cores share badly."""
-    shared = recipe({"name": "builtin:char_lm"}, {"name": "transformer"}, steps=20, batch_size=16, dtype="float32")
+    shared = workload_spec(
+        {"name": "builtin:char_lm"}, {"name": "transformer"}, steps=20, batch_size=16, dtype="float32"
+    )
     plans = cut(shared, grid(shared, 13, 1))
     assert {plan.engine for plan in plans} == {"stacked"}
     assert sorted(len(plan.run_ids) for plan in plans) == [5] * 7 + [6] * 5
@@ -80,13 +82,15 @@ def test_a_transformer_is_stacked_in_few_runs_and_as_often_on_each_core() -> Non
 
 def test_a_few_large_networks_are_one_group_for_each_core() -> None:
     task = {"name": "builtin:digits"}
-    shared = recipe(task, {"name": "mlp", "hidden": [512, 512]}, steps=10, batch_size=64, dtype="float32")
+    shared = workload_spec(task, {"name": "mlp", "hidden": [512, 512]}, steps=10, batch_size=64, dtype="float32")
     plans = cut(shared, grid(shared, 8, 1, [("adam", {})]))
     assert [(plan.engine, len(plan.run_ids)) for plan in plans] == [("stacked", 4), ("stacked", 4)]
 
 
 def test_groups_shrink_with_the_cache() -> None:
-    shared = recipe({"name": "builtin:digits"}, {"name": "mlp", "hidden": [128, 128]}, batch_size=64, dtype="float32")
+    shared = workload_spec(
+        {"name": "builtin:digits"}, {"name": "mlp", "hidden": [128, 128]}, batch_size=64, dtype="float32"
+    )
     runs = grid(shared, 13, 1)
     small = Machine(cores=2, cpu="test", l2=MIB // 2, l3=4 * MIB, l3_cores=2, memory=2**34)
     largest = [max(len(plan.run_ids) for plan in cut(shared, runs, on=on)) for on in (small, DESKTOP)]
@@ -101,7 +105,7 @@ def test_a_group_fits_the_memory() -> None:
 
 def test_random_layers_keep_seeds_apart() -> None:
     model = {"name": "mlp", "hidden": [16], "dropout": 0.5}
-    shared = recipe({"name": "builtin:blobs"}, model, dtype="float32")
+    shared = workload_spec({"name": "builtin:blobs"}, model, dtype="float32")
     runs = grid(shared, 3)
     seed = {one.run_id: one.seed for one in runs}
     for plan in cut(shared, runs):
@@ -109,7 +113,7 @@ def test_random_layers_keep_seeds_apart() -> None:
 
 
 def test_an_evaluation_that_draws_random_numbers_keeps_seeds_apart() -> None:
-    shared = recipe({"name": "stacked_tasks.py:task", "net": "noisy_evaluation"}, epochs=3)
+    shared = workload_spec({"name": "stacked_tasks.py:task", "net": "noisy_evaluation"}, epochs=3)
     runs = grid(shared, 3)
     seed = {one.run_id: one.seed for one in runs}
     plans = cut(shared, runs)

@@ -9,7 +9,7 @@ import torch
 
 from lrsweep.run_result import NoHooks
 from lrsweep.training import python_state, sequential, stackable, stacked, workload
-from tests.support.oracle import recipe, run
+from tests.support.oracle import run, workload_spec
 
 OWN = """
 import functools
@@ -109,18 +109,18 @@ def own(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("function", "in_global in_helper in_closure in_attribute in_object in_metric in_class".split())
 def test_state_of_functions_and_objects_keeps_runs_apart(own: str, function: str) -> None:
-    prepared = workload.build(recipe({"name": f"{own}:{function}"}, steps=8, metrics=True))
+    prepared = workload.build(workload_spec({"name": f"{own}:{function}"}, steps=8, metrics=True))
     assert "Python values that change" in str(stackable.model_reason(prepared))
 
 
 @pytest.mark.parametrize("function", ["steady", "constant"])
 def test_values_that_are_only_read_do_not(own: str, function: str) -> None:
-    prepared = workload.build(recipe({"name": f"{own}:{function}"}, steps=8, metrics=True))
+    prepared = workload.build(workload_spec({"name": f"{own}:{function}"}, steps=8, metrics=True))
     assert stackable.model_reason(prepared) is None
 
 
 def test_an_object_with_state_belongs_to_one_run(own: str) -> None:
-    shared = recipe({"name": f"{own}:in_object"}, steps=8)
+    shared = workload_spec({"name": f"{own}:in_object"}, steps=8)
     prepared = workload.build(shared)
     outcomes = list(sequential.train([run(shared, lr=lr) for lr in (0.01, 0.02)], prepared, NoHooks()))
     assert [(one.status, one.diverged_step, one.steps) for one in outcomes] == [("diverged", 5, 4)] * 2
@@ -130,22 +130,22 @@ def test_an_object_with_state_belongs_to_one_run(own: str) -> None:
     ("dtype", "seen"), [("float32", torch.float32), ("float64", torch.float64), ("bfloat16", torch.float32)]
 )
 def test_the_trial_shows_the_user_the_dtype_of_the_spec(own: str, dtype: str, seen: torch.dtype) -> None:
-    prepared = workload.build(recipe({"name": f"{own}:dtypes"}, steps=8, dtype=dtype))
+    prepared = workload.build(workload_spec({"name": f"{own}:dtypes"}, steps=8, dtype=dtype))
     stackable.model_reason(prepared)
     found = prepared.task.loss.__globals__["SEEN"]  # type: ignore[union-attr]
     assert {default for default, *_ in found} == {target for *_, target in found} == {seen}
 
 
 def test_a_constant_made_in_the_step_is_made_in_every_step(own: str) -> None:
-    shared = recipe({"name": f"{own}:constant"}, steps=8)
+    shared = workload_spec({"name": f"{own}:constant"}, steps=8)
     prepared = workload.build(shared)
     (alone,) = sequential.train([run(shared, lr=0.1)], prepared, NoHooks())
     (other,) = stacked.train([run(shared, lr=0.1)], prepared, NoHooks())
-    assert other.rows["val_loss"] == pytest.approx(alone.rows["val_loss"], rel=1e-6)
+    assert other.history["val_loss"] == pytest.approx(alone.history["val_loss"], rel=1e-6)
 
 
 def test_a_builder_that_exits_is_a_reason_and_no_exit(own: str) -> None:
-    prepared = workload.build(recipe({"name": f"{own}:exits"}, steps=8))
+    prepared = workload.build(workload_spec({"name": f"{own}:exits"}, steps=8))
     assert "SystemExit" in str(stackable.model_reason(prepared))
 
 

@@ -7,11 +7,13 @@ import math
 import pytest
 import torch
 
-from lrsweep.training.recorder import Means, Recorder
+from lrsweep.training.recorder import MeanMetrics, Recorder
 
 
-def recorder(members: int = 3, train_metrics: bool = True, finish=None) -> Recorder:
-    return Recorder(["accuracy"], train_metrics=train_metrics, finish=finish or {}, steps_per_epoch=4, members=members)
+def recorder(members: int = 3, train_metrics: bool = True, finalize=None) -> Recorder:
+    return Recorder(
+        ["accuracy"], train_metrics=train_metrics, finalize=finalize or {}, steps_per_epoch=4, members=members
+    )
 
 
 def values(*numbers: float) -> dict[str, list[float]]:
@@ -24,7 +26,7 @@ def add(record: Recorder, losses: list[float], members=None) -> None:
 
 
 def test_means_of_a_split_weigh_chunks_by_their_size() -> None:
-    means = Means(["loss", "m"], 2)
+    means = MeanMetrics(["loss", "m"], 2)
     means.add({"loss": torch.tensor([1.0, math.nan]), "m": torch.tensor(2.0)}, weight=3)
     means.add({"loss": torch.tensor([5.0, 1.0]), "m": torch.tensor([6.0, -math.inf])}, weight=1)
     result = means.values({"m": torch.exp})

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from lrsweep.errors import StoppedError, StorageError
-from lrsweep.run_result import NoHooks, Outcome
+from lrsweep.run_result import NoHooks, RunResult
 from lrsweep.training import sequential, workload
 from tests.support import stacked_tasks
 from tests.support import tasks as own_tasks
-from tests.support.oracle import double, plain_loop, recipe, run
+from tests.support.oracle import double, plain_loop, run, workload_spec
 
 # the optimizer's name and arguments in the spec, and torch's own class
 OPTIMIZERS = {
@@ -31,13 +31,13 @@ OPTIMIZERS = {
 }
 
 
-def trained(a_run, hooks=None) -> Outcome:
-    (outcome,) = sequential.train([a_run], workload.build(a_run.recipe), hooks or NoHooks())
+def trained(a_run, hooks=None) -> RunResult:
+    (outcome,) = sequential.train([a_run], workload.build(a_run.workload_spec), hooks or NoHooks())
     return outcome
 
 
-def losses(outcome: Outcome) -> list[tuple[int, float, float]]:
-    rows = outcome.rows
+def losses(outcome: RunResult) -> list[tuple[int, float, float]]:
+    rows = outcome.history
     return list(zip(rows["step"], rows["train_loss"], rows["val_loss"], strict=True))
 
 
@@ -47,11 +47,11 @@ def reference(optimizer, build=own_tasks.small_net, **options):
     )
 
 
-def check_equal(outcome: Outcome, plain) -> None:
+def check_equal(outcome: RunResult, plain) -> None:
     assert outcome.status == "ok", outcome.error
     assert [step for step, _, _ in losses(outcome)] == [step for step, _, _ in plain.rows]
     assert list(itertools.chain(*losses(outcome))) == pytest.approx(list(itertools.chain(*plain.rows)), rel=1e-12)
-    assert outcome.rows["val_accuracy"] == pytest.approx(plain.val_metric, rel=1e-12)
+    assert outcome.history["val_accuracy"] == pytest.approx(plain.val_metric, rel=1e-12)
     assert plain.rows[0] != plain.rows[-1]
 
 
@@ -60,24 +60,26 @@ def test_a_run_is_the_plain_loop(name: str) -> None:
     args, cls = OPTIMIZERS[name]
     torch_args = {key: tuple(value) if isinstance(value, list) else value for key, value in args.items()}
     plain = reference(lambda params: cls(params, lr=0.02, **torch_args), lr=0.02, seed=1)
-    check_equal(trained(run(recipe("classify"), name.split()[0], lr=0.02, seed=1, **args)), plain)
+    check_equal(trained(run(workload_spec("classify"), name.split()[0], lr=0.02, seed=1, **args)), plain)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 30, 89, 90, 200, "full"])
 def test_batches_of_any_size(batch_size: int | str) -> None:
     plain = reference(lambda p: torch.optim.SGD(p, lr=0.1), batch_size=90 if batch_size == "full" else batch_size)
-    check_equal(trained(run(recipe("classify", batch_size=batch_size))), plain)
+    check_equal(trained(run(workload_spec("classify", batch_size=batch_size))), plain)
 
 
 @pytest.mark.parametrize("options", [{"drop_last": True}, {"shuffle": False}, {"clip_norm": 0.05}], ids=str)
 def test_train_options(options: dict) -> None:
     plain = reference(lambda p: torch.optim.Adam(p, lr=0.1), **options)
-    check_equal(trained(run(recipe("classify", **options), "adam")), plain)
+    check_equal(trained(run(workload_spec("classify", **options), "adam")), plain)
 
 
 def test_independent_weight_decay_follows_the_schedule_and_not_the_rate() -> None:
     plain = reference(lambda p: torch.optim.SGD(p, lr=0.1), factor=lambda t: 0.9**t, decay=0.05)
-    a_run = run(recipe("classify"), schedule={"name": "exponential", "gamma": 0.9}, independent_weight_decay=0.05)
+    a_run = run(
+        workload_spec("classify"), schedule={"name": "exponential", "gamma": 0.9}, independent_weight_decay=0.05
+    )
     check_equal(trained(a_run), plain)
 
 
@@ -93,33 +95,33 @@ def test_independent_weight_decay_follows_the_schedule_and_not_the_rate() -> Non
     ids=lambda value: value["name"] if isinstance(value, dict) else "",
 )
 def test_schedules(schedule, factor) -> None:
-    outcome = trained(run(recipe("classify"), "adam", lr=0.05, schedule=schedule))
+    outcome = trained(run(workload_spec("classify"), "adam", lr=0.05, schedule=schedule))
     check_equal(outcome, reference(lambda p: torch.optim.Adam(p, lr=0.05), lr=0.05, factor=factor))
     # of the last update made; row 0: of the first
-    assert outcome.rows["lr_now"] == pytest.approx([0.05 * factor(t) for t in (0, 2, 5, 8)], rel=1e-12)
+    assert outcome.history["lr_now"] == pytest.approx([0.05 * factor(t) for t in (0, 2, 5, 8)], rel=1e-12)
 
 
 def test_a_plateau_cuts_the_rate_from_the_update_after_the_row() -> None:
     schedule = {"name": "plateau", "factor": 0.1, "patience": 2, "metric": "val_loss"}
     outcome = trained(
-        run(recipe({"name": "slope", "gradient": [0.0], "start": [0.0]}, epochs=7), lr=0.1, schedule=schedule)
+        run(workload_spec({"name": "slope", "gradient": [0.0], "start": [0.0]}, epochs=7), lr=0.1, schedule=schedule)
     )
     # row 0 does not count, row 1 sets the reference; rows 3, 5 are the second bad ones
-    assert outcome.rows["lr_now"] == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rel=1e-12)
+    assert outcome.history["lr_now"] == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rel=1e-12)
 
 
 def test_a_dataset_or_a_step_is_trained_like_tensors() -> None:
     plain = reference(lambda p: torch.optim.SGD(p, lr=0.1))
     for task in ({"name": "dataset", "noise": 0.0}, {"name": "dict_dataset"}):
-        check_equal(trained(run(recipe(task))), plain)
-    stepped = trained(run(recipe("stepped")))
-    assert losses(stepped) == losses(trained(run(recipe("classify"))))
-    assert "val_accuracy" not in stepped.rows
+        check_equal(trained(run(workload_spec(task))), plain)
+    stepped = trained(run(workload_spec("stepped")))
+    assert losses(stepped) == losses(trained(run(workload_spec("classify"))))
+    assert "val_accuracy" not in stepped.history
 
 
 def test_batchnorm_trains_on_batches_and_evaluates_on_running_statistics() -> None:
     plain = reference(lambda p: torch.optim.SGD(p, lr=0.1), build=own_tasks.batchnorm_net)
-    check_equal(trained(run(recipe({"name": "classify", "model": "batchnorm_net"}))), plain)
+    check_equal(trained(run(workload_spec({"name": "classify", "model": "batchnorm_net"}))), plain)
 
 
 def test_a_model_that_writes_into_its_input_does_not_reach_the_data() -> None:
@@ -128,25 +130,25 @@ def test_a_model_that_writes_into_its_input_does_not_reach_the_data() -> None:
         plain = reference(
             lambda p: torch.optim.SGD(p, lr=0.1), build=lambda: nn.Sequential(nn.ReLU(), nn.Linear(2, 3)), **options
         )
-        a_run = run(recipe({"name": "classify", "model": "inplace_net"}, **options))
-        shared = workload.build(a_run.recipe)
+        a_run = run(workload_spec({"name": "classify", "model": "inplace_net"}, **options))
+        shared = workload.build(a_run.workload_spec)
         for _ in range(2):
             (outcome,) = sequential.train([a_run], shared, NoHooks())
             check_equal(outcome, plain)
 
 
 def test_rows_of_a_steps_budget_fall_at_the_ends_of_epochs_and_at_the_last_step() -> None:
-    rows = trained(run(recipe("classify", steps=8, metrics=True))).rows
+    rows = trained(run(workload_spec("classify", steps=8, metrics=True))).history
     assert list(rows) == ["step", "epoch", "lr_now", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
     assert rows["step"] == [0, 3, 6, 8]
     assert rows["epoch"] == [0, 1, 2, pytest.approx(8 / 3)]
-    assert trained(run(recipe("classify", steps=8, eval_every={"steps": 5}))).rows["step"] == [0, 5, 8]
-    assert trained(run(recipe("classify", epochs=5, eval_every=2))).rows["step"] == [0, 6, 12, 15]
+    assert trained(run(workload_spec("classify", steps=8, eval_every={"steps": 5}))).history["step"] == [0, 5, 8]
+    assert trained(run(workload_spec("classify", epochs=5, eval_every=2))).history["step"] == [0, 6, 12, 15]
 
 
 def test_train_columns_are_plain_means_of_the_batches_since_the_row_before() -> None:
-    every = trained(run(recipe("classify", steps=6, metrics=True, eval_every={"steps": 1}))).rows
-    some = trained(run(recipe("classify", steps=6, metrics=True))).rows
+    every = trained(run(workload_spec("classify", steps=6, metrics=True, eval_every={"steps": 1}))).history
+    some = trained(run(workload_spec("classify", steps=6, metrics=True))).history
     for column in ("train_loss", "train_accuracy"):
         assert some[column][0] == every[column][0]
         assert some[column][1:] == pytest.approx([sum(every[column][k : k + 3]) / 3 for k in (1, 4)], rel=1e-14)
@@ -154,25 +156,25 @@ def test_train_columns_are_plain_means_of_the_batches_since_the_row_before() -> 
 
 
 def test_an_evaluation_is_a_mean_over_examples_however_it_is_cut() -> None:
-    a_run = run(recipe({"name": "classify", "n": 1100}, epochs=1))
-    (outcome,) = sequential.train([a_run], workload.build(a_run.recipe), NoHooks())
+    a_run = run(workload_spec({"name": "classify", "n": 1100}, epochs=1))
+    (outcome,) = sequential.train([a_run], workload.build(a_run.workload_spec), NoHooks())
     x, y = own_tasks.points(1100)
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(2, 16, dtype=torch.float64), nn.Tanh(), nn.Linear(16, 3, dtype=torch.float64))
-    assert outcome.rows["train_loss"][0] == pytest.approx(nn.functional.cross_entropy(net(x), y).item(), rel=1e-12)
+    assert outcome.history["train_loss"][0] == pytest.approx(nn.functional.cross_entropy(net(x), y).item(), rel=1e-12)
 
 
 def test_a_perplexity_is_the_exponential_of_the_mean_loss() -> None:
     a_run = run(
-        recipe({"name": "builtin:char_lm"}, {"name": "transformer", "dim": 8, "layers": 1, "heads": 1}, steps=1)
+        workload_spec({"name": "builtin:char_lm"}, {"name": "transformer", "dim": 8, "layers": 1, "heads": 1}, steps=1)
     )
-    rows = trained(a_run).rows
+    rows = trained(a_run).history
     assert rows["val_perplexity"] == pytest.approx([math.exp(loss) for loss in rows["val_loss"]], rel=1e-12)
 
 
 def test_the_test_split_is_reported_once() -> None:
-    assert trained(run(recipe("classify"))).test == {}
-    outcome = trained(run(recipe({"name": "classify", "test": True})))
+    assert trained(run(workload_spec("classify"))).test == {}
+    outcome = trained(run(workload_spec({"name": "classify", "test": True})))
     assert set(outcome.test) == {"test_loss", "test_accuracy"}
     plain = reference(lambda p: torch.optim.SGD(p, lr=0.1))
     x, y = own_tasks.points(40, seed=5)
@@ -183,20 +185,22 @@ def test_the_test_split_is_reported_once() -> None:
 
 def test_random_layers_and_datasets_draw_from_seed_and_step_alone() -> None:
     for task in ({"name": "classify", "model": "dropout_net"}, {"name": "dataset"}):
-        first = trained(run(recipe(task), seed=1))
+        first = trained(run(workload_spec(task), seed=1))
         torch.rand(7)
-        assert trained(run(recipe(task), seed=1)) == first
-        assert losses(trained(run(recipe(task), seed=2))) != losses(first)
+        assert trained(run(workload_spec(task), seed=1)) == first
+        assert losses(trained(run(workload_spec(task), seed=2))) != losses(first)
         # the draws of update 4 do not depend on what happened before it
-        rates = [trained(run(recipe(task), seed=1, lr=lr)) for lr in (1e-300, 1e-301)]
+        rates = [trained(run(workload_spec(task), seed=1, lr=lr)) for lr in (1e-300, 1e-301)]
         assert losses(rates[0]) == losses(rates[1])
         still = [loss for _, loss, _ in losses(rates[0])]
         assert len(set(still)) == len(still)
 
 
 def test_a_dropout_mask_is_new_at_every_step_and_for_every_seed() -> None:
-    seen = [trained(run(recipe("masks", epochs=4, batch_size=4, eval_every={"steps": 1}), seed=s)) for s in (0, 1, 0)]
-    drawn = [outcome.rows["train_loss"][1:] for outcome in seen]
+    seen = [
+        trained(run(workload_spec("masks", epochs=4, batch_size=4, eval_every={"steps": 1}), seed=s)) for s in (0, 1, 0)
+    ]
+    drawn = [outcome.history["train_loss"][1:] for outcome in seen]
     assert drawn[0] == drawn[2]
     assert len({*drawn[0], *drawn[1]}) == 16
 
@@ -205,14 +209,14 @@ def test_training_leaves_the_global_state_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    trained(run(recipe({"name": "classify", "model": "dropout_net"})))
+    trained(run(workload_spec({"name": "classify", "model": "dropout_net"})))
     assert torch.equal(torch.rand(3), expected)
     assert torch.get_default_dtype() == torch.float32
 
 
 def test_runs_share_nothing_but_their_seed() -> None:
-    runs = [run(recipe("classify"), "adam", lr=lr, seed=seed) for seed in (0, 1) for lr in (0.1, 0.3)]
-    shared = list(sequential.train(runs, workload.build(runs[0].recipe), NoHooks()))
+    runs = [run(workload_spec("classify"), "adam", lr=lr, seed=seed) for seed in (0, 1) for lr in (0.1, 0.3)]
+    shared = list(sequential.train(runs, workload.build(runs[0].workload_spec), NoHooks()))
     assert shared == [trained(each) for each in runs]
     hashes = [(outcome.weights_hash, outcome.batches_hash) for outcome in shared]
     assert hashes[0] == hashes[1] != hashes[2] == hashes[3]
@@ -225,9 +229,9 @@ def test_runs_share_nothing_but_their_seed() -> None:
 
 def test_a_non_finite_batch_loss_is_not_applied() -> None:
     # the weight falls by 0.1 an update, so it is -0.5 after 5; the batch loss of update 7 is the first below -0.55
-    outcome = trained(run(recipe({"name": "cliff", "at": 0.55}, epochs=20, eval_every=4)))
+    outcome = trained(run(workload_spec({"name": "cliff", "at": 0.55}, epochs=20, eval_every=4)))
     assert (outcome.status, outcome.diverged_step, outcome.steps) == ("diverged", 7, 6)
-    rows = outcome.rows
+    rows = outcome.history
     assert rows["step"] == [0, 4, 7]
     assert math.isnan(rows["train_loss"][-1])
     assert math.isnan(rows["val_loss"][-1])
@@ -240,35 +244,35 @@ def test_a_diverged_run_is_measured_with_the_weights_as_they_are() -> None:
         w = model()
         return w.sum() * (math.inf if model.training and bool(w.min() < -0.55) else 1.0)
 
-    made = workload.build(recipe("cliff", epochs=20))
+    made = workload.build(workload_spec("cliff", epochs=20))
     object.__setattr__(made.task, "step", step)
-    (outcome,) = sequential.train([run(made.recipe)], made, NoHooks())
+    (outcome,) = sequential.train([run(made.workload_spec)], made, NoHooks())
     assert (outcome.status, outcome.diverged_step, outcome.steps) == ("diverged", 7, 6)
-    assert outcome.rows["train_loss"][-1] == -math.inf
-    assert outcome.rows["val_loss"][-1] == pytest.approx(-0.6)
+    assert outcome.history["train_loss"][-1] == -math.inf
+    assert outcome.history["val_loss"][-1] == pytest.approx(-0.6)
 
 
 def test_an_evaluation_that_is_not_finite_ends_the_run() -> None:
     task = {"name": "cliff", "at": 0.55, "where": "evaluation", "value": math.inf}
-    outcome = trained(run(recipe(task, epochs=20, eval_every=4)))
+    outcome = trained(run(workload_spec(task, epochs=20, eval_every=4)))
     assert (outcome.status, outcome.diverged_step, outcome.steps) == ("diverged", 8, 8)
-    assert outcome.rows["step"] == [0, 4, 8]
-    assert outcome.rows["train_loss"][-1] == pytest.approx(-0.55)
-    assert outcome.rows["val_loss"][-1] == -math.inf
+    assert outcome.history["step"] == [0, 4, 8]
+    assert outcome.history["train_loss"][-1] == pytest.approx(-0.55)
+    assert outcome.history["val_loss"][-1] == -math.inf
 
 
 def test_a_weight_that_is_not_finite_ends_the_run() -> None:
     # update 7 is the first from below -0.55; its loss is finite, its gradient is not
-    outcome = trained(run(recipe({"name": "cliff", "at": 0.55, "where": "weight"}, epochs=20, eval_every=4)))
+    outcome = trained(run(workload_spec({"name": "cliff", "at": 0.55, "where": "weight"}, epochs=20, eval_every=4)))
     assert (outcome.status, outcome.diverged_step, outcome.steps) == ("diverged", 7, 7)
-    assert outcome.rows["step"] == [0, 4, 7]
-    assert math.isfinite(outcome.rows["train_loss"][-1])
+    assert outcome.history["step"] == [0, 4, 7]
+    assert math.isfinite(outcome.history["train_loss"][-1])
 
 
 def test_an_untrained_model_that_is_not_finite_diverges_at_step_0() -> None:
-    outcome = trained(run(recipe({"name": "cliff", "at": -1.0}, epochs=20)))
+    outcome = trained(run(workload_spec({"name": "cliff", "at": -1.0}, epochs=20)))
     assert (outcome.status, outcome.diverged_step, outcome.steps) == ("diverged", 0, 0)
-    assert outcome.rows["step"] == [0]
+    assert outcome.history["step"] == [0]
 
 
 def test_large_finite_weights_are_not_divergence() -> None:
@@ -287,20 +291,20 @@ def test_complex_weights_are_looked_at_too() -> None:
 
 
 def test_a_model_with_complex_weights_trains() -> None:
-    shared = recipe({"name": "tasks.py:classify", "model": "Complex"}, epochs=2)
+    shared = workload_spec({"name": "tasks.py:classify", "model": "Complex"}, epochs=2)
     for lr in (0.1, 0.2):
         (outcome,) = sequential.train([run(shared, lr=lr)], workload.build(shared), NoHooks())
         assert (outcome.status, outcome.error) == ("ok", None)
-        assert outcome.rows["train_loss"][-1] < outcome.rows["train_loss"][0]
+        assert outcome.history["train_loss"][-1] < outcome.history["train_loss"][0]
 
 
 def test_a_loss_that_rises_and_stays_up_is_diverged_though_finite() -> None:
     task = {"name": "builtin:quadratic", "dim": 2, "lam_min": 1.0, "lam_max": 1.0}
-    outcome = trained(run(recipe(task, epochs=20), lr=2.2))
+    outcome = trained(run(workload_spec(task, epochs=20), lr=2.2))
     assert (outcome.status, outcome.steps) == ("diverged", 20)
     # L_t = L_0 1.2^2t, and train_loss of row t is that of the weights before update t: above the start from row 2 on
     assert outcome.diverged_step == 2
-    assert trained(run(recipe(task, epochs=20), lr=1.8)).status == "ok"
+    assert trained(run(workload_spec(task, epochs=20), lr=1.8)).status == "ok"
 
 
 # --- failures
@@ -316,20 +320,20 @@ def test_a_loss_that_rises_and_stays_up_is_diverged_though_finite() -> None:
     ids=["builder", "step", "no module"],
 )
 def test_what_user_code_raises_fails_that_run(task, text: str) -> None:
-    outcome = trained(run(recipe(task)))
+    outcome = trained(run(workload_spec(task)))
     assert outcome.status == "failed"
     assert text in (outcome.error or "")
 
 
 def test_an_optimizer_or_schedule_that_raises_fails_that_run() -> None:
-    assert "momentum" in (trained(run(recipe("classify"), momentum=-1.0)).error or "")
-    outcome = trained(run(recipe("classify"), schedule={"name": "tasks.py:broken_schedule"}))
+    assert "momentum" in (trained(run(workload_spec("classify"), momentum=-1.0)).error or "")
+    outcome = trained(run(workload_spec("classify"), schedule={"name": "tasks.py:broken_schedule"}))
     assert "KeyError: 'no factor' (tasks.py:" in (outcome.error or "")
 
 
 def test_a_builder_that_hands_out_one_module_twice_is_found_out() -> None:
-    runs = [run(recipe({"name": "classify", "model": "shared_net"}), lr=lr) for lr in (0.1, 0.2)]
-    first, second = sequential.train(runs, workload.build(runs[0].recipe), NoHooks())
+    runs = [run(workload_spec({"name": "classify", "model": "shared_net"}), lr=lr) for lr in (0.1, 0.2)]
+    first, second = sequential.train(runs, workload.build(runs[0].workload_spec), NoHooks())
     assert first.status == "ok"
     assert "same module twice" in (second.error or "")
 
@@ -337,7 +341,7 @@ def test_a_builder_that_hands_out_one_module_twice_is_found_out() -> None:
 def test_warnings_of_user_code_are_only_warnings() -> None:
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("error")
-        outcome = trained(run(recipe({"name": "classify", "model": "warning_net"})))
+        outcome = trained(run(workload_spec({"name": "classify", "model": "warning_net"})))
     assert outcome.status == "ok", outcome.error
     assert any("this net warns" in str(warning.message) for warning in seen)
 
@@ -346,15 +350,17 @@ def test_warnings_of_user_code_are_only_warnings() -> None:
 
 
 def test_train_and_eval_of_an_optimizer_are_called() -> None:
-    a_run = run(recipe({"name": "slope", "gradient": [1.0], "start": [0.0]}, epochs=3), "tasks.py:TwoModes")
-    rows = trained(a_run).rows
+    a_run = run(workload_spec({"name": "slope", "gradient": [1.0], "start": [0.0]}, epochs=3), "tasks.py:TwoModes")
+    rows = trained(a_run).history
     # row 0 and every val_loss are measured at w + 1, the batch losses at w
     assert rows["val_loss"] == pytest.approx([1.0, 0.9, 0.8, 0.7])
     assert rows["train_loss"] == pytest.approx([1.0, 0.0, -0.1, -0.2])
 
 
 def test_groups_with_rates_of_their_own_keep_their_ratio() -> None:
-    a_run = run(recipe("classify", steps=2), "tasks.py:Layerwise", 0.2, schedule={"name": "exponential", "gamma": 0.5})
+    a_run = run(
+        workload_spec("classify", steps=2), "tasks.py:Layerwise", 0.2, schedule={"name": "exponential", "gamma": 0.5}
+    )
     model = reference(lambda p: torch.optim.SGD(p, lr=0.2), epochs=0).model
     opt = own_tasks.Layerwise(model.parameters(), lr=0.2)
     decaying = torch.optim.lr_scheduler.ExponentialLR(opt, 0.5)
@@ -366,7 +372,7 @@ def test_groups_with_rates_of_their_own_keep_their_ratio() -> None:
         decaying.step()
     xv, yv = own_tasks.points(50, seed=4)
     expected = nn.functional.cross_entropy(model(xv), yv).item()
-    assert trained(a_run).rows["val_loss"][-1] == pytest.approx(expected, rel=1e-12)
+    assert trained(a_run).history["val_loss"][-1] == pytest.approx(expected, rel=1e-12)
 
 
 # --- checkpoints
@@ -384,8 +390,8 @@ class Stopping(NoHooks):
         self.asked += 1
         return self.asked == self.after + 1
 
-    def tick(self, member_steps: int) -> None:
-        self.ticks += member_steps
+    def tick(self, run_steps: int) -> None:
+        self.ticks += run_steps
 
     def save(self, state) -> None:
         file = io.BytesIO()
@@ -413,7 +419,7 @@ RESUMED = {
 @pytest.mark.parametrize("after", [0, 1, 3, 7])
 def test_a_resumed_run_is_the_same_to_the_bit(case: str, after: int) -> None:
     (task,), options = RESUMED[case]
-    a_run = run(recipe(task, metrics=True, epochs=3), **options)
+    a_run = run(workload_spec(task, metrics=True, epochs=3), **options)
     whole = trained(a_run)
     assert whole.status == "ok", whole.error
     hooks = Stopping(after)
@@ -430,20 +436,20 @@ def test_a_checkpoint_does_not_disturb_the_run() -> None:
         def checkpoint_due(self) -> bool:
             return True
 
-    a_run = run(recipe("classify"), "adam")
+    a_run = run(workload_spec("classify"), "adam")
     assert trained(a_run, Saving()) == trained(a_run)
 
 
 def test_a_checkpoint_of_another_run_is_not_used() -> None:
     hooks = Stopping(4)
     with pytest.raises(StoppedError):
-        trained(run(recipe("classify"), seed=0), hooks)
-    other = run(recipe("classify"), seed=1)
+        trained(run(workload_spec("classify"), seed=0), hooks)
+    other = run(workload_spec("classify"), seed=1)
     assert trained(other, Stopping(resume=hooks.saved)) == trained(other)
 
 
 def test_a_checkpoint_that_does_not_fit_costs_only_time() -> None:
-    a_run = run(recipe("classify"))
+    a_run = run(workload_spec("classify"))
     hooks = Stopping(4)
     with pytest.raises(StoppedError):
         trained(a_run, hooks)
@@ -454,7 +460,7 @@ def test_a_checkpoint_that_does_not_fit_costs_only_time() -> None:
 def test_state_that_no_checkpoint_can_hold_is_not_saved() -> None:
     hooks = Stopping(4)
     with pytest.raises(StoppedError):
-        trained(run(recipe("classify"), "tasks.py:Remembering"), hooks)
+        trained(run(workload_spec("classify"), "tasks.py:Remembering"), hooks)
     assert hooks.saved is None
 
 
@@ -464,7 +470,7 @@ def test_a_full_disk_is_not_the_runs_failure() -> None:
             raise StorageError("no space left")
 
     with pytest.raises(StorageError):
-        trained(run(recipe("classify")), Full(2))
+        trained(run(workload_spec("classify")), Full(2))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -488,10 +494,10 @@ def test_lower_precision_is_float32_with_or_without_autocast(dtype: str) -> None
             opt.step()
             losses.append(value.item())
         means.append(sum(losses) / 3)
-    outcome = trained(run(recipe("classify", dtype=dtype), "adam", lr=0.01))
-    assert outcome.rows["train_loss"] == pytest.approx(means, rel=1e-6)
-    assert outcome.rows["val_loss"][-1] == pytest.approx(loss(own_tasks.points(50, seed=4)).item(), rel=1e-6)
-    assert {p.dtype for p in workload.build(recipe("classify", dtype=dtype)).build_model(0).parameters()} == {
+    outcome = trained(run(workload_spec("classify", dtype=dtype), "adam", lr=0.01))
+    assert outcome.history["train_loss"] == pytest.approx(means, rel=1e-6)
+    assert outcome.history["val_loss"][-1] == pytest.approx(loss(own_tasks.points(50, seed=4)).item(), rel=1e-6)
+    assert {p.dtype for p in workload.build(workload_spec("classify", dtype=dtype)).build_model(0).parameters()} == {
         torch.float32
     }
 
@@ -499,7 +505,7 @@ def test_lower_precision_is_float32_with_or_without_autocast(dtype: str) -> None
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")
 @pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
 def test_sparse_gradients_are_trained_by_the_rules_that_take_them(optimizer: str) -> None:
-    a_run = run(recipe({"name": "stacked_tasks.py:task", "net": "sparse"}, epochs=4), optimizer, lr=0.1)
+    a_run = run(workload_spec({"name": "stacked_tasks.py:task", "net": "sparse"}, epochs=4), optimizer, lr=0.1)
     outcome = trained(a_run)
     x, y = stacked_tasks.data()
     plain = plain_loop(
@@ -510,11 +516,13 @@ def test_sparse_gradients_are_trained_by_the_rules_that_take_them(optimizer: str
         epochs=4,
     )
     assert outcome.error is None
-    assert outcome.rows["val_loss"] == pytest.approx([row[2] for row in plain.rows], rel=1e-12)
+    assert outcome.history["val_loss"] == pytest.approx([row[2] for row in plain.rows], rel=1e-12)
 
 
 def test_momentum_may_begin_later_for_some_weights() -> None:
-    outcome = trained(run(recipe({"name": "stacked_tasks.py:task", "net": "late"}, epochs=4), lr=0.1, momentum=0.9))
+    outcome = trained(
+        run(workload_spec({"name": "stacked_tasks.py:task", "net": "late"}, epochs=4), lr=0.1, momentum=0.9)
+    )
     with double():
         data = stacked_tasks.data(), stacked_tasks.data(40, seed=2)
     plain = plain_loop(
@@ -524,4 +532,4 @@ def test_momentum_may_begin_later_for_some_weights() -> None:
         epochs=4,
     )
     assert outcome.error is None
-    assert outcome.rows["val_loss"] == pytest.approx([row[2] for row in plain.rows], rel=1e-12)
+    assert outcome.history["val_loss"] == pytest.approx([row[2] for row in plain.rows], rel=1e-12)

@@ -17,7 +17,7 @@ from lrsweep.errors import StoppedError
 from lrsweep.run_result import NoHooks
 from lrsweep.training import recorded, sequential, stackable, stacked, workload
 from tests.support import stacked_tasks
-from tests.support.oracle import double, recipe, run
+from tests.support.oracle import double, run, workload_spec
 
 STEPS = 200
 # What trains the small network stably for 200 steps.
@@ -112,7 +112,9 @@ def alone(one: Any, clip_norm: float | None, eval_every: int) -> tuple[list[torc
 
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
 def test_every_rule_schedule_and_clipping_equals_plain_torch(clip_norm: float | None) -> None:
-    shared = recipe({"name": "stacked_tasks.py:task"}, steps=STEPS, clip_norm=clip_norm, eval_every={"steps": 10})
+    shared = workload_spec(
+        {"name": "stacked_tasks.py:task"}, steps=STEPS, clip_norm=clip_norm, eval_every={"steps": 10}
+    )
     runs = made(shared, *((*rule, schedule, 0) for rule in STABLE for schedule in SCHEDULES))
     group = ended(runs, shared)
     assert {one.status for one in group.finished()} == {"ok"}
@@ -131,7 +133,7 @@ def test_every_stackable_optimizer_is_in_the_table() -> None:
 
 
 def _alone(name: str) -> bool:
-    return stackable.rules.stack_reason(name, optimizers.defaults(name), ".") is not None
+    return stackable.update_rules.stack_reason(name, optimizers.defaults(name), ".") is not None
 
 
 MIXED = [("sgd", 0.1), ("adam", 0.01), ("sgd", 0.03, {"momentum": 0.9}), ("adamw", 0.003, {"weight_decay": 0.1})]
@@ -146,7 +148,7 @@ NETS += ["image_dropout", "one_padding", "paired", "tempered"]
 def test_layers_equal_the_run_alone(net: str, clip_norm: float | None) -> None:
     function = "tokens" if net in ("attention", "mha") else "task"
     task = {"name": f"stacked_tasks.py:{function}", "net": net}
-    shared = recipe(task, steps=60, eval_every={"steps": 10}, clip_norm=clip_norm)
+    shared = workload_spec(task, steps=60, eval_every={"steps": 10}, clip_norm=clip_norm)
     # A bias before BatchNorm does not count (contract), so that network has none.
     runs = made(shared, *MIXED)
     assert stackable.model_reason(workload.build(shared)) is None
@@ -157,17 +159,17 @@ def test_layers_equal_the_run_alone(net: str, clip_norm: float | None) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_rounding_is_no_reason_to_train_alone(net: str, dtype: str) -> None:
     function = "tokens" if net == "attention" else "task"
-    shared = recipe({"name": f"stacked_tasks.py:{function}", "net": net}, steps=20, dtype=dtype, metrics=True)
+    shared = workload_spec({"name": f"stacked_tasks.py:{function}", "net": net}, steps=20, dtype=dtype, metrics=True)
     assert stackable.model_reason(workload.build(shared)) is None
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "smooth", "mse"])
 def test_losses_metrics_and_test_split(loss: str) -> None:
-    shared = recipe({"name": "stacked_tasks.py:task", "loss": loss, "test": True}, epochs=20, metrics=True)
+    shared = workload_spec({"name": "stacked_tasks.py:task", "loss": loss, "test": True}, epochs=20, metrics=True)
     runs = made(shared, *MIXED, *((name, lr, {}, {"name": "constant"}, 1) for name, lr, *_ in MIXED))
     one, other = outcomes(sequential, runs, shared), outcomes(stacked, runs, shared)
     _same_curves(one, other)
-    assert {"train_accuracy", "val_accuracy"} <= one["000"].rows.keys()
+    assert {"train_accuracy", "val_accuracy"} <= one["000"].history.keys()
     for key, value in one.items():
         assert value.test.keys() == {"test_loss", "test_accuracy"}
         assert other[key].test == pytest.approx(value.test, rel=1e-8)
@@ -179,27 +181,27 @@ def _same_curves(one: dict[str, Any], other: dict[str, Any]) -> None:
         theirs = other[key]
         facts = ("status", "diverged_step", "steps", "error", "weights_hash", "batches_hash")
         assert [getattr(mine, fact) for fact in facts] == [getattr(theirs, fact) for fact in facts]
-        assert list(mine.rows) == list(theirs.rows)
-        for column, values in mine.rows.items():
-            assert theirs.rows[column] == pytest.approx(values, rel=1e-8, abs=1e-12, nan_ok=True), (key, column)
+        assert list(mine.history) == list(theirs.history)
+        for column, values in mine.history.items():
+            assert theirs.history[column] == pytest.approx(values, rel=1e-8, abs=1e-12, nan_ok=True), (key, column)
 
 
 def test_a_step_of_the_users_with_several_seeds_in_the_group() -> None:
-    shared = recipe("stepped")
+    shared = workload_spec("stepped")
     runs = made(shared, ("sgd", 0.1, {}, SCHEDULES[0], 0), ("adam", 0.01, {}, SCHEDULES[0], 1))
     wanted = outcomes(sequential, runs, shared)
     group = ended(runs, shared)
-    found = {one.run_id: one.rows["train_loss"] for one in group.finished()}
+    found = {one.run_id: one.history["train_loss"] for one in group.finished()}
     for run_id, one in wanted.items():
-        assert found[run_id] == pytest.approx(one.rows["train_loss"], rel=1e-10)
+        assert found[run_id] == pytest.approx(one.history["train_loss"], rel=1e-10)
 
 
 def test_bfloat16_is_close_to_the_run_alone() -> None:
-    shared = recipe({"name": "stacked_tasks.py:task"}, steps=30, dtype="bfloat16")
+    shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=30, dtype="bfloat16")
     runs = made(shared, *MIXED)
     one, other = outcomes(sequential, runs, shared), outcomes(stacked, runs, shared)
     for key, mine in one.items():
-        assert other[key].rows["val_loss"] == pytest.approx(mine.rows["val_loss"], rel=0.05)
+        assert other[key].history["val_loss"] == pytest.approx(mine.history["val_loss"], rel=0.05)
 
 
 @pytest.mark.parametrize("where", ["batch", "weight"])
@@ -208,22 +210,24 @@ def test_divergence_is_told_as_alone(where: str, dtype: str) -> None:
     # Rates whose first or later updates overflow the weights, or the loss of the batch after them.
     large = {"batch": [1e3, 1e12, 1e18], "weight": [1e35, 1e36, 3e36]}[where]
     rates = [rate ** (8 if dtype == "float64" else 1) for rate in large]
-    shared = recipe({"name": "stacked_tasks.py:task", "loss": "mse"}, steps=40, dtype=dtype, eval_every={"steps": 7})
+    shared = workload_spec(
+        {"name": "stacked_tasks.py:task", "loss": "mse"}, steps=40, dtype=dtype, eval_every={"steps": 7}
+    )
     runs = made(shared, *((name, rate) for name in ("sgd", "adam") for rate in (*rates, 0.01)))
     one, other = outcomes(sequential, runs, shared), outcomes(stacked, runs, shared)
     assert {"diverged", "ok"} == {mine.status for mine in one.values()}
     for key, mine in one.items():
         theirs = other[key]
         assert (mine.status, mine.diverged_step, mine.steps) == (theirs.status, theirs.diverged_step, theirs.steps)
-        assert mine.rows["step"] == theirs.rows["step"]
-        assert mine.rows["lr_now"] == theirs.rows["lr_now"]
+        assert mine.history["step"] == theirs.history["step"]
+        assert mine.history["lr_now"] == theirs.history["lr_now"]
         for column in ("train_loss", "val_loss"):
-            pairs = zip(mine.rows[column], theirs.rows[column], strict=True)
+            pairs = zip(mine.history[column], theirs.history[column], strict=True)
             assert all(math.isfinite(a) == math.isfinite(b) for a, b in pairs)
 
 
 def test_a_parameter_that_is_a_single_number_may_overflow() -> None:
-    shared = recipe({"name": "stacked_tasks.py:task", "net": "tempered"}, steps=6, dtype="float32")
+    shared = workload_spec({"name": "stacked_tasks.py:task", "net": "tempered"}, steps=6, dtype="float32")
     runs = made(shared, ("sgd", 3e38, {"weight_decay": 9.0}), ("sgd", 0.01), ("adam", 0.01))
     one, other = outcomes(sequential, runs, shared), outcomes(stacked, runs, shared)
     told = {key: (found.status, found.diverged_step) for key, found in one.items()}
@@ -232,7 +236,7 @@ def test_a_parameter_that_is_a_single_number_may_overflow() -> None:
 
 
 def test_a_neighbour_that_explodes_changes_no_bit() -> None:
-    shared = recipe(
+    shared = workload_spec(
         {"name": "stacked_tasks.py:task", "loss": "mse"}, steps=60, dtype="float32", eval_every={"steps": 5}
     )
     members = [("sgd", 0.1), ("sgd", 0.05), ("adam", 0.01), ("sgd", 0.02), ("adam", 0.003)]
@@ -250,20 +254,20 @@ POOL = [(*rule, schedule, seed) for rule in STABLE[:9:2] for schedule in SCHEDUL
 
 @pytest.fixture(scope="module")
 def whole_group() -> dict[Any, Any]:
-    shared = recipe({"name": "stacked_tasks.py:task"}, steps=40)
+    shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=40)
     return dict(zip(range(len(POOL)), outcomes(stacked, made(shared, *POOL), shared).values(), strict=True)) | {
-        "rows": {one.run_id: one.rows for one in outcomes(stacked, made(shared, *POOL), shared).values()}
+        "rows": {one.run_id: one.history for one in outcomes(stacked, made(shared, *POOL), shared).values()}
     }
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(chosen=st.lists(st.integers(0, len(POOL) - 1), min_size=1, max_size=len(POOL), unique=True))
 def test_groups_and_their_order_do_not_matter(whole_group: dict[Any, Any], chosen: list[int]) -> None:
-    shared = recipe({"name": "stacked_tasks.py:task"}, steps=40)
+    shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=40)
     runs = [made(shared, *POOL)[number] for number in chosen]
     for key, mine in outcomes(stacked, runs, shared).items():
         for column, values in whole_group["rows"][key].items():
-            assert mine.rows[column] == pytest.approx(values, rel=1e-8), column
+            assert mine.history[column] == pytest.approx(values, rel=1e-8), column
 
 
 @pytest.mark.parametrize(
@@ -280,7 +284,7 @@ def test_groups_and_their_order_do_not_matter(whole_group: dict[Any, Any], chose
 )
 def test_what_cannot_be_stacked_is_told_before_training(net: str, told: str) -> None:
     function = "tokens" if net == "bag" else "task"
-    shared = recipe({"name": f"stacked_tasks.py:{function}", "net": net}, steps=3)
+    shared = workload_spec({"name": f"stacked_tasks.py:{function}", "net": net}, steps=3)
     prepared = workload.build(shared)
     reason = stackable.stack_reason(prepared, run(shared).setting)
     assert reason is not None
@@ -289,7 +293,7 @@ def test_what_cannot_be_stacked_is_told_before_training(net: str, told: str) -> 
 
 
 def test_the_optimizer_may_be_the_reason() -> None:
-    shared = recipe({"name": "stacked_tasks.py:task"}, steps=3)
+    shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=3)
     prepared = workload.build(shared)
     assert "whole weight matrices" in str(stackable.stack_reason(prepared, run(shared, "muon").setting))
     assert stackable.stack_reason(prepared, run(shared, "adam").setting) is None
@@ -310,7 +314,7 @@ class Recording(NoHooks):
 
 
 def test_a_group_resumes_to_the_bit() -> None:
-    shared = recipe({"name": "stacked_tasks.py:task", "net": "batchnorm"}, steps=30, dtype="float32")
+    shared = workload_spec({"name": "stacked_tasks.py:task", "net": "batchnorm"}, steps=30, dtype="float32")
     # Most of them diverge on the way, so that the tensors shrink.
     rates = [0.1, 1e38, 0.05, 1e37, 1e36, 1e35]
     members = [(name, rate, {}, SCHEDULES[i % 3]) for name in ("sgd", "adam") for i, rate in enumerate(rates)]
@@ -325,7 +329,7 @@ def test_a_group_resumes_to_the_bit() -> None:
 
 
 def test_a_group_with_dropout_resumes_to_the_bit() -> None:
-    shared = recipe({"name": "stacked_tasks.py:task", "net": "dropout"}, steps=12, dtype="float32")
+    shared = workload_spec({"name": "stacked_tasks.py:task", "net": "dropout"}, steps=12, dtype="float32")
     runs = made(shared, *((name, rate, {}, None) for name in ("sgd", "adam") for rate in (0.1, 0.01)))
     hooks = Recording()
     straight = {one.run_id: one for one in stacked.train(runs, workload.build(shared), hooks)}
@@ -340,7 +344,7 @@ def test_a_stop_saves_and_leaves(engine: Any) -> None:
     class Stopping(Recording):
         stopping = True
 
-    shared = recipe({"name": "stacked_tasks.py:task"}, steps=30)
+    shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=30)
     hooks = Stopping()
     with pytest.raises(StoppedError):
         list(engine.train(made(shared, *MIXED), workload.build(shared), hooks))
@@ -348,23 +352,23 @@ def test_a_stop_saves_and_leaves(engine: Any) -> None:
 
 
 def test_what_the_users_code_raises_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    shared = recipe({"name": "stacked_tasks.py:task"}, steps=10)
+    shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=10)
     prepared = workload.build(shared)
-    build = workload.Problem.build_model
+    build = workload.Workload.build_model
 
     def failing(self: Any, seed: int) -> Any:
         if seed == 1:
             raise RuntimeError("no weights for seed 1")
         return build(self, seed)
 
-    monkeypatch.setattr(workload.Problem, "build_model", failing)
+    monkeypatch.setattr(workload.Workload, "build_model", failing)
     runs = made(shared, ("sgd", 0.1), ("sgd", 0.1, {}, {"name": "constant"}, 1))
     with pytest.raises(RuntimeError, match="no weights for seed 1"):
         list(stacked.train(runs, prepared, NoHooks()))
 
 
 def test_batches_of_many_shapes_need_no_recording(monkeypatch: pytest.MonkeyPatch) -> None:
-    shared = recipe({"name": "stacked_tasks.py:task"}, steps=20)
+    shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=20)
     runs = made(shared, *MIXED)
     recorded = outcomes(stacked, runs, shared)
     monkeypatch.setattr("lrsweep.training.stepper.MANY_SHAPES", 0)
@@ -376,7 +380,7 @@ def test_a_rewrite_is_checked_with_healthy_values(monkeypatch: pytest.MonkeyPatc
     checked: list[torch.Tensor] = []
     agree = passes._agree
     monkeypatch.setattr(passes, "_agree", lambda *args: checked.extend(args[2]) or agree(*args))
-    shared = recipe("stacked_tasks.py:task")
+    shared = workload_spec("stacked_tasks.py:task")
     prepared = workload.build(shared)
     with prepared.user_code():
         group = stacked.Group(made(shared, *MIXED), prepared)
@@ -399,7 +403,7 @@ def test_groups_of_many_sizes_are_recorded(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("lrsweep.training.stepper.MANY_SHAPES", 4)
     monkeypatch.setattr(trace, "record", counted)
-    shared = recipe({"name": "stacked_tasks.py:task"}, steps=4)
+    shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=4)
     runs, ready = made(shared, *MIXED), workload.build(shared)
     list(stacked.train(runs[:2], ready, NoHooks()))
     of_one_size = len(recorded)
@@ -445,7 +449,7 @@ def test_every_rewrite_keeps_the_results(net: str) -> None:
 
 @pytest.mark.slow
 def test_compiled_steps_equal_the_run_alone() -> None:
-    shared = recipe({"name": "stacked_tasks.py:task"}, steps=30)
+    shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=30)
     runs = made(shared, *MIXED)
     compiled = {one.run_id: one for one in stacked.train(runs, workload.build(shared), NoHooks(), compile=True)}
     _same_curves(outcomes(sequential, runs, shared), compiled)

@@ -16,11 +16,11 @@ from lrsweep.training import workload
 from lrsweep.training.data import TensorSplit
 from lrsweep.training.workload import LossModule
 from tests.support import tasks as own_tasks
-from tests.support.oracle import double, recipe
+from tests.support.oracle import double, workload_spec
 
 
 def build(*args, **train):
-    return workload.build(recipe(*args, **train))
+    return workload.build(workload_spec(*args, **train))
 
 
 def flat(module: nn.Module) -> torch.Tensor:

@@ -18,10 +18,10 @@ import pytest
 import torch
 
 from lrsweep.errors import StoppedError, StorageError, UsageError
-from lrsweep.run_result import Outcome
+from lrsweep.run_result import RunResult
 from lrsweep.store import journal
 from lrsweep.store.journal import Checkpoint, Group, Journal
-from lrsweep.sweep.reporting import Silent
+from lrsweep.sweep.progress import Silent
 from lrsweep.sweep.supervisor import TRIES, Training
 from lrsweep.workers import worker
 from lrsweep.workers.executors import Event, Local
@@ -34,26 +34,26 @@ from lrsweep.workers.messages import (
     OutOfMemory,
     Raised,
     Saved,
-    Setup,
     Ticked,
     Trained,
     Unwritable,
+    WorkerConfig,
 )
 
 Behaviour = Callable[[Job], list[Message]]
 
 
 def job(*names: str, engine: str = "stacked", steps: int = 10) -> Job:
-    runs: Any = tuple(SimpleNamespace(run_id=name, recipe=SimpleNamespace(key="k")) for name in names)
-    return Job(group=Group(engine=engine, runs=names), runs=runs, member_steps=steps * len(names))
+    runs: Any = tuple(SimpleNamespace(run_id=name, workload_spec=SimpleNamespace(key="k")) for name in names)
+    return Job(group=Group(engine=engine, runs=names), runs=runs, run_steps=steps * len(names))
 
 
 def ok(job: Job) -> list[Message]:
-    return [*(Trained(Outcome(run_id=run.run_id, status="ok", steps=3)) for run in job.runs), Ended()]
+    return [*(Trained(RunResult(run_id=run.run_id, status="ok", steps=3)) for run in job.runs), Ended()]
 
 
 def failed(job: Job) -> list[Message]:
-    outcomes = (Outcome(run_id=run.run_id, status="failed", error="KeyError: 'x'") for run in job.runs)
+    outcomes = (RunResult(run_id=run.run_id, status="failed", error="KeyError: 'x'") for run in job.runs)
     return [*map(Trained, outcomes), Ended()]
 
 
@@ -96,7 +96,7 @@ def test_outcomes_reach_the_journal(tmp_path: Path) -> None:
     found, _, _, training = train(tmp_path, ok, job("a", "b"), job("c"))
     assert statuses(found) == {"a": "ok", "b": "ok", "c": "ok"}
     update = training.progress.update()
-    assert (update.done, update.total, update.member_steps, update.member_steps_total) == (3, 3, 30, 30)
+    assert (update.done, update.total, update.run_steps, update.member_steps_total) == (3, 3, 30, 30)
 
 
 @pytest.mark.parametrize("names", ["abcdefgh", "abcde", "e", "ae"])
@@ -127,7 +127,7 @@ def test_a_worker_that_dies_once_costs_nothing(tmp_path: Path) -> None:
     assert statuses(found) == {"a": "ok", "b": "ok"}
     assert [one.resume for one in seen] == [None, saved]
     assert seen[0].group == seen[1].group
-    assert training.progress.update().member_steps == 20
+    assert training.progress.update().run_steps == 20
 
 
 def test_out_of_memory_halves_the_group(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_unknown_devices_say_what_to_do() -> None:
 # The worker processes. The engine is forked along, so it may live here.
 
 
-def fake_engine(job: Job, problem: Any, hooks: Any) -> Iterator[Outcome]:
+def fake_engine(job: Job, problem: Any, hooks: Any) -> Iterator[RunResult]:
     for run in job.runs:
         if run.run_id == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -250,20 +250,22 @@ def fake_engine(job: Job, problem: Any, hooks: Any) -> Iterator[Outcome]:
         if run.run_id == "print":
             print("from the user's code")
         assert torch.get_num_threads() == 1
-        yield Outcome(run_id=run.run_id, status="ok", rows={"train_loss": [math.nan]})
+        yield RunResult(run_id=run.run_id, status="ok", history={"train_loss": [math.nan]})
 
 
 @pytest.fixture
 def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Local]]:
     if sys.platform != "linux":
         pytest.skip("workers are forked on Linux only")
-    cache = SimpleNamespace(get=lambda recipe, device: None)
-    monkeypatch.setattr(worker, "problems", lambda: cache)
+    cache = SimpleNamespace(get=lambda workload_spec, device: None)
+    monkeypatch.setattr(worker, "workloads", lambda: cache)
     monkeypatch.setitem(worker.ENGINES, "stacked", fake_engine)
     made: list[Local] = []
 
     def make(count: int) -> Local:
-        made.append(Local(Setup(folder=str(tmp_path), device="cpu", parent=os.getpid(), checkpoint_seconds=1.0), count))
+        made.append(
+            Local(WorkerConfig(folder=str(tmp_path), device="cpu", parent=os.getpid(), checkpoint_seconds=1.0), count)
+        )
         made[-1].start()
         return made[-1]
 
@@ -287,7 +289,7 @@ def test_jobs_go_to_forked_workers_and_outcomes_come_back(pool: Callable[[int], 
     for name, messages in found.items():
         assert [type(message) for message in messages] == [Trained, Trained, Ended]
         assert [message.outcome.run_id for message in messages[:-1]] == [name, f"{name}'"]
-        assert math.isnan(messages[0].outcome.rows["train_loss"][0])
+        assert math.isnan(messages[0].outcome.history["train_loss"][0])
 
 
 def test_every_end_of_a_job_is_told(pool: Callable[[int], Local]) -> None:

@@ -58,7 +58,7 @@ def save(pictures: Sequence[Rendered], folder: Path, formats: Sequence[str]) -> 
         atomic.replace(path, data)
     for path in folder.glob("*.*"):
         if path.suffix[1:] in formats and path not in paths and _is_ours(path.stem):
-            with atomic.translated(path, "remove"):
+            with atomic.storage_errors(path, "remove"):
                 path.unlink(missing_ok=True)
     return list(paths)
 

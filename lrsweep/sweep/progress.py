@@ -7,11 +7,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from dataclasses import dataclass
+from typing import Protocol, TextIO
 
 from lrsweep.cli.output import duration
 from lrsweep.errors import UsageError
-from lrsweep.sweep.reporting import Reporter, Start, Update
 
 STYLES = ("auto", "rich", "plain", "none")
 MOST_TASKS = 4
@@ -23,10 +23,10 @@ PLAIN_SECONDS = 10.0
 
 def _left(update: Update, steps_before: int, seconds: float) -> str:
     """Time left, from the share of the updates that this process has made so far."""
-    made = update.member_steps - steps_before
+    made = update.run_steps - steps_before
     if made <= 0 or seconds <= 0:
         return "time left unknown"
-    return f"{duration(seconds * (update.member_steps_total - update.member_steps) / made)} left"
+    return f"{duration(seconds * (update.member_steps_total - update.run_steps) / made)} left"
 
 
 def _counts(update: Update) -> str:
@@ -116,7 +116,7 @@ class BarReporter:
         most = 1.0 if update.done == update.total else NOT_YET
         self._progress.update(
             self._task,
-            completed=min(update.member_steps, most * update.member_steps_total),
+            completed=min(update.run_steps, most * update.member_steps_total),
             total=update.member_steps_total,
             description=_counts(update),
             left=_left(update, 0, now - self._started),
@@ -164,3 +164,63 @@ def reporter(style: str) -> Iterator[Reporter]:
         yield chosen
     finally:
         chosen.finish()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What is about to be trained; counts are runs, steps are updates summed over runs. `tasks` describe the data."""
+
+    name: str
+    folder: str
+    tasks: tuple[str, ...]
+    total: int
+    done_before: int
+    groups: int
+    workers: int
+    device: str
+    run_steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """Where a sweep stands. `done` counts finished runs, those done before included."""
+
+    done: int
+    total: int
+    diverged: int
+    failed: int
+    run_steps: int
+    member_steps_total: int
+
+
+class Reporter(Protocol):
+    def start(self, start: Start) -> None:
+        """Training begins. Not called when there is nothing to train."""
+
+    def update(self, update: Update) -> None:
+        """Called often; showing it rarely is the reporter's business."""
+
+    def note(self, text: str) -> None:
+        """One sentence for stderr, whatever the progress style: damage healed, why a run trains alone, ..."""
+
+    def finish(self) -> None:
+        """Training ended, for whatever reason."""
+
+
+class Silent:
+    """The reporter of a sweep run from Python: keeps the notes, shows nothing."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def start(self, start: Start) -> None:
+        pass
+
+    def update(self, update: Update) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def finish(self) -> None:
+        pass

@@ -1,0 +1,108 @@
+"""The streams of the command: whatever is at their other end, or no longer is, the work is done to its end."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import io
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from lrsweep import user_imports
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+class _Outlet(io.FileIO):
+    """Leads nowhere once its reader is gone (`lrsweep run ... 2>&1 | head -1`)."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self.fileno())
+            return super().write(data)
+
+
+def prepare() -> None:
+    """A stream that was closed leads nowhere, and no file of ours takes its number; one whose reader leaves early leads
+    nowhere from then on."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+        elif mode == "w":
+            setattr(sys, name, _outlasting(stream))
+
+
+def _outlasting(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    outlet = _Outlet(stream.fileno(), "wb", closefd=False)
+    buffer: Any = outlet if stream.write_through else io.BufferedWriter(outlet)  # as PYTHONUNBUFFERED has it
+    return io.TextIOWrapper(
+        buffer, encoding=stream.encoding, errors=stream.errors, line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )  # fmt: skip
+
+
+OBJECTS = 1_000_000
+"""New objects between two searches for garbage, where there is next to none: more than torch and pandas come with."""
+_USUAL = gc.get_threshold()
+
+
+@contextmanager
+def few_collections() -> Iterator[None]:
+    """For imports and drawing, which make many objects that stay: Python looks them through again and again."""
+    before = gc.get_threshold()
+    gc.set_threshold(OBJECTS, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def collect_own_objects() -> None:
+    """For a process that was forked to stay: search as usual for garbage, but not among what it was given.
+
+    The first search would take a tenth of a second, and a copy of every page that it counts references in.
+    """
+    gc.freeze()
+    gc.set_threshold(*_USUAL)
+
+
+def keep_compiler_out() -> None:
+    """Let optimizers be built without importing torch's compiler, which takes a second.
+
+    torch shields some of their methods from its compiler, by a wrapper that imports it at the first call to ask for the
+    shielded method, and keeps the answer in `__dynamo_disable`. Nothing compiles optimizers here, so the answer is the
+    method itself. Where torch does this in another way, nothing changes.
+    """
+    import torch
+
+    for method in vars(torch.optim.Optimizer).values():
+        shielded = getattr(method, "__wrapped__", None)
+        if shielded is not None and not hasattr(shielded, "__dynamo_disable"):
+            shielded.__dynamo_disable = shielded
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with `code`.
+
+    At once after what was registered for the end and what is left in the streams: Python would go on to free every
+    object of every package, which takes a tenth of a second. The user's code may count on that, for a file it left
+    open, and so may threads.
+    """
+    if not user_imports.LOADED and threading.active_count() == 1:
+        atexit._run_exitfuncs()
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            sys.exit(code)  # which tells it as always
+        os._exit(code)
+    sys.exit(code)
