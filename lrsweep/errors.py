@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -72,3 +73,15 @@ class StoppedError(LrsweepError):
     def __init__(self, message: str = "stopped", exit_code: int = 130) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def nearest(text: str, names: Iterable[str]) -> str | None:
+    """The name that `text` was probably meant to be, upper and lower case alike; None if none is near."""
+    lower = {name.lower(): name for name in names}
+    return next((lower[name] for name in difflib.get_close_matches(text.lower(), lower, n=1, cutoff=0.6)), None)
+
+
+def did_you_mean(text: str, names: Iterable[str]) -> str:
+    """`did you mean X?` if a name is near, else nothing."""
+    near = nearest(text, names)
+    return f"did you mean {near}?" if near else ""

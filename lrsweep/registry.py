@@ -1,13 +1,21 @@
-"""The names a spec may use and the arguments they take, read off the tables of lrsweep and off `torch.optim`."""
+"""The names a spec may use and the arguments they take, read off the tables of lrsweep and off `torch.optim`.
+
+`known()` is what a spec is checked against, `listing()` what `lrsweep list` prints.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from lrsweep.errors import UsageError
+
 Complaints: TypeAlias = list[tuple[str, str]]  # (argument, what is wrong)
+
+REQUIRED = inspect.Parameter.empty
 
 # Given by lrsweep, never by a spec.
 GIVEN = ("in_shape", "num_outputs", "step", "total_steps")
@@ -23,6 +31,25 @@ REFUSED = {
 
 # Arguments of built-in tasks that name a file, relative to the spec.
 DATA_FILES = {"csv": "path", "npz": "path"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Argument:
+    """One key of a spec: its annotation (`Any` if it has none) and its default (`REQUIRED` if it has none)."""
+
+    annotation: Any
+    default: Any = REQUIRED
+
+
+@functools.cache
+def signature(function: Callable[..., Any]) -> dict[str, Argument]:
+    """The keyword arguments of a built-in that a spec may set."""
+    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return {
+        name: Argument(annotation=Any if p.annotation is p.empty else p.annotation, default=p.default)
+        for name, p in inspect.signature(function, eval_str=True).parameters.items()
+        if name not in GIVEN and p.kind not in variadic
+    }
 
 
 def _no_complaints(name: str, args: Mapping[str, Any]) -> Complaints:
@@ -73,3 +100,49 @@ def known() -> Known:
         check_schedule=schedules.check,
         optimizer_args=optimizers.resolved,
     )
+
+
+def listing(kind: str | None = None) -> str:
+    """The names of one kind, or of all four, with their arguments and what to know about them. Imports torch.
+
+    Raises UsageError if there is no such kind.
+    """
+    names = known()
+    sections: dict[str, Callable[[], Iterator[str]]] = {
+        "tasks": lambda: _functions(names.tasks),
+        "models": lambda: _functions(names.models),
+        "optimizers": _optimizers,
+        "schedules": lambda: _functions(names.schedules),
+    }
+    if kind is not None and f"{kind}s" in sections:
+        kind = f"{kind}s"
+    if kind is not None and kind not in sections:
+        found = [section for section in sections if kind.lower() in getattr(names, section)]
+        where = f"; {kind} is in `lrsweep list {found[0]}`" if found else ""
+        raise UsageError(f"list {kind}: there is no such kind (one of: {', '.join(sections)}){where}")
+    chosen = [kind] if kind else list(sections)
+    return "\n\n".join("\n".join([f"{name}:", *sections[name]()]) for name in chosen)
+
+
+def _functions(table: Mapping[str, Callable[..., Any]]) -> Iterator[str]:
+    """Each name with its arguments, `name=default` (or `name`), then the first line of its docstring."""
+    for name, function in table.items():
+        arguments = (
+            key if argument.default is REQUIRED else f"{key}={argument.default!r}"
+            for key, argument in signature(function).items()
+        )
+        yield f"  {name}({', '.join(arguments)})"
+        if doc := inspect.getdoc(function):
+            yield f"      {doc.splitlines()[0]}"
+
+
+def _optimizers() -> Iterator[str]:
+    from lrsweep import optimizers
+
+    for name in optimizers.OPTIMIZERS:
+        arguments = ", ".join(f"{key}={value!r}" for key, value in optimizers.defaults(name).items())
+        yield f"  {name}({arguments})"
+        yield f"      default lr {optimizers.default_lr(name)!r}; {optimizers.decay_note(name)}"
+        for note in optimizers.notes(name):
+            yield f"      {note}"
+    yield "  any other class by import path: my_opts.py:Lion, package.module:Class"

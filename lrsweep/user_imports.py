@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import inspect
 import sys
+import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lrsweep.errors import UsageError
+from lrsweep.errors import UsageError, did_you_mean, nearest
 
 LOADED: set[str] = set()
 """The import paths that this process has begun to load."""
@@ -41,27 +41,58 @@ def resolve(import_path: str, base_dir: str | Path) -> Any:
     return found
 
 
-def user_place(error: BaseException, file: str | Path) -> str | None:
-    """`file.py:12`, the last line of `file` that the exception passed through; None if it passed through none."""
-    wanted = Path(file).resolve()
-    if isinstance(error, SyntaxError) and error.filename and Path(error.filename).resolve() == wanted:
-        return f"{file}:{error.lineno or 1}"
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if Path(frame.filename).resolve() == wanted:
-            return f"{file}:{frame.lineno}"
+def user_place(error: BaseException) -> str:
+    """`file.py:12 in function`, the deepest place in the user's own code that an exception passed; "" if none."""
+    frames = _user_frames(error)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
+
+
+def _user_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """The frames outside lrsweep, torch, numpy and Python's library, the deepest last."""
+    modules = filter(None, (sys.modules.get(name) for name in ("lrsweep", "torch", "numpy")))
+    homes = [Path(module.__file__).parent for module in modules if module.__file__]
+
+    def of_a_library(filename: str) -> bool:
+        path = Path(filename)
+        if filename.startswith("<") or any(path.is_relative_to(home) for home in homes):
+            return True
+        installed = {"site-packages", "dist-packages"} & set(path.parts)
+        return not installed and path.is_relative_to(sysconfig.get_path("stdlib"))
+
+    return [frame for frame in traceback.extract_tb(error.__traceback__) if not of_a_library(frame.filename)]
+
+
+def argument_error(
+    function: Callable[..., Any], written: Mapping[str, Any], *given: Any, **more: Any
+) -> tuple[str, str] | None:
+    """Why a function of the user's cannot be called with the arguments `written` in the spec.
+
+    `given` and `more` are what lrsweep passes besides, by position and by name. Returns the argument to blame ("" if it
+    is none of them) and what is wrong, or None if the call is possible.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some callables written in C do not tell
+        return None
+    try:
+        signature.bind(*given, **more, **written)
+    except TypeError as error:
+        settable = [p for p in list(signature.parameters.values())[len(given) :] if p.name not in more]
+        key = next((key for key in written if repr(key) in str(error)), "")
+        return key, f"{error} (its arguments are {signature.replace(parameters=settable)})"
     return None
 
 
 def _unknown_name(owner: Any, name: str, source: str) -> str:
     names = [known for known in vars(owner) if not known.startswith("_")] if hasattr(owner, "__dict__") else []
-    close = difflib.get_close_matches(name, names, n=1)
-    if not close:
+    near = nearest(name, names)
+    if near is None:
         return f"{source}: there is no {name!r} in it"
     try:
-        line = inspect.getsourcelines(inspect.unwrap(getattr(owner, close[0])))[1]
-        return f"{source}:{line}: there is no {name!r} in it (did you mean {close[0]!r}?)"
+        source += f":{inspect.getsourcelines(inspect.unwrap(getattr(owner, near)))[1]}"
     except (TypeError, OSError):
-        return f"{source}: there is no {name!r} in it (did you mean {close[0]!r}?)"
+        pass
+    return f"{source}: there is no {name!r} in it (did you mean {near}?)"
 
 
 def _file_module(path: Path) -> ModuleType:
@@ -70,9 +101,8 @@ def _file_module(path: Path) -> ModuleType:
         source = path.read_bytes()
     except OSError as error:
         siblings = [known.name for known in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        close = difflib.get_close_matches(path.name, siblings, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise UsageError(f"{path}: cannot be read: {error.strerror}{hint}") from None
+        hint = did_you_mean(path.name, siblings)
+        raise UsageError(f"{path}: cannot be read: {error.strerror}{hint and f' ({hint})'}") from None
     path = path.resolve()
     digest = hashlib.sha256(str(path).encode() + b"\0" + source).hexdigest()[:16]
     name = f"_lrsweep_user_{digest}"
@@ -82,7 +112,7 @@ def _file_module(path: Path) -> ModuleType:
     module.__file__ = str(path)
     sys.modules[name] = module  # before it runs: dataclasses and pickle look their module up by name
     try:
-        with _importable(path.parent), _told(path):
+        with _importable(path.parent), _load_errors(path):
             exec(compile(source, str(path), "exec"), module.__dict__)
     except BaseException:
         del sys.modules[name]
@@ -92,19 +122,21 @@ def _file_module(path: Path) -> ModuleType:
 
 def _package_module(name: str, folder: Path) -> ModuleType:
     """An installed module, or one below `folder`."""
-    with _importable(folder.resolve()), _told(name):
+    with _importable(folder.resolve()), _load_errors(name):
         return importlib.import_module(name)
 
 
 @contextmanager
-def _told(place: str | Path) -> Iterator[None]:
+def _load_errors(place: str | Path) -> Iterator[None]:
     """Exceptions of code that runs at import become UsageErrors with the line of the user's file that was reached."""
     try:
         yield
     except (Exception, SystemExit) as error:
-        frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-        own = [name for name in frames if name != __file__ and not name.startswith("<") and "importlib" not in name]
-        where = user_place(error, place) or (user_place(error, own[-1]) if own else None) or str(place)
+        frames = _user_frames(error)
+        frames = [frame for frame in frames if Path(frame.filename).resolve() == Path(place).resolve()] or frames
+        where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(place)
+        if isinstance(error, SyntaxError) and error.filename and not frames:
+            where = f"{error.filename}:{error.lineno or 1}"
         text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
         raise UsageError(f"{where}: cannot be loaded: {type(error).__name__}: {text}") from error
 

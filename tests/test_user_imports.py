@@ -89,7 +89,7 @@ def test_packages_installed_or_in_the_folder_and_dotted_names(tmp_path):
         ("import json\njson.loads('{')\n", r"task\.py:2: cannot be loaded: JSONDecodeError"),
         ("import sys\nsys.exit('bye')\n", r"task\.py:2: cannot be loaded: SystemExit: bye"),
         ("import broken_helper\n", r"task\.py:1: cannot be loaded: ZeroDivisionError"),
-        ("\n\ndef make_task():\n    pass\n", r"task\.py:3: there is no 'make' in it \(did you mean 'make_task'\?\)"),
+        ("\n\ndef make_task():\n    pass\n", r"task\.py:3: there is no 'make' in it \(did you mean make_task\?\)"),
         ("def other():\n    pass\n", r"task\.py: there is no 'make' in it$"),
         ("x = '\0'\n", r"task\.py.*cannot be loaded: SyntaxError"),
     ],
@@ -104,7 +104,7 @@ def test_errors_point_into_the_users_file(tmp_path, text, message):
 
 def test_files_and_packages_that_are_not_there(tmp_path):
     write(tmp_path, "mytask.py", "")
-    with pytest.raises(UsageError, match=r"mytsk\.py: cannot be read: No such file .*\(did you mean 'mytask\.py'\?\)"):
+    with pytest.raises(UsageError, match=r"mytsk\.py: cannot be read: No such file .*\(did you mean mytask\.py\?\)"):
         resolve("mytsk.py:make", tmp_path)
     with pytest.raises(UsageError, match=r"cannot be read: Is a directory"):
         resolve("folder/:make", (tmp_path / "folder").mkdir() or tmp_path)
@@ -125,5 +125,4 @@ def test_the_place_is_the_last_line_of_the_file_itself(tmp_path):
     function = resolve("deep.py:outer", tmp_path)
     with pytest.raises(ValueError, match="Expecting") as caught:
         function()
-    assert user_place(caught.value, path) == f"{path}:5"
-    assert user_place(caught.value, tmp_path / "other.py") is None
+    assert user_place(caught.value) == "deep.py:5 in inner"

@@ -269,13 +269,14 @@ def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("lrsweep.yaml"),
 ) -> None:
     """Write a commented starter spec."""
-    from lrsweep.cli import starter
+    from importlib.resources import files
+
     from lrsweep.store import atomic
 
     if path.exists():
         raise UsageError(f"{path} exists already; name another file")
     with atomic.storage_errors(path):
-        path.write_text(starter.TEXT, encoding="utf-8")
+        path.write_bytes((files("lrsweep.cli") / "starter.yaml").read_bytes())
     typer.echo(f"wrote {path}; next: lrsweep run {path}")
 
 
@@ -286,9 +287,9 @@ def list_(
     ] = None,
 ) -> None:
     """List the names a spec may use and their arguments."""
-    from lrsweep.cli import catalogue
+    from lrsweep import registry
 
-    typer.echo(catalogue.text(kind))
+    typer.echo(registry.listing(kind))
 
 
 @app.command()

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
+from lrsweep.errors import did_you_mean
 from lrsweep.spec import check, sections
 from lrsweep.spec.check import Note, Notes
 from lrsweep.spec.model import Named, OptimizerSpec, Spec, TrainSpec, call_text, canonical, value_text
@@ -201,7 +202,7 @@ def _sound(axis: str, values: Any, raw: Mapping[str, Any], notes: Notes) -> bool
             key=True,
         )
     elif head not in HEADS:
-        hint = check.did_you_mean(axis, ["task", "model", "schedule", *(f"train.{key}" for key in check.TRAIN)])
+        hint = did_you_mean(axis, ["task", "model", "schedule", *(f"train.{key}" for key in check.TRAIN)])
         hint = f"did you mean train.{axis}?" if axis in check.TRAIN else hint
         notes.add(
             path,
@@ -254,7 +255,7 @@ def _of_optimizers(
         below = parts(axis)[1:]
         maybe = any(known is None or below[0] in {*known, "independent_weight_decay"} for known in theirs)
         if not maybe and not any(has(optimizer, below) for optimizer in optimizers):
-            near = check.did_you_mean(".".join(below), names)
+            near = did_you_mean(".".join(below), names)
             wrong = f"no listed optimizer has the argument {'.'.join(below)!r}"
             notes.add(("axes", axis), check.with_hint(wrong, near), key=True)
     return found

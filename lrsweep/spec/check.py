@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
-import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import annotated_types as at
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from lrsweep.registry import GIVEN
+from lrsweep.errors import did_you_mean
+from lrsweep.registry import REQUIRED, Argument
 from lrsweep.spec.yaml_tree import Keys
 
-REQUIRED = inspect.Parameter.empty
 MISSING = object()
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
@@ -26,14 +24,6 @@ Count = Annotated[int, at.Ge(1)]
 Rate = Annotated[float, at.Gt(0)]
 NotNegative = Annotated[float, at.Ge(0)]
 Seed = Annotated[int, at.Interval(ge=0, lt=2**32)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Argument:
-    """One key: its annotation (`Any` where there is none) and its default (`REQUIRED` where there is none)."""
-
-    annotation: Any
-    default: Any = REQUIRED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,18 +70,6 @@ GRID: dict[str, Argument] = {
 }
 
 
-@functools.cache
-def signature(function: Callable[..., Any]) -> dict[str, Argument]:
-    """The keyword arguments of a built-in, less those that lrsweep gives itself."""
-    hints = typing.get_type_hints(function, include_extras=True)
-    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    return {
-        name: Argument(annotation=hints.get(name, Any), default=parameter.default)
-        for name, parameter in inspect.signature(function).parameters.items()
-        if name not in GIVEN and parameter.kind not in variadic
-    }
-
-
 def check(
     table: Mapping[str, Argument], given: Mapping[str, Any], path: Keys, notes: Notes, what: str
 ) -> dict[str, Any]:
@@ -129,25 +107,6 @@ def _coerced(argument: Argument) -> Any:
 def plain(value: Any) -> Any:
     """Tuples as lists, as they stand in YAML."""
     return [plain(item) for item in value] if isinstance(value, tuple | list) else value
-
-
-def refused(
-    function: Callable[..., Any], written: Mapping[str, Any], *given: Any, **more: Any
-) -> tuple[str, str] | None:
-    """Why a function of the user's cannot be called with the arguments `written` in the spec beside those that are
-    always given, positional and by name, and which of those written is to blame, else ""; None if it can."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some callables written in C do not tell
-        return None
-    try:
-        signature.bind(*given, **more, **written)
-    except TypeError as error:
-        names = list(signature.parameters.values())[len(given) :]
-        shown_ones = signature.replace(parameters=[one for one in names if one.name not in more])
-        key = next((key for key in written if repr(key) in str(error)), "")
-        return key, f"{error} (its arguments are {shown_ones})"
-    return None
 
 
 def check_value(annotation: Any, value: Any, path: Keys, notes: Notes) -> tuple[Any, bool]:
@@ -215,13 +174,6 @@ def unknown(key: str, allowed: Iterable[str], what: str) -> str:
     names = list(allowed)
     listed = f"allowed: {', '.join(names)}" if names else "it takes no arguments"
     return with_hint(f"{what} has no {key!r}", listed, did_you_mean(key, names))
-
-
-def did_you_mean(text: str, names: Iterable[str]) -> str:
-    """`did you mean X?` where a name is near, else nothing."""
-    lower = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(text.lower(), lower, n=1, cutoff=0.6)
-    return f"did you mean {lower[near[0]]}?" if near else ""
 
 
 def expected(annotation: Any) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lrsweep import grids
-from lrsweep.errors import SpecError, SpecIssue
+from lrsweep.errors import SpecError, SpecIssue, did_you_mean
 from lrsweep.registry import DATA_FILES, Known
 from lrsweep.registry import known as everything
 from lrsweep.spec import axes as axis_rules
@@ -277,7 +277,7 @@ def _across(spec: Spec, ctx: Context, places: Sequence[int], axes: set[str], not
             notes.add(path, f"{column} is recorded only with train.metrics: true")
         if recorded is not None and bare not in recorded:
             allowed = f"val_ or train_ with one of {', '.join(recorded)}"
-            near = check.did_you_mean(column, [f"{split}_{name}" for name in recorded])
+            near = did_you_mean(column, [f"{split}_{name}" for name in recorded])
             notes.add(path, check.with_hint(f"{spec.task.name} records no {column!r}", allowed, near))
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lrsweep import grids
-from lrsweep.registry import Known
-from lrsweep.spec.check import EVERY, GRID, OBJECTIVE, TRAIN, json_type, signature
+from lrsweep.registry import Known, signature
+from lrsweep.spec.check import EVERY, GRID, OBJECTIVE, TRAIN, json_type
 
 IMPORT_PATH = {
     "type": "string",

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from lrsweep import grids
+from lrsweep.errors import did_you_mean
 from lrsweep.grids import Grid
 from lrsweep.objective import default_mode
-from lrsweep.registry import DATA_FILES, REFUSED, Known
+from lrsweep.registry import DATA_FILES, REFUSED, Known, signature
 from lrsweep.spec import check
-from lrsweep.spec.check import GRID, OBJECTIVE, TRAIN, Notes, did_you_mean, with_hint
+from lrsweep.spec.check import GRID, OBJECTIVE, TRAIN, Notes, with_hint
 from lrsweep.spec.model import Named, ObjectiveSpec, OptimizerSpec, TrainSpec, call_text
 from lrsweep.spec.yaml_tree import Keys
 
@@ -86,7 +87,7 @@ def named(ctx: Context, kind: str, raw: Any, path: Keys, notes: Notes) -> Named 
         notes.add(where, unknown_name(chosen, kind, table))
         return None
     before = len(notes.found)
-    full = check.check(check.signature(table[chosen]), args, path, notes, chosen)
+    full = check.check(signature(table[chosen]), args, path, notes, chosen)
     _arguments_together(ctx, ctx.known, kind, chosen, full, path, notes)
     return Named(name=chosen, args=full) if len(notes.found) == before else None
 
@@ -108,7 +109,7 @@ def _arguments_together(
 
 
 def unknown_name(text: str, kind: str, table: Mapping[str, Any]) -> str:
-    near = check.did_you_mean(text, table)
+    near = did_you_mean(text, table)
     if text.endswith(".py"):
         near = f"did you mean {text}:function?"
     allowed = f"one of {', '.join(table)}; or file.py:name, package.module:name"
@@ -145,9 +146,9 @@ def metric(text: str, path: Keys, notes: Notes) -> bool:
         return True
     if text.startswith("test_"):
         fix = f"a test split never chooses; did you mean val_{text.removeprefix('test_')}?"
-    elif check.did_you_mean(text, ["loss"]):
+    elif did_you_mean(text, ["loss"]):
         fix = "did you mean val_loss or train_loss?"
-    elif near := check.did_you_mean(text, ["val_loss", "train_loss", "val_accuracy"]):
+    elif near := did_you_mean(text, ["val_loss", "train_loss", "val_accuracy"]):
         fix = near
     elif text.isidentifier():
         fix = f"did you mean val_{text}?"
@@ -262,7 +263,7 @@ def objective(raw: Any, path: Keys, notes: Notes) -> ObjectiveSpec | None:
         metric(full["metric"], (*path, "metric"), notes)
     at = full.get("at", "final")
     if not AT.fullmatch(at):
-        fix = check.did_you_mean(at, ["final", "best", "mean", "last_10"])
+        fix = did_you_mean(at, ["final", "best", "mean", "last_10"])
         allowed = f"must be final, best, mean or last_K with an integer K from 1, not {at!r}"
         notes.add((*path, "at"), check.with_hint(allowed, fix))
     if len(notes.found) > before:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lrsweep import optimizers
 from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.schedules import warmup_steps
-from lrsweep.spec.check import refused
+from lrsweep.user_imports import argument_error
 
 if TYPE_CHECKING:
     from lrsweep.plan import Run, WorkloadSpec
@@ -50,7 +50,9 @@ def _refused_arguments(runs: Iterable[Run]) -> Iterator[tuple[tuple[str, ...], s
             continue
         seen.add(setting.key)
         try:
-            found = refused(optimizers.lookup(setting.name, run.workload_spec.base_dir), setting.args, [], lr=run.lr)
+            found = argument_error(
+                optimizers.lookup(setting.name, run.workload_spec.base_dir), setting.args, [], lr=run.lr
+            )
         except UsageError as error:
             yield ("optimizers", run.label), str(error)
             continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv as csv_module
-import difflib
 import math
 import zipfile
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Len
 
-from lrsweep.errors import UsageError, WrongInSpec
+from lrsweep.errors import UsageError, WrongInSpec, did_you_mean
 from lrsweep.tasks.base import Task
 from lrsweep.tasks.splits import Array, Cut, Kind, Order, Part, Scale, Seed, tensor_task
 
@@ -106,9 +105,9 @@ def _table_task(
 
 
 def _suggest(name: str, names: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
+    near = did_you_mean(name, names)
     listed = ", ".join(list(names)[:12]) + (", ..." if len(names) > 12 else "")
-    return f" (did you mean {close[0]!r}?)" if close else f" (there are: {listed})"
+    return f" ({near})" if near else f" (there are: {listed})"
 
 
 def _read_table(path: Path, delimiter: str) -> tuple[list[str], list[list[str]], list[int]]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import random
-import sysconfig
-import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import torch
+
+from lrsweep.user_imports import user_place
 
 
 def stream_seed(*key: object) -> int:
@@ -67,22 +66,3 @@ def describe(error: BaseException) -> str:
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     place = user_place(error)
     return f"{text} ({place})" if place else text
-
-
-def user_place(error: BaseException) -> str:
-    """`file.py:12 in function`: the deepest frame outside lrsweep, torch, numpy and Python's library; "" if none."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _of_a_library(frame.filename)]
-    if not frames:
-        return ""
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}"
-
-
-def _of_a_library(filename: str) -> bool:
-    path = Path(filename)
-    if filename.startswith("<") or any(path.is_relative_to(home) for home in _LIBRARIES):
-        return True
-    installed = {"site-packages", "dist-packages"} & set(path.parts)
-    return not installed and path.is_relative_to(sysconfig.get_path("stdlib"))
-
-
-_LIBRARIES = (Path(__file__).parents[1], *(Path(file).parent for file in (torch.__file__, np.__file__) if file))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from lrsweep.store.journal import RAISED
 from lrsweep.training import isolation, python_state, update_rules
 from lrsweep.training.stepper import Stepper
 from lrsweep.training.workload import LossModule, Workload
+from lrsweep.user_imports import user_place
 
 if TYPE_CHECKING:
     from lrsweep.plan import OptimizerSetting
@@ -224,8 +225,7 @@ def _told(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    place: Callable[[BaseException], str] = isolation.user_place
-    found = place(error)
+    found = user_place(error)
     return f", {found}" if found else ""
 
 

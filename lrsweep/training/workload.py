@@ -24,12 +24,11 @@ from torch import nn
 
 from lrsweep.errors import LrsweepError, UsageError, WrongInSpec
 from lrsweep.models import MODELS, misfit
-from lrsweep.spec.check import refused
 from lrsweep.tasks import TASKS
 from lrsweep.tasks.base import Shapes, Task, shapes_of
 from lrsweep.training import isolation
 from lrsweep.training.data import DatasetSplit, TensorSplit, map_tensors, split_of
-from lrsweep.user_imports import resolve
+from lrsweep.user_imports import argument_error, resolve, user_place
 
 if TYPE_CHECKING:
     from lrsweep.plan import WorkloadSpec
@@ -381,7 +380,7 @@ def task_of(workload_spec: WorkloadSpec) -> Task:
     try:
         task = function(**arguments)
     except (Exception, SystemExit) as error:
-        place = isolation.user_place(error)
+        place = user_place(error)
         if isinstance(error, LrsweepError) and not place:
             raise _placed("task", error) from error
         text = f"{error} ({place})" if isinstance(error, LrsweepError) else isolation.describe(error)
@@ -463,7 +462,7 @@ def _placed(section: str, error: LrsweepError) -> LrsweepError:
 
 
 def _check_arguments(kind: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    if found := refused(function, arguments):
+    if found := argument_error(function, arguments):
         key, wrong = found
         raise WrongInSpec(((kind, *filter(None, [key])), f"{kind} {name}: {_defined_at(function)}{wrong}"))
 

@@ -648,7 +648,7 @@ def make_it():
 MISPLACED = {
     "no rows left": ("task: {name: iris, @val: 0.6, test: 0.5}", "task.val", "leaves none for train"),
     "no part of the rows": ("task: {name: iris, @test: 2.5}", "task.test", "2.5 is neither"),
-    "no such column": ("task: {name: csv, path: d.csv, @target: lable}", "task.target", "did you mean 'label'"),
+    "no such column": ("task: {name: csv, path: d.csv, @target: lable}", "task.target", "did you mean label"),
     "missing cell": ("@task: {name: csv, path: d.csv, target: label}", "task", "d.csv:3: column 'x'"),
     "model of images": ("task: iris\n@model: cnn", "model", "inputs must be images"),
     "model of tokens": ("task: iris\n@model: transformer", "model", "it reads tokens"),

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from decimal import Decimal
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrsweep import grids
-from lrsweep.cli import starter
 from lrsweep.errors import SpecError
 from lrsweep.registry import Known, known
 from lrsweep.spec.load import Spec, changed_keys, dump_resolved, json_schema, load_spec, read_resolved, resolved_dict
 from tests.support import tables as fabricate
 
+STARTER = (files("lrsweep.cli") / "starter.yaml").read_text(encoding="utf-8")
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
 
@@ -551,17 +552,17 @@ def test_changed_keys(change: dict[str, Any], keys: list[str], tmp_path: Path) -
 
 def test_the_starter_is_a_right_spec(tmp_path: Path) -> None:
     path = tmp_path / "lrsweep.yaml"
-    path.write_text(starter.TEXT)
+    path.write_text(STARTER)
     made = load_spec(path)
     assert made.warnings == []
-    assert "# lr: [0.1, 0.01, 1e-3, 1e-4, 1e-5]" in starter.TEXT
+    assert "# lr: [0.1, 0.01, 1e-3, 1e-4, 1e-5]" in STARTER
     book = load_spec(path, overrides=["lr=[0.1, 0.01, 1e-3, 1e-4, 1e-5]"])
     assert book.lr.rates == (0.1, 0.01, 0.001, 0.0001, 0.00001)
 
 
 def test_the_commented_lines_of_the_starter_are_right_too(tmp_path: Path) -> None:
     (tmp_path / "my_opts.py").write_text("class Lion: ...\n")
-    lines = starter.TEXT.splitlines()
+    lines = STARTER.splitlines()
     live = [line.replace("# ", "", 1) if line.lstrip().startswith(("# - ", "# clip", "# dtype", "# axes")) else line
             for line in lines]  # fmt: skip
     path = tmp_path / "all.yaml"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrsweep.cli import starter
 from lrsweep.errors import LrsweepError, SpecError, UsageError
 from lrsweep.spec.load import load_spec, resolved_dict
 from lrsweep.spec.yaml_tree import parse
 
+STARTER = (files("lrsweep.cli") / "starter.yaml").read_text(encoding="utf-8")
 DEFAULTS = {"task": "digits", "optimizers": "[sgd]", "train": "{epochs: 1}"}
 DEFAULT_DICT = {"task": "digits", "optimizers": ["sgd"], "train": {"epochs": 1}}
 
@@ -576,7 +577,7 @@ def test_a_dict_that_holds_itself() -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_a_damaged_spec_is_read_or_refused_but_never_crashes(data: st.DataObject) -> None:
-    text = starter.TEXT + "axes: {schedule: [constant, {name: linear}], optimizers.weight_decay: [0, 0.1]}\n"
+    text = STARTER + "axes: {schedule: [constant, {name: linear}], optimizers.weight_decay: [0, 0.1]}\n"
     for _ in range(data.draw(st.integers(1, 3))):
         start = data.draw(st.integers(0, len(text)))
         end = start + data.draw(st.integers(0, 4))

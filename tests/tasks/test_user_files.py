@@ -117,7 +117,7 @@ def test_one_constant_column_is_safe(tmp_path):
     [
         ("", {}, "table.csv: holds no rows"),
         ("x,y\n", {}, "holds no rows"),
-        ("x,label\n1,2\n", {"target": "lable"}, "no column 'lable' \\(did you mean 'label'\\?\\)"),
+        ("x,label\n1,2\n", {"target": "lable"}, "no column 'lable' \\(did you mean label\\?\\)"),
         ("x,label\n1,2\n", {"target": "q"}, "there are: x, label"),
         ("x;y\n1;2\n", {}, "no column 'y'"),
         ("y\n1\n2\n", {}, "'y' is the only column"),
@@ -190,7 +190,7 @@ def test_npz_target_is_the_key_named_target_unless_told(tmp_path):
     ("arrays", "arguments", "message"),
     [
         ({"x": np.eye(3), "y": np.arange(3)}, {}, "no array 'X'"),
-        ({"X": np.eye(3), "labels": np.arange(3)}, {"target": "label"}, "did you mean 'labels'"),
+        ({"X": np.eye(3), "labels": np.arange(3)}, {"target": "label"}, "did you mean labels"),
         ({"X": np.eye(3), "y": np.arange(4)}, {}, r"X has shape \(3, 3\) and y \(4,\)"),
         ({"X": np.eye(3), "y": np.float64(1)}, {}, "both need the same rows"),
         ({"X": np.array([[1.0], [np.nan]]), "y": np.arange(2)}, {}, r"X\[1\] holds a missing"),
