@@ -119,7 +119,7 @@ def test_files_and_packages_that_are_not_there(tmp_path):
 
 
 def test_the_place_is_the_last_line_of_the_file_itself(tmp_path):
-    path = write(
+    write(
         tmp_path, "deep.py", "import json\ndef outer():\n    return inner()\ndef inner():\n    return json.loads('{')\n"
     )
     function = resolve("deep.py:outer", tmp_path)

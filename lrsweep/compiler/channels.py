@@ -96,7 +96,7 @@ def _side_by_side(images: Tensor) -> Tensor:
 def _noticed(images: Tensor) -> Tensor:
     """`images`, whose gradient will have its channels side by side too."""
     if images.requires_grad:
-        images.register_hook(_gradient_side_by_side)  # type: ignore[no-untyped-call]
+        images.register_hook(_gradient_side_by_side)
     return images
 
 

@@ -50,9 +50,8 @@ def _refused_arguments(runs: Iterable[Run]) -> Iterator[tuple[tuple[str, ...], s
             continue
         seen.add(setting.key)
         try:
-            found = argument_error(
-                optimizers.lookup(setting.name, run.workload_spec.base_dir), setting.args, [], lr=run.lr
-            )
+            cls = optimizers.lookup(setting.name, run.workload_spec.base_dir)
+            found = argument_error(cls, setting.args, [], lr=run.lr)
         except UsageError as error:
             yield ("optimizers", run.label), str(error)
             continue

@@ -24,7 +24,7 @@ def seed_all(seed: int) -> None:
     """Seed the global generators of torch (the CPU's, and the GPUs' where there are any), numpy and Python."""
     # torch.manual_seed does the same at 100 times the cost where a device is there but not in use.
     torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
