@@ -17,16 +17,12 @@ import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import QuadMesh
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ft2font import FT2Font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter, NullLocator
-from PIL.PngImagePlugin import PngInfo
 
-from lrsweep.plot.palette import reduced
 from lrsweep.results.figures import SHOWS
 from lrsweep.wording import words
 
@@ -41,7 +37,7 @@ TRADITIONAL = (0.01, 0.1)
 """The rates that are tried first by habit (Bengio 2012; Goodfellow et al. 2016); marked on every rate axis."""
 
 Ints: TypeAlias = npt.NDArray[np.int_]
-DPI = 120
+DPI = 100
 LINE_POINTS = 11.5
 """Between two lines above a panel."""
 STYLE: dict[Any, Any] = {
@@ -73,7 +69,7 @@ STYLE: dict[Any, Any] = {
 }
 # No date and no version: two drawings of the same files are the same bytes.
 METADATA: dict[str, dict[str, str | None]] = {
-    "png": {},
+    "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
@@ -365,25 +361,11 @@ def empty(title: str, subtitle: str) -> Figure:
 def rendered(figure: Figure, kind: str, shows: str = "") -> bytes:
     """The figure as the bytes of a png, svg or pdf file; the same bytes for the same figure.
 
-    A png keeps what it `shows` as text, see pictures.py.
+    A png keeps what it `shows` as text, see results/figures.py.
     """
     buffer = io.BytesIO()
+    metadata = METADATA[kind] | ({SHOWS: shows} if kind == "png" and shows else {})
     with styled(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is drawn in its place
-        if kind == "png":
-            _write_png(figure, buffer, shows)
-        else:
-            figure.savefig(buffer, format=kind, metadata=METADATA[kind])
+        figure.savefig(buffer, format=kind, metadata=metadata)
     return buffer.getvalue()
-
-
-def _write_png(figure: Figure, buffer: io.BytesIO, shows: str) -> None:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    bars = [one.cmap for ax in figure.axes for one in ax.collections if isinstance(one, QuadMesh)]
-    steps = [to_hex(color) for bar in bars for color in bar(np.arange(bar.N))]
-    image = reduced(np.asarray(canvas.buffer_rgba()), (*COLORS, RED, INK, GREY, "#FFFFFF", *steps))
-    notes = PngInfo()
-    if shows:
-        notes.add_text(SHOWS, shows)
-    image.save(buffer, "png", dpi=(figure.dpi, figure.dpi), pnginfo=notes)

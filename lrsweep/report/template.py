@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from importlib.resources import files
 
 
 @dataclass(frozen=True)
@@ -101,70 +102,12 @@ def page(title: str, body: Iterable[str]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{stored('style.css')}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(part for part in body if part)
-        + f"\n</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+        + f"\n</main>\n<script>\n{stored('script.js')}</script>\n</body>\n</html>\n"
     )
 
 
-STYLE = """
-:root{--ink:#1d1f23;--soft:#565b66;--paper:#fff;--card:#f5f6f8;--line:#d5d8de;--link:#0b5cad;--warn:#8a1c1c;--warnbg:#fdf0ef}
-@media (prefers-color-scheme:dark){:root{--ink:#e8eaee;--soft:#a9afbb;--paper:#16181c;--card:#20242a;--line:#3a3f48;
---link:#8ec2ff;--warn:#ffb4ab;--warnbg:#35201f}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
-main{max-width:1180px;margin:0 auto;padding:1.2rem 1rem 4rem}
-h1{font-size:1.7rem;line-height:1.2;margin:.4rem 0 .2rem;overflow-wrap:anywhere}
-h2{font-size:1.25rem;margin:2.4rem 0 .6rem;padding-top:.4rem;border-top:1px solid var(--line)}
-h3{font-size:1.02rem;margin:1.4rem 0 .3rem}
-p,li,dd,figcaption,summary{overflow-wrap:anywhere}
-.budget,figcaption,small,caption{color:var(--soft)}
-.verdict{font-size:1.12rem;background:var(--card);border-left:4px solid var(--link);padding:.8rem 1rem;
-border-radius:4px}
-.warnings{background:var(--warnbg);border-left:4px solid var(--warn);padding:.7rem 1rem .7rem 2rem;border-radius:4px}
-nav{font-size:.92rem}nav a{margin-right:.9rem;display:inline-block}
-a{color:var(--link)}
-code{font:.88em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;
-background:var(--card);padding:.05em .3em;border-radius:3px}
-pre{background:var(--card);padding:.8rem;border-radius:4px;overflow-x:auto;font-size:.85rem;line-height:1.4}
-pre code{padding:0;background:none;font-size:1em}
-.scroll{overflow-x:auto;max-width:100%}
-table{border-collapse:collapse;font-size:.84rem;margin:.4rem 0 1rem;min-width:50%}
-caption{text-align:left;padding-bottom:.3rem;font-size:.88rem}
-th,td{padding:.28rem .45rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
-tbody th{font-weight:600;white-space:nowrap}
-td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-thead th{vertical-align:bottom;background:var(--card)}
-thead button{font:inherit;color:inherit;background:none;border:0;padding:0;cursor:pointer;
-text-align:left;font-weight:600}
-thead button::after{content:" \\2195";color:var(--soft)}
-th[aria-sort=ascending] button::after{content:" \\2191"}
-th[aria-sort=descending] button::after{content:" \\2193"}
-figure{margin:1rem 0 1.8rem}
-figure .scroll{background:#fff;border:1px solid var(--line);border-radius:6px;padding:.3rem}
-figure svg{display:block;width:100%;min-width:640px;height:auto}
-figure svg *{stroke-linejoin:round;stroke-linecap:butt}
-figcaption{font-size:.9rem;margin-top:.35rem}
-summary{cursor:pointer;font-weight:600;margin:.5rem 0}
-dt{font-weight:600;margin-top:.7rem}dd{margin:.1rem 0 0}
-:focus-visible{outline:2px solid var(--link);outline-offset:2px}
-@media print{:root{--ink:#000;--soft:#444;--paper:#fff;--card:#f5f5f5;--line:#bbb;--link:#000;--warn:#600;--warnbg:#fff}
-main{max-width:none;padding:0}nav{display:none}.scroll{overflow:visible}figure svg{min-width:0}
-figure,tr{break-inside:avoid}table{font-size:.7rem}thead button::after{content:""!important}}
-"""
-
-SCRIPT = """
-document.querySelectorAll("thead button").forEach(function(button){button.addEventListener("click",function(){
-var head=button.parentNode,index=head.cellIndex,body=head.closest("table").tBodies[0];
-var down=head.getAttribute("aria-sort")==="ascending",rows=Array.from(body.rows);
-function key(row){var cell=row.cells[index],v=cell.getAttribute("data-v");
-return v===null?cell.textContent:v===""?NaN:Number(v)}
-rows.map(function(row,place){return{row:row,place:place,key:key(row)}}).sort(function(a,b){
-var x=a.key,y=b.key,n=Number.isNaN(x)-Number.isNaN(y);if(n)return n;
-var order=typeof x==="number"&&typeof y==="number"?x-y||0:String(x).localeCompare(String(y));
-if(x===y||Number.isNaN(order))order=0;return(down?-order:order)||a.place-b.place
-}).forEach(function(item){body.appendChild(item.row)});
-head.parentNode.querySelectorAll("th").forEach(function(th){th.removeAttribute("aria-sort")});
-head.setAttribute("aria-sort",down?"descending":"ascending")})});
-window.addEventListener("beforeprint",function(){document.querySelectorAll("details").forEach(function(d){d.open=true})});
-"""
+def stored(name: str) -> str:
+    """A file that is installed beside this module."""
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")

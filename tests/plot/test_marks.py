@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +14,6 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from matplotlib.text import Text
-from PIL import Image
 
 from lrsweep import plot
 from lrsweep.analysis.facts import Drift, Estimate, SweepFacts
@@ -212,20 +210,6 @@ def test_numbers_of_few_digits_are_written_out() -> None:
     assert words.compact(183.0, 2) == "180"
     assert words.compact(0.0123, 2) == "0.012"
     assert words.compact(316.228) == "316"
-
-
-def test_a_colour_bar_keeps_its_colours_in_a_png() -> None:
-    """The few pixels of its steps would share colours with each other and with what is drawn."""
-    runs, curves = fabricate.frames(("sgd", "adam"), rates=[1e-3, 1e-2, 0.1, 1.0], seeds=2)
-    facts = fabricate.facts_of(runs, curves, ("sgd", "adam"))
-    lines = loss_curves.lines(curves, facts, "val_loss")
-    with style.styled():
-        figure = loss_curves.loss_curves(facts, facts.rows, lines, "val_loss", x="epoch")
-        png = style.rendered(figure, "png")
-    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).reshape(-1, 3)
-    found = {tuple(pixel) for pixel in np.unique(pixels, axis=0).tolist()}
-    steps = np.round(255 * np.array([to_rgb(color) for color in colors.rate_colormap().colors]))  # type: ignore[union-attr]
-    assert sum(tuple(step) in found for step in steps.astype(int).tolist()) >= 60
 
 
 @pytest.mark.parametrize("failed", [True, False])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import os
 import re
@@ -23,7 +22,6 @@ from matplotlib.collections import LineCollection, PathCollection, PolyCollectio
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from PIL import Image
 
 from lrsweep import plot
 from lrsweep.analysis.facts import SweepFacts
@@ -621,16 +619,6 @@ def test_a_share_beyond_the_axis_stands_there_as_a_number() -> None:
     assert [sensitivity.far_text(row) for row in facts.rows] == ["1e3", ""]
     assert "1e3" in texts(figure).split("\n")
     assert fits(figure) == []
-
-
-def test_a_few_red_crosses_keep_their_red_in_a_png() -> None:
-    wild = {f"o{n}": [2.0 - 0.01 * n, 1.0, 0.3 + 0.02 * n, 0.6, 1.0] for n in range(8)} | {"sgd": U}
-    with style.styled():
-        png = style.rendered(u_curve(fabricate.facts_of_medians(RATES, wild, start=2.3, spread=0.01)), "png")
-    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).reshape(-1, 3)
-    red = np.array([int(style.RED[i : i + 2], 16) for i in (1, 3, 5)])
-    assert (np.abs(pixels.astype(int) - red).max(axis=1) <= 2).sum() >= 20
-    assert pixels[0].tolist() == [255, 255, 255]
 
 
 def test_crosses_stay_with_their_rate() -> None:

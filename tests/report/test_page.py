@@ -22,7 +22,7 @@ from lrsweep.plot import sensitivity, style
 from lrsweep.report import page as report
 from lrsweep.report import tables as html_tables
 from lrsweep.report.rules import RULES
-from lrsweep.report.template import STYLE, Cell, code, picture, table
+from lrsweep.report.template import Cell, code, picture, stored, table
 from lrsweep.results import tables
 from lrsweep.results.results import load
 from lrsweep.wording import words
@@ -227,7 +227,7 @@ def luminance(color: str) -> float:
 @pytest.mark.parametrize("pair", ["ink paper", "soft paper", "soft card", "link paper", "ink warnbg", "ink card"])
 def test_text_is_readable(number: int, pair: str) -> None:
     """WCAG 2.1, 1.4.3: a contrast of 4.5 or more."""
-    scheme = re.findall(r":root\{(.*?)\}", STYLE, flags=re.S)[number]
+    scheme = re.findall(r":root\{(.*?)\}", stored("style.css"), flags=re.S)[number]
     colors = dict(re.findall(r"--(\w+):(#[0-9a-f]+)", scheme))
     light, dark = sorted((luminance(colors[name]) for name in pair.split()), reverse=True)
     assert (light + 0.05) / (dark + 0.05) >= 4.5
