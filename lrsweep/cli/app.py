@@ -5,7 +5,9 @@ Heavy modules (torch, pandas, matplotlib, pydantic) are imported inside the comm
 
 from __future__ import annotations
 
+import csv
 import errno
+import functools
 import json
 import os
 import re
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from lrsweep.errors import LrsweepError, StorageError, UsageError
 from lrsweep.system import process
@@ -25,50 +27,105 @@ from lrsweep.system.signals import leave_at_once
 
 if TYPE_CHECKING:
     from lrsweep.results.results import Results
+    from lrsweep.sweep.runner import Finished
 
 
-class _PlainWords(TyperGroup):
-    """Tells of a wrong option without the words of the library that checks it."""
+class _Command(TyperCommand):
+    """A command whose flags are shown without `<bool>`."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _without_bool(super().get_params(ctx))
+
+
+class _Group(TyperGroup):
+    """The group of commands; reports a wrong option in plain words, without pydantic's."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _without_bool(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except typer.BadParameter as error:
             text = re.sub(r", unable to parse.*", "", error.message.removeprefix("Value error, "))
-            error.message = text.replace("a valid integer", "a whole number").replace("a valid ", "a ")
-            error.message = error.message.replace("Input should be", "must be")
+            text = text.replace("a valid integer", "a whole number").replace("a valid ", "a ")
+            error.message = text.replace("Input should be", "must be")
             raise
 
 
-app = typer.Typer(
-    name="lrsweep",
-    cls=_PlainWords,
-    help="Learning-rate sensitivity sweeps for PyTorch: one YAML file in; tidy CSVs and U-curves out.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+def _without_bool(params: list[Any]) -> list[Any]:
+    for param in params:
+        if getattr(param, "is_bool_flag", False):
+            param.metavar = ""
+    return params
+
 
 EXIT_SOME_FAILED = 3
 EXIT_LIMITS_BROKEN = 6
-REFINE = "Then add the rates the summary asks for, until it asks for none: at most 5 rounds. They stay until --fresh."
-EXECUTOR = "Where the training processes live: local is this machine; ray is not part of this version."
+EPILOG = """\
+Start with:
+  lrsweep init sweep.yaml      write a commented spec
+  lrsweep run sweep.yaml       train it; results go to results/NAME
+  lrsweep COMMAND --help       options, and what each command writes
+
+Exit codes:
+  0          done
+  1          a bug in lrsweep
+  2          bad usage or spec
+  3          finished, but some runs failed (diverged is not failed)
+  4          results cannot be read or written
+  5          the sweep is being run by another process
+  6          results are outside the limits of `check`
+  130, 143   interrupted, terminated
+
+Messages go to stderr, results to stdout."""
+
+app = typer.Typer(
+    name="lrsweep",
+    cls=_Group,
+    help="Learning-rate sensitivity sweeps for PyTorch: one YAML file in; tidy CSVs and U-curves out.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+command = functools.partial(app.command, cls=_Command)
 
 Device = StrEnum("Device", ["auto", "cpu", "cuda"])
 Executor = StrEnum("Executor", ["local", "ray"])
 Compile = StrEnum("Compile", ["auto", "on", "off"])
 Progress = StrEnum("Progress", ["auto", "rich", "plain", "none"])
 Format = StrEnum("Format", ["png", "svg", "pdf"])
+KINDS = ("tasks", "models", "optimizers", "schedules")
 
-Config = Annotated[Path, typer.Argument(help="The experiment spec, a YAML file.")]
-Folder = Annotated[Path, typer.Argument(help="The folder of one sweep, or a folder with sweeps below it.")]
-ResultsDir = Annotated[Path, typer.Option("--results", help="Where sweeps are kept; this one goes to <DIR>/<name>.")]
+
+def _labels(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The optimizer labels of the sweep that is being checked, for shell completion."""
+    folder = ctx.params.get("results") or next(iter(ctx.args), ".")  # what is unparsed as the option has no value yet
+    try:
+        with open(Path(folder, "summary.csv"), encoding="utf-8", newline="") as file:
+            labels = {row["optimizer"] for row in csv.DictReader(file)}
+    except (KeyError, OSError, ValueError):
+        return []
+    return sorted(label for label in labels if label.startswith(incomplete))
+
+
+def _kinds(incomplete: str) -> list[str]:
+    return [kind for kind in KINDS if kind.startswith(incomplete)]
+
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="The spec, a YAML file.")]
+Folder = Annotated[
+    Path, typer.Argument(metavar="RESULTS", help="Folder of one sweep, or a folder that contains several.")
+]
+ResultsDir = Annotated[Path, typer.Option("--results", metavar="DIR", help="Results go to DIR/NAME.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override one value of the spec, e.g. train.epochs=5. Repeatable."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a value of the spec, e.g. train.epochs=5. May be repeated."
+    ),
 ]
-DeviceOption = Annotated[Device, typer.Option(help="Where to train; auto takes CUDA where there is one.")]
+DeviceOption = Annotated[Device, typer.Option(metavar="auto|cpu|cuda", help="Device; auto uses CUDA if available.")]
 
 
 def _version(wanted: bool) -> None:
@@ -82,33 +139,57 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     pass
 
 
-@app.command()
+@command()
 def run(
     config: Config,
     results: ResultsDir = Path("results"),
     device: DeviceOption = Device.auto,
-    workers: Annotated[str, typer.Option(metavar="N|auto", help="Training processes, one thread each.")] = "auto",
-    executor: Annotated[Executor, typer.Option(help=EXECUTOR)] = Executor.local,
+    workers: Annotated[
+        str, typer.Option(metavar="N|auto", help="Number of training processes, one thread each.")
+    ] = "auto",
+    executor: Annotated[
+        Executor,
+        typer.Option(metavar="local|ray", help="Where to run workers. Only local is available in this version."),
+    ] = Executor.local,
     set_: SetOption = None,
     compile_: Annotated[
-        Compile, typer.Option("--compile", help="torch.compile; auto uses it only where it pays for itself.")
+        Compile,
+        typer.Option("--compile", metavar="auto|on|off", help="Compile training steps with torch.compile (auto: off)."),
     ] = Compile.auto,
-    refine: Annotated[bool, typer.Option("--refine", help=REFINE)] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and stop.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Set earlier results aside and train everything.")] = False,
-    progress: Annotated[Progress, typer.Option(help="A bar, plain lines, or nothing.")] = Progress.auto,
+    refine: Annotated[
+        bool,
+        typer.Option(
+            "--refine", help="Then add the suggested learning rates and repeat, up to 5 rounds. Kept until --fresh."
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be trained (runs, time, disk) and exit.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Retrain everything; earlier results are set aside, not deleted.")
+    ] = False,
+    progress: Annotated[
+        Progress, typer.Option(metavar="auto|rich|plain|none", help="Progress bar, plain lines or nothing.")
+    ] = Progress.auto,
 ) -> None:
-    """Train what is missing, write tables and pictures, print the summary."""
+    """Train missing runs; write tables, plots and a report.
+
+    Writes results/NAME/: runs.csv, curves.csv, summary.csv, report.html,
+    plots, spec.yaml, manifest.json and journal/. Prints the summary.
+    Interrupt at any time; rerun to resume.
+
+    Example:
+      lrsweep run sweep.yaml --set seeds=5 --refine
+    """
     from lrsweep.sweep import background
 
     with background.renderer(aside=not dry_run) as renderer:
-        from lrsweep.cli import output
         from lrsweep.sweep import api
         from lrsweep.sweep import progress as display
 
@@ -127,10 +208,16 @@ def run(
                 reporter=reporter,
                 renderer=renderer,
             )
+    _print_finished(finished, quiet=progress is Progress.none)
+
+
+def _print_finished(finished: Finished, *, quiet: bool) -> None:
+    from lrsweep.cli import output
+
     if finished.estimate is not None:
         typer.echo(output.estimate(finished.estimate))
         return
-    if not finished.trained and progress is not Progress.none:
+    if not finished.trained and not quiet:
         typer.echo(f"nothing to train: all {finished.total} runs are done (--fresh trains them anew)", err=True)
     facts = finished.facts or _stored(finished.path).facts()
     typer.echo(output.summary(facts, finished.path, unicode=_unicode()))
@@ -158,14 +245,25 @@ def _worker_count(text: str) -> int | str:
     return int(text)
 
 
-@app.command()
+@command()
 def plot(
     results: Folder,
-    metric: Annotated[str | None, typer.Option(help="Draw this curve column instead of the objective's.")] = None,
-    at: Annotated[str | None, typer.Option(help="final, best, mean or last_K of that column.")] = None,
-    format_: Annotated[list[Format] | None, typer.Option("--format", help="Repeatable; png if not given.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column of curves.csv to plot instead of the objective's.")
+    ] = None,
+    at: Annotated[str | None, typer.Option(metavar="WHEN", help="final, best, mean or last_K of that column.")] = None,
+    format_: Annotated[
+        list[Format] | None, typer.Option("--format", metavar="png|svg|pdf", help="May be repeated. (default: png)")
+    ] = None,
 ) -> None:
-    """Redraw the pictures from the files alone."""
+    """Redraw the plots from saved results, without training.
+
+    Writes the plots beside the tables, for one sweep or for every sweep below
+    RESULTS, and prints their paths.
+
+    Example:
+      lrsweep plot results/quickstart --metric val_accuracy --at best --format svg
+    """
     from lrsweep import plot as drawing
     from lrsweep.results import tables
 
@@ -178,9 +276,15 @@ def plot(
         )
 
 
-@app.command()
+@command()
 def report(results: Folder) -> None:
-    """Write report.html: one file, no network. Pictures beside it that show another objective are drawn anew."""
+    """Write a self-contained report.html.
+
+    Plots that show another metric than the objective's are redrawn.
+
+    Example:
+      lrsweep report results/quickstart
+    """
     from lrsweep.report import page as writing
     from lrsweep.results import tables
 
@@ -191,30 +295,49 @@ def report(results: Folder) -> None:
             typer.echo(f"the pictures beside it showed another objective ({folder}): drawn anew", err=True)
 
 
-@app.command()
+@command()
 def compare(
-    a: Annotated[Path, typer.Argument(help="The folder of the first sweep.")],
-    b: Annotated[Path, typer.Argument(help="The folder of the second sweep.")],
+    a: Annotated[Path, typer.Argument(metavar="A", help="Folder of the first sweep.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Folder of the second sweep.")],
 ) -> None:
-    """Say what moved between two sweeps, with intervals."""
+    """Compare two sweeps, with 95 % confidence intervals.
+
+    Prints what changed from A to B, for each optimizer. Writes nothing.
+
+    Example:
+      lrsweep compare results/before results/after
+    """
     from lrsweep.results import compare as comparing
 
     typer.echo(comparing.compare(a, b).text())
 
 
-@app.command()
+@command()
 def check(
-    results: Annotated[Path, typer.Argument(help="The folder of one sweep.")],
-    optimizer: Annotated[str | None, typer.Option(metavar="LABEL", help="Check this optimizer only.")] = None,
-    min_basin_decades: Annotated[float | None, typer.Option(help="The good range must span this much.")] = None,
-    max_sensitivity: Annotated[float | None, typer.Option(help="Sensitivity S may not exceed this.")] = None,
-    max_diverged: Annotated[float | None, typer.Option(help="Largest share of diverged runs, 0 to 1.")] = None,
-    best_lr_within: Annotated[
-        tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="The best rate must lie in this range.")
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder of one sweep.")],
+    optimizer: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="Check this optimizer only.", autocompletion=_labels)
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON on stdout.")] = False,
+    min_basin_decades: Annotated[
+        float | None, typer.Option(metavar="X", help="Smallest allowed width of the good range, in decades of lr.")
+    ] = None,
+    max_sensitivity: Annotated[float | None, typer.Option(metavar="S", help="Largest allowed sensitivity S.")] = None,
+    max_diverged: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Largest allowed share of diverged runs, 0 to 1.")
+    ] = None,
+    best_lr_within: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="Range that must contain the best learning rate."),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
-    """Give a verdict for CI; exit code 6 when a limit is broken."""
+    """Check results against limits (for CI); exits with 6 on failure.
+
+    Prints a line per check. Writes nothing.
+
+    Example:
+      lrsweep check results/quickstart --min-basin-decades 1 --max-diverged 0.1
+    """
     from lrsweep.results import check as judging
 
     verdict = judging.check(
@@ -230,9 +353,15 @@ def check(
         raise typer.Exit(EXIT_LIMITS_BROKEN)
 
 
-@app.command()
+@command()
 def status(results: Folder) -> None:
-    """Say what is done, to do, failed."""
+    """Show finished, pending and failed runs.
+
+    Works while the sweep is running. Writes nothing.
+
+    Example:
+      lrsweep status results
+    """
     from lrsweep.cli import output
     from lrsweep.results import status as stored
     from lrsweep.results import tables
@@ -241,18 +370,25 @@ def status(results: Folder) -> None:
         typer.echo(output.status(stored.status(folder)))
 
 
-@app.command("range-test")
+@command("range-test")
 def range_test(
     config: Config,
     results: ResultsDir = Path("results"),
     device: DeviceOption = Device.auto,
     set_: SetOption = None,
-    low: Annotated[float, typer.Option(help="First rate of the ramp.")] = 1e-7,
-    high: Annotated[float, typer.Option(help="Last rate of the ramp.")] = 10.0,
-    steps: Annotated[int, typer.Option(min=20, help="Updates of the ramp.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the run.")] = 0,
+    low: Annotated[float, typer.Option(metavar="LR", help="First learning rate.")] = 1e-7,
+    high: Annotated[float, typer.Option(metavar="LR", help="Last learning rate.")] = 10.0,
+    steps: Annotated[int, typer.Option(min=20, metavar="N", help="Number of training steps, at least 20.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the run.")] = 0,
 ) -> None:
-    """Run the one-ramp LR finder and hold its rules against the sweep's U-curve."""
+    """Run an LR range test and compare its suggestions with the sweep.
+
+    One run per optimizer, with a learning rate that grows from LOW to HIGH.
+    Writes range_test.csv and range_test.png to results/NAME.
+
+    Example:
+      lrsweep range-test sweep.yaml --low 1e-6 --high 1
+    """
     from lrsweep.cli import output
     from lrsweep.sweep import lr_finder
 
@@ -264,11 +400,17 @@ def range_test(
     typer.echo(output.range_test(found))
 
 
-@app.command()
+@command()
 def init(
-    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("lrsweep.yaml"),
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="File to write.")] = Path("lrsweep.yaml"),
 ) -> None:
-    """Write a commented starter spec."""
+    """Write a commented starter spec, ready to run.
+
+    Never overwrites a file.
+
+    Example:
+      lrsweep init sweep.yaml
+    """
     from importlib.resources import files
 
     from lrsweep.store import atomic
@@ -280,21 +422,34 @@ def init(
     typer.echo(f"wrote {path}; next: lrsweep run {path}")
 
 
-@app.command("list")
+@command("list")
 def list_(
     kind: Annotated[
-        str | None, typer.Argument(help="tasks, models, optimizers or schedules; all if not given.")
+        str | None,
+        typer.Argument(
+            metavar="KIND", help="tasks, models, optimizers or schedules; all by default.", autocompletion=_kinds
+        ),
     ] = None,
 ) -> None:
-    """List the names a spec may use and their arguments."""
+    """List the built-in tasks, models, optimizers and schedules.
+
+    With the arguments of each and their defaults.
+
+    Example:
+      lrsweep list optimizers
+    """
     from lrsweep import registry
 
     typer.echo(registry.listing(kind))
 
 
-@app.command()
+@command()
 def schema() -> None:
-    """Print the JSON Schema of the spec, for editors."""
+    """Print the JSON Schema of the spec, for editors.
+
+    Example:
+      lrsweep schema > lrsweep.schema.json
+    """
     from lrsweep.registry import known
     from lrsweep.spec.load import json_schema
 
@@ -311,7 +466,7 @@ def _run() -> int:
     """Run the command line; turn what went wrong into one message and the contract's exit code."""
     try:
         leave_at_once()
-        app()
+        app(prog_name="lrsweep")
     except LrsweepError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
@@ -335,7 +490,3 @@ def main() -> NoReturn:
     process.prepare()
     with few_collections():
         leave(_run())
-
-
-if __name__ == "__main__":
-    main()

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
+
+from lrsweep.cli.app import app
 
 SPEC = """\
 task: {name: blobs, n: 120}
@@ -85,16 +88,54 @@ def test_a_finished_sweep_trains_nothing_again(done: Path) -> None:
     assert (done / "results/tiny/runs.csv").read_bytes() == before
 
 
+@pytest.mark.parametrize("width", ["80", "100"])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command: str) -> None:
-    shown = lrsweep(command, "--help")
-    assert shown.returncode == 0
-    assert "Usage" in shown.stdout
+def test_every_command_explains_itself(command: str, width: str) -> None:
+    shown = CliRunner().invoke(app, [command, "--help"], prog_name="lrsweep", env={"COLUMNS": width})
+    assert shown.exit_code == 0
+    lines = shown.output.splitlines()
+    assert max(map(len, lines)) <= int(width)
+    assert f"Usage: lrsweep {command}" in shown.output
+    assert "<bool>" not in shown.output
+    example = lines[next(i for i, line in enumerate(lines) if "Example:" in line) + 1].split()
+    assert example[:2] == ["lrsweep", command]
+
+
+def test_the_main_help_lists_the_exit_codes_and_commands() -> None:
+    shown = lrsweep("--help")
+    assert "Usage: lrsweep [OPTIONS]" in shown.stdout
+    for code in ("0", "1", "2", "3", "4", "5", "6", "130, 143"):
+        assert re.search(rf"^ +{code}  +\w", shown.stdout, re.MULTILINE), code
+    assert all(re.search(rf"│ {command} ", shown.stdout) for command in COMMANDS)
+    assert "<bool>" not in shown.stdout
+
+
+def complete(words: str, cwd: Path) -> list[str]:
+    """What the shell offers for the last of the words."""
+    env = {"_LRSWEEP_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    command = [sys.executable, "-m", "lrsweep"]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **env}, timeout=60)
+    return ran.stdout.split()
+
+
+def test_the_shell_completes_commands_options_kinds_and_labels(done: Path) -> None:
+    assert complete("lrsweep ra", done) == ["range-test"]
+    assert complete("lrsweep run --dr", done) == ["--dry-run"]
+    assert complete("lrsweep list mo", done) == ["models"]
+    assert complete("lrsweep check results/tiny --optimizer a", done) == ["adam"]
+    assert complete("lrsweep check nowhere --optimizer a", done) == []
+
+
+def test_completion_can_be_shown(tmp_path: Path) -> None:
+    command = ["bash", "-c", f"{sys.executable} -m lrsweep --show-completion"]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    assert "_LRSWEEP_COMPLETE=complete_" in ran.stdout
 
 
 def test_help_says_what_is_not_there_yet() -> None:
     text = re.sub(r"[\s│]+", " ", lrsweep("run", "--help").stdout)
-    assert "ray is not part of this version" in text
+    assert "Only local is available in this version" in text
 
 
 def test_help_imports_nothing_heavy() -> None:
