@@ -1,4 +1,8 @@
-"""No test may use the network: everything but local sockets between processes is refused."""
+"""Rules for every test: its tier, and no network (everything but local sockets between processes is refused).
+
+Tiers: `unit` for working, the default run before a change lands, `slow` for long checks. Nobody marks `unit` by hand:
+every test has it that is neither end to end, nor in SLOWER, nor marked `slow` or `process`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,18 @@ from typing import Any
 
 import pytest
 
+SLOWER = ("tests/end_to_end/", "tests/bench/")
+"""Folders and modules whose tests train whole sweeps or start processes: the default tier."""
+
 _connect, _bind, _sendto = socket.socket.connect, socket.socket.bind, socket.socket.sendto
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        place = item.nodeid.split("::")[0]
+        marked = any(item.get_closest_marker(name) for name in ("slow", "process"))
+        if not marked and not place.startswith(SLOWER):
+            item.add_marker(pytest.mark.unit)
 
 
 class NetworkUsed(AssertionError):
