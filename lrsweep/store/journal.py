@@ -21,7 +21,7 @@ import socket
 import time
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,24 +35,24 @@ FORMAT = 1
 
 FOLDER = "journal"
 _ROWS = b',"rows":'
-RAISED = "an error in "
-"""How a reason to train runs one at a time begins that is an exception."""
+_RAISED = "an error in "
+"""How such a reason began in journals whose groups have no key `raised`."""
 _INT_COLUMNS = frozenset({"step"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """Runs that train together. The id is a hash of the content, so a lost record can be recognised when cut again."""
+    """Runs that train together. The id is a hash of the content, so a lost record can be recognised when cut again.
+
+    `reason` says why they are not stacked; `raised`, that this is an exception, which a run that raises it alone too
+    tells as its failure.
+    """
 
     engine: str
     runs: tuple[str, ...]
     compile: bool = False
     reason: str | None = None
-
-    @property
-    def raised(self) -> bool:
-        """Whether the reason is an exception; runs that raise it alone as well tell it as their failure."""
-        return self.reason is not None and self.reason.startswith(RAISED)
+    raised: bool = False
 
     @property
     def id(self) -> str:
@@ -215,10 +215,7 @@ def outcome_of(record: dict[str, Any]) -> RunResult:
 def groups_record(groups: Iterable[Group]) -> dict[str, Any]:
     return {
         "kind": "groups",
-        "groups": [
-            {"engine": group.engine, "compile": group.compile, "reason": group.reason, "runs": list(group.runs)}
-            for group in groups
-        ],
+        "groups": [asdict(group) for group in groups],
     }
 
 
@@ -310,7 +307,11 @@ def _take(found: Replay, path: Path, offset: int, length: int, data: bytes) -> N
     elif kind == "groups":
         for item in record["groups"]:
             group = Group(
-                engine=item["engine"], compile=item["compile"], reason=item["reason"], runs=tuple(item["runs"])
+                engine=item["engine"],
+                runs=tuple(item["runs"]),
+                compile=item["compile"],
+                reason=item["reason"],
+                raised=item.get("raised", (item["reason"] or "").startswith(_RAISED)),
             )
             found.groups.pop(group.id, None)  # the last record of a run is the one that holds
             found.groups[group.id] = group

@@ -6,47 +6,38 @@ sweep that was never stopped. Runs in no group are cut anew. A failed run is tri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lrsweep.errors import StorageError
-from lrsweep.store.journal import Checkpoint, Group, Replay
+from lrsweep.store.journal import Group, Replay
+from lrsweep.workers.messages import Job
 
 if TYPE_CHECKING:
     from lrsweep.plan import Plan, Run
 
-Cut = Callable[[Sequence["Run"]], list[Group]]
-"""Cuts runs of any recipes into groups."""
+    Cut = Callable[[Sequence[Run]], list[Group]]  # cuts runs of any workloads into groups
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """A group to train, with its runs in the group's order, and where to go on from."""
-
-    group: Group
-    runs: tuple[Run, ...]
-    resume: Checkpoint | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Todo:
+class Pending:
     """`repeat`: groups of the journal. `retry`: failed runs, alone. `uncut`: runs in no group, of which `new` are to
     be trained (all of `uncut`, unless the record of a group was lost)."""
 
-    repeat: tuple[Task, ...]
-    retry: tuple[Task, ...]
+    repeat: tuple[Job, ...]
+    retry: tuple[Job, ...]
     uncut: tuple[Run, ...]
     new: frozenset[str]
 
     @property
     def runs(self) -> list[Run]:
         """Those that will be trained."""
-        again = [run for task in (*self.repeat, *self.retry) for run in task.runs]
+        again = [run for job in (*self.repeat, *self.retry) for run in job.runs]
         return again + [run for run in self.uncut if run.run_id in self.new]
 
 
-def todo(plan: Plan, replay: Replay) -> Todo:
+def pending(plan: Plan, replay: Replay) -> Pending:
     """Compare the plan with the journal."""
     by_id = {run.run_id: run for run in plan.runs}
     current = {run_id: group for group in replay.groups.values() for run_id in group.runs}
@@ -65,8 +56,8 @@ def todo(plan: Plan, replay: Replay) -> Todo:
     for group in repeated.values():
         members = tuple(by_id[run_id] for run_id in group.runs if run_id in by_id and current[run_id] is group)
         repeat.append(_repeated(group, members, replay))
-    again = {run.run_id for task in repeat for run in task.runs}
-    return Todo(
+    again = {run.run_id for job in repeat for run in job.runs}
+    return Pending(
         repeat=tuple(repeat),
         retry=tuple(_alone(run, current.get(run.run_id), replay) for run in failed if run.run_id not in again),
         uncut=tuple(run for run in plan.runs if run.run_id not in current) if new else (),
@@ -74,23 +65,21 @@ def todo(plan: Plan, replay: Replay) -> Todo:
     )
 
 
-def _repeated(group: Group, members: tuple[Run, ...], replay: Replay) -> Task:
+def _repeated(group: Group, members: tuple[Run, ...], replay: Replay) -> Job:
     ids = tuple(run.run_id for run in members)
     if ids == group.runs:
-        return Task(group=group, runs=members, resume=replay.checkpoints.get(group.id))
+        return Job(group=group, runs=members, resume=replay.checkpoints.get(group.id))
     # The spec has shrunk: a checkpoint of the whole group fits no part of it.
-    smaller = Group(engine=group.engine, runs=ids, compile=group.compile, reason=group.reason)
-    return Task(group=smaller, runs=members)
+    return Job(group=replace(group, runs=ids), runs=members)
 
 
-def _alone(run: Run, group: Group | None, replay: Replay) -> Task:
+def _alone(run: Run, group: Group | None, replay: Replay) -> Job:
     if group is None or replay.entries[run.run_id].worker_died:
-        return Task(group=Group(engine="single", runs=(run.run_id,)), runs=(run,))
-    again = Group(engine=group.engine, runs=(run.run_id,), compile=group.compile, reason=group.reason)
-    return Task(group=again, runs=(run,))
+        group = Group(engine="single", runs=())
+    return Job(group=replace(group, runs=(run.run_id,)), runs=(run,))
 
 
-def tasks(left: Todo, replay: Replay, cut: Cut) -> list[Task]:
+def jobs(left: Pending, replay: Replay, cut: Cut) -> list[Job]:
     """Everything to train. `cut` gets all runs that are in no group of the journal, finished ones too.
 
     Raises StorageError if the record of a group is lost and cutting anew does not give that group again: its other
@@ -110,19 +99,18 @@ def tasks(left: Todo, replay: Replay, cut: Cut) -> list[Task]:
                 "be trained as it would have been; run again with --fresh, which sets the journal aside"
             )
         runs = tuple(by_id[run_id] for run_id in group.runs)
-        fresh.append(Task(group=group, runs=runs, resume=replay.checkpoints.get(group.id)))
+        fresh.append(Job(group=group, runs=runs, resume=replay.checkpoints.get(group.id)))
     return [*left.repeat, *left.retry, *fresh]
 
 
-def required_metrics(tasks: Sequence[Task], objective: str) -> dict[str, dict[str, str]]:
-    """The columns of curves.csv that runs are judged by, per recipe key: {column: the key of the spec that names it}.
+def required_metrics(runs: Iterable[Run], objective: str) -> dict[str, dict[str, str]]:
+    """The columns of curves.csv that runs are judged by, by workload: {column: the key of the spec that names it}.
 
     They are the objective's metric and those that `plateau` schedules watch.
     """
     found: dict[str, dict[str, str]] = {}
-    for task in tasks:
-        for run in task.runs:
-            columns = found.setdefault(run.workload_spec.key, {objective: "objective.metric"})
-            if run.setting.schedule["name"] == "plateau":
-                columns.setdefault(run.setting.schedule["metric"], "schedule.metric")
+    for run in runs:
+        columns = found.setdefault(run.workload_spec.key, {objective: "objective.metric"})
+        if run.setting.schedule["name"] == "plateau":
+            columns.setdefault(run.setting.schedule["metric"], "schedule.metric")
     return found

@@ -10,7 +10,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,15 +22,15 @@ from lrsweep.results import manifest, tables
 from lrsweep.results.figures import REPORT, objective_text, other_than
 from lrsweep.results.status import stored_of, with_refined
 from lrsweep.spec.load import Spec
-from lrsweep.store import atomic, failpoints, journal, lock, plan_record
+from lrsweep.store import atomic, checkpoints, failpoints, journal, lock, plan_record
 from lrsweep.store.journal import Group, Journal, Replay
 from lrsweep.sweep import dry_run as estimate
 from lrsweep.sweep import pending, preflight
 from lrsweep.sweep.background import LocalRenderer
 from lrsweep.sweep.dry_run import Estimate
-from lrsweep.sweep.pending import Task, Todo
+from lrsweep.sweep.pending import Pending
 from lrsweep.sweep.progress import Reporter, Start
-from lrsweep.sweep.supervisor import Training
+from lrsweep.sweep.supervisor import Supervisor
 from lrsweep.system.machine import this_machine
 from lrsweep.system.signals import Stopping
 from lrsweep.training import grouping
@@ -119,7 +118,7 @@ class Sweep:
     def _tidy(self, fresh: bool) -> None:
         atomic.remove_leftovers(self.folder)
         atomic.remove_leftovers(self.folder / journal.FOLDER)
-        atomic.remove_leftovers(self.folder / "checkpoints")
+        atomic.remove_leftovers(self.folder / checkpoints.FOLDER)
         if fresh and (self.folder / journal.FOLDER).exists():
             number = 1
             while (aside := self.folder / f"journal.old-{number}").exists():
@@ -139,7 +138,7 @@ class Sweep:
         replay = self._replay = journal.replay(self.folder)
         for line in journal.damaged_lines(journal.keep_damaged(replay)):
             self._reporter.note(line)
-        left = pending.todo(planned, replay)
+        left = pending.pending(planned, replay)
         if again:
             left = dataclasses.replace(left, retry=())
         if replay.plan is not None and (note := plan_record.note(replay.plan, planned, replay, self.folder)):
@@ -155,24 +154,19 @@ class Sweep:
             self._train(jobs, planned, replay)
         return planned
 
-    def _work(self, left: Todo, replay: Replay) -> list[Task]:
+    def _work(self, left: Pending, replay: Replay) -> list[Job]:
         """The groups to train. Raises UsageError if the user's code cannot be used."""
         if not left.runs:
             return []
         if again := len(left.retry):
             self._reporter.note(f"{again} failed run{'s are' if again > 1 else ' is'} tried again")
         _check(left.runs)
-        return pending.tasks(left, replay, self._cut)
+        return pending.jobs(left, replay, self._cut)
 
-    def _drop_checkpoints(self, work: Sequence[Task]) -> None:
-        """Delete those that no group will go on from: their group is done, or the journal never came to name them."""
-        kept = {task.resume.file for task in work if task.resume is not None}
-        for path in (self.folder / worker.CHECKPOINTS).glob("*.pt"):
-            if path.name not in kept:
-                with suppress(OSError):
-                    path.unlink()
+    def _drop_checkpoints(self, work: Sequence[Job]) -> None:
+        checkpoints.delete_all_but(self.folder, [job.resume for job in work if job.resume is not None])
 
-    def _record(self, record: dict[str, Any], work: Sequence[Task], replay: Replay) -> None:
+    def _record(self, record: dict[str, Any], work: Sequence[Job], replay: Replay) -> None:
         """Write down what is about to be trained, and how it is grouped, before it is. Twice: see journal.py."""
         records: list[dict[str, Any]] = []
         if not plan_record.same(replay.plan, record):
@@ -190,16 +184,15 @@ class Sweep:
         groups = []
         for members in workload_specs.values():
             workload = worker.workloads().get(members[0].workload_spec, "cpu")
-            cut = grouping.cut(members, workload, this_machine(), self._options.workers, self._options.compile)
-            groups += [
-                Group(engine=part.engine, runs=part.run_ids, compile=part.compile, reason=part.reason) for part in cut
-            ]
+            groups += grouping.cut(members, workload, this_machine(), self._options.workers, self._options.compile)
         return groups
 
-    def _jobs(self, work: Sequence[Task], planned: Plan) -> list[Job]:
+    def _jobs(self, work: Sequence[Job], planned: Plan) -> list[Job]:
         """Raises UsageError if a task cannot be built or does not record what the spec asks for."""
         steps: dict[str, int] = {}
-        required_metrics = pending.required_metrics(work, planned.spec.objective.metric)
+        required_metrics = pending.required_metrics(
+            (run for job in work for run in job.runs), planned.spec.objective.metric
+        )
         jobs = []
         for task in work:
             workload_spec = task.runs[0].workload_spec
@@ -212,8 +205,7 @@ class Sweep:
                 alike = [run for one in work for run in one.runs if run.workload_spec.key == workload_spec.key]
                 for remark in (*preflight.of_labels(planned.spec), *preflight.of_runs(alike, workload)):
                     self._say_once(remark, f"warning: {remark}")
-            length = steps[workload_spec.key] * len(task.runs)
-            jobs.append(Job(group=task.group, runs=task.runs, run_steps=length, resume=task.resume))
+            jobs.append(dataclasses.replace(task, run_steps=steps[workload_spec.key] * len(task.runs)))
         return jobs
 
     def _train(self, jobs: Sequence[Job], planned: Plan, replay: Replay) -> None:
@@ -225,7 +217,7 @@ class Sweep:
             checkpoint_seconds=CHECKPOINT_SECONDS,
         )
         executor = executors.EXECUTORS[self._options.executor](setup, count)
-        training = Training(
+        training = Supervisor(
             folder=self.folder,
             writer=self._writer,
             replay=replay,
@@ -260,7 +252,7 @@ class Sweep:
             run_steps=sum(job.run_steps for job in jobs),
         )
 
-    def _tell_reasons(self, work: Sequence[Task]) -> None:
+    def _tell_reasons(self, work: Sequence[Job]) -> None:
         """Why runs are trained one at a time: once for each reason. Those that raised something: see training.py."""
         alone = (task.group for task in work if task.group.engine != "stacked" and not task.group.raised)
         reasons = Counter(group.reason for group in alone if group.reason)
@@ -343,7 +335,7 @@ class Sweep:
         """Count and time what a run would do; writes nothing."""
         planned = planning.build(spec, planning.fingerprints(spec))
         replay = journal.Replay() if fresh else journal.replay(self.folder)
-        left = pending.todo(planned, replay)
+        left = pending.pending(planned, replay)
         work = self._work(left, replay)
         jobs = self._jobs(work, planned)
         workers = 1 if self._options.device == "cuda" else min(self._options.workers, max(len(jobs), 1))

@@ -10,14 +10,13 @@ from __future__ import annotations
 import textwrap
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from lrsweep.errors import StorageError
 from lrsweep.run_result import RunResult, Status
-from lrsweep.store import failpoints, journal
+from lrsweep.store import checkpoints, journal
 from lrsweep.store.journal import Checkpoint, Group, Journal, Replay
 from lrsweep.sweep.progress import Reporter, Update
 from lrsweep.workers.executors import Event, Executor
@@ -66,7 +65,7 @@ class Progress:
         )
 
 
-class Training:
+class Supervisor:
     """Runs jobs until none is left or the sweep is stopped. Only this writes the journal while it lasts."""
 
     def __init__(
@@ -81,7 +80,7 @@ class Training:
     ) -> None:
         """`wanted` are the runs of the plan; what a repeated group gives of others is not written. `told` are the
         reasons to train runs one at a time that were said before in this sweep."""
-        self._checkpoints = folder / "checkpoints"
+        self._folder = folder
         self._writer, self._reporter, self._wanted = writer, reporter, wanted
         entries = {run: entry.status for run, entry in replay.entries.items() if run in wanted}
         self._settled: dict[str, Status] = {run: status for run, status in entries.items() if status != "failed"}
@@ -170,9 +169,7 @@ class Training:
         """Delete the group's checkpoint: a newer one is in the journal, or the group is done."""
         checkpoint = self._saved.pop(group.id, None)
         if checkpoint is not None:
-            failpoints.point("checkpoint.delete")
-            with suppress(OSError):
-                (self._checkpoints / checkpoint.file).unlink()
+            checkpoints.delete(self._folder, checkpoint)
 
     def _recover(self, job: Job, message: Trouble) -> None:
         self._tries[job.group.id] += 1
@@ -189,9 +186,9 @@ class Training:
             return
         if isinstance(message, Raised):
             what = "a recorded step" if job.group.engine == "recorded" else "training them together"
-            reason = journal.RAISED + what + ": " + textwrap.shorten(message.text, LONGEST_REASON, placeholder=" ...")
+            reason = f"an error in {what}: " + textwrap.shorten(message.text, LONGEST_REASON, placeholder=" ...")
             self._raised[reason] += len(left)
-            self._requeue(job, [[run] for run in left], "single", reason)
+            self._requeue(job, [[run] for run in left], "single", reason, raised=True)
         else:
             why = "out of memory" if isinstance(message, OutOfMemory) else message.text
             self._note(f"{why}: a group of {len(left)} runs is cut in halves")
@@ -199,7 +196,14 @@ class Training:
             self._requeue(job, halves, job.group.engine, message.text, worker_died=isinstance(message, Died))
 
     def _requeue(
-        self, job: Job, parts: Sequence[Sequence[Run]], engine: str, reason: str, *, worker_died: bool = False
+        self,
+        job: Job,
+        parts: Sequence[Sequence[Run]],
+        engine: str,
+        reason: str,
+        *,
+        raised: bool = False,
+        worker_died: bool = False,
     ) -> None:
         """Train the parts in place of the group; a resumed sweep will find them in the journal."""
         each = job.run_steps // max(len(job.runs), 1)
@@ -207,7 +211,7 @@ class Training:
         groups = []
         for runs in parts:
             ids = tuple(run.run_id for run in runs)
-            group = Group(engine=engine, runs=ids, compile=compiled, reason=reason)
+            group = Group(engine=engine, runs=ids, compile=compiled, reason=reason, raised=raised)
             groups.append(group)
             if worker_died:
                 self._tries[group.id] = TRIES - 1  # the whole was tried often enough

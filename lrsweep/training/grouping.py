@@ -10,11 +10,13 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lrsweep.compiler.trace import Graph, TensorMeta
+from lrsweep.store.journal import Group
 from lrsweep.system.machine import Machine
 from lrsweep.training import isolation, stackable, update_rules
+from lrsweep.training.stackable import Reason
 from lrsweep.training.stepper import Stepper, use_stacked_loss
 from lrsweep.training.workload import Workload
 
@@ -37,19 +39,7 @@ FEW, LARGEST = 6, 128  # runs in a group: even if they fit no cache, and at most
 SPREAD = 0.1  # what a group costs besides what its runs do should be this share of that, or less
 TAIL = 0.1  # cores are never equally fast: of the longest group, this share is waited for at the end
 MEMORY_SHARE = 0.5  # of the machine's memory, for all workers together
-TOO_LARGE = "a run of this model keeps a core busy by itself, so stacking would gain nothing"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GroupPlan:
-    """Runs to be trained by one call of an engine. `reason` says why they are not stacked. `seconds` is an estimate
-    that is good for nothing but ordering groups."""
-
-    engine: Literal["stacked", "recorded", "single"]
-    run_ids: tuple[str, ...]
-    reason: str | None = None
-    compile: bool = False
-    seconds: float = 0.0
+TOO_LARGE = Reason("a run of this model keeps a core busy by itself, so stacking would gain nothing")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,16 +80,21 @@ def workers_for(runs: int, machine: Machine) -> int:
     return max(1, min(machine.cores, runs))
 
 
-def cut(
-    runs: Sequence[Run], workload: Workload, machine: Machine, workers: int, compile: str = "auto"
-) -> list[GroupPlan]:
-    """Cut `runs`, which share the recipe of `problem`, into groups for `workers` processes, longest first.
+def cut(runs: Sequence[Run], workload: Workload, machine: Machine, workers: int, compile: str = "auto") -> list[Group]:
+    """Cut `runs`, which share one workload, into groups for `workers` processes, longest first.
 
     `compile`: "on" or "off"; "auto" is off, because compiling a step takes longer than it has ever given back here.
     """
-    alone: list[tuple[Run, str]] = []
+    return [group for group, _ in costed(runs, workload, machine, workers, compile)]
+
+
+def costed(
+    runs: Sequence[Run], workload: Workload, machine: Machine, workers: int, compile: str = "auto"
+) -> list[tuple[Group, float]]:
+    """The same with the estimated seconds of a step of each group, good for nothing but ordering them."""
+    alone: list[tuple[Run, Reason]] = []
     together: list[Run] = []
-    reasons: dict[str, str | None] = {}
+    reasons: dict[str, Reason | None] = {}
     for run in runs:
         key = run.setting.key
         if key not in reasons:
@@ -109,10 +104,11 @@ def cut(
         else:
             alone.append((run, reason))
     sizes = measure(workload, runs[0].seed) if together else None
-    plans = [_alone(run, reason, _recordable(run, workload), workload, sizes) for run, reason in alone]
+    step = 0.0 if sizes is None else sizes.alone
+    groups = [(_alone(run, reason, _recordable(run, workload)), step) for run, reason in alone]
     if sizes is not None:
-        plans += _cut_stackable(together, workload, sizes, machine, workers, compile)
-    return sorted(plans, key=lambda plan: -plan.seconds)
+        groups += _cut_stackable(together, workload, sizes, machine, workers, compile)
+    return sorted(groups, key=lambda each: -each[1])
 
 
 def _recordable(run: Run, workload: Workload) -> bool:
@@ -120,21 +116,22 @@ def _recordable(run: Run, workload: Workload) -> bool:
     return ":" not in run.setting.name and stackable.workload_reason(workload) is None
 
 
-def _alone(run: Run, reason: str, recorded: bool, workload: Workload, sizes: Sizes | None) -> GroupPlan:
-    seconds = 0.0 if sizes is None else sizes.alone * workload.total_steps
-    engine: Literal["recorded", "single"] = "recorded" if recorded else "single"
-    return GroupPlan(engine=engine, run_ids=(run.run_id,), reason=reason, seconds=seconds)
+def _alone(run: Run, reason: Reason, recorded: bool) -> Group:
+    engine = "recorded" if recorded else "single"
+    return Group(engine=engine, runs=(run.run_id,), reason=reason.text, raised=reason.raised)
 
 
 def _cut_stackable(
     runs: Sequence[Run], workload: Workload, sizes: Sizes, machine: Machine, workers: int, compile: str
-) -> list[GroupPlan]:
-    """The cut with the shortest estimated time to the end, among runs alone and stacks of several sizes."""
+) -> list[tuple[Group, float]]:
+    """The cut with the shortest estimated time to the end, among runs alone and stacks of several sizes.
+
+    Each group comes with the seconds of a step of it.
+    """
     text = {
         run.setting.key: update_rules.split(run.setting.name, run.setting.args)[0] for run in _first_of_settings(runs)
     }
     runs = sorted(runs, key=lambda run: text[run.setting.key])  # runs of one rule stay together: a part has few rules
-    alone = [_alone(run, TOO_LARGE, True, workload, sizes) for run in runs]
     best, best_time = None, _time([sizes.alone] * len(runs), workers) * WORTH
     pools = [[_Pool.of(members, text) for members in _by_seed(runs)]]
     if not sizes.random and workload.shared_batches:
@@ -147,15 +144,10 @@ def _cut_stackable(
         if time < best_time * BETTER:
             best, best_time = (parts, steps), time
     if best is None:
-        return alone
+        return [(_alone(run, TOO_LARGE, True), sizes.alone) for run in runs]
     return [
-        GroupPlan(
-            engine="stacked",
-            run_ids=tuple(run.run_id for run in members.runs[low:high]),
-            compile=compile == "on",
-            seconds=step * workload.total_steps,
-        )
-        for (members, low, high), step in zip(*best, strict=True)
+        (Group(engine="stacked", runs=tuple(run.run_id for run in pool.runs[low:high]), compile=compile == "on"), step)
+        for (pool, low, high), step in zip(*best, strict=True)
     ]
 
 

@@ -7,6 +7,7 @@ import math
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from lrsweep.compiler import trace
-from lrsweep.store.journal import RAISED
 from lrsweep.training import isolation, python_state, update_rules
 from lrsweep.training.stepper import Stepper
 from lrsweep.training.workload import LossModule, Workload
@@ -29,7 +29,18 @@ RATE = 0.01  # of the trial's gradient descent
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
 BFLOAT16_TOLERANCE = 0.05
 
-_known: weakref.WeakKeyDictionary[Workload, str | None] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[Workload, Reason | None] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why runs train one at a time; `raised`: the user's code raises when a run is alone, too."""
+
+    text: str
+    raised: bool = False
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class _Limit(Exception):
@@ -44,17 +55,17 @@ class _Otherwise(_Limit):
     """The stack came to other numbers."""
 
 
-def stack_reason(workload: Workload, setting: OptimizerSetting) -> str | None:
+def stack_reason(workload: Workload, setting: OptimizerSetting) -> Reason | None:
     """Why runs of this recipe and optimizer setting train one at a time; None if they can be stacked.
 
     Tasks and models of our own are known to stack; the user's are tried out, once per problem: two members and three
     updates, stacked and apart.
     """
-    reason = update_rules.stack_reason(setting.name, setting.args, workload.workload_spec.base_dir)
-    return workload_reason(workload) if reason is None else reason
+    text = update_rules.stack_reason(setting.name, setting.args, workload.workload_spec.base_dir)
+    return workload_reason(workload) if text is None else Reason(text)
 
 
-def workload_reason(workload: Workload) -> str | None:
+def workload_reason(workload: Workload) -> Reason | None:
     """Why runs of this recipe train one at a time whatever their optimizer; None if they can be stacked.
 
     Then their step can also be recorded, and the task's functions keep nothing between calls.
@@ -70,19 +81,17 @@ def our_own(workload: Workload) -> bool:
     return not any(":" in name for name in names)
 
 
-def model_reason(workload: Workload) -> str | None:
+def model_reason(workload: Workload) -> Reason | None:
     """Try the model, the loss and the batches of `problem` on a stack of two."""
     try:
         with workload.user_code():
             _try(workload)
     except _Broken as error:
-        return str(error)
-    except _Limit as limit:
-        return f"the model {limit}"
-    except trace.TraceError as limit:
-        return f"the model {limit}"
+        return Reason(str(error), raised=True)
+    except (_Limit, trace.TraceError) as limit:
+        return Reason(f"the model {limit}")
     except (Exception, SystemExit) as error:  # noqa: BLE001 - user code and vmap may raise anything
-        return _told(error)
+        return Reason(_told(error))
     return None
 
 
@@ -128,7 +137,7 @@ def _by_itself() -> Iterator[None]:
     except _Limit:
         raise
     except (Exception, SystemExit) as error:
-        raise _Broken(f"{RAISED}the trial of the model: {isolation.describe(error)}") from error
+        raise _Broken(f"an error in the trial of the model: {isolation.describe(error)}") from error
 
 
 def _double(leaf: Any) -> Any:

@@ -62,15 +62,15 @@ class Worker:
 class Local:
     """Worker processes on this machine."""
 
-    def __init__(self, setup: WorkerConfig, count: int) -> None:
-        self._setup, self._count = setup, count
+    def __init__(self, config: WorkerConfig, count: int) -> None:
+        self._config, self._count = config, count
         self._workers: list[Worker] = []
         self._stopping = 0.0
 
     def start(self) -> None:
         """Start all workers; call it before anything starts a thread."""
         simple = threading.active_count() == 1 and not multiprocessing.current_process().daemon
-        fork = self._setup.device == "cpu" and sys.platform == "linux" and simple
+        fork = self._config.device == "cpu" and sys.platform == "linux" and simple
         while len(self._workers) < self._count:
             self._add(fork)
 
@@ -149,7 +149,7 @@ class Local:
         theirs.close()
         self._workers.append(worker)
         with suppress(OSError):  # it died at once; its first job will tell
-            ours.send(self._setup)
+            ours.send(self._config)
 
     def _forked(self, ours: Connection, theirs: Connection) -> Worker:
         from lrsweep.workers import worker

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import io
 import os
 import signal
 import time
@@ -16,11 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lrsweep import run_result
 from lrsweep.errors import StoppedError, StorageError, UsageError
-from lrsweep.run_result import RunResult
-from lrsweep.store import atomic, failpoints, lock
-from lrsweep.store.journal import Checkpoint
+from lrsweep.run_result import Hooks, RunResult
+from lrsweep.store import checkpoints, lock
 from lrsweep.system.machine import keep_freed_memory
 from lrsweep.system.signals import die_with
 from lrsweep.training import isolation, recorded, sequential, stacked, workload
@@ -46,40 +42,39 @@ TICK_SECONDS = 0.1
 CHECKPOINT_SHARE = 0.05
 """The part of the time that checkpoints may take."""
 
-CHECKPOINTS = "checkpoints"
 KEPT_WORKLOADS = 4
 
 
-def _train_single(job: Job, workload: Workload, hooks: run_result.Hooks) -> Iterator[RunResult]:
+def _train_single(job: Job, workload: Workload, hooks: Hooks) -> Iterator[RunResult]:
     return sequential.train(job.runs, workload, hooks)
 
 
-def _train_recorded(job: Job, workload: Workload, hooks: run_result.Hooks) -> Iterator[RunResult]:
+def _train_recorded(job: Job, workload: Workload, hooks: Hooks) -> Iterator[RunResult]:
     return recorded.train(job.runs, workload, hooks)
 
 
-def _train_stacked(job: Job, workload: Workload, hooks: run_result.Hooks) -> Iterator[RunResult]:
+def _train_stacked(job: Job, workload: Workload, hooks: Hooks) -> Iterator[RunResult]:
     return stacked.train(job.runs, workload, hooks, compile=job.group.compile)
 
 
-ENGINES: dict[str, Callable[[Job, Workload, run_result.Hooks], Iterator[RunResult]]] = {
+ENGINES: dict[str, Callable[[Job, Workload, Hooks], Iterator[RunResult]]] = {
     "single": _train_single,
     "recorded": _train_recorded,
     "stacked": _train_stacked,
 }
 
 
-class Hooks:
-    """How the engine of one job talks to the parent; see outcome.Hooks."""
+class WorkerHooks:
+    """How the engine of one job talks to the parent; see `run_result.Hooks`."""
 
-    def __init__(self, job: Job, setup: WorkerConfig, send: Callable[[Message], None], stop: StopFlag) -> None:
-        self._job, self._setup, self._send, self._stop = job, setup, send, stop
+    def __init__(self, job: Job, config: WorkerConfig, send: Callable[[Message], None], stop: StopFlag) -> None:
+        self._job, self._config, self._send, self._stop = job, config, send, stop
         self._steps = 0
         self._told = self._saved = time.monotonic()
         self._save_seconds = 0.0
         self.resume: dict[str, Any] | None = None
         if job.resume is not None:
-            self.resume = load(Path(setup.folder) / CHECKPOINTS / job.resume.file, job.resume)
+            self.resume = checkpoints.read(Path(config.folder), job.resume)
 
     @property
     def stopping(self) -> bool:
@@ -91,48 +86,25 @@ class Hooks:
             self.tell()
 
     def tell(self) -> None:
-        if os.getppid() != self._setup.parent:
+        if os.getppid() != self._config.parent:
             os._exit(0)  # nobody is left to tell
         self._send(Ticked(self._steps))
         self._steps, self._told = 0, time.monotonic()
 
     def checkpoint_due(self) -> bool:
-        wait = max(self._setup.checkpoint_seconds, self._save_seconds / CHECKPOINT_SHARE)
+        wait = max(self._config.checkpoint_seconds, self._save_seconds / CHECKPOINT_SHARE)
         return time.monotonic() - self._saved >= wait
 
     def save(self, state: dict[str, Any]) -> None:
         begun = time.monotonic()
-        checkpoint = write(Path(self._setup.folder) / CHECKPOINTS, self._job.group.id, state)
+        checkpoint = checkpoints.write(Path(self._config.folder), self._job.group.id, state)
         self._saved = time.monotonic()
         self._save_seconds = self._saved - begun
         self._send(Saved(checkpoint))
 
 
-def write(folder: Path, group: str, state: dict[str, Any]) -> Checkpoint:
-    """Write `state` to a new file, durable when this returns. Raises StorageError."""
-    atomic.make_folder(folder)
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    data = buffer.getbuffer()
-    path = folder / f"{group}-{time.time_ns()}.pt"
-    with atomic.replacing(path) as stream:
-        failpoints.point("checkpoint.write")
-        stream.write(data)
-    return Checkpoint(file=path.name, sha256=hashlib.sha256(data).hexdigest())
-
-
-def load(path: Path, checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """The state in a checkpoint; None if it is gone or not what was written, and the group starts over."""
-    with suppress(OSError):
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest() == checkpoint.sha256:
-            state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
-            return state
-    return None
-
-
 class WorkloadCache:
-    """The last few problems that were built, by the content of their recipe."""
+    """The last few workloads that were built, by the content of their spec."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str], Workload] = {}
@@ -169,11 +141,11 @@ def device_of(wanted: str) -> str:
     return wanted
 
 
-def train(job: Job, setup: WorkerConfig, send: Callable[[Message], None], stop: StopFlag) -> None:
+def train(job: Job, config: WorkerConfig, send: Callable[[Message], None], stop: StopFlag) -> None:
     """Train one group; the last message says how it ended."""
     try:
-        hooks = Hooks(job, setup, send, stop)
-        prepared = workloads().get(job.runs[0].workload_spec, setup.device)
+        hooks = WorkerHooks(job, config, send, stop)
+        prepared = workloads().get(job.runs[0].workload_spec, config.device)
         for trained in ENGINES[job.group.engine](job, prepared, hooks):
             hooks.tell()
             if trained.status == "failed" and job.group.engine == "recorded":
@@ -203,19 +175,19 @@ class StopFlag:
 
 
 def serve(connection: Connection) -> None:
-    """Take a Setup, then jobs until the parent hangs up."""
+    """Take a WorkerConfig, then jobs until the parent hangs up."""
     stop = StopFlag()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, stop.set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     with suppress(EOFError, OSError):  # the parent is gone
-        setup: WorkerConfig = connection.recv()
-        die_with(setup.parent)
-        lock.drop_inherited(Path(setup.folder))
+        config: WorkerConfig = connection.recv()
+        die_with(config.parent)
+        lock.drop_inherited(Path(config.folder))
         prepare()
         keep_freed_memory()
         while True:
-            train(connection.recv(), setup, connection.send, stop)
+            train(connection.recv(), config, connection.send, stop)
 
 
 def forked(connection: Connection, others: list[Connection]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from lrsweep.errors import StorageError
-from lrsweep.store import failpoints, journal
+from lrsweep.store import checkpoints, failpoints, journal
 from lrsweep.sweep import runner
 from lrsweep.sweep.progress import Silent
 from lrsweep.workers import worker
@@ -122,7 +122,7 @@ def test_killed_at_random_times(tmp_path: Path, reference: dict[str, dict[str, b
 def test_a_worker_killed_while_it_saves_costs_nothing(
     tmp_path: Path, reference: dict[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = worker.write
+    real = checkpoints.write
     flag = tmp_path / "killed"
 
     def write(folder: Path, group: str, state: dict[str, Any]) -> journal.Checkpoint:
@@ -131,7 +131,7 @@ def test_a_worker_killed_while_it_saves_costs_nothing(
             os.kill(os.getpid(), signal.SIGKILL)
         return real(folder, group, state)
 
-    monkeypatch.setattr(worker, "write", write)
+    monkeypatch.setattr(checkpoints, "write", write)
     reporter = Silent()
     sweeps.run(tmp_path, reporter=reporter)
     assert flag.exists()

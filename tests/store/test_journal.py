@@ -76,7 +76,7 @@ def test_the_first_outcome_of_a_run_counts_but_failed_gives_way(tmp_path: Path) 
 
 
 def test_groups_checkpoints_and_plans_come_back(tmp_path: Path) -> None:
-    a, b = Group(engine="stacked", runs=("1", "2")), Group(engine="single", runs=("3",), reason="why")
+    a, b = Group(engine="stacked", runs=("1", "2")), Group(engine="single", runs=("3",), reason="why", raised=True)
     write(
         tmp_path,
         {"kind": "plan", "spec": "old"},
@@ -90,6 +90,13 @@ def test_groups_checkpoints_and_plans_come_back(tmp_path: Path) -> None:
     assert found.checkpoints == {a.id: Checkpoint(file="x-2.pt", sha256="1")}
     assert found.plan is not None
     assert found.plan["spec"] == "new"
+
+
+def test_groups_of_older_journals_say_by_their_reason_whether_it_was_an_exception(tmp_path: Path) -> None:
+    reasons = ["an error in the trial of the model: KeyError", "the model uses a GRU", None]
+    groups = [{"engine": "single", "compile": False, "reason": why, "runs": [str(i)]} for i, why in enumerate(reasons)]
+    write(tmp_path, {"kind": "groups", "groups": groups})
+    assert [group.raised for group in journal.replay(tmp_path).groups.values()] == [True, False, False]
 
 
 def test_files_count_in_the_order_of_their_start(tmp_path: Path) -> None:

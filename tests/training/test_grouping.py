@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lrsweep.store.journal import Group
 from lrsweep.system import machine
 from lrsweep.system.machine import MIB, Machine
 from lrsweep.training import grouping, workload
@@ -35,9 +36,9 @@ def grid(shared: Any, rates: int = 13, seeds: int = 3, optimizers: Any = OPTIMIZ
     return runs
 
 
-def cut(shared: Any, runs: list[Any], workers: int = 2, on: Machine = DESKTOP) -> list[grouping.GroupPlan]:
+def cut(shared: Any, runs: list[Any], workers: int = 2, on: Machine = DESKTOP) -> list[Group]:
     plans = grouping.cut(runs, workload.build(shared), on, workers)
-    held = [run_id for plan in plans for run_id in plan.run_ids]
+    held = [run_id for plan in plans for run_id in plan.runs]
     assert sorted(held) == sorted(one.run_id for one in runs)
     return plans
 
@@ -47,13 +48,14 @@ def blobs(**train: Any) -> Any:
 
 
 def test_small_networks_are_stacked_and_both_workers_end_together() -> None:
-    plans = cut(shared := blobs(epochs=100), grid(shared))
-    assert {plan.engine for plan in plans} == {"stacked"}
+    shared = blobs(epochs=100)
+    costed = grouping.costed(grid(shared), workload.build(shared), DESKTOP, 2)
+    assert {group.engine for group, _ in costed} == {"stacked"}
     loads = [0.0, 0.0]
-    for plan in plans:
-        loads[loads.index(min(loads))] += plan.seconds
+    for _, seconds in costed:
+        loads[loads.index(min(loads))] += seconds
     assert max(loads) <= 1.03 * min(loads)
-    assert [plan.seconds for plan in plans] == sorted((plan.seconds for plan in plans), reverse=True)
+    assert [seconds for _, seconds in costed] == sorted((seconds for _, seconds in costed), reverse=True)
 
 
 def test_the_same_runs_are_cut_the_same_way() -> None:
@@ -66,7 +68,7 @@ def test_large_networks_train_alone_with_a_reason() -> None:
     task = {"name": "builtin:blobs", "n": 2000, "features": 784, "centers": 10}
     shared = workload_spec(task, {"name": "mlp", "hidden": [512, 512]}, steps=10, batch_size=128, dtype="float32")
     plans = cut(shared, grid(shared, 8, 1, [("adam", {})]))
-    assert {(plan.engine, len(plan.run_ids)) for plan in plans} == {("recorded", 1)}
+    assert {(plan.engine, len(plan.runs)) for plan in plans} == {("recorded", 1)}
     assert "keeps a core busy" in str(plans[0].reason)
 
 
@@ -77,14 +79,14 @@ def test_a_transformer_is_stacked_in_few_runs_and_as_often_on_each_core() -> Non
     )
     plans = cut(shared, grid(shared, 13, 1))
     assert {plan.engine for plan in plans} == {"stacked"}
-    assert sorted(len(plan.run_ids) for plan in plans) == [5] * 7 + [6] * 5
+    assert sorted(len(plan.runs) for plan in plans) == [5] * 7 + [6] * 5
 
 
 def test_a_few_large_networks_are_one_group_for_each_core() -> None:
     task = {"name": "builtin:digits"}
     shared = workload_spec(task, {"name": "mlp", "hidden": [512, 512]}, steps=10, batch_size=64, dtype="float32")
     plans = cut(shared, grid(shared, 8, 1, [("adam", {})]))
-    assert [(plan.engine, len(plan.run_ids)) for plan in plans] == [("stacked", 4), ("stacked", 4)]
+    assert [(plan.engine, len(plan.runs)) for plan in plans] == [("stacked", 4), ("stacked", 4)]
 
 
 def test_groups_shrink_with_the_cache() -> None:
@@ -93,14 +95,14 @@ def test_groups_shrink_with_the_cache() -> None:
     )
     runs = grid(shared, 13, 1)
     small = Machine(cores=2, cpu="test", l2=MIB // 2, l3=4 * MIB, l3_cores=2, memory=2**34)
-    largest = [max(len(plan.run_ids) for plan in cut(shared, runs, on=on)) for on in (small, DESKTOP)]
+    largest = [max(len(plan.runs) for plan in cut(shared, runs, on=on)) for on in (small, DESKTOP)]
     assert largest[0] < largest[1]
 
 
 def test_a_group_fits_the_memory() -> None:
     shared = blobs(epochs=3)
     tiny = Machine(cores=2, cpu="test", memory=2 * MIB)
-    assert max(len(plan.run_ids) for plan in cut(shared, grid(shared), on=tiny)) < 30
+    assert max(len(plan.runs) for plan in cut(shared, grid(shared), on=tiny)) < 30
 
 
 def test_random_layers_keep_seeds_apart() -> None:
@@ -109,7 +111,7 @@ def test_random_layers_keep_seeds_apart() -> None:
     runs = grid(shared, 3)
     seed = {one.run_id: one.seed for one in runs}
     for plan in cut(shared, runs):
-        assert plan.engine == "single" or len({seed[run_id] for run_id in plan.run_ids}) == 1
+        assert plan.engine == "single" or len({seed[run_id] for run_id in plan.runs}) == 1
 
 
 def test_an_evaluation_that_draws_random_numbers_keeps_seeds_apart() -> None:
@@ -118,14 +120,14 @@ def test_an_evaluation_that_draws_random_numbers_keeps_seeds_apart() -> None:
     seed = {one.run_id: one.seed for one in runs}
     plans = cut(shared, runs)
     assert "stacked" in {plan.engine for plan in plans}
-    assert {len({seed[run_id] for run_id in plan.run_ids}) for plan in plans} == {1}
+    assert {len({seed[run_id] for run_id in plan.runs}) for plan in plans} == {1}
 
 
 def test_an_optimizer_that_cannot_be_stacked_trains_alone_beside_the_others() -> None:
     shared = blobs(epochs=3)
     runs = grid(shared, 4, 1, [("adam", {}), ("muon", {})])
     plans = cut(shared, runs)
-    alone = {run_id: plan.reason for plan in plans if plan.engine != "stacked" for run_id in plan.run_ids}
+    alone = {run_id: plan.reason for plan in plans if plan.engine != "stacked" for run_id in plan.runs}
     assert set(alone) == {one.run_id for one in runs if one.setting.name == "muon"}
     assert all("matrices" in str(reason) for reason in alone.values())
 

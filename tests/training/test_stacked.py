@@ -288,8 +288,9 @@ def test_what_cannot_be_stacked_is_told_before_training(net: str, told: str) -> 
     prepared = workload.build(shared)
     reason = stackable.stack_reason(prepared, run(shared).setting)
     assert reason is not None
-    assert reason.startswith("the model ")
-    assert told in reason
+    assert not reason.raised
+    assert reason.text.startswith("the model ")
+    assert told in reason.text
 
 
 def test_the_optimizer_may_be_the_reason() -> None:

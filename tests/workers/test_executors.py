@@ -19,10 +19,10 @@ import torch
 
 from lrsweep.errors import StoppedError, StorageError, UsageError
 from lrsweep.run_result import RunResult
-from lrsweep.store import journal
+from lrsweep.store import checkpoints, journal
 from lrsweep.store.journal import Checkpoint, Group, Journal
 from lrsweep.sweep.progress import Silent
-from lrsweep.sweep.supervisor import TRIES, Training
+from lrsweep.sweep.supervisor import TRIES, Supervisor
 from lrsweep.workers import worker
 from lrsweep.workers.executors import Event, Local
 from lrsweep.workers.messages import (
@@ -77,10 +77,10 @@ class Scripted:
             yield [(job, message) for message in self._behave(job)]
 
 
-def train(folder: Path, behave: Behaviour, *jobs: Job) -> tuple[journal.Replay, Scripted, Silent, Training]:
+def train(folder: Path, behave: Behaviour, *jobs: Job) -> tuple[journal.Replay, Scripted, Silent, Supervisor]:
     wanted = frozenset(run.run_id for one in jobs for run in one.runs)
     writer, reporter, executor = Journal(folder), Silent(), Scripted(behave)
-    training = Training(folder=folder, writer=writer, replay=journal.replay(folder), reporter=reporter, wanted=wanted)
+    training = Supervisor(folder=folder, writer=writer, replay=journal.replay(folder), reporter=reporter, wanted=wanted)
     try:
         training.run(jobs, executor, lambda: False, lambda: None)
     finally:
@@ -168,8 +168,11 @@ def test_an_engine_that_raises_leaves_the_runs_to_train_alone(tmp_path: Path) ->
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_why_a_resumed_sweep_trains_one_at_a_time_is_said_unless_all_fails(tmp_path: Path, fails: bool) -> None:
-    reason = f"{journal.RAISED}training them together: KeyError: 'x'"
-    jobs = [replace(one, group=replace(one.group, reason=reason)) for one in (job("a", engine="single"), job("b"))]
+    reason = "an error in training them together: KeyError: 'x'"
+    jobs = [
+        replace(one, group=replace(one.group, reason=reason, raised=True))
+        for one in (job("a", engine="single"), job("b"))
+    ]
     _, _, reporter, _ = train(tmp_path, lambda job: failed(job) if fails else ok(job), *jobs)
     assert reporter.notes == ([] if fails else [f"at least 2 runs trained one at a time: {reason}"])
 
@@ -192,15 +195,15 @@ def test_a_failed_run_that_succeeds_later_is_ok(tmp_path: Path) -> None:
 def test_checkpoints_are_deleted_when_they_are_of_no_use(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     group = job("a").group.id
-    checkpoints = [worker.write(folder, group, {"step": step}) for step in (1, 2)]
+    saved = [checkpoints.write(tmp_path, group, {"step": step}) for step in (1, 2)]
 
     def behave(job: Job) -> list[Message]:
         assert len(list(folder.iterdir())) == 2
-        return [*(Saved(checkpoint) for checkpoint in checkpoints), *ok(job)]
+        return [*(Saved(checkpoint) for checkpoint in saved), *ok(job)]
 
     found, _, _, _ = train(tmp_path, behave, job("a"))
     assert list(folder.iterdir()) == []
-    assert found.checkpoints[group] == checkpoints[-1]
+    assert found.checkpoints[group] == saved[-1]
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_sweep(tmp_path: Path) -> None:
@@ -210,17 +213,17 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_sweep(tmp_path: Path) -> N
 
 def test_a_checkpoint_comes_back_or_is_refused(tmp_path: Path) -> None:
     state = {"step": 3, "tensors": {"w": torch.tensor([math.nan, 1.0])}, "none": None, "list": [1.5, "x"]}
-    checkpoint = worker.write(tmp_path, "g", state)
-    path = tmp_path / checkpoint.file
-    back = worker.load(path, checkpoint)
+    checkpoint = checkpoints.write(tmp_path, "g", state)
+    path = tmp_path / checkpoints.FOLDER / checkpoint.file
+    back = checkpoints.read(tmp_path, checkpoint)
     assert back is not None
     assert repr(back) == repr(state)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
-    assert worker.load(path, checkpoint) is None
+    assert checkpoints.read(tmp_path, checkpoint) is None
     path.unlink()
-    assert worker.load(path, checkpoint) is None
+    assert checkpoints.read(tmp_path, checkpoint) is None
 
 
 def test_unknown_devices_say_what_to_do() -> None:

@@ -1,0 +1,57 @@
+"""Where a long group goes on from: one file of tensors and numbers, which counts once the journal names it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lrsweep.store import atomic, failpoints
+from lrsweep.store.journal import Checkpoint
+
+FOLDER = "checkpoints"
+
+
+def write(sweep: Path, group: str, state: dict[str, Any]) -> Checkpoint:
+    """Write `state` to a new file in the folder of a sweep, durable when this returns. Raises StorageError."""
+    atomic.make_folder(sweep / FOLDER)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getbuffer()
+    path = sweep / FOLDER / f"{group}-{time.time_ns()}.pt"
+    with atomic.replacing(path) as stream:
+        failpoints.point("checkpoint.write")
+        stream.write(data)
+    return Checkpoint(file=path.name, sha256=hashlib.sha256(data).hexdigest())
+
+
+def read(sweep: Path, checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """The state in a checkpoint; None if it is gone or not what was written, and the group starts over."""
+    with suppress(OSError):
+        data = (sweep / FOLDER / checkpoint.file).read_bytes()
+        if hashlib.sha256(data).hexdigest() == checkpoint.sha256:
+            state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
+            return state
+    return None
+
+
+def delete(sweep: Path, checkpoint: Checkpoint) -> None:
+    """A file that is left behind is deleted by the next run of the sweep."""
+    failpoints.point("checkpoint.delete")
+    with suppress(OSError):
+        (sweep / FOLDER / checkpoint.file).unlink()
+
+
+def delete_all_but(sweep: Path, kept: Collection[Checkpoint]) -> None:
+    """Delete what no group will go on from: its group is done, or the journal never came to name it."""
+    names = {checkpoint.file for checkpoint in kept}
+    for path in (sweep / FOLDER).glob("*.pt"):
+        if path.name not in names:
+            with suppress(OSError):
+                path.unlink()
