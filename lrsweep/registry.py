@@ -18,7 +18,7 @@ Complaints: TypeAlias = list[tuple[str, str]]  # (argument, what is wrong)
 REQUIRED = inspect.Parameter.empty
 
 # Given by lrsweep, never by a spec.
-GIVEN = ("in_shape", "num_outputs", "step", "total_steps")
+GIVEN = ("in_shape", "num_outputs", "step", "total_steps", "first_step")
 
 # Arguments of torch's optimizers that a spec cannot set, and why.
 REFUSED = {

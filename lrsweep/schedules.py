@@ -6,6 +6,8 @@ Only `plateau` has state, because it watches the run: see `Plateau`.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,128 +22,105 @@ from lrsweep.objective import default_mode
 from lrsweep.user_imports import resolve
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-Rule: TypeAlias = Callable[[Floats, float], Floats]
-# An integer is updates; a float in (0, 1) is a share of the run, rounded to whole updates.
+# An integer counts steps; a float in (0, 1) is a share of the run, rounded to whole steps.
 Warmup: TypeAlias = Annotated[int, Ge(0)] | Annotated[float, Interval(gt=0, lt=1)]
 Steps: TypeAlias = int | npt.NDArray[Any]
+NotNegative: TypeAlias = Annotated[float, Ge(0)]
 
 
 def warmup_steps(warmup: float, total_steps: int) -> int:
-    """The length of the warmup in updates."""
+    """The length of the warmup in steps."""
     return round(warmup * total_steps) if isinstance(warmup, float) else warmup
 
 
-def _after_warmup(step: Steps, total_steps: int, warmup: float, rule: Rule) -> Floats:
-    """(t + 1) / warmup first, then `rule` on t - warmup and T - warmup (contract, Built-ins)."""
-    t = np.atleast_1d(np.asarray(step, dtype=np.float64))
-    length = warmup_steps(warmup, total_steps)
-    past = t >= length
-    factor = np.empty_like(t)
-    factor[~past] = (t[~past] + 1) / max(length, 1)
-    with np.errstate(over="ignore"):
-        factor[past] = rule(t[past] - length, float(total_steps - length))
-    return factor.reshape(np.shape(step))
+def _with_warmup(rule: Callable[..., Floats], arguments: Callable[..., Any] | None = None) -> Callable[..., Floats]:
+    """The schedule `f(step, total_steps, *, <arguments of the rule>, warmup=0)` of a rule on t and T.
+
+    The factor is (t + 1) / warmup first, then the rule on t - warmup and T - warmup (Goyal et al. 2017,
+    arXiv:1706.02677, section 2.2). `arguments`: whose keyword arguments to take, if not the rule's own.
+    """
+
+    def schedule(step: Steps, total_steps: int, *, warmup: Warmup = 0, **arguments: Any) -> Floats:
+        t = np.atleast_1d(np.asarray(step, dtype=np.float64))
+        length = warmup_steps(warmup, total_steps)
+        past = t >= length
+        factor = np.empty_like(t)
+        factor[~past] = (t[~past] + 1) / max(length, 1)
+        with np.errstate(over="ignore"):
+            factor[past] = rule(t[past] - length, float(total_steps - length), **arguments)
+        return factor.reshape(np.shape(step))
+
+    # What a spec may set is read off the signature (registry.signature).
+    own = inspect.signature(arguments or rule, eval_str=True).parameters.values()
+    step, total_steps, warmup, _ = inspect.signature(schedule, eval_str=True).parameters.values()
+    keywords = [parameter for parameter in own if parameter.kind is parameter.KEYWORD_ONLY]
+    vars(schedule)["__signature__"] = inspect.Signature([step, total_steps, *keywords, warmup])
+    return functools.update_wrapper(schedule, rule)
 
 
-def constant(step: Steps, total_steps: int, *, warmup: Warmup = 0) -> Floats:
+@_with_warmup
+def constant(t: Floats, T: float) -> Floats:
     """1 throughout."""
-    return _after_warmup(step, total_steps, warmup, lambda t, total: np.ones_like(t))
+    return np.ones_like(t)
 
 
+@_with_warmup
 def linear(
-    step: Steps,
-    total_steps: int,
-    *,
-    end: Annotated[float, Ge(0)] = 0.0,
-    until: Annotated[float, Interval(gt=0, le=1)] = 1.0,
-    warmup: Warmup = 0,
+    t: Floats, T: float, *, end: NotNegative = 0.0, until: Annotated[float, Interval(gt=0, le=1)] = 1.0
 ) -> Floats:
     """1 + (end - 1) min(1, t / (until T)): a straight line, then flat.
 
     Goodfellow et al. 2016, section 8.3.1, with e_tau = end e_0 and tau = until T.
     """
-    return _after_warmup(
-        step, total_steps, warmup, lambda t, total: 1 + (end - 1) * np.minimum(1.0, t / (until * total))
-    )
+    return 1 + (end - 1) * np.minimum(1.0, t / (until * T))
 
 
-def exponential(step: Steps, total_steps: int, *, gamma: Annotated[float, Gt(0)], warmup: Warmup = 0) -> Floats:
-    """gamma^t, per update."""
-    return _after_warmup(step, total_steps, warmup, lambda t, total: np.power(gamma, t))
+@_with_warmup
+def exponential(t: Floats, T: float, *, gamma: Annotated[float, Gt(0)]) -> Floats:
+    """gamma^t, per step."""
+    return np.power(gamma, t)
 
 
-def inverse_time(step: Steps, total_steps: int, *, decay: Annotated[float, Ge(0)], warmup: Warmup = 0) -> Floats:
-    """1 / (1 + decay t), per update (the rule of older Keras versions)."""
-    return _after_warmup(step, total_steps, warmup, lambda t, total: 1 / (1 + decay * t))
+@_with_warmup
+def inverse_time(t: Floats, T: float, *, decay: NotNegative) -> Floats:
+    """1 / (1 + decay t), per step (the rule of older Keras versions)."""
+    return 1 / (1 + decay * t)
 
 
-def stepwise(
-    step: Steps,
-    total_steps: int,
-    *,
-    every: Annotated[int, Ge(1)],
-    gamma: Annotated[float, Gt(0)],
-    warmup: Warmup = 0,
-) -> Floats:
-    """gamma^floor(t / every), `every` in updates."""
-    return _after_warmup(step, total_steps, warmup, lambda t, total: np.power(gamma, np.floor(t / every)))
+@_with_warmup
+def stepwise(t: Floats, T: float, *, every: Annotated[int, Ge(1)], gamma: Annotated[float, Gt(0)]) -> Floats:
+    """gamma^floor(t / every), `every` in steps."""
+    return np.power(gamma, np.floor(t / every))
 
 
-def cosine(step: Steps, total_steps: int, *, end: Annotated[float, Ge(0)] = 0.0, warmup: Warmup = 0) -> Floats:
+@_with_warmup
+def cosine(t: Floats, T: float, *, end: NotNegative = 0.0) -> Floats:
     """end + (1 - end) (1 + cos(pi t / T)) / 2 (Loshchilov & Hutter 2017, arXiv:1608.03983, without restarts)."""
-    return _after_warmup(
-        step, total_steps, warmup, lambda t, total: end + (1 - end) * (1 + np.cos(np.pi * t / total)) / 2
-    )
+    return end + (1 - end) * (1 + np.cos(np.pi * t / T)) / 2
 
 
+@_with_warmup
 def onecycle(
-    step: Steps,
-    total_steps: int,
+    t: Floats,
+    T: float,
     *,
     pct: Annotated[float, Interval(ge=0, le=1)] = 0.3,
-    start: Annotated[float, Ge(0)] = 0.04,
-    end: Annotated[float, Ge(0)] = 4e-6,
-    warmup: Warmup = 0,
+    start: NotNegative = 0.04,
+    end: NotNegative = 4e-6,
 ) -> Floats:
-    """Half a cosine from `start` up to 1 at update pct T - 1, half a cosine down to `end` at the last update.
+    """Half a cosine from `start` up to 1 at step pct T - 1, half a cosine down to `end` at the last step.
 
     The learning rate of torch's OneCycleLR (Smith & Topin 2018, arXiv:1708.07120); momentum stays as it is.
     """
-
-    def rule(t: Floats, total: float) -> Floats:
-        peak, last = pct * total - 1, total - 1
-        rising = (t <= peak) & (peak > 0)
-        up = np.where(rising, t, 0.0) / max(peak, 1e-9)
-        down = np.ones_like(t) if last <= peak else np.where(rising, 0.0, t - peak) / (last - peak)
-        return np.where(rising, _half_cosine(start, 1.0, up), _half_cosine(1.0, end, down))
-
-    return _after_warmup(step, total_steps, warmup, rule)
+    peak, last = pct * T - 1, T - 1
+    rising = (t <= peak) & (peak > 0)
+    up = np.where(rising, t, 0.0) / max(peak, 1e-9)
+    down = np.ones_like(t) if last <= peak else np.where(rising, 0.0, t - peak) / (last - peak)
+    return np.where(rising, _half_cosine(start, 1.0, up), _half_cosine(1.0, end, down))
 
 
 def _half_cosine(first: float, last: float, share: Floats) -> Floats:
     return last + (first - last) / 2 * (1 + np.cos(np.pi * share))
-
-
-def plateau(
-    step: Steps,
-    total_steps: int,
-    *,
-    factor: Annotated[float, Interval(gt=0, lt=1)],
-    patience: Annotated[int, Ge(1)],
-    metric: str = "train_loss",
-    threshold: Annotated[float, Ge(0)] = 0.0,
-    cooldown: Annotated[int, Ge(0)] = 0,
-    min_factor: Annotated[float, Interval(ge=0, le=1)] = 0.0,
-    raise_factor: Annotated[float, Gt(1)] | None = None,
-    raise_patience: Annotated[int, Ge(1)] | None = None,
-    raise_cap: Annotated[float, Gt(0)] = 1.0,
-    warmup: Warmup = 0,
-) -> Floats:
-    """Cut the rate by `factor` on bad evaluation number `patience` of `metric`; may raise it again.
-
-    What is returned here is the warmup alone; the cuts come from `Plateau`, which states the counting rule.
-    """
-    return _after_warmup(step, total_steps, warmup, lambda t, total: np.ones_like(t))
 
 
 class Plateau:
@@ -164,15 +143,15 @@ class Plateau:
     def __init__(
         self,
         *,
-        factor: float,
-        patience: int,
+        factor: Annotated[float, Interval(gt=0, lt=1)],
+        patience: Annotated[int, Ge(1)],
         metric: str = "train_loss",
-        threshold: float = 0.0,
-        cooldown: int = 0,
-        min_factor: float = 0.0,
-        raise_factor: float | None = None,
-        raise_patience: int | None = None,
-        raise_cap: float = 1.0,
+        threshold: NotNegative = 0.0,
+        cooldown: Annotated[int, Ge(0)] = 0,
+        min_factor: Annotated[float, Interval(ge=0, le=1)] = 0.0,
+        raise_factor: Annotated[float, Gt(1)] | None = None,
+        raise_patience: Annotated[int, Ge(1)] | None = None,
+        raise_cap: Annotated[float, Gt(0)] = 1.0,
         first_step: int = 0,
     ) -> None:
         """`first_step`: evaluations at this step or before it are not counted (the end of the warmup)."""
@@ -222,6 +201,17 @@ class Plateau:
         self.factor, self._best = float(state["factor"]), float(state["best"])
         self._bad, self._bad_since_raise = int(state["bad"]), int(state["bad_since_raise"])
         self._cooling = int(state["cooling"])
+
+
+def _before_cuts(t: Floats, T: float, **arguments: Any) -> Floats:
+    """Cut the rate by `factor` on bad evaluation number `patience` of `metric`; may raise it again.
+
+    The schedule itself is the warmup alone; the cuts come from `Plateau`, which states the counting rule.
+    """
+    return np.ones_like(t)
+
+
+plateau = _with_warmup(_before_cuts, arguments=Plateau)
 
 
 def plateau_of(schedule: Mapping[str, Any], total_steps: int) -> Plateau | None:

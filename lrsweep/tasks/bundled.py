@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lrsweep.errors import UsageError
-from lrsweep.tasks.base import Task
-from lrsweep.tasks.splits import Array, Cut, Kind, Order, Part, Scale, Seed, tensor_task
+from lrsweep.tasks.splits import Array, Table, table_task
 
 
 def _folder() -> Path:
@@ -73,79 +72,41 @@ def loaded(name: str) -> tuple[Array, Array]:
     return np.asarray(inputs), np.asarray(target)
 
 
-def _task(name: str, kind: Kind, cut: Cut, scale: Scale, target_scale: Scale = "none") -> Task:
+def _classification(name: str) -> Table:
     inputs, target = bundled(name)
-    if name == "digits":
-        inputs = inputs.reshape(-1, 1, 8, 8)
-    if kind == "regression":
-        target = target[:, None]
-    return tensor_task(inputs, target, kind=kind, cut=cut, scale=scale, target_scale=target_scale)
+    return Table(inputs=inputs, target=target, kind="classification")
 
 
-def digits(
-    *,
-    split: Order = "shuffled",
-    split_seed: Seed = 0,
-    val: Part = 0.2,
-    test: Part = 0.2,
-    scale: Scale = "standard",
-) -> Task:
+@table_task()
+def digits() -> Table:
     """1797 handwritten digits as 1x8x8 images, ten classes (scikit-learn's load_digits)."""
-    cut = Cut(split=split, split_seed=split_seed, val=val, test=test)
-    return _task("digits", "classification", cut, scale)
+    inputs, target = bundled("digits")
+    return Table(inputs=inputs.reshape(-1, 1, 8, 8), target=target, kind="classification")
 
 
-def breast_cancer(
-    *,
-    split: Order = "shuffled",
-    split_seed: Seed = 0,
-    val: Part = 0.2,
-    test: Part = 0.2,
-    scale: Scale = "standard",
-) -> Task:
+@table_task()
+def breast_cancer() -> Table:
     """569 tumours, 30 measurements, malignant or benign: two classes (scikit-learn's load_breast_cancer)."""
-    cut = Cut(split=split, split_seed=split_seed, val=val, test=test)
-    return _task("breast_cancer", "classification", cut, scale)
+    return _classification("breast_cancer")
 
 
-def wine(
-    *,
-    split: Order = "shuffled",
-    split_seed: Seed = 0,
-    val: Part = 0.2,
-    test: Part = 0.2,
-    scale: Scale = "standard",
-) -> Task:
+@table_task()
+def wine() -> Table:
     """178 wines, 13 measurements, three growers (scikit-learn's load_wine)."""
-    cut = Cut(split=split, split_seed=split_seed, val=val, test=test)
-    return _task("wine", "classification", cut, scale)
+    return _classification("wine")
 
 
-def iris(
-    *,
-    split: Order = "shuffled",
-    split_seed: Seed = 0,
-    val: Part = 0.2,
-    test: Part = 0.2,
-    scale: Scale = "standard",
-) -> Task:
+@table_task()
+def iris() -> Table:
     """150 flowers, four measurements, three species (scikit-learn's load_iris)."""
-    cut = Cut(split=split, split_seed=split_seed, val=val, test=test)
-    return _task("iris", "classification", cut, scale)
+    return _classification("iris")
 
 
-def diabetes(
-    *,
-    split: Order = "shuffled",
-    split_seed: Seed = 0,
-    val: Part = 0.2,
-    test: Part = 0.2,
-    scale: Scale = "standard",
-    target_scale: Scale = "standard",
-) -> Task:
+@table_task(scales_target=True)
+def diabetes() -> Table:
     """442 patients, ten measurements, progression of the disease a year later (scikit-learn's load_diabetes).
 
     The target runs from 25 to 346, so it is standardised too (train statistics); `target_scale: none` keeps its unit.
     """
-    cut = Cut(split=split, split_seed=split_seed, val=val, test=test)
-    return _task("diabetes", "regression", cut, scale, target_scale)
+    inputs, target = bundled("diabetes")
+    return Table(inputs=inputs, target=target[:, None], kind="regression")

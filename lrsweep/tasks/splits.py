@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -83,50 +86,81 @@ def scale_warnings(values: Array) -> list[str]:
     ]
 
 
-def tensor_task(
-    inputs: Array,
-    target: Array,
-    *,
-    kind: Kind,
-    cut: Cut,
-    scale: Scale,
-    target_scale: Scale = "none",
-    classes: int | None = None,
-    notes: dict[str, Any] | None = None,
-) -> Task:
-    """A task from inputs (rows, ...) and target: (rows,) class numbers, or (rows, outputs) reals.
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Data before it is split and scaled: inputs (rows, ...), target (rows,) class numbers or (rows, outputs) reals.
 
-    Inputs, and a real target where `target_scale` says so, are standardised by train statistics in float64, then
-    stored in torch's default dtype.
+    `classes`: how many there are, if the target need not hold them all. `notes` are added to those of the task.
     """
-    parts = cut.indices(len(inputs))
-    values = inputs.astype(np.float64)
+
+    inputs: Array
+    target: Array
+    kind: Kind
+    classes: int | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def table_task(*, scales_target: bool = False) -> Callable[[Callable[..., Table]], Callable[..., Task]]:
+    """Makes a task function of one that returns a `Table`: it takes that one's arguments, then those of the split.
+
+    With `scales_target` it takes `target_scale` too: a real target is standardised unless that is `none`.
+    """
+    default: Scale = "standard" if scales_target else "none"
+
+    def decorate(table: Callable[..., Table]) -> Callable[..., Task]:
+        def task(
+            *,
+            split: Order = "shuffled",
+            split_seed: Seed = 0,
+            val: Part = 0.2,
+            test: Part = 0.2,
+            scale: Scale = "standard",
+            target_scale: Scale = default,
+            **own: Any,
+        ) -> Task:
+            cut = Cut(split=split, split_seed=split_seed, val=val, test=test)
+            return _split_and_scaled(table(**own), cut, scale, target_scale)
+
+        # What a spec may set is read off the signature (registry.signature).
+        *shared, last, _ = inspect.signature(task, eval_str=True).parameters.values()
+        shared += [last] if scales_target else []
+        parameters = [*inspect.signature(table, eval_str=True).parameters.values(), *shared]
+        vars(task)["__signature__"] = inspect.Signature(parameters)
+        return functools.update_wrapper(task, table)
+
+    return decorate
+
+
+def _split_and_scaled(table: Table, cut: Cut, scale: Scale, target_scale: Scale) -> Task:
+    """Inputs, and a real target where `target_scale` says so, are standardised by train statistics in float64, then
+    stored in torch's default dtype."""
+    regression, target = table.kind == "regression", table.target
+    parts = cut.indices(len(table.inputs))
+    values = table.inputs.astype(np.float64)
     warnings = scale_warnings(values[parts["train"]]) if scale == "none" else []
     if scale == "standard":
         values = standardise(values, parts["train"])
-    if kind == "regression" and target_scale == "standard":
+    if regression and target_scale == "standard":
         target = standardise(target.astype(np.float64), parts["train"])
     x = torch.from_numpy(values).to(torch.get_default_dtype())
     y = torch.from_numpy(target)
-    y = y.long() if kind == "classification" else y.to(torch.get_default_dtype())
-
-    def pick(name: str) -> tuple[torch.Tensor, torch.Tensor] | None:
-        index = torch.from_numpy(parts[name])
-        return (x[index], y[index]) if len(index) else None
-
-    facts: dict[str, Any] = {
-        "kind": kind,
+    y = y.to(torch.get_default_dtype()) if regression else y.long()
+    splits = {name: (x[torch.from_numpy(rows)], y[torch.from_numpy(rows)]) for name, rows in parts.items()}
+    notes: dict[str, Any] = {
+        "kind": table.kind,
         "in_shape": tuple(x.shape[1:]),
-        "num_outputs": (classes or int(y.max()) + 1) if kind == "classification" else y.shape[1],
+        "num_outputs": y.shape[1] if regression else table.classes or int(y.max()) + 1,
         "scale": scale,
         "split": cut.split,
+        **({"target_scale": target_scale} if regression else {}),
+        **table.notes,
     }
-    if kind == "regression":
-        facts["target_scale"] = target_scale
-    facts |= notes or {}
-    facts["warnings"] = warnings + facts.get("warnings", [])
-    train, val = pick("train"), pick("val")
-    if kind == "classification":
-        metrics = {"accuracy": accuracy}
-        return Task(train=train, val=val, test=pick("test"), loss=cross_entropy, metrics=metrics, notes=facts)
-    return Task(train=train, val=val, test=pick("test"), loss=mse, metrics={"mse": mse}, notes=facts)
+    notes["warnings"] = warnings + notes.get("warnings", [])
+    return Task(
+        train=splits["train"],
+        val=splits["val"],
+        test=splits["test"] if len(parts["test"]) else None,
+        loss=mse if regression else cross_entropy,
+        metrics={"mse": mse} if regression else {"accuracy": accuracy},
+        notes=notes,
+    )

@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt
 
 from lrsweep.errors import UsageError
 from lrsweep.tasks.base import Task
-from lrsweep.tasks.splits import Array, Cut, Order, Part, Scale, Seed, tensor_task
+from lrsweep.tasks.splits import Array, Seed, Table, table_task
 
 Count = Annotated[int, Gt(0)]
 Spread = Annotated[float, Ge(0)]
@@ -32,6 +32,7 @@ def blob_points(n: int, features: int, centers: int, std: float, seed: int) -> t
     return np.concatenate(points)[order], np.repeat(np.arange(centers), sizes)[order], middles
 
 
+@table_task()
 def blobs(
     *,
     n: Count = 1000,
@@ -39,16 +40,10 @@ def blobs(
     centers: Annotated[int, Ge(2)] = 3,
     std: Spread = 2.0,
     data_seed: Seed = 2,
-    split: Order = "shuffled",
-    split_seed: Seed = 0,
-    val: Part = 0.2,
-    test: Part = 0.2,
-    scale: Scale = "standard",
-) -> Task:
+) -> Table:
     """Round clusters, one class each (scikit-learn's make_blobs); centres uniform in [-10, 10]."""
     inputs, target, _ = blob_points(n, features, centers, std, data_seed)
-    cut = Cut(split=split, split_seed=split_seed, val=val, test=test)
-    return tensor_task(inputs, target, kind="classification", cut=cut, scale=scale, classes=centers)
+    return Table(inputs=inputs, target=target, kind="classification", classes=centers)
 
 
 def moon_points(n: int, noise: float, seed: int) -> tuple[Array, Array]:
@@ -63,23 +58,19 @@ def moon_points(n: int, noise: float, seed: int) -> tuple[Array, Array]:
     return points + random.normal(scale=noise, size=points.shape), np.repeat([0, 1], [n // 2, n - n // 2])[order]
 
 
+@table_task()
 def moons(
     *,
     n: Annotated[int, Ge(4)] = 1000,
     noise: Spread = 0.2,
     data_seed: Seed = 0,
-    split: Order = "shuffled",
-    split_seed: Seed = 0,
-    val: Part = 0.2,
-    test: Part = 0.2,
-    scale: Scale = "standard",
-) -> Task:
+) -> Table:
     """Two interleaved half circles with Gaussian noise (scikit-learn's make_moons)."""
     inputs, target = moon_points(n, noise, data_seed)
-    cut = Cut(split=split, split_seed=split_seed, val=val, test=test)
-    return tensor_task(inputs, target, kind="classification", cut=cut, scale=scale, classes=2)
+    return Table(inputs=inputs, target=target, kind="classification", classes=2)
 
 
+@table_task()
 def spirals(
     *,
     n: Count = 1000,
@@ -87,12 +78,7 @@ def spirals(
     turns: Positive = 1.25,
     noise: Spread = 0.03,
     data_seed: Seed = 0,
-    split: Order = "shuffled",
-    split_seed: Seed = 0,
-    val: Part = 0.2,
-    test: Part = 0.2,
-    scale: Scale = "standard",
-) -> Task:
+) -> Table:
     """Spiral arms around the origin, one class each: arm c at radius r <= 1 has angle 2 pi (turns r + c / classes)."""
     random = np.random.RandomState(data_seed)
     target = random.permutation(np.arange(n) % classes)
@@ -100,10 +86,10 @@ def spirals(
     angle = 2 * np.pi * (turns * radius + target / classes)
     inputs = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     inputs += random.normal(scale=noise, size=inputs.shape)
-    cut = Cut(split=split, split_seed=split_seed, val=val, test=test)
-    return tensor_task(inputs, target, kind="classification", cut=cut, scale=scale, classes=classes)
+    return Table(inputs=inputs, target=target, kind="classification", classes=classes)
 
 
+@table_task()
 def regression(
     *,
     n: Count = 1000,
@@ -111,12 +97,7 @@ def regression(
     noise: Spread = 0.1,
     scale_ratio: Positive = 1.0,
     data_seed: Seed = 0,
-    split: Order = "shuffled",
-    split_seed: Seed = 0,
-    val: Part = 0.2,
-    test: Part = 0.2,
-    scale: Scale = "standard",
-) -> Task:
+) -> Table:
     """Linear regression: y = z.w + noise, |w| = 1, z ~ N(0, I).
 
     Inputs are x = z * s, s log-spaced from 1 to `scale_ratio`. With `scale: none` the largest eigenvalue of X'X/n grows
@@ -128,8 +109,7 @@ def regression(
     hidden = random.normal(size=(n, features))
     target = hidden @ (weights / np.linalg.norm(weights)) + random.normal(scale=noise, size=n)
     inputs = hidden * np.geomspace(1.0, scale_ratio, features)
-    cut = Cut(split=split, split_seed=split_seed, val=val, test=test)
-    return tensor_task(inputs, target[:, None], kind="regression", cut=cut, scale=scale)
+    return Table(inputs=inputs, target=target[:, None], kind="regression")
 
 
 class Point(torch.nn.Module):

@@ -13,26 +13,20 @@ import numpy as np
 from annotated_types import Len
 
 from lrsweep.errors import UsageError, WrongInSpec, did_you_mean
-from lrsweep.tasks.base import Task
-from lrsweep.tasks.splits import Array, Cut, Kind, Order, Part, Scale, Seed, tensor_task
+from lrsweep.tasks.splits import Array, Kind, Table, table_task
 
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
 MANY_CLASSES = 50
 
 
+@table_task(scales_target=True)
 def csv(
     *,
     path: str,
     target: str,
     kind: Kind | None = None,
     delimiter: Annotated[str, Len(1, 1)] = ",",
-    split: Order = "shuffled",
-    split_seed: Seed = 0,
-    val: Part = 0.2,
-    test: Part = 0.2,
-    scale: Scale = "standard",
-    target_scale: Scale = "standard",
-) -> Task:
+) -> Table:
     """A text table with a header row: `target` names one column, all others are inputs (numbers, or true and false).
 
     `kind` is classification for text, boolean and integer targets and regression for others, unless it is given.
@@ -48,41 +42,25 @@ def csv(
     columns = {name: [row[position] for row in rows] for position, name in enumerate(header)}
     inputs = np.stack([_numbers(path, name, columns[name], lines) for name in names], axis=1)
     values = _target_cells(path, target, columns[target], lines)
-    cut = Cut(split=split, split_seed=split_seed, val=val, test=test)
-    return _table_task(path, inputs, values, kind, cut, scale, target_scale, {"inputs": names})
+    return _table(path, inputs, values, kind, {"inputs": names})
 
 
+@table_task(scales_target=True)
 def npz(
     *,
     path: str,
     target: str = "target",
     kind: Kind | None = None,
-    split: Order = "shuffled",
-    split_seed: Seed = 0,
-    val: Part = 0.2,
-    test: Part = 0.2,
-    scale: Scale = "standard",
-    target_scale: Scale = "standard",
-) -> Task:
+) -> Table:
     """A numpy archive: inputs under `X` (rows first, any shape), the target under the key that `target` names.
 
     Otherwise like csv; a real target may have several columns.
     """
     inputs, values = _read_archive(Path(path), target)
-    cut = Cut(split=split, split_seed=split_seed, val=val, test=test)
-    return _table_task(path, inputs, values, kind, cut, scale, target_scale, {})
+    return _table(path, inputs, values, kind, {})
 
 
-def _table_task(
-    path: str,
-    inputs: Array,
-    values: Array,
-    kind: Kind | None,
-    cut: Cut,
-    scale: Scale,
-    target_scale: Scale,
-    notes: dict[str, Any],
-) -> Task:
+def _table(path: str, inputs: Array, values: Array, kind: Kind | None, notes: dict[str, Any]) -> Table:
     notes |= {"inferred": kind is None, "warnings": []}
     if kind is None:
         kind = "regression" if values.dtype.kind == "f" else "classification"
@@ -90,7 +68,7 @@ def _table_task(
         if values.dtype.kind == "U":
             raise UsageError(f"{path}: the target is text ({str(values[0])!r}), which `kind: regression` cannot use")
         real = values.astype(np.float64).reshape(len(values), -1)
-        return tensor_task(inputs, real, kind=kind, cut=cut, scale=scale, target_scale=target_scale, notes=notes)
+        return Table(inputs=inputs, target=real, kind=kind, notes=notes)
     if values.ndim > 1:
         raise UsageError(f"{path}: the target of a classification must be one column, not shape {values.shape}")
     classes, numbers = np.unique(values, return_inverse=True)
@@ -99,9 +77,7 @@ def _table_task(
     notes["classes"] = classes.tolist()
     if notes["inferred"] and len(classes) > MANY_CLASSES:
         notes["warnings"] = [f"the target has {len(classes)} whole values, taken as classes (else: kind: regression)"]
-    return tensor_task(
-        inputs, numbers.astype(np.int64), kind=kind, cut=cut, scale=scale, classes=len(classes), notes=notes
-    )
+    return Table(inputs=inputs, target=numbers.astype(np.int64), kind=kind, classes=len(classes), notes=notes)
 
 
 def _suggest(name: str, names: Sequence[str]) -> str:

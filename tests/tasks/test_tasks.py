@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-import typing
 from pathlib import Path
 from typing import Any
 
@@ -239,10 +238,9 @@ def test_a_task_is_the_same_every_time_and_complete(name):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_arguments_can_be_checked_by_their_annotations(name):
-    hints = typing.get_type_hints(TASKS[name], include_extras=True)
-    for argument, parameter in inspect.signature(TASKS[name]).parameters.items():
+    for argument, parameter in inspect.signature(TASKS[name], eval_str=True).parameters.items():
         assert parameter.kind is parameter.KEYWORD_ONLY
-        check = pydantic.TypeAdapter(hints[argument])
+        check = pydantic.TypeAdapter(parameter.annotation)
         if parameter.default is not parameter.empty:
             assert check.validate_python(parameter.default) == parameter.default
         if argument in ("val", "test"):
