@@ -17,7 +17,7 @@ from typing import Any
 from lrsweep.errors import UsageError
 from lrsweep.registry import DATA_FILES
 from lrsweep.spec import axes as axis_rules
-from lrsweep.spec.model import OptimizerSpec, Spec, canonical, named_file
+from lrsweep.spec.model import OptimizerSpec, Spec, canonical, map_paths, named_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,23 +120,10 @@ class _Identity:
             self.content[path] = f"sha256:{prints[role]}"
 
     def absolute(self, section: Mapping[str, Any]) -> dict[str, Any]:
-        return self._moved(section, lambda path: os.path.normpath(os.path.join(self.base_dir, path)))
+        return map_paths(section, lambda path: os.path.normpath(os.path.join(self.base_dir, path)))
 
     def hashable(self, section: Mapping[str, Any]) -> dict[str, Any]:
-        return self._moved(section, self.content.__getitem__)
-
-    def part(self, value: Any) -> Any:
-        """An axis value, hashable: a whole section or anything else."""
-        return self.hashable(value) if isinstance(value, dict) and "name" in value else value
-
-    def _moved(self, section: Mapping[str, Any], move: Any) -> dict[str, Any]:
-        moved = dict(section)
-        if file := named_file(section["name"]):
-            moved["name"] = move(file) + section["name"][len(file) :]
-        key = DATA_FILES.get(section["name"])
-        if key in moved:
-            moved[key] = move(moved[key])
-        return moved
+        return map_paths(section, self.content.__getitem__)
 
 
 def build(spec: Spec, prints: Mapping[str, str]) -> Plan:
@@ -198,13 +185,17 @@ def _setting(
 ) -> OptimizerSetting:
     values = axis_rules.setting(spec, optimizer, chosen)
     inert = values.pop("inert")
+
+    def content(value: Any) -> Any:
+        return identity.hashable(value) if isinstance(value, dict) and "name" in value else value
+
     key = _digest(
         {
             **values,
             "name": identity.hashable({"name": values["name"]})["name"],
             "schedule": identity.hashable(values["schedule"]),
             # An axis that changes nothing for this optimizer still tells its rows apart.
-            **({"inert": {axis: identity.part(value) for axis, value in inert.items()}} if inert else {}),
+            **({"inert": {axis: content(value) for axis, value in inert.items()}} if inert else {}),
         }
     )
     if key not in made:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from lrsweep.errors import UsageError
@@ -52,36 +52,24 @@ def signature(function: Callable[..., Any]) -> dict[str, Argument]:
     }
 
 
-def _no_complaints(name: str, args: Mapping[str, Any]) -> Complaints:
-    return []
-
-
 @dataclass(frozen=True, kw_only=True)
 class Known:
     """What a spec is checked against.
 
     Tasks, models and schedules map a name to the function that is called with its arguments; optimizers map a name to
-    torch's defaults of its arguments. `optimizer_args(name, args, independent=...)` writes every argument out.
+    torch's defaults of its arguments. `check_optimizer(name, args)` and `check_schedule(name, args)` say what is wrong
+    beyond types; `optimizer_args(name, args, independent=...)` writes every argument of an optimizer out.
     """
 
     tasks: Mapping[str, Callable[..., Any]]
     models: Mapping[str, Callable[..., Any]]
     schedules: Mapping[str, Callable[..., Any]]
     optimizers: Mapping[str, Mapping[str, Any]]
-    default_models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    metrics: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    check_optimizer: Callable[[str, Mapping[str, Any]], Complaints] = _no_complaints
-    check_schedule: Callable[[str, Mapping[str, Any]], Complaints] = _no_complaints
-    optimizer_args: Callable[..., dict[str, Any]] | None = None
-
-    def resolved_optimizer(self, name: str, args: Mapping[str, Any], *, independent: bool) -> dict[str, Any]:
-        """Every argument of a built-in optimizer; with `independent` weight decay its own decay is 0 by default."""
-        if self.optimizer_args is not None:
-            return self.optimizer_args(name, args, independent=independent)
-        defaults = dict(self.optimizers[name])
-        if independent and "weight_decay" in defaults:
-            defaults["weight_decay"] = 0.0
-        return defaults | dict(args)
+    default_models: Mapping[str, Mapping[str, Any]]
+    metrics: Mapping[str, Sequence[str]]
+    check_optimizer: Callable[[str, Mapping[str, Any]], Complaints]
+    check_schedule: Callable[[str, Mapping[str, Any]], Complaints]
+    optimizer_args: Callable[..., dict[str, Any]]
 
 
 @functools.cache
@@ -95,7 +83,7 @@ def known() -> Known:
         schedules=schedules.SCHEDULES,
         optimizers={name: optimizers.defaults(name) for name in optimizers.OPTIMIZERS},
         default_models=tasks.DEFAULT_MODELS,
-        metrics=getattr(tasks, "METRICS", {}),
+        metrics=tasks.METRICS,
         check_optimizer=optimizers.check,
         check_schedule=schedules.check,
         optimizer_args=optimizers.resolved,

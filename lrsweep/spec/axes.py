@@ -177,8 +177,8 @@ def resolved(
         elif mine and head != "optimizers" and (head in written or any(map(is_whole, mine))):
             found |= _of_section(ctx, head, mine, written.get(head), notes, wrong=head in wrong)
         elif mine and not notes.found:
-            with_hint = f"there is no {head} to set it in: the task brings its own; name one with `{head}:`"
-            notes.add(("axes", next(iter(mine))), with_hint, key=True)
+            message = f"there is no {head} to set it in: the task brings its own; name one with `{head}:`"
+            notes.add(("axes", next(iter(mine))), message, key=True)
     for axis, values in found.items():
         seen: set[str] = set()
         for i, value in enumerate(values):

@@ -14,14 +14,14 @@ import annotated_types as at
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lrsweep.errors import did_you_mean
-from lrsweep.registry import REQUIRED, Argument
+from lrsweep.grids import MAX_PER_DECADE, MAX_RATES
+from lrsweep.registry import REQUIRED, Argument, signature
+from lrsweep.spec.model import Count, Rate, TrainSpec
 from lrsweep.spec.yaml_tree import Keys
 
 MISSING = object()
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
-Count = Annotated[int, at.Ge(1)]
-Rate = Annotated[float, at.Gt(0)]
 NotNegative = Annotated[float, at.Ge(0)]
 Seed = Annotated[int, at.Interval(ge=0, lt=2**32)]
 
@@ -45,17 +45,8 @@ class Notes:
         self.found[Note(path=path, message=message, key=key)] = None
 
 
-TRAIN: dict[str, Argument] = {
-    "epochs": Argument(annotation=Count | None, default=None),
-    "steps": Argument(annotation=Count | None, default=None),
-    "batch_size": Argument(annotation=Count | Literal["full"], default=64),
-    "shuffle": Argument(annotation=bool, default=True),
-    "drop_last": Argument(annotation=bool, default=False),
-    "dtype": Argument(annotation=Literal["float32", "float64", "bfloat16"], default="float32"),
-    "metrics": Argument(annotation=bool, default=False),
-    "clip_norm": Argument(annotation=Rate | None, default=None),
-    "eval_every": Argument(annotation=Count, default=1),
-}
+# A mapping for `eval_every` is checked against EVERY instead.
+TRAIN = {**signature(TrainSpec), "eval_every": Argument(annotation=Count, default=1)}
 EVERY: dict[str, Argument] = {"steps": Argument(annotation=Count)}
 OBJECTIVE: dict[str, Argument] = {
     "metric": Argument(annotation=str, default="val_loss"),
@@ -65,17 +56,17 @@ OBJECTIVE: dict[str, Argument] = {
 GRID: dict[str, Argument] = {
     "min": Argument(annotation=Rate, default=MISSING),
     "max": Argument(annotation=Rate, default=MISSING),
-    "per_decade": Argument(annotation=Count, default=MISSING),
-    "points": Argument(annotation=Annotated[int, at.Ge(2)], default=MISSING),
+    "per_decade": Argument(annotation=Annotated[int, at.Interval(ge=1, le=MAX_PER_DECADE)], default=MISSING),
+    "points": Argument(annotation=Annotated[int, at.Interval(ge=2, le=MAX_RATES)], default=MISSING),
 }
 
 
-def check(
+def arguments(
     table: Mapping[str, Argument], given: Mapping[str, Any], path: Keys, notes: Notes, what: str
 ) -> dict[str, Any]:
     """The values of `given`, coerced, and the defaults of the rest, in the order of `table`.
 
-    What is wrong goes to `notes`; such a key is left out. `what` names the owner of the keys in messages.
+    What is wrong goes to `notes`, and such a key is left out. `what` owns the keys, in messages.
     """
     misspelt = ""
     for key in given:

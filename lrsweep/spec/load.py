@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +17,11 @@ from lrsweep.spec import check
 from lrsweep.spec import sections as resolve
 from lrsweep.spec.check import Notes
 from lrsweep.spec.model import Named, ObjectiveSpec, OptimizerSpec, Spec, TrainSpec, value_text
+from lrsweep.spec.overrides import choose_axis_value, override, refuse_overruled
 from lrsweep.spec.resolved import changed_keys, dump_resolved, resolved_dict
 from lrsweep.spec.schema import json_schema
 from lrsweep.spec.sections import Context
-from lrsweep.spec.yaml_tree import MAX_DEPTH, Keys, Mark, Refusal, Tree, dotted, parse, read_text
+from lrsweep.spec.yaml_tree import Keys, Tree, dotted, from_dict, parse, read_text
 
 __all__ = [
     "Named",
@@ -104,15 +104,15 @@ def _build(tree: Tree, ctx: Context, stem: str) -> Spec:
 
 
 def _issues(tree: Tree, notes: Notes) -> list[SpecIssue]:
-    found = [type_error_text.issue for type_error_text in tree.refused]
+    issues = [refusal.issue for refusal in tree.refused]
     for note in notes.found:
         if tree.is_void(note.path):
             continue
         at = tree.mark(note.path, key=note.key)
-        found.append(
+        issues.append(
             SpecIssue(file=at.file, line=at.line, column=at.column, path=dotted(note.path), message=note.message)
         )
-    return sorted(found, key=lambda issue: (issue.file != tree.file, issue.file, issue.line, issue.column))
+    return sorted(issues, key=lambda issue: (issue.file != tree.file, issue.file, issue.line, issue.column))
 
 
 def _sections(data: Any, ctx: Context, stem: str, notes: Notes) -> Spec | None:
@@ -290,158 +290,3 @@ def _warnings(spec: Spec) -> list[str]:
         rows = math.ceil(epochs / every)
         found.append(f"objective.at: {spec.objective.at} of a run with {rows} rows after the first is the mean of all")
     return [text for text in found if text]
-
-
-DICT = "<dict>"
-
-
-def from_dict(data: Mapping[str, Any]) -> Tree:
-    """A dict as a tree without lines. Tuples become lists, numpy scalars numbers, paths text."""
-    tree = Tree(file=DICT, values={(): Mark(file=DICT)})
-    tree.data = _plain(data, (), tree)
-    return tree
-
-
-def _plain(value: Any, path: Keys, tree: Tree) -> Any:
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    if len(path) <= MAX_DEPTH:
-        if isinstance(value, Mapping):
-            for key in value:
-                if not isinstance(key, str):
-                    tree.refuse(path, Mark(file=DICT), f"the key {key!r} is not text")
-            return {key: _plain(item, (*path, key), tree) for key, item in value.items() if isinstance(key, str)}
-        if isinstance(value, list | tuple | range):
-            return [_plain(item, (*path, i), tree) for i, item in enumerate(value)]
-        if isinstance(value, os.PathLike):
-            return os.fspath(value)
-        for kind in (bool, int, float, str):  # numpy's numbers and text, str enums
-            if isinstance(value, kind):
-                return kind(value)
-        if hasattr(value, "tolist"):
-            return _plain(value.tolist(), (*path, 0), tree)
-    kind_name = type(value).__name__
-    message = f"a {kind_name} cannot stand in a spec; use numbers, text, lists, dicts"
-    tree.refuse(path, Mark(file=DICT), message, void=True)
-    return None
-
-
-def override(tree: Tree, text: str) -> None:
-    """Set one value of the tree, `text` being `key.path=value` with a YAML value; what is wrong with it is refused."""
-    key, equals, value = text.partition("=")
-    file = f"--set {text}"
-    at = Mark(file=file, line=1, column=1)
-    keys = key.strip().split(".")
-    if not equals or not all(keys):
-        tree.refuse((), at, "write KEY=VALUE with a dotted key, for example --set train.epochs=5")
-        return
-    if keys[0] in ("axes", "refined") and len(keys) > 1:
-        keys = [keys[0], ".".join(keys[1:])]
-    try:
-        branch = parse(value, file, column=len(key) + 1)
-    except SpecError as error:
-        lost = tuple(keys)
-        tree.refused += [Refusal(path=lost, issue=issue, void=True) for issue in error.issues]
-        return
-    if tree.data is None:
-        tree.data = {}
-    path: Keys = ()
-    node = tree.data
-    for place, part in enumerate(keys):
-        last = place == len(keys) - 1
-        step = _step(node, part)
-        if step is None:
-            wanted: Keys = (*path, int(part) if isinstance(node, list) and part.isdigit() else part)
-            tree.refuse(wanted, at, f"{dotted(path)} has no entry {part!r}{_entries(node)}", void=True)
-            return
-        path = (*path, step)
-        if last:
-            node[step] = branch.data
-        else:
-            if not isinstance(node, list) and node.get(step) is None:  # it is not in the file: this text makes it
-                tree.values[path] = at
-            node = _enter(node, step)
-    tree.graft(path, branch)
-
-
-def choose_axis_value(tree: Tree, text: str) -> str:
-    """The override that `text` stands for where it may choose the one value of an axis."""
-    key, equals, value = text.partition("=")
-    return f"axes.{key.strip()}=[{value}]" if equals and key.strip() in _axes(tree) else text
-
-
-def refuse_overruled(tree: Tree, text: str) -> None:
-    """Refuse an override that changes nothing, because an axis decides the value all the same.
-
-    A file may hold both, a value and an axis over it; who types a value means it.
-    """
-    key, equals, value = text.partition("=")
-    keys = key.strip().split(".")
-    if not equals or keys[0] == "axes":
-        return
-    try:
-        given = parse(value, text).data
-    except SpecError:
-        return  # refused already
-    for axis in _axes(tree):
-        if _decides(axis.split("."), keys, given):
-            mark = tree.mark(("axes", axis), key=True)
-            place = f"{mark.file}:{mark.line}:{mark.column}" if mark.line else mark.file
-            instead = value.strip() if key.strip() == axis else "..."
-            tree.refuse(
-                tuple(keys),
-                Mark(file=f"--set {text}", line=1, column=1),
-                f"would change nothing: the axis {axis} ({place}) decides this value "
-                f"(write --set axes.{axis}=[{instead}], or take one of the two out)",
-            )
-
-
-def _axes(tree: Tree) -> list[str]:
-    axes = tree.data.get("axes") if isinstance(tree.data, dict) else None
-    return [axis for axis in axes if isinstance(axis, str)] if isinstance(axes, dict) else []
-
-
-def _decides(axis: list[str], keys: list[str], given: Any) -> bool:
-    """Whether the axis overrules the value at `keys`, or something in what is `given` there."""
-    if axis[0] == "optimizers" == keys[0] and len(keys) > 1 and keys[1].isdigit():
-        keys = ["optimizers", *keys[2:]]
-    if keys[: len(axis)] == axis:
-        return True
-    entries = given if isinstance(given, list) else [given]
-    return axis[: len(keys)] == keys and any(_holds(one, axis[len(keys) :]) for one in entries)
-
-
-def _holds(node: Any, below: list[str]) -> bool:
-    for place, part in enumerate(below):
-        if isinstance(node, str):
-            return below[place:] == ["name"]
-        if not isinstance(node, dict) or part not in node:
-            return False
-        node = node[part]
-    return True
-
-
-def _step(node: Any, part: str) -> str | int | None:
-    """The key or index that `part` names in a mapping or list; None where there is none."""
-    if isinstance(node, dict):
-        return part
-    if isinstance(node, list) and part.isdigit() and int(part) < len(node):
-        return int(part)
-    return None
-
-
-def _entries(node: Any) -> str:
-    if isinstance(node, list):
-        return f"; it is a list, entries 0 to {len(node) - 1}" if node else "; it is an empty list"
-    return "; it is a single value"
-
-
-def _enter(node: Any, step: str | int) -> Any:
-    """What stands at `step`, made a mapping where it is missing or a bare name."""
-    inner = node[step] if isinstance(step, int) else node.get(step)
-    if inner is None:
-        inner = {}
-    elif isinstance(inner, str):
-        inner = {"name": inner}
-    node[step] = inner
-    return inner

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Gt
 
 from lrsweep.grids import Grid
+from lrsweep.registry import DATA_FILES
 
 if TYPE_CHECKING:
     from lrsweep.spec.yaml_tree import Tree
+
+Count = Annotated[int, Ge(1)]
+Rate = Annotated[float, Gt(0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +48,15 @@ class OptimizerSpec:
 class TrainSpec:
     """How a run is trained. One of `epochs` and `steps` is None; both are where an axis gives one of them."""
 
-    epochs: int | None = None
-    steps: int | None = None
-    batch_size: int | Literal["full"] = 64
+    epochs: Count | None = None
+    steps: Count | None = None
+    batch_size: Count | Literal["full"] = 64
     shuffle: bool = True
     drop_last: bool = False
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"
     metrics: bool = False
-    clip_norm: float | None = None
-    eval_every: int | dict[str, int] = 1  # epochs, or {"steps": updates}
+    clip_norm: Rate | None = None
+    eval_every: Count | dict[str, Count] = 1  # epochs, or {"steps": number of steps}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +132,17 @@ def _same(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_same(item) for item in value]
     return value
+
+
+def map_paths(section: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
+    """A section with the files that it names, the `.py` of an import path and a table of data, changed by `move`."""
+    moved = dict(section)
+    if file := named_file(section["name"]):
+        moved["name"] = move(file) + section["name"][len(file) :]
+    key = DATA_FILES.get(section["name"])
+    if key in moved:
+        moved[key] = move(moved[key])
+    return moved
 
 
 def named_file(name: str) -> str | None:

@@ -11,11 +11,11 @@ from typing import Any
 
 from lrsweep.errors import SpecIssue, UsageError, WrongInSpec
 from lrsweep.registry import DATA_FILES
-from lrsweep.spec import axes as axis_rules
 from lrsweep.spec.axes import is_whole, parts
-from lrsweep.spec.model import OptimizerSpec, Spec, call_text, canonical, named_file, value_text
+from lrsweep.spec.model import Named, OptimizerSpec, Spec, call_text, canonical, map_paths, value_text
 from lrsweep.spec.yaml_tree import Keys, dotted, dump
 
+MAX_LENGTH = 60  # of a value in `differences`
 HEADER = "# The resolved spec, written by lrsweep: every default written out, paths relative to this file.\n"
 
 
@@ -26,132 +26,91 @@ def dump_resolved(spec: Spec, target_dir: Path) -> str:
 
 def resolved_dict(spec: Spec, target_dir: Path) -> dict[str, Any]:
     """The spec as plain values, its paths relative to `target_dir`."""
-    here = _Paths(spec, target_dir)
+    old, new = os.path.abspath(spec.base_dir), os.path.abspath(target_dir)
+
+    def move(path: str) -> str:
+        if os.path.isabs(path):
+            return path
+        moved = os.path.normpath(os.path.join(old, path))
+        try:
+            return Path(os.path.relpath(moved, new)).as_posix()
+        except ValueError:  # another drive
+            return moved
+
+    def named(section: Named) -> dict[str, Any]:
+        return map_paths(section.as_dict(), move)
+
+    def optimizer(entry: OptimizerSpec) -> dict[str, Any]:
+        return {
+            **map_paths({"name": entry.name}, move),
+            "label": entry.label,
+            **entry.args,
+            "independent_weight_decay": entry.independent_weight_decay,
+            **({"lr": entry.lr.written} if entry.lr is not None else {}),
+            **({"schedule": named(entry.schedule)} if entry.schedule is not None else {}),
+        }
+
+    def axis_value(axis: str, value: Any) -> Any:
+        if is_whole(axis):
+            return map_paths(value, move)
+        return move(value) if isinstance(value, str) and axis == f"task.{DATA_FILES.get(spec.task.name)}" else value
+
     data: dict[str, Any] = {
         "name": spec.name,
-        "task": here.named(spec.task.as_dict()),
-        "model": here.named(spec.model.as_dict()) if spec.model else None,
+        "task": named(spec.task),
+        "model": named(spec.model) if spec.model else None,
         "lr": spec.lr.written,
-        "optimizers": [here.optimizer(entry) for entry in spec.optimizers],
-        "schedule": here.named(spec.schedule.as_dict()),
+        "optimizers": [optimizer(entry) for entry in spec.optimizers],
+        "schedule": named(spec.schedule),
         "seeds": list(spec.seeds),
         "train": asdict(spec.train),
         "objective": asdict(spec.objective),
     }
     if spec.axes:
-        data["axes"] = {axis: [here.axis(axis, value) for value in values] for axis, values in spec.axes.items()}
+        data["axes"] = {axis: [axis_value(axis, value) for value in values] for axis, values in spec.axes.items()}
     if spec.refined:
         data["refined"] = {label: list(rates) for label, rates in spec.refined.items()}
     return data
 
 
-class _Paths:
-    """Rewrites paths from the folder of a spec to another folder."""
-
-    def __init__(self, spec: Spec, new: Path) -> None:
-        self.old, self.new = os.path.abspath(spec.base_dir), os.path.abspath(new)
-        self.data_axis = f"task.{DATA_FILES.get(spec.task.name)}"
-
-    def path(self, text: str) -> str:
-        if os.path.isabs(text):
-            return text
-        moved = os.path.normpath(os.path.join(self.old, text))
-        try:
-            return Path(os.path.relpath(moved, self.new)).as_posix()
-        except ValueError:  # another drive
-            return moved
-
-    def name(self, text: str) -> str:
-        file = named_file(text)
-        return text if file is None else self.path(file) + text[len(file) :]
-
-    def named(self, section: Mapping[str, Any]) -> dict[str, Any]:
-        moved = {**section, "name": self.name(section["name"])}
-        key = DATA_FILES.get(section["name"])
-        if key in moved:
-            moved[key] = self.path(moved[key])
-        return moved
-
-    def optimizer(self, entry: OptimizerSpec) -> dict[str, Any]:
-        own: dict[str, Any] = {"name": self.name(entry.name), "label": entry.label, **entry.args}
-        own["independent_weight_decay"] = entry.independent_weight_decay
-        if entry.lr is not None:
-            own["lr"] = entry.lr.written
-        if entry.schedule is not None:
-            own["schedule"] = self.named(entry.schedule.as_dict())
-        return own
-
-    def axis(self, axis: str, value: Any) -> Any:
-        if axis_rules.is_whole(axis):
-            return self.named(value)
-        return self.path(value) if isinstance(value, str) and axis == self.data_axis else value
-
-
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Dotted paths of the recipe whose values differ between two resolved specs (`resolved_dict`, or the files read).
+    """Dotted paths of the settings that differ between two resolved specs (`resolved_dict`, or the files read).
 
-    Rates, seeds, the objective, and optimizers or axis values that were added or taken away are no change of the
-    recipe: the runs that both specs have stay the same runs. An axis that came or went is one.
+    Learning rates, seeds, the objective, and optimizers or axis values that were added or removed do not count: the
+    runs that both specs have stay the same runs. An axis that was added or removed does.
     """
-    changed = [
-        path
-        for head in ("task", "model", "schedule", "train")
-        for path in _differences(old.get(head), new.get(head), head)
-    ]
-    before = {entry["label"]: entry for entry in old.get("optimizers", [])}
-    for entry in new.get("optimizers", []):
-        if entry["label"] in before:
-            older, newer = (
-                {key: value for key, value in e.items() if key != "lr"} for e in (before[entry["label"]], entry)
-            )
-            changed += _differences(older, newer, f"optimizers.{entry['label']}")
-    changed += [
-        f"axes.{axis}"
-        for axis in {**(old.get("axes") or {}), **(new.get("axes") or {})}
-        if (axis in (old.get("axes") or {})) != (axis in (new.get("axes") or {}))
-    ]
-    return changed
+    return [path for path, _, _ in _changes(old, new)]
 
 
-def _differences(old: Any, new: Any, path: str) -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        if old.get("name") != new.get("name"):
-            return [path]
-        keys = [*new, *(key for key in old if key not in new)]
-        return [found for key in keys for found in _differences(old.get(key), new.get(key), f"{path}.{key}")]
-    return [] if canonical(old) == canonical(new) else [path]
-
-
-LONGEST = 60
-
-
-def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, ...]:
-    """`train.batch_size: 64 -> 16` for every setting in which two resolved specs differ; none if either is empty.
-
-    Rates and seeds are not among them: the runs that both specs have stay the same runs.
-    """
-    if not a or not b:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
+    """`train.batch_size: 64 -> 16` for each of the `changed_keys`; none if either spec is empty."""
+    if not old or not new:
         return ()
-    before, after = dict(_values(a)), dict(_values(b))
-    paths = dict.fromkeys(changed_keys(a, b))
-    return tuple(f"{path}: {_text(before.get(path))} -> {_text(after.get(path))}" for path in paths)
+    return tuple(f"{path}: {_text(before)} -> {_text(after)}" for path, before, after in _changes(old, new))
 
 
-def _values(resolved: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every value of a resolved spec, sections included, by the paths that `changed_keys` gives."""
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """(path, old value, new value) of every setting that differs; None where there is no such setting."""
     for head in ("task", "model", "schedule", "train"):
-        yield from _below(head, resolved.get(head))
-    for entry in resolved.get("optimizers", []):
-        yield from _below(f"optimizers.{entry['label']}", entry)
-    for axis, values in (resolved.get("axes") or {}).items():
-        yield f"axes.{axis}", values
+        yield from _changes_below(head, old.get(head), new.get(head))
+    before, after = (
+        {entry["label"]: {key: value for key, value in entry.items() if key != "lr"} for entry in spec["optimizers"]}
+        for spec in (old, new)
+    )
+    for label in [label for label in after if label in before]:
+        yield from _changes_below(f"optimizers.{label}", before[label], after[label])
+    old_axes, new_axes = old.get("axes") or {}, new.get("axes") or {}
+    for axis in {**old_axes, **new_axes}:
+        if (axis in old_axes) != (axis in new_axes):
+            yield f"axes.{axis}", old_axes.get(axis), new_axes.get(axis)
 
 
-def _below(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    yield path, value
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _below(f"{path}.{key}", inner)
+def _changes_below(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict) and old.get("name") == new.get("name"):
+        for key in {**new, **old}:
+            yield from _changes_below(f"{path}.{key}", old.get(key), new.get(key))
+    elif canonical(old) != canonical(new):
+        yield path, old, new
 
 
 def _text(value: Any) -> str:
@@ -161,34 +120,34 @@ def _text(value: Any) -> str:
         text = call_text(str(value["name"]), {key: inner for key, inner in value.items() if key != "name"})
     else:
         text = value_text(value)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - 3]}..."
 
 
 @contextmanager
 def located(spec: Spec) -> Iterator[None]:
-    """Within, a mistake with a path in the spec is told with its file, line and column."""
+    """Within, a WrongInSpec is raised as a UsageError with file, line and column."""
     try:
         yield
     except WrongInSpec as error:
-        raise UsageError("\n".join(_told(spec, path, message) for path, message in error.found)) from error
+        raise UsageError("\n".join(_with_place(spec, path, message) for path, message in error.found)) from error
 
 
-def _told(spec: Spec, path: tuple[str, ...], message: str) -> str:
+def _with_place(spec: Spec, path: tuple[str, ...], message: str) -> str:
     if not path or spec.tree is None:
         return message
-    keys = _written(spec, path)
+    keys = _written_at(spec, path)
     at = spec.tree.mark(keys, key=True)
     return str(SpecIssue(file=at.file, line=at.line, column=at.column, path=dotted(keys), message=message))
 
 
-def _written(spec: Spec, path: tuple[str, ...]) -> Keys:
-    """Where a value was written: at the axis that sets it, else at its own key."""
+def _written_at(spec: Spec, path: tuple[str, ...]) -> Keys:
+    """The path of the axis that sets a value, else its own; an optimizer by its place in the list."""
     head, *below = path
-    place: Keys = path
+    keys: Keys = path
     if head == "optimizers":
         label, *below = below
-        place = (head, [optimizer.label for optimizer in spec.optimizers].index(label), *below)
+        keys = (head, [optimizer.label for optimizer in spec.optimizers].index(label), *below)
     for axis in spec.axes:
         if (head, *below)[: len(parts(axis))] == parts(axis) or (is_whole(axis) and parts(axis)[0] == head):
             return ("axes", axis)
-    return place
+    return keys

@@ -6,7 +6,6 @@ why there is none. Without `known` (a spec that lrsweep wrote itself) names and 
 
 from __future__ import annotations
 
-import ast
 import itertools
 import math
 import re
@@ -21,12 +20,12 @@ from lrsweep.grids import Grid
 from lrsweep.objective import default_mode
 from lrsweep.registry import DATA_FILES, REFUSED, Known, signature
 from lrsweep.spec import check
-from lrsweep.spec.check import GRID, OBJECTIVE, TRAIN, Notes, with_hint
-from lrsweep.spec.model import Named, ObjectiveSpec, OptimizerSpec, TrainSpec, call_text
+from lrsweep.spec.check import GRID, OBJECTIVE, TRAIN, Notes, check_value, repr_value, with_hint
+from lrsweep.spec.import_paths import import_path, is_file
+from lrsweep.spec.model import Count, Named, ObjectiveSpec, OptimizerSpec, Rate, TrainSpec, call_text
 from lrsweep.spec.yaml_tree import Keys
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
-IMPORT_PATH = re.compile(r"(?P<file>.*\.py|[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<what>[^\W\d]\w*(\.[^\W\d]\w*)*)")
 METRIC = re.compile(r"(train|val)_[^\W\d]\w*")
 AT = re.compile(r"final|best|mean|last_[1-9][0-9]*")
 OPTIMIZER_KEYS = ("name", "label", "lr", "schedule", "independent_weight_decay")
@@ -48,7 +47,7 @@ def name(raw: Any, path: Keys, notes: Notes) -> str | None:
     fix = f"write '{raw}' in quotes" if isinstance(raw, int | float) and not isinstance(raw, bool) else ""
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", raw).strip(".-") if isinstance(raw, str) else ""
     fix = f"for example {safe[:200]}" if safe else fix
-    notes.add(path, check.with_hint(f"must be {allowed}, not {check.repr_value(raw)}", fix))
+    notes.add(path, with_hint(f"must be {allowed}, not {repr_value(raw)}", fix))
     return None
 
 
@@ -57,13 +56,13 @@ def as_mapping(raw: Any, path: Keys, notes: Notes, what: str) -> dict[str, Any] 
     if isinstance(raw, str):
         raw = {"name": raw}
     if not isinstance(raw, dict):
-        notes.add(path, f"must be a name or a mapping with `name`, not {check.repr_value(raw)}")
+        notes.add(path, f"must be a name or a mapping with `name`, not {repr_value(raw)}")
         return None
     if "name" not in raw:
         notes.add(path, f"needs name: {what} is a name, or a mapping with `name` and arguments")
         return None
     if not isinstance(raw["name"], str):
-        notes.add((*path, "name"), f"must be text, not {check.repr_value(raw['name'])}")
+        notes.add((*path, "name"), f"must be text, not {repr_value(raw['name'])}")
         return None
     return raw
 
@@ -79,7 +78,7 @@ def named(ctx: Context, kind: str, raw: Any, path: Keys, notes: Notes) -> Named 
     if ctx.known is None:
         return Named(name=chosen, args=args)
     if ":" in chosen:
-        return Named(name=chosen, args=args) if import_path(ctx, chosen, where, notes) else None
+        return Named(name=chosen, args=args) if import_path(ctx.base_dir, chosen, where, notes) else None
     table: Mapping[str, Any] = {"task": ctx.known.tasks, "model": ctx.known.models, "schedule": ctx.known.schedules}[
         kind
     ]
@@ -87,7 +86,7 @@ def named(ctx: Context, kind: str, raw: Any, path: Keys, notes: Notes) -> Named 
         notes.add(where, unknown_name(chosen, kind, table))
         return None
     before = len(notes.found)
-    full = check.check(signature(table[chosen]), args, path, notes, chosen)
+    full = check.arguments(signature(table[chosen]), args, path, notes, chosen)
     _arguments_together(ctx, ctx.known, kind, chosen, full, path, notes)
     return Named(name=chosen, args=full) if len(notes.found) == before else None
 
@@ -102,7 +101,7 @@ def _arguments_together(
             metric(args["metric"], (*path, "metric"), notes)
     if kind == "task" and chosen in DATA_FILES:
         key = DATA_FILES[chosen]
-        if key in args and not _is_file(ctx.base_dir / args[key]):
+        if key in args and not is_file(ctx.base_dir / args[key]):
             notes.add(
                 (*path, key), f"there is no file {args[key]!r} in {ctx.base_dir} (paths are relative to the spec)"
             )
@@ -113,31 +112,7 @@ def unknown_name(text: str, kind: str, table: Mapping[str, Any]) -> str:
     if text.endswith(".py"):
         near = f"did you mean {text}:function?"
     allowed = f"one of {', '.join(table)}; or file.py:name, package.module:name"
-    return check.with_hint(f"there is no {kind} {text!r}", allowed, near)
-
-
-def import_path(ctx: Context, text: str, path: Keys, notes: Notes) -> bool:
-    """Whether `text` is an import path and its file is there. Nothing is imported."""
-    match = IMPORT_PATH.fullmatch(text)
-    if match is None:
-        notes.add(path, f"{text!r} is no import path (file.py:name or package.module:name)")
-        return False
-    file = match["file"]
-    if not file.endswith(".py"):
-        return True
-    if not _is_file(ctx.base_dir / file):
-        notes.add(path, f"there is no file {file!r} in {ctx.base_dir} (paths are relative to the spec)")
-        return False
-    if wrong := issue(ctx.base_dir / file, file, match["what"]):
-        notes.add(path, wrong)
-    return not wrong
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name too long, a folder that may not be entered
-        return False
+    return with_hint(f"there is no {kind} {text!r}", allowed, near)
 
 
 def metric(text: str, path: Keys, notes: Notes) -> bool:
@@ -155,7 +130,7 @@ def metric(text: str, path: Keys, notes: Notes) -> bool:
     else:
         fix = "a metric is named by its column"
     allowed = "train_loss, val_loss, val_<metric> or train_<metric>"
-    notes.add(path, check.with_hint(f"{text!r} is no curve column", allowed, fix))
+    notes.add(path, with_hint(f"{text!r} is no curve column", allowed, fix))
     return False
 
 
@@ -168,15 +143,15 @@ def grid(raw: Any, path: Keys, notes: Notes) -> Grid | None:
         fix = f"write [{raw!r}] for one rate" if isinstance(raw, int | float) and not isinstance(raw, bool) else ""
         notes.add(
             path,
-            check.with_hint(
-                f"must be a list of rates or a mapping, not {check.repr_value(raw)}",
+            with_hint(
+                f"must be a list of rates or a mapping, not {repr_value(raw)}",
                 "{min, max, per_decade} or {min, max, points}",
                 fix,
             ),
         )
         return None
     before = len(notes.found)
-    full = check.check(GRID, raw, path, notes, "lr")
+    full = check.arguments(GRID, raw, path, notes, "lr")
     if "points" in raw and "per_decade" in raw:
         notes.add((*path, "per_decade"), "points and per_decade exclude each other; remove one of them", key=True)
     low, high = full.get("min", grids.DEFAULT_MIN), full.get("max", grids.DEFAULT_MAX)
@@ -184,10 +159,6 @@ def grid(raw: Any, path: Keys, notes: Notes) -> Grid | None:
     per_decade = None if points is not None else full.get("per_decade", grids.DEFAULT_PER_DECADE)
     if low >= high and all(end in full for end in ("min", "max") if end in raw):
         notes.add((*path, "max"), f"must be above min ({low!r}), not {high!r}; for one rate write a list")
-    if per_decade is not None and per_decade > grids.MAX_PER_DECADE:
-        notes.add((*path, "per_decade"), f"must be at most {grids.MAX_PER_DECADE}, not {per_decade}")
-    if points is not None and points > grids.MAX_RATES:
-        notes.add((*path, "points"), f"must be at most {grids.MAX_RATES}, not {points}")
     if len(notes.found) > before:
         return None
     made = Grid(min=low, max=high, per_decade=per_decade, points=points)
@@ -200,10 +171,10 @@ def grid(raw: Any, path: Keys, notes: Notes) -> Grid | None:
 def listed(raw: Any, path: Keys, notes: Notes) -> list[float] | None:
     """A list of rates, finite, above 0, none of them twice."""
     if not isinstance(raw, list) or not raw:
-        notes.add(path, f"must be a list of at least one rate, not {check.repr_value(raw)}")
+        notes.add(path, f"must be a list of at least one rate, not {repr_value(raw)}")
         return None
     before = len(notes.found)
-    values = [check.check_value(check.Rate, item, (*path, i), notes)[0] for i, item in enumerate(raw)]
+    values = [check_value(Rate, item, (*path, i), notes)[0] for i, item in enumerate(raw)]
     _no_doubles(values, path, notes)
     return values if len(notes.found) == before else None
 
@@ -220,30 +191,28 @@ def seeds(raw: Any, path: Keys, notes: Notes) -> list[int] | None:
     """A number n for 0 ... n - 1, or a list."""
     before = len(notes.found)
     if isinstance(raw, list) and raw:
-        values = [check.check_value(check.Seed, item, (*path, i), notes)[0] for i, item in enumerate(raw)]
+        values = [check_value(check.Seed, item, (*path, i), notes)[0] for i, item in enumerate(raw)]
         _no_doubles(values, path, notes)
         return values if len(notes.found) == before else None
     if type(raw) is int and 1 <= raw <= MAX_SEEDS:
         return list(range(raw))
-    fix = check.hint(check.Count, raw) if isinstance(raw, str) else ""
+    fix = check.hint(Count, raw) if isinstance(raw, str) else ""
     most = f"how many is an integer from 1 to {MAX_SEEDS}"
-    notes.add(
-        path, check.with_hint(f"must be how many seeds or a list of seeds, not {check.repr_value(raw)}", most, fix)
-    )
+    notes.add(path, with_hint(f"must be how many seeds or a list of seeds, not {repr_value(raw)}", most, fix))
     return None
 
 
 def train(raw: Any, path: Keys, notes: Notes, *, given_by_axes: bool = False) -> TrainSpec | None:
     """The `train` section; exactly one of `epochs` and `steps`, unless an axis gives it."""
     if not isinstance(raw, dict):
-        notes.add(path, f"must be a mapping, not {check.repr_value(raw)}; for example {{epochs: 20, batch_size: 64}}")
+        notes.add(path, f"must be a mapping, not {repr_value(raw)}; for example {{epochs: 20, batch_size: 64}}")
         return None
     before = len(notes.found)
     every = raw.get("eval_every")
     plain = {key: value for key, value in raw.items() if key != "eval_every" or not isinstance(every, dict)}
-    full = check.check(TRAIN, plain, path, notes, "train")
+    full = check.arguments(TRAIN, plain, path, notes, "train")
     if isinstance(every, dict):
-        full["eval_every"] = check.check(check.EVERY, every, (*path, "eval_every"), notes, "eval_every")
+        full["eval_every"] = check.arguments(check.EVERY, every, (*path, "eval_every"), notes, "eval_every")
     epochs, steps = raw.get("epochs"), raw.get("steps")
     if epochs is not None and steps is not None:
         notes.add((*path, "steps"), "epochs and steps exclude each other; remove one of them", key=True)
@@ -255,17 +224,17 @@ def train(raw: Any, path: Keys, notes: Notes, *, given_by_axes: bool = False) ->
 def objective(raw: Any, path: Keys, notes: Notes) -> ObjectiveSpec | None:
     """The `objective` section; the direction follows the metric unless it is given."""
     if not isinstance(raw, dict):
-        notes.add(path, f"must be a mapping, not {check.repr_value(raw)}; for example {{metric: val_loss, at: final}}")
+        notes.add(path, f"must be a mapping, not {repr_value(raw)}; for example {{metric: val_loss, at: final}}")
         return None
     before = len(notes.found)
-    full = check.check(OBJECTIVE, raw, path, notes, "objective")
+    full = check.arguments(OBJECTIVE, raw, path, notes, "objective")
     if "metric" in full:
         metric(full["metric"], (*path, "metric"), notes)
     at = full.get("at", "final")
     if not AT.fullmatch(at):
         fix = did_you_mean(at, ["final", "best", "mean", "last_10"])
         allowed = f"must be final, best, mean or last_K with an integer K from 1, not {at!r}"
-        notes.add((*path, "at"), check.with_hint(allowed, fix))
+        notes.add((*path, "at"), with_hint(allowed, fix))
     if len(notes.found) > before:
         return None
     return ObjectiveSpec(metric=full["metric"], at=at, mode=full["mode"] or default_mode(full["metric"]))
@@ -309,14 +278,14 @@ def builtin(ctx: Context, raw: Any) -> str:
 def _label(raw: Any, path: Keys, notes: Notes) -> str | None:
     if isinstance(raw, str) and raw.strip() == raw and raw.isprintable() and 0 < len(raw) <= 200:
         return raw
-    notes.add(path, f"must be text on one line, not empty, without blanks around it, not {check.repr_value(raw)}")
+    notes.add(path, f"must be text on one line, not empty, without blanks around it, not {repr_value(raw)}")
     return None
 
 
 def _independent(mapping: dict[str, Any], path: Keys, notes: Notes) -> float | None:
     if mapping.get("independent_weight_decay") is None:
         return None
-    value, ok = check.check_value(
+    value, ok = check_value(
         check.NotNegative, mapping["independent_weight_decay"], (*path, "independent_weight_decay"), notes
     )
     if mapping.get("weight_decay", 0) != 0:
@@ -329,7 +298,7 @@ def _own_arguments(
 ) -> dict[str, Any] | None:
     if "params" in written:
         notes.add((*path, "params"), f"cannot be set: {REFUSED['params']}", key=True)
-    return written if import_path(ctx, chosen, where, notes) else None
+    return written if import_path(ctx.base_dir, chosen, where, notes) else None
 
 
 def _torch_arguments(
@@ -347,10 +316,10 @@ def _torch_arguments(
         value = written.get(argument)
         fix = check.hint(float, value) if isinstance(value, str) and "number" in wrong else ""
         below = tuple(argument.split(".")) if argument in args or argument.partition(".")[0] in args else ()
-        notes.add((*path, *below), check.with_hint(wrong, fix))
+        notes.add((*path, *below), with_hint(wrong, fix))
     if len(notes.found) > before:
         return None
-    return known.resolved_optimizer(chosen, args, independent=independent)
+    return known.optimizer_args(chosen, args, independent=independent)
 
 
 def rates_above_one(made: Grid | None, path: str) -> str | None:
@@ -361,45 +330,3 @@ def rates_above_one(made: Grid | None, path: str) -> str | None:
     are = "rate is" if len(high) == 1 else "rates are"
     few = "few sweeps need such, but those whose summary asks for a wider grid do; trained as asked"
     return f"{path}: {len(high)} {are} above 1 (up to {max(high)!r}); {few}"
-
-
-# Where one of these stands, names may come about that no reader sees.
-_DYNAMIC = {"globals", "locals", "vars", "exec", "eval", "setattr", "modules", "__getattr__", "__dict__", "*"}
-
-
-def issue(path: Path, repr_value: str, name: str) -> str:
-    """Why `name` cannot be taken from the file, which messages call `shown`; "" if that cannot be told from reading."""
-    try:
-        tree = ast.parse(path.read_bytes())
-    except SyntaxError as error:
-        return f"{repr_value}:{error.lineno or 1} is no valid Python: {error.msg}"
-    except (OSError, ValueError, RecursionError):
-        return ""
-    names = _names(tree)
-    first = name.partition(".")[0]
-    if first in names or names & _DYNAMIC:
-        return ""
-    top = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"]
-    near = did_you_mean(first, top)
-    return with_hint(
-        f"there is no {first!r} in {repr_value}", f"it has {', '.join(top[:8])}" if top and not near else "", near
-    )
-
-
-def _names(tree: ast.AST) -> set[str]:
-    """Every name and attribute that stands anywhere in the file, but those that are only read."""
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and (isinstance(node.ctx, ast.Store) or node.id in _DYNAMIC):
-            found.add(node.id)
-        elif isinstance(node, ast.Attribute) and node.attr in _DYNAMIC:
-            found.add(node.attr)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found.add(node.name)
-        elif isinstance(node, ast.alias):
-            found.add(node.asname or node.name.partition(".")[0])
-        elif isinstance(node, ast.MatchAs | ast.MatchStar | ast.ExceptHandler) and node.name:
-            found.add(node.name)
-        elif isinstance(node, ast.MatchMapping) and node.rest:
-            found.add(node.rest)
-    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -68,28 +68,27 @@ class Tree:
 
     def is_void(self, path: Keys) -> bool:
         """Whether what stands at `path` depends on a value that is lost."""
-        lost = (type_error_text.path for type_error_text in self.refused if type_error_text.void)
-        return any(path[: len(one)] == one[: len(path)] for one in lost)
+        lost = (refusal.path for refusal in self.refused if refusal.void)
+        return any(path[: len(other)] == other[: len(path)] for other in lost)
 
     def mark(self, path: Keys, *, key: bool = False) -> Mark:
         """The place of `path`, or of its nearest parent that was written."""
         for end in range(len(path), -1, -1):
-            here = path[:end]
-            if key and end == len(path) and here in self.keys:
-                return self.keys[here]
-            if here in self.values:
-                return self.values[here]
+            if key and end == len(path) and path in self.keys:
+                return self.keys[path]
+            if path[:end] in self.values:
+                return self.values[path[:end]]
         return Mark(file=self.file)
 
     def graft(self, path: Keys, branch: Tree) -> None:
         """Take over the places of `branch`, whose root now stands at `path` (the values are set by the caller)."""
-        self.refused = [one for one in self.refused if one.path[: len(path)] != path]
+        self.refused = [refusal for refusal in self.refused if refusal.path[: len(path)] != path]
         for table in (self.keys, self.values):
             for old in [old for old in table if old[: len(path)] == path]:
                 del table[old]
-        for one in branch.refused:
-            moved = (*path, *one.path)
-            self.refused.append(replace(one, path=moved, issue=replace(one.issue, path=dotted(moved))))
+        for refusal in branch.refused:
+            moved = (*path, *refusal.path)
+            self.refused.append(replace(refusal, path=moved, issue=replace(refusal.issue, path=dotted(moved))))
         self.values.update({path + below: mark for below, mark in branch.values.items()})
         self.keys.update({path + below: mark for below, mark in branch.keys.items()})
         self.keys[path] = branch.mark(())
@@ -181,17 +180,17 @@ class _Builder:
                 self.refuse(path, key_node.start_mark, f"{what} is not text; put the key in quotes")
                 continue
             key = key_node.value
-            here = (*path, key)
+            place = (*path, key)
             if key in built:
-                first = self.tree.keys[here].line
-                self.refuse(here, key_node.start_mark, f"given twice (first in line {first}); remove one of them")
+                first = self.tree.keys[place].line
+                self.refuse(place, key_node.start_mark, f"given twice (first in line {first}); remove one of them")
                 continue
             if key == "<<" and key_node.style is None:
                 merge = "merge keys are not part of YAML 1.2; write the keys out"
-                self.refuse(here, key_node.start_mark, merge, void=True)
+                self.refuse(place, key_node.start_mark, merge, void=True)
                 continue
-            self.tree.keys[here] = self.place(key_node.start_mark)
-            built[key] = self.value(value_node, here)
+            self.tree.keys[place] = self.place(key_node.start_mark)
+            built[key] = self.value(value_node, place)
         return built
 
     def scalar(self, node: yaml.ScalarNode, path: Keys) -> Any:
@@ -218,14 +217,7 @@ def _number(text: str, tag: str) -> int | float:
         return int(text, 0)
     if tag == "int":
         return int(text)
-    return float(
-        text.replace(".inf", "inf")
-        .replace(".Inf", "inf")
-        .replace(".INF", "inf")
-        .replace(".nan", "nan")
-        .replace(".NaN", "nan")
-        .replace(".NAN", "nan")
-    )
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
 def _tag_text(tag: str) -> str:
@@ -320,6 +312,40 @@ def _syntax(error: yaml.MarkedYAMLError) -> str:
 
 def _issue(file: str, line: int, column: int, message: str) -> SpecIssue:
     return SpecIssue(file=file, line=line, column=column, path="spec", message=message)
+
+
+DICT = "<dict>"
+
+
+def from_dict(data: Mapping[str, Any]) -> Tree:
+    """A dict as a tree without lines. Tuples become lists, numpy scalars numbers, paths text."""
+    tree = Tree(file=DICT, values={(): Mark(file=DICT)})
+    tree.data = _plain(data, (), tree)
+    return tree
+
+
+def _plain(value: Any, path: Keys, tree: Tree) -> Any:
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if len(path) <= MAX_DEPTH:
+        if isinstance(value, Mapping):
+            for key in value:
+                if not isinstance(key, str):
+                    tree.refuse(path, Mark(file=DICT), f"the key {key!r} is not text")
+            return {key: _plain(item, (*path, key), tree) for key, item in value.items() if isinstance(key, str)}
+        if isinstance(value, list | tuple | range):
+            return [_plain(item, (*path, i), tree) for i, item in enumerate(value)]
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
+        for kind in (bool, int, float, str):  # numpy's numbers and text, str enums
+            if isinstance(value, kind):
+                return kind(value)
+        if hasattr(value, "tolist"):
+            return _plain(value.tolist(), (*path, 0), tree)
+    kind_name = type(value).__name__
+    message = f"a {kind_name} cannot stand in a spec; use numbers, text, lists, dicts"
+    tree.refuse(path, Mark(file=DICT), message, void=True)
+    return None
 
 
 class _Dumper(yaml.SafeDumper):

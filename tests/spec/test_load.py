@@ -396,6 +396,11 @@ def test_a_stand_in_for_the_tables() -> None:
         models={},
         schedules={"flat": lambda step, total_steps: 1.0},
         optimizers={"hop": {"height": 1.0}},
+        default_models={},
+        metrics={},
+        check_optimizer=lambda name, args: [],
+        check_schedule=lambda name, args: [],
+        optimizer_args=lambda name, args, independent: {"height": 1.0, **args},
     )
     made = load_spec({"task": "toy", "optimizers": ["hop"], "schedule": "flat", "train": {"steps": 1}}, known=tables)
     assert (made.task.args, made.model, made.optimizers[0].args) == ({"size": 3}, None, {"height": 1.0})

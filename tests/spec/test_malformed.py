@@ -93,7 +93,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "one point": ("lr: {points: @1}", "lr.points", "an integer from 2"),
     "half steps": ("lr: {per_decade: @1.5}", "lr.per_decade", "an integer from 1"),
     "too fine": ("lr: @{min: 1, max: 1.00001, points: 100}", "lr", "fewer points"),
-    "far too fine": ("lr: {per_decade: @1000000000}", "lr.per_decade", "at most 100"),
+    "far too fine": ("lr: {per_decade: @1000000000}", "lr.per_decade", "an integer from 1 to 100"),
     "unknown key of lr": ("lr: {@mn: 1e-5}", "lr.mn", "did you mean min?"),
     # optimizers
     "no list of optimizers": ("optimizers: @sgd", "optimizers", "write [sgd]"),
