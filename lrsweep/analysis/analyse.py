@@ -1,28 +1,29 @@
-"""Statistics of a sweep: pure functions from the tables to frozen facts."""
+"""From the tables of a sweep to frozen facts: the row of each optimizer, then what holds for all of them."""
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-from collections.abc import Mapping
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrsweep.analysis import advice
 from lrsweep.analysis.baseline import adam_label, against_adam
 from lrsweep.analysis.cells import AnalysisConfig, Cell, Frames, Track, cells_of, config_of, tracks_of
 from lrsweep.analysis.drift import axis_drifts, best_lrs, budget_drift, rate_ratios
-from lrsweep.analysis.facts import Drift, SweepFacts
-from lrsweep.analysis.stats import resampled_medians
-from lrsweep.analysis.summary import middle_of, row_of, summary_frame, summary_rows
-from lrsweep.analysis.targets import target_of, times
-from lrsweep.objective import uncost
+from lrsweep.analysis.facts import Basin, EdgeSide, OptimizerFacts, RatePoint, RecommendedBy, SweepFacts
+from lrsweep.analysis.good_range import basin, best_rate, recommended
+from lrsweep.analysis.margins import at_default, margins
+from lrsweep.analysis.sensitivity import is_even, sensitivity_facts
+from lrsweep.analysis.stats import Floats, Ints, medians, resampled_medians
+from lrsweep.analysis.targets import arrived, expected_bests, target_facts, target_of, times
+from lrsweep.analysis.tied import best_lr_estimate, tied_rates
+from lrsweep.objective import Mode, uncost
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["analyse", "facts_of", "summary_frame", "summary_rows"]
 
 
 def analyse(
@@ -36,49 +37,161 @@ def analyse(
     are not known). `default_lrs` gives torch's default rate by label or optimizer name. `metric` and `at` look at
     another objective than the spec's, read off the curves.
     """
-    setup = config_of(spec, default_lrs, metric, at)
-    tracks = tracks_of(curves, setup.metric)
-    if (setup.metric, setup.at) != (spec.objective.metric, spec.objective.at):
+    config = config_of(spec, default_lrs, metric, at)
+    tracks = tracks_of(curves, config.metric)
+    if (config.metric, config.at) != (spec.objective.metric, spec.objective.at):
         runs = runs.drop(columns="objective")
-    return facts_of(runs, tracks, setup)
+    return facts_of(runs, tracks, config)
 
 
-def facts_of(runs: pd.DataFrame, tracks: Mapping[str, Track], setup: AnalysisConfig) -> SweepFacts:
+def facts_of(runs: pd.DataFrame, tracks: Mapping[str, Track], config: AnalysisConfig) -> SweepFacts:
     """`analyse` after its inputs were read."""
-    cells = cells_of(runs, tracks, setup)
+    cells = cells_of(runs, tracks, config)
     middles = [middle_of(cell) for cell in cells]
     target = target_of([middle.start for middle in middles], [middle.least for middle in middles])
-    rows, drawn_bests = [], []
-    for cell, middle in zip(cells, middles, strict=True):
-        drawn = resampled_medians(cell.cost)
-        drawn_bests.append(best_lrs(cell.lrs, drawn))
-        rows.append(row_of(cell, middle, drawn, times(cell, tracks, target, setup.mode), target, setup))
-    drifts = _drifts(cells, tracks, setup)
-    facts = SweepFacts(
-        name=setup.name,
-        metric=setup.metric,
-        at=setup.at,
-        mode=setup.mode,
-        budget=setup.budget,
-        axes=tuple(setup.axes),
+    drawn = [resampled_medians(cell.cost) for cell in cells]
+    rows = (
+        row_of(cell, middle, medians_BR, times(cell, tracks, target, config.mode), target, config)
+        for cell, middle, medians_BR in zip(cells, middles, drawn, strict=True)
+    )
+    from_rows = [drift for cell in cells if (drift := budget_drift(cell, tracks, config)) is not None]
+    return SweepFacts(
+        name=config.name,
+        metric=config.metric,
+        at=config.at,
+        mode=config.mode,
+        budget=config.budget,
+        axes=tuple(config.axes),
         n_runs=len(runs),
         n_diverged=int((runs["status"] == "diverged").sum()),
         n_failed=int((runs["status"] == "failed").sum()),
         seeds=tuple(int(seed) for seed in np.unique(runs["seed"].to_numpy(dtype=np.int64))),
-        target=uncost(target, setup.mode),
+        target=uncost(target, config.mode),
         rows=tuple(rows),
-        drifts=drifts,
-        adam=adam_label(setup),
-        against_adam=against_adam(cells, setup),
-        ratios=tuple(rate_ratios(cells, drawn_bests)),
-        headline=advice.headline(rows, setup.budget),
-        notes=advice.notes_of(rows, drifts, setup),
-        warnings=(),
+        drifts=(*from_rows, *axis_drifts(cells, tuple(config.axes))),
+        adam=adam_label(config),
+        against_adam=against_adam(cells, config),
+        ratios=tuple(rate_ratios(cells, [best_lrs(cell.lrs, one) for cell, one in zip(cells, drawn, strict=True)])),
+        coupled_decay=config.decay,
+        plateau_metrics=config.watched,
     )
-    return dataclasses.replace(facts, warnings=advice.sweep_warnings(facts))
 
 
-def _drifts(cells: list[Cell], tracks: Mapping[str, Track], setup: AnalysisConfig) -> tuple[Drift, ...]:
-    from_rows = (budget_drift(cell, tracks, setup) for cell in cells)
-    along = axis_drifts(cells, tuple(setup.axes))
-    return tuple(itertools.chain((drift for drift in from_rows if drift is not None), along))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Middle:
+    """The medians of a cell: `m` (R,) over its seeds, `start` its l0, `best` the number of the best rate."""
+
+    m: Floats
+    start: float
+    best: int | None
+
+    @property
+    def least(self) -> float:
+        return math.nan if self.best is None else float(self.m[self.best])
+
+
+def middle_of(cell: Cell) -> Middle:
+    m = medians(cell.cost)
+    return Middle(m=m, start=cell.start, best=best_rate(m))
+
+
+def row_of(
+    cell: Cell, middle: Middle, drawn: Floats, time: Floats, target: float, config: AnalysisConfig
+) -> OptimizerFacts:
+    """`drawn` (B, R) are the medians of every bootstrap draw, `time` (R, S) is the time to `target` (a cost)."""
+    starts = resampled_medians(cell.initial[None])[:, 0]
+    seeds, m, l0, best, mode = len(cell.seeds), middle.m, middle.start, middle.best, config.mode
+    found = basin(cell.lrs, m, l0, mode)
+    alive = (~np.isnan(cell.cost)).sum(axis=1)
+    gone = cell.diverged.sum(axis=1)
+    tied = tuple(cell.lrs[tied_rates(cell.cost, best, l0)].tolist())
+    edge = edge_side(m, best)
+    best_lr = best_lr_estimate(cell.lrs, best, best_lrs(cell.lrs, drawn), seeds)
+    choice = _recommended(cell, found, alive, best_lr.value, start_known=not math.isnan(l0))
+    costs = m[~np.isnan(m)]
+    statuses = Counter(run.status for run in cell.runs)
+    return OptimizerFacts(
+        optimizer=cell.optimizer,
+        name=cell.name,
+        axes=dict(cell.axes),
+        momentum=config.momentum_of(cell.optimizer, cell.axes),
+        n_rates=len(cell.lrs),
+        n_seeds=seeds,
+        n_runs=len(cell.runs),
+        n_ok=statuses["ok"],
+        n_diverged=statuses["diverged"],
+        n_failed=statuses["failed"],
+        rates=_rate_points(cell, m, time, (found.rates, tied), mode),
+        runs=cell.runs,
+        initial_objective=uncost(l0, mode),
+        trained=bool(middle.least < l0),
+        best_lr=best_lr,
+        best_objective=uncost(middle.least, mode),
+        at_edge=edge != "",
+        edge_side=edge,
+        recommended_lr=choice[0],
+        recommended_by=choice[1],
+        sensitivity=sensitivity_facts(cell.lrs, m, l0, best, (drawn, starts), seeds),
+        basin=found,
+        basin_1pct=basin(cell.lrs, m, l0, mode, share=0.01),
+        margins=margins(cell.lrs, m, (gone, alive), l0, best),
+        default=at_default(cell.lrs, m, config.default_lrs.get(cell.optimizer, math.nan), best, mode),
+        tied_lrs=tied,
+        targets=target_facts(cell.lrs, time, target, mode),
+        expected_best=expected_bests(m, l0, mode),
+        median_objective=uncost(float(medians(costs)), mode),
+        worst_objective=uncost(float(costs.max()), mode) if len(costs) else math.nan,
+        diagnoses=tuple(Counter(run.diagnosis for run in cell.runs if run.diagnosis).most_common()),
+        even_grid=is_even(cell.lrs),
+    )
+
+
+def _recommended(
+    cell: Cell, found: Basin, alive: Ints, best_lr: float, *, start_known: bool
+) -> tuple[float, RecommendedBy]:
+    """The recommended rate of a row and why; `alive` (R,) counts the runs that did not fail."""
+    if not start_known and not math.isnan(best_lr):
+        return best_lr, "no_start"
+    if found.rates and ((found.censored_low and not alive[0]) or (found.censored_high and not alive[-1])):
+        return best_lr, "failed_edge"
+    return recommended(found, cell.lrs, cell.diverged.sum(axis=1) == 0, best_lr)
+
+
+def edge_side(m: Floats, best: int | None) -> EdgeSide:
+    """Which edge the best rate lies on, among the rates with a result."""
+    known = np.flatnonzero(~np.isnan(m))
+    if best is None:
+        return ""
+    low, high = best == known[0], best == known[-1]
+    return "both" if low and high else "low" if low else "high" if high else ""
+
+
+def _rate_points(
+    cell: Cell, m: Floats, time: Floats, marks: tuple[Sequence[float], Sequence[float]], mode: Mode
+) -> tuple[RatePoint, ...]:
+    """`marks` are the rates in the basin and the tied ones."""
+    typical, share = medians(time), arrived(time)
+    worse = (~cell.diverged & (cell.cost > cell.initial)).sum(axis=1)
+    states = Counter((run.lr, run.status) for run in cell.runs)
+    out = []
+    for r, lr in enumerate(cell.lrs.tolist()):
+        finite = cell.cost[r][np.isfinite(cell.cost[r])]
+        ok, diverged, failed = (states[lr, status] for status in ("ok", "diverged", "failed"))
+        out.append(
+            RatePoint(
+                lr=lr,
+                objective=uncost(float(m[r]), mode),
+                best=uncost(float(finite.min()), mode) if len(finite) else math.nan,
+                worst=uncost(float(finite.max()), mode) if len(finite) else math.nan,
+                n_runs=ok + diverged + failed,
+                n_ok=ok,
+                n_diverged=diverged,
+                n_failed=failed,
+                n_worse=int(worse[r]),
+                in_basin=lr in marks[0],
+                tied=lr in marks[1],
+                time=float(typical[r]),
+                arrived=float(share[r]),
+            )
+        )
+    return tuple(out)

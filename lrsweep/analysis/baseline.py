@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
 from lrsweep.analysis.cells import AnalysisConfig, Cell
-from lrsweep.analysis.facts import AgainstAdam, Estimate
+from lrsweep.analysis.facts import AgainstAdam, Estimate, Standing
 from lrsweep.analysis.good_range import best_rate
 from lrsweep.analysis.margins import read_at
 from lrsweep.analysis.stats import Floats, medians, paired
 from lrsweep.objective import uncost
-
-Verdict = Literal["better", "worse", "tied", "unknown"]
 
 
 def adam_label(setup: AnalysisConfig) -> str:
@@ -65,7 +62,7 @@ def paired_gain(before: Floats, after: Floats) -> Estimate:
     return Estimate(value=value, low=math.nan, high=math.nan, n=len(before))
 
 
-def verdict(gain: Estimate) -> Verdict:
+def verdict(gain: Estimate) -> Standing:
     """`tied` if the interval holds 0; an infinite gain needs no interval; `unknown` without one."""
     if math.isinf(gain.value):
         return "better" if gain.value > 0 else "worse"

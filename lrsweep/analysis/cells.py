@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from lrsweep.analysis.facts import RunPoint
+from lrsweep.analysis.facts import Budget, RunPoint, title
 from lrsweep.analysis.stats import Bools, Floats, Ints, medians
 from lrsweep.objective import Mode, cost, default_mode, objective_of
 
@@ -44,12 +44,12 @@ class AnalysisConfig:
     decay: Mapping[str, float]
     momentum: Mapping[str, float]
     watched: Mapping[str, str]
-    budget: str
+    budget: Budget | None
 
-    def momentum_of(self, label: str, axes: Mapping[str, str]) -> float | None:
-        """SGD's momentum at these axis values; None for another optimizer."""
+    def momentum_of(self, label: str, axes: Mapping[str, str]) -> float:
+        """SGD's momentum at these axis values; nan for another optimizer."""
         if label not in self.momentum or "optimizers.dampening" in axes:
-            return None
+            return math.nan
         return float(axes.get("optimizers.momentum", self.momentum[label]))
 
 
@@ -71,6 +71,10 @@ class Cell:
     initial: Floats
     runs: tuple[RunPoint, ...]
     points: Ints
+
+    @property
+    def title(self) -> str:
+        return title(self.optimizer, self.axes)
 
     @property
     def start(self) -> float:
@@ -132,10 +136,10 @@ def _from_rows(own: Any, spec: Any) -> bool:
     return schedule.name == "constant" and not isinstance(schedule.args.get("warmup", 0), float)
 
 
-def _budget(train: Any) -> str:
+def _budget(train: Any) -> Budget | None:
     if train.epochs is not None and train.steps is None:
-        return f"{train.epochs} epochs"
-    return f"{train.steps} updates" if train.epochs is None and train.steps is not None else "the budget of its axis"
+        return Budget(amount=train.epochs, unit="epochs")
+    return Budget(amount=train.steps, unit="updates") if train.epochs is None and train.steps is not None else None
 
 
 def axis_text(value: Any) -> str:

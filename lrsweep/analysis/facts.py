@@ -13,12 +13,18 @@ Conventions of every field:
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from lrsweep.objective import Mode
 
 EdgeSide = Literal["", "low", "high", "both"]
+RecommendedBy = Literal["centre", "edge", "failed_edge", "no_clean_rate", "no_start", "nothing"]
+"""Why a rate is recommended: `centre`, it is the nearest to the centre of the good range; else the best one, since
+the good range reaches the end of the grid (`edge`) or rates whose runs failed (`failed_edge`), since some seed diverged
+at each of its rates (`no_clean_rate`), or since there is none without the untrained model's value (`no_start`)."""
+Standing = Literal["better", "worse", "tied", "unknown"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +35,14 @@ class Estimate:
     low: float
     high: float
     n: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """How long each run trains: so many `epochs` or `updates`."""
+
+    amount: int
+    unit: Literal["epochs", "updates"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,28 +174,19 @@ class Targets:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Warned:
-    """One thing to know before believing a row. `kind` is a fixed word, `text` a sentence for people."""
-
-    kind: str
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerFacts:
     """Everything about one optimizer at one set of axis values: a row of summary.csv, a U-curve.
 
-    `axes` maps each axis to its text as in the tables. `title` names the row for people. `best_lr` carries an interval
-    over seeds (see `tied.best_rate`). `expected_best[k - 1]` is the objective expected from the best of k rates drawn
-    at random from the grid. `median_objective` and `worst_objective` are over the grid's rates. `diagnoses` counts the
-    labels of the runs, most frequent first. `lr_line` is a line for the spec that widens, refines or lowers the grid,
-    or "".
+    `axes` maps each axis to its text as in the tables. `momentum` is that of SGD, nan for others. `best_lr` carries an
+    interval over seeds (see `tied.best_lr_interval`). `expected_best[k - 1]` is the objective expected from the best of
+    k rates drawn at random from the grid. `median_objective` and `worst_objective` are over the grid's rates.
+    `diagnoses` counts the labels of the runs, most frequent first.
     """
 
     optimizer: str
     name: str
     axes: dict[str, str]
-    title: str
+    momentum: float
     n_rates: int
     n_seeds: int
     n_runs: int
@@ -197,7 +202,7 @@ class OptimizerFacts:
     at_edge: bool
     edge_side: EdgeSide
     recommended_lr: float
-    recommended_reason: str
+    recommended_by: RecommendedBy
     sensitivity: Sensitivity
     basin: Basin
     basin_1pct: Basin
@@ -210,9 +215,28 @@ class OptimizerFacts:
     worst_objective: float
     diagnoses: tuple[tuple[str, int], ...]
     even_grid: bool
-    sentence: str
-    warnings: tuple[Warned, ...]
-    lr_line: str
+
+    @property
+    def title(self) -> str:
+        """`adam` or `adam, train.batch_size=16`."""
+        return title(self.optimizer, self.axes)
+
+    def lost_share(self, objective: float) -> float:
+        """The share of the gain over the untrained model that an objective loses against the best one; +inf where it
+        diverged."""
+        gain = abs(self.initial_objective - self.best_objective)
+        return abs(objective - self.best_objective) / gain if math.isfinite(objective) else math.inf
+
+    @property
+    def recommended_objective(self) -> float:
+        """The median objective at the recommended rate; nan without one."""
+        return next((point.objective for point in self.rates if point.lr == self.recommended_lr), math.nan)
+
+    @property
+    def still_improving(self) -> tuple[int, int]:
+        """How many of the `ok` runs in the good range were still improving, and of how many."""
+        good = [run.diagnosis for run in self.runs if run.lr in self.basin.rates and run.status == "ok"]
+        return good.count("improving"), len(good)
 
     @property
     def near_tied_lrs(self) -> tuple[float, ...]:
@@ -309,7 +333,7 @@ class AgainstAdam:
     adam_lr: float
     adam_objective: float
     gain: Estimate
-    verdict: Literal["better", "worse", "tied", "unknown"]
+    verdict: Standing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -326,15 +350,16 @@ class RateRatio:
 class SweepFacts:
     """The whole sweep. `rows` follow the spec's order of optimizers, then axis values.
 
-    `adam` names the optimizer of `against_adam` ("" if Adam is not in the sweep). `headline` opens the report, `notes`
-    are the sentences that belong under every reading of it. `target` is the objective that `time` counts to.
+    `budget` is None where an axis varies it. `adam` names the optimizer of `against_adam` ("" if Adam is not in the
+    sweep). `target` is the objective that `time` counts to. By label of the optimizer, `coupled_decay` holds the weight
+    decay where it is multiplied by the rate and `plateau_metrics` what a plateau schedule watches.
     """
 
     name: str
     metric: str
     at: str
     mode: Mode
-    budget: str
+    budget: Budget | None
     axes: tuple[str, ...]
     n_runs: int
     n_diverged: int
@@ -346,9 +371,8 @@ class SweepFacts:
     adam: str
     against_adam: tuple[AgainstAdam, ...]
     ratios: tuple[RateRatio, ...]
-    headline: str
-    notes: tuple[str, ...]
-    warnings: tuple[Warned, ...]
+    coupled_decay: Mapping[str, float]
+    plateau_metrics: Mapping[str, str]
 
     @property
     def trained(self) -> bool:
@@ -366,3 +390,8 @@ class SweepFacts:
             if row.optimizer == optimizer and (axes is None or row.axes == axes):
                 return row
         raise KeyError(f"no row for {optimizer} {axes or ''}; there are: {', '.join(r.title for r in self.rows)}")
+
+
+def title(optimizer: str, axes: Mapping[str, str]) -> str:
+    """`adam` or `adam, train.batch_size=16`."""
+    return ", ".join([optimizer, *(f"{axis}={value}" for axis, value in axes.items())])

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from lrsweep.analysis.facts import Basin
+from lrsweep.analysis.facts import Basin, RecommendedBy
 from lrsweep.analysis.stats import Bools, Floats
 from lrsweep.objective import Mode, uncost
 
@@ -67,16 +67,14 @@ def _edge(rates: Floats, costs: Floats, theta: float) -> tuple[float, int]:
     return float(10 ** (log[i] + share * (log[j] - log[i]))), i
 
 
-def recommended(found: Basin, lrs: Floats, clean: Bools, best_lr: float) -> tuple[float, str]:
+def recommended(found: Basin, lrs: Floats, clean: Bools, best_lr: float) -> tuple[float, RecommendedBy]:
     """A robust rate and why. `clean` (R,) marks the rates where no seed diverged."""
     if not found.rates:
-        return math.nan, "nothing trained, so there is nothing to recommend"
+        return math.nan, "nothing"
     if found.censored:
-        side = "both ends" if found.censored_low and found.censored_high else "one end"
-        return best_lr, f"the best of the rates tried; the good range runs out of the grid at {side}, so widen it first"
+        return best_lr, "edge"
     inside = [rate for rate, good in zip(lrs.tolist(), clean, strict=True) if good and rate in found.rates]
     if not inside:
-        return best_lr, "the best of the rates tried; at every rate of the good range some seed diverged"
+        return best_lr, "no_clean_rate"
     centre = (math.log10(found.low) + math.log10(found.high)) / 2
-    nearest = min(inside, key=lambda rate: (round(abs(math.log10(rate) - centre), 9), rate))
-    return nearest, "the tried rate nearest to the middle of the good range, with no diverged seed"
+    return min(inside, key=lambda rate: (round(abs(math.log10(rate) - centre), 9), rate)), "centre"

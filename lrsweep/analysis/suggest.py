@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
-from lrsweep.analysis.sensitivity import is_even
 from lrsweep.grids import generate
 
 ENOUGH = 3
@@ -18,7 +17,6 @@ SMALLEST, LARGEST = 1e-12, 1e3
 CLOSEST = 0.05
 """No rate is added within so many decades (12 %) of one that was tried: such near neighbours differ by the noise of
 their seeds."""
-TOO_CLOSE = "rates are less than 26 % apart already: more seeds, not more rates, would tell"
 FINEST = 8
 """A gap between two rates is cut into at most this many."""
 CLIFF_STEP, CLIFF_LEAST = 0.5, math.log10(2)
@@ -100,9 +98,8 @@ def steep_gap(row: OptimizerFacts) -> list[tuple[float, float]]:
     above = [p for p in row.rates if row.basin.rates and p.lr > row.basin.rates[-1] and p.n_runs > p.n_failed]
     if not above or not math.isfinite(above[0].objective):
         return []
-    lost = abs(above[0].objective - row.best_objective) / abs(row.initial_objective - row.best_objective)
     gap = (row.basin.rates[-1], above[0].lr)
-    return [gap] if lost >= STEEP and _wide(row, *gap) else []
+    return [gap] if row.lost_share(above[0].objective) >= STEEP and _wide(row, *gap) else []
 
 
 def _wide(row: OptimizerFacts, low: float, high: float) -> bool:
@@ -159,22 +156,12 @@ def cut(rates: Sequence[float], parts: int) -> list[float]:
     return out
 
 
-def lr_line(row: OptimizerFacts) -> str:
-    """The `lr:` line that holds the grid and the rates it lacks, which are all that it trains, without those that are
-    too high; "" if the grid is to stay as it is."""
+def better_grid(row: OptimizerFacts) -> tuple[float, ...]:
+    """The grid with the rates that it lacks and without those that are too high, rising; () where it is to stay."""
     added, left_out = next_rates(row), too_high(row)
     if not added and not left_out:
-        return ""
-    return written(sorted({*(point.lr for point in row.rates), *added} - set(left_out)))
-
-
-def written(rates: Sequence[float]) -> str:
-    """An `lr:` line for these rates: by spacing where that gives the very same rates, else as a list."""
-    if len(rates) > 2 and is_even(np.array(rates)):
-        per_decade = round(1 / float(np.median(np.diff(np.log10(rates)))))
-        if 1 <= per_decade <= 100 and list(generate(rates[0], rates[-1], per_decade=per_decade)) == list(rates):
-            return f"lr: {{min: {rates[0]!r}, max: {rates[-1]!r}, per_decade: {per_decade}}}"
-    return f"lr: [{', '.join(repr(rate) for rate in rates)}]"
+        return ()
+    return tuple(sorted({*(point.lr for point in row.rates), *added} - set(left_out)))
 
 
 ROUNDS = 5
@@ -195,17 +182,3 @@ def refine(facts: SweepFacts) -> dict[str, list[float]]:
         known.setdefault(row.optimizer, set()).update(point.lr for point in row.rates)
         added.setdefault(row.optimizer, set()).update(next_rates(row))
     return {label: list(rates) for label in added if (rates := spaced(added[label], known[label]))}
-
-
-def nothing_added(facts: SweepFacts) -> str:
-    """What can be said of the rates where `refine` adds none."""
-    if not facts.trained:
-        return "--refine: no rate to add"
-    failed = "; none is added beside rates whose runs failed" if any(row.failed_lrs for row in facts.rows) else ""
-    if thin := [row.title for row in facts.rows if close_enough(row)]:
-        more = f" and {len(thin) - 4} more" if len(thin) > 4 else ""
-        return f"--refine: no rate to add: around the best rate of {', '.join(thin[:4])}{more}, {TOO_CLOSE}{failed}"
-    return (
-        f"--refine: no rate is missing by its rules: {ENOUGH} or more in each good range, and at most a factor of 2 "
-        f"between it and a rate beside it that diverges or, above it, loses half of the gain{failed}"
-    )

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrsweep.objective import cost
-from lrsweep.wording import words
-from lrsweep.wording.words import compact
+from lrsweep.wording import advice, words
+from lrsweep.wording.words import compact, duration, plural, size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,27 +20,6 @@ if TYPE_CHECKING:
     from lrsweep.sweep.lr_finder import RangeTest
 
 MOST_FAILURES = 20
-
-
-def duration(seconds: float) -> str:
-    """`8 s`, `3 min 05 s`, `2 h 10 min`; `unknown` for nan."""
-    if not math.isfinite(seconds):
-        return "unknown"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
-def size(count: int) -> str:
-    """Bytes for people."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.3g} {unit}"
-        value /= 1024
-    return f"{value:.3g} TiB"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
@@ -70,8 +49,8 @@ def summary(facts: SweepFacts, folder: Path, *, unicode: bool = True) -> str:
         "",
         u_curves(facts, unicode=unicode),
     ]
-    if facts.warnings:
-        lines += ["", *(f"- {warned.text}" for warned in facts.warnings)]
+    if warnings := advice.sweep_warnings(facts):
+        lines += ["", *(f"- {text}" for text in warnings)]
     files = ["report.html", "u_curve.png", "loss_curves.png", "runs.csv", "curves.csv", "summary.csv"]
     there = [name for name in files if (folder / name).exists()]
     return "\n".join([*lines, "", f"{folder}/: {', '.join(there)}"])
@@ -104,7 +83,7 @@ def failures(runs: pd.DataFrame) -> str:
         first = of_text[0]
         rows.append((str(len(of_text)), str(first.run_id), str(first.optimizer), repr(first.lr), str(first.seed), text))
     lines = [
-        f"{len(failed)} of {len(runs)} run{'s' * (len(runs) != 1)} failed; the same command tries them again",
+        f"{len(failed)} of {plural(len(runs), 'run')} failed; the same command tries them again",
         table(("runs", "the first", "optimizer", "lr", "seed", "error"), rows, right=(0, 3, 4)),
     ]
     if len(by_text) > len(rows):
@@ -116,7 +95,7 @@ def estimate(facts: Estimate) -> str:
     """What a dry run found."""
     engines = ", ".join(f"{count} {engine}" for engine, count in facts.engines.items())
     long = "less than 1 s" if facts.seconds < 1 else f"about {duration(facts.seconds)}"
-    processes = f"{facts.workers} process{'es' * (facts.workers != 1)} on {facts.device}"
+    processes = f"{plural(facts.workers, 'process')} on {facts.device}"
     timed = f"{long} of training with {processes}, and some seconds to start and to draw"
     rows = [
         ("runs", f"{facts.runs}: {facts.done} done, {facts.to_do} to do"),
@@ -138,7 +117,7 @@ def estimate(facts: Estimate) -> str:
 def status(facts: Status) -> str:
     """Done, to do, failed of one sweep."""
     parts = [
-        f"{facts.done} of {facts.total} run{'s' * (facts.total != 1)} done",
+        f"{facts.done} of {plural(facts.total, 'run')} done",
         f"{facts.to_do} to do",
         f"{facts.diverged} diverged",
         f"{facts.failed} failed",

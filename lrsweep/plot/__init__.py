@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lrsweep.plot.draw import (
     Picture,
-    Sweep,
+    SweepFigures,
     draw_all,
     load,
     loss_curve,
@@ -20,7 +20,7 @@ from lrsweep.results.figures import Rendered, save
 __all__ = [
     "Picture",
     "Rendered",
-    "Sweep",
+    "SweepFigures",
     "draw_all",
     "load",
     "loss_curve",

@@ -46,7 +46,7 @@ def styles(drifts: Sequence[Drift], labels: Sequence[str]) -> list[Look]:
     return found
 
 
-def drift(facts: SweepFacts, labels: Sequence[str]) -> Figure:
+def drift(facts: SweepFacts, labels: Sequence[str], setting: str = "") -> Figure:
     """A panel per quantity the best rate is held against; both axes are logarithmic. A line joins what its slope is
     fitted to, hollow marks where that is read off parabolas; faint ones are left out of it.
 
@@ -58,6 +58,8 @@ def drift(facts: SweepFacts, labels: Sequence[str]) -> Figure:
     room = max(style.width_of(_entry(one), 8) for one in drifts) + 0.85
     page = style.page(
         len(kinds),
+        f"{facts.name}: does the best rate move, by {words.objective_text(facts)}?",
+        words.budget_line(facts, setting),
         columns=1 if room > 3.4 else min(2, len(kinds)),
         panel=(4.6, 3.4),
         legend=_key(drifts),
@@ -66,8 +68,6 @@ def drift(facts: SweepFacts, labels: Sequence[str]) -> Figure:
         right=room,
         head=0.3,
     )
-    title = f"{facts.name}: does the best rate move, by {words.objective_text(facts)}?"
-    style.heading(page.figure, title, words.budget_line(facts))
     for kind, ax in zip(kinds, page.panels, strict=True):
         _panel(ax, lines[kind], styles(lines[kind], labels))
         name = "budget in updates" if kind == "budget" else kind

@@ -54,12 +54,13 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """What there is to draw."""
+class SweepFigures:
+    """What there is to draw; `setting` names what all of it holds for (task, model, budget, ...)."""
 
     facts: SweepFacts
     spec: Spec
     curves: pd.DataFrame
+    setting: str
 
     @cached_property
     def looks(self) -> list[Look]:
@@ -99,7 +100,7 @@ class Sweep:
         return loss_curves.lines(self.curves, self.facts, twin, x=self.x)
 
     @cached_property
-    def leading(self) -> Sweep:
+    def leading(self) -> SweepFigures:
         """One row per optimizer, its best, where all rows would be too many for one picture."""
         rows = self.facts.rows
         if len(rows) <= MOST_PANELS or not self.facts.axes:
@@ -111,13 +112,13 @@ class Sweep:
             )
             for label in dict.fromkeys(row.optimizer for row in rows)
         ]
-        note = f"{self.facts.budget}; each optimizer at its best of them"
         cells = {row.optimizer: row.axes.items() for row in best}
         moves = tuple(one for one in self.facts.drifts if one.fixed.items() <= cells[one.optimizer])
-        return Sweep(replace(self.facts, rows=tuple(best), drifts=moves, budget=note), self.spec, self.curves)
+        facts = replace(self.facts, rows=tuple(best), drifts=moves)
+        return replace(self, facts=facts, setting=f"{self.setting}; each optimizer at its best of them")
 
 
-def load(folder: Path | str, *, metric: str | None = None, at: str | None = None) -> Sweep:
+def load(folder: Path | str, *, metric: str | None = None, at: str | None = None) -> SweepFigures:
     """Read a sweep; `metric` (any column of curves.csv) and `at` replace the spec's objective, its direction follows
     the metric's name.
 
@@ -136,19 +137,17 @@ def sweep_of(
     summary: pd.DataFrame,
     metric: str | None = None,
     at: str | None = None,
-) -> Sweep:
+) -> SweepFigures:
     """The same from frames that were read before. Torch's default rates are taken from the summary."""
     _check(curves, metric, at)
     rates = zip(summary["optimizer"], summary["default_lr"], strict=True)
-    facts = analyse.analyse(
-        runs, curves, spec, {str(label): float(rate) for label, rate in rates}, metric=metric, at=at
-    )
+    facts = analyse(runs, curves, spec, {str(label): float(rate) for label, rate in rates}, metric=metric, at=at)
     return sweep_from(facts, spec, curves)
 
 
-def sweep_from(facts: SweepFacts, spec: Spec, curves: pd.DataFrame) -> Sweep:
+def sweep_from(facts: SweepFacts, spec: Spec, curves: pd.DataFrame) -> SweepFigures:
     """What there is to draw of facts that the analysis has found in `curves` before."""
-    return Sweep(replace(facts, budget=budget_text(spec, facts)), spec, curves)
+    return SweepFigures(facts, spec, curves, setting_text(spec, facts))
 
 
 def _check(curves: pd.DataFrame, metric: str | None, at: str | None) -> None:
@@ -163,7 +162,7 @@ def _check(curves: pd.DataFrame, metric: str | None, at: str | None) -> None:
             raise UsageError(str(error).replace("objective.at is", "--at")) from error
 
 
-def budget_text(spec: Spec, facts: SweepFacts) -> str:
+def setting_text(spec: Spec, facts: SweepFacts) -> str:
     """What every number of the picture holds for: task, model, budget, batch, schedule; what an axis varies is named
     as one, and what holds for some optimizers only is left out."""
     parts = [call_text(spec.task.name, {})] if not {"task", "task.name"} & set(spec.axes) else []
@@ -172,7 +171,7 @@ def budget_text(spec: Spec, facts: SweepFacts) -> str:
         sizes = {key: value for key, value in spec.model.args.items() if isinstance(value, list)}
         parts.append(call_text(spec.model.name, {k: v for k, v in sizes.items() if f"model.{k}" not in spec.axes}))
     if not {"train.epochs", "train.steps"} & set(spec.axes):
-        parts.append(facts.budget)
+        parts.append(words.budget_text(facts.budget))
     size = spec.train.batch_size
     if "train.batch_size" not in spec.axes:
         parts.append("full batches" if size == "full" else f"batches of {size}")
@@ -184,13 +183,13 @@ def budget_text(spec: Spec, facts: SweepFacts) -> str:
     return " · ".join(parts)
 
 
-def pictures(sweep: Sweep) -> Iterator[Picture]:
+def pictures(sweep: SweepFigures) -> Iterator[Picture]:
     """Every picture that the sweep has something to show in, most important first."""
     for _, draft in _drafts(sweep):
         yield draft()
 
 
-def _drafts(sweep: Sweep) -> list[tuple[str, Callable[[], Picture]]]:
+def _drafts(sweep: SweepFigures) -> list[tuple[str, Callable[[], Picture]]]:
     """The name of each picture and how to draw it."""
     facts, few = sweep.facts, sweep.leading
     found: list[tuple[str, Callable[[], Picture]]] = []
@@ -207,29 +206,32 @@ def _drafts(sweep: Sweep) -> list[tuple[str, Callable[[], Picture]]]:
         return found
     trained = any(row.trained for row in few.facts.rows)
     if len(facts.rows) > 1:
-        add("u_curve_overlay", lambda: overlays.overlay(few.facts, few.looks))
+        add("u_curve_overlay", lambda: overlays.overlay(few.facts, few.looks, few.setting))
     if trained:
-        add("u_curve_aligned", lambda: overlays.aligned(few.facts, few.looks))
+        add("u_curve_aligned", lambda: overlays.aligned(few.facts, few.looks, few.setting))
     add("loss_curves", lambda: loss_curve(sweep))
     if trained:
         add("loss_curves_zoom", lambda: _zoom(sweep))
-    add("sensitivity", lambda: sensitivity.sensitivity(facts, sweep.looks))
+    add("sensitivity", lambda: sensitivity.sensitivity(facts, sweep.looks, sweep.setting))
     if math.isfinite(facts.target):
-        add("time_to_target", lambda: time_to_target.time_to_target(few.facts, few.looks))
+        add("time_to_target", lambda: time_to_target.time_to_target(few.facts, few.looks, few.setting))
     if best_lr_drift.drawable(facts):
-        add("best_lr_drift", lambda: best_lr_drift.drift(few.facts, [one.label for one in sweep.spec.optimizers]))
+        labels = [one.label for one in sweep.spec.optimizers]
+        add("best_lr_drift", lambda: best_lr_drift.drift(few.facts, labels, few.setting))
     for axis in facts.axes:
         if len(sweep.spec.axes.get(axis, ())) > 1:
-            add(f"heatmap_{_safe(axis)}", partial(heatmap.heatmap, facts, axis), axis)
+            add(f"heatmap_{_safe(axis)}", partial(heatmap.heatmap, facts, axis, sweep.setting), axis)
     return found
 
 
-def _zoom(sweep: Sweep) -> Figure:
+def _zoom(sweep: SweepFigures) -> Figure:
     few = sweep.leading
-    return loss_curves.zoom(few.facts, few.facts.rows, sweep.lines, sweep.train_lines, sweep.column, x=sweep.x)
+    return loss_curves.zoom(
+        few.facts, few.facts.rows, sweep.lines, sweep.train_lines, sweep.column, x=sweep.x, setting=few.setting
+    )
 
 
-def rendered(sweep: Sweep, formats: Sequence[str]) -> list[Rendered]:
+def rendered(sweep: SweepFigures, formats: Sequence[str]) -> list[Rendered]:
     """The files of every picture, drawn on all cores; the same bytes as on one."""
 
     shows = objective_text(sweep.facts.metric, sweep.facts.at, sweep.facts.mode)
@@ -265,21 +267,23 @@ def _nothing(facts: SweepFacts) -> str:
     return "" if facts.rows else f"{facts.name}: no run has finished yet"
 
 
-def u_curve(sweep: Sweep) -> Figure:
+def u_curve(sweep: SweepFigures) -> Figure:
     with style.styled():
         if nothing := _nothing(sweep.facts):
-            return style.empty(nothing, sweep.facts.budget)
+            return style.empty(nothing, sweep.setting)
         if len(sweep.facts.rows) > MOST_PANELS and sweep.facts.axes:
-            return u_curves.by_optimizer(sweep.facts)
-        return u_curves.u_curve(sweep.facts, sweep.looks)
+            return u_curves.by_optimizer(sweep.facts, sweep.setting)
+        return u_curves.u_curve(sweep.facts, sweep.looks, sweep.setting)
 
 
-def loss_curve(sweep: Sweep) -> Figure:
+def loss_curve(sweep: SweepFigures) -> Figure:
     with style.styled():
         few = sweep.leading
         if nothing := _nothing(few.facts):
-            return style.empty(nothing, sweep.facts.budget)
-        return loss_curves.loss_curves(few.facts, few.facts.rows, sweep.lines, sweep.column, x=sweep.x)
+            return style.empty(nothing, sweep.setting)
+        return loss_curves.loss_curves(
+            few.facts, few.facts.rows, sweep.lines, sweep.column, x=sweep.x, setting=few.setting
+        )
 
 
 def draw_all(

@@ -51,18 +51,18 @@ def slices(facts: SweepFacts, axis: str) -> list[Slice]:
     return [(label, others, rows) for (label, others), rows in found.items()]
 
 
-def heatmap(facts: SweepFacts, axis: str) -> Figure:
+def heatmap(facts: SweepFacts, axis: str, setting: str = "") -> Figure:
     """A panel per optimizer; colours stop at the untrained model, so a bad cell does not wash out the good ones."""
     parts = slices(facts, axis)
     columns, bar = style.columns_for(len(parts)), max(1.05, min(style.width_of(facts.metric, 8.5), BAR_NAME) + 0.32)
     deepest = max((len(rows) for *_, rows in parts), default=1)
     tall = min(4.6, max(1.5, 0.42 * deepest + 0.4))
     page = style.page(
-        len(parts), columns=columns, panel=(5.6 if len(parts) == 1 else 3.3, tall), right=bar,
+        len(parts), f"{facts.name}: {words.objective_text(facts)}, rate by {axis}", words.budget_line(facts, setting),
+        columns=columns, panel=(5.6 if len(parts) == 1 else 3.3, tall), right=bar,
         head=0.45 if any(others for _, others, _ in parts) else 0.3,
         left=0.95, gap=(0.85, 0.45), legend=_handles(parts),
     )  # fmt: skip
-    style.heading(page.figure, f"{facts.name}: {words.objective_text(facts)}, rate by {axis}", words.budget_line(facts))
     scale = _scale(facts, parts)
     for index, ((title, others, rows), ax) in enumerate(zip(parts, page.panels, strict=True)):
         _panel(ax, rows, axis, scale)

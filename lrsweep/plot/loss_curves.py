@@ -24,6 +24,7 @@ from lrsweep.plot import colors as shades
 from lrsweep.plot import legend, style
 from lrsweep.plot.style import COLORS, GREY, INK, LINES, RED
 from lrsweep.wording import words
+from lrsweep.wording.words import agree
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Color: TypeAlias = tuple[float, float, float, float]
@@ -150,7 +151,9 @@ def curves_of(row: OptimizerFacts, parts: Sequence[Line]) -> list[Curve]:
     return found
 
 
-def loss_curves(facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: Lines, column: str, *, x: str) -> Figure:
+def loss_curves(
+    facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: Lines, column: str, *, x: str, setting: str = ""
+) -> Figure:
     """Every run of `rows`; colour is the rate on one log scale, a black edge marks the best rate."""
     lines = [[parts[run.run_id] for run in row.runs if run.run_id in parts] for row in rows]
     views = [window(mine, facts.mode) for mine in lines]
@@ -159,9 +162,9 @@ def loss_curves(facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: Lines,
     columns, bar = style.columns_for(len(rows)), 0.95
     handles = _handles(facts, rows, leaving=any(map(any, gone)))
     page = style.page(
-        len(rows), columns=columns, panel=_size(rows), right=bar, head=legend.head(rows, 0.34), legend=handles
-    )
-    style.heading(page.figure, f"{facts.name}: {column} over the run, by learning rate", words.budget_line(facts))
+        len(rows), f"{facts.name}: {column} over the run, by learning rate", words.budget_line(facts, setting),
+        columns=columns, panel=_size(rows), right=bar, head=legend.head(rows, 0.34), legend=handles,
+    )  # fmt: skip
     rates = sorted({point.lr for row in rows for point in row.rates}) or [1.0]
     norm, colors = shades.rate_norm(rates), shades.rate_colormap()
     shade = {rate: colors(norm(rate)) for rate in rates}
@@ -243,7 +246,7 @@ def mark_exits(ax: Axes, gone: Sequence[Exit | None], colors: Sequence[Any], vie
 
 def exits_text(gone: Sequence[Exit | None]) -> str:
     ups = [one[1] for one in gone if one is not None]
-    return f"{'▲' if any(ups) else '▼'} {len(ups)} leave{'s' * (len(ups) == 1)}" if ups else ""
+    return f"{'▲' if any(ups) else '▼'} {len(ups)} {agree(len(ups), 'leave')}" if ups else ""
 
 
 def over_seeds(parts: Sequence[Floats]) -> tuple[Floats, Floats, Floats, Floats]:
@@ -314,8 +317,9 @@ def _cross(label: str) -> Artist:
 
 
 def zoom(
-    facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: Lines, train: Lines, column: str, *, x: str
-) -> Figure:
+    facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: Lines, train: Lines, column: str, *, x: str,
+    setting: str = "",
+) -> Figure:  # fmt: skip
     """The best rate and the grid rates nearest to 2, 5 and 10 times it; the training loss dotted where it is given."""
     zoomed = [_zoomed(row, parts, train, facts.mode) for row in rows]
     columns = style.columns_for(len(rows))
@@ -327,9 +331,10 @@ def zoom(
         handles.append(_leaves(facts))
     if any(run.status == "diverged" and run.lr in zoom_rates(row) for row in rows for run in row.runs):
         handles.append(_cross("diverged here"))
-    page = style.page(len(rows), columns=columns, panel=_size(rows), head=legend.head(rows, 0.34), legend=handles)
-    title = f"{facts.name}: {column} at the best rate and above it"
-    style.heading(page.figure, title, words.budget_line(facts))
+    page = style.page(
+        len(rows), f"{facts.name}: {column} at the best rate and above it", words.budget_line(facts, setting),
+        columns=columns, panel=_size(rows), head=legend.head(rows, 0.34), legend=handles,
+    )  # fmt: skip
     for index, (row, ax, one) in enumerate(zip(rows, page.panels, zoomed, strict=True)):
         left = _zoom_panel(ax, row, one)
         style.panel_title(ax, row.optimizer, legend.below_title(row, " "), aside=left)

@@ -36,16 +36,16 @@ def range_test(found: RangeTest) -> Figure:
     gone = [_exits(line, found) for line in found.lines]
     key = _key(found, leaving=any(map(any, gone)))
     beside = 0.65 if found.facts is not None and not _is_loss(found.facts) else 0.0  # the room of a second axis
-    page = style.page(
-        len(found.lines), columns=style.columns_for(len(found.lines)), panel=(3.3, 2.5), legend=key, left=0.75,
-        right=0.2 + beside, gap=(0.55 + beside, 0.36), top=0.78 if found.axes else 0.62,
-    )  # fmt: skip
     subtitle = f"one ramp of {found.steps} updates per optimizer, seed {found.seed}"
     if found.facts is not None:
         subtitle += f"; the thick line is the sweep's median {words.objective_text(found.facts)}"
     if found.axes:
         subtitle += f"\nat {', '.join(f'{one.axis}={one.value}' for one in found.axes)}"
-    style.heading(page.figure, f"{found.name}: what one ramp suggests", subtitle)
+    page = style.page(
+        len(found.lines), f"{found.name}: what one ramp suggests", subtitle,
+        columns=style.columns_for(len(found.lines)), panel=(3.3, 2.5), legend=key, left=0.75,
+        right=0.2 + beside, gap=(0.55 + beside, 0.36), top=0.78 if found.axes else 0.62,
+    )  # fmt: skip
     for index, (ax, line, exits) in enumerate(zip(page.panels, found.lines, gone, strict=True)):
         _panel(ax, line, found, exits)
         if page.left_column(index):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
-from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
+from lrsweep.analysis.facts import SweepFacts
 from lrsweep.plot import legend, style
 from lrsweep.plot.style import GREY, INK, Look
 from lrsweep.plot.u_curves import draw_overlay, overlay_key, rail_label, value_range
@@ -25,12 +24,13 @@ REACH = 300.0
 """The factor from the best rate beyond which the aligned overlay is cut."""
 
 
-def overlay(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
+def overlay(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> Figure:
     """Median U-curves on one rate axis, with Adam at its default rate as the line to beat."""
     limits = value_range(facts.rows, facts.mode)
     key = [*legend.curves(facts.rows, looks), *overlay_key(facts, limits)]
-    page = style.page(1, columns=1, panel=PANEL, legend=key, head=0.05, left=0.75)
-    style.heading(page.figure, f"{facts.name}: {words.objective_text(facts)}, all curves", words.budget_line(facts))
+    title = f"{facts.name}: {words.objective_text(facts)}, all curves"
+    subtitle = words.budget_line(facts, setting)
+    page = style.page(1, title, subtitle, columns=1, panel=PANEL, legend=key, head=0.05, left=0.75)
     ax = page.panels[0]
     draw_overlay(ax, facts, looks, limits)
     rates = [point.lr for row in facts.rows for point in row.rates] or [1e-6, 1.0]
@@ -40,7 +40,7 @@ def overlay(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     return page.figure
 
 
-def aligned(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
+def aligned(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> Figure:
     """Share of the gain that is lost by missing the best rate by a factor; who forgives a factor of 3 shows at the two
     vertical lines. 0 is the best of the grid, 1 the untrained model."""
     shown = [(row, one) for row, one in zip(facts.rows, looks, strict=True) if row.trained]
@@ -48,28 +48,22 @@ def aligned(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     key += legend.untrained([row for row, _ in shown])
     key.append(Patch(color=BASIN, alpha=0.3, linewidth=0, label="basin: within 5 % of the gain"))
     key.append(Line2D([], [], color=INK, linestyle=MISSED, linewidth=0.9, label="a factor of 3 from the best rate"))
-    page = style.page(1, columns=1, panel=PANEL, legend=key, head=0.05, left=0.75)
     left_out = [words.title(row) for row in facts.rows if not row.trained]
     note = f" · left out, nothing trained: {', '.join(left_out)}" if left_out else ""
     title = f"{facts.name}: what a wrong rate costs, by {words.objective_text(facts)}"
-    style.heading(page.figure, title, words.budget_line(facts) + note)
+    subtitle = words.budget_line(facts, setting) + note
+    page = style.page(1, title, subtitle, columns=1, panel=PANEL, legend=key, head=0.05, left=0.75)
     ax = page.panels[0]
     low, high = 1 / 3, 3.0
     for row, one in shown:
         x = np.array([point.lr / row.best_lr.value for point in row.rates])
-        y = np.array([lost_share(row, point.objective) for point in row.rates])
+        y = np.array([row.lost_share(point.objective) for point in row.rates])
         low, high = min(low, float(x.min())), max(high, float(x.max()))
         ax.plot(x, np.clip(y, None, 1.3), color=one.color, linestyle=one.line, linewidth=1.6, zorder=4)
         inside = y <= 1.2
         ax.plot(x[inside], y[inside], color=one.color, linestyle="", marker=one.marker, markersize=4.5, zorder=5)
     _aligned_axes(ax, max(low, 1 / REACH) / 1.25, min(high, REACH) * 1.25)
     return page.figure
-
-
-def lost_share(row: OptimizerFacts, objective: float) -> float:
-    """(cost - best cost) / (untrained cost - best cost); +inf where it diverged."""
-    gain = abs(row.initial_objective - row.best_objective)
-    return abs(objective - row.best_objective) / gain if math.isfinite(objective) else math.inf
 
 
 def _aligned_axes(ax: Axes, low: float, high: float) -> None:

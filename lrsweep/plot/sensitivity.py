@@ -14,7 +14,6 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.plot import legend, style
-from lrsweep.plot.overlays import lost_share
 from lrsweep.plot.style import GREY, INK, RED, Look
 from lrsweep.wording import words
 
@@ -22,18 +21,18 @@ BORDER = 1.12
 """The end of the axis of lost shares: a little more than all of the gain."""
 
 
-def sensitivity(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
+def sensitivity(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> Figure:
     """Bars with intervals over seeds; every row of the summary, in the order of the spec."""
     rows = facts.rows
     tall = max(1.1, 0.3 * len(rows) + 0.3)
     names = max((style.width_of(words.title(row), 8.5) for row in rows), default=1.0)
     left = min(4.0, names + 0.25)
     numbers = max((style.width_of(far_text(row), 7.5) for row in rows), default=0.0)
-    page = style.page(
-        3, columns=3, panel=(3.0, tall), left=left, right=0.25 + numbers, gap=(0.3, 0.4), legend=_handles(facts)
-    )
     title = f"{facts.name}: how sensitive is each to its rate, by {words.objective_text(facts)}?"
-    style.heading(page.figure, title, words.budget_line(facts))
+    page = style.page(
+        3, title, words.budget_line(facts, setting), columns=3, panel=(3.0, tall), left=left, right=0.25 + numbers,
+        gap=(0.3, 0.4), legend=_handles(facts),
+    )  # fmt: skip
     spread, width, cost = page.panels
     places = np.arange(len(rows))[::-1]
     _bars(spread, rows, looks, places)
@@ -128,7 +127,7 @@ def shares_of(row: OptimizerFacts) -> tuple[float, float, float]:
 
 
 def _share(row: OptimizerFacts, objective: float) -> float:
-    return math.nan if math.isnan(objective) else lost_share(row, objective)
+    return math.nan if math.isnan(objective) else row.lost_share(objective)
 
 
 def far_text(row: OptimizerFacts) -> str:

@@ -254,6 +254,8 @@ class Page:
 
 def page(
     count: int,
+    title: str,
+    subtitle: str,
     *,
     columns: int,
     panel: tuple[float, float] = (3.3, 2.35),
@@ -264,7 +266,7 @@ def page(
     gap: tuple[float, float] = (0.55, 0.36),
     head: float = 0.5,
 ) -> Page:
-    """`count` panels in rows of `columns`. `head` is the room above every panel for its title."""
+    """`count` panels in rows of `columns` below a title. `head` is the room above every panel for its own title."""
     rows = math.ceil(count / columns)
     width = left + columns * panel[0] + (columns - 1) * gap[0] + right
     # Long enough to tell dashed from dotted on both sides of a marker.
@@ -288,6 +290,7 @@ def page(
             handles=list(legend), loc="lower left", bbox_to_anchor=corner, ncols=across, columnspacing=1.4,
             handlelength=handle,
         )  # fmt: skip
+    heading(figure, title, subtitle)
     return Page(figure=figure, panels=panels, columns=columns)
 
 

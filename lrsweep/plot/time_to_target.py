@@ -20,7 +20,7 @@ from lrsweep.wording import words
 TARGET = (0, (3, 1, 1, 1))
 
 
-def time_to_target(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
+def time_to_target(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> Figure:
     """Three panels: final objective by rate, updates to the target by rate, share of the grid within tau times the
     least time (Asi and Duchi 2019)."""
     limits = value_range(facts.rows, facts.mode)
@@ -28,9 +28,11 @@ def time_to_target(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     shown = math.isfinite(facts.target) and not limits.beyond(facts.target)
     if shown:
         key.append(Line2D([], [], color=INK, linestyle=TARGET, linewidth=0.9, label="target"))
-    page = style.page(3, columns=3, panel=(3.6, 2.9), legend=key, left=0.7, gap=(0.75, 0.4))
     goal = f"target: {facts.metric} {'≤' if facts.mode == 'min' else '≥'} {words.number_text(facts.target, 4)}"
-    style.heading(page.figure, f"{facts.name}: how soon each rate gets there", f"{words.budget_line(facts)} · {goal}")
+    page = style.page(
+        3, f"{facts.name}: how soon each rate gets there", f"{words.budget_line(facts, setting)} · {goal}",
+        columns=3, panel=(3.6, 2.9), legend=key, left=0.7, gap=(0.75, 0.4),
+    )  # fmt: skip
     rates = [point.lr for row in facts.rows for point in row.rates] or [1e-6, 1.0]
     end, times, profile = page.panels
     draw_overlay(end, facts, looks, limits)

@@ -255,7 +255,7 @@ def title_key(ax: Axes, looks: Look, lines: int) -> None:
     )  # fmt: skip
 
 
-def u_curve(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
+def u_curve(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> Figure:
     """A panel per row of the summary, and last the overlay of all."""
     rows = facts.rows
     count = len(rows) + (len(rows) > 1)
@@ -272,10 +272,10 @@ def u_curve(facts: SweepFacts, looks: Sequence[Look]) -> Figure:
     if len(rows) > 1 and (against := _line_to_beat(facts, common)):
         legend.append(keys.adam(facts.adam, against))
     panel = LARGE if count == 1 else SMALL
-    page = style.page(count, columns=columns, panel=panel, legend=legend, head=keys.head(rows, 0.5))
-    style.heading(
-        page.figure, f"{facts.name}: {words.objective_text(facts)} by learning rate", words.budget_line(facts)
-    )
+    page = style.page(
+        count, f"{facts.name}: {words.objective_text(facts)} by learning rate", words.budget_line(facts, setting),
+        columns=columns, panel=panel, legend=legend, head=keys.head(rows, 0.5),
+    )  # fmt: skip
     warnings = [words.warning_line(row) for row in rows]
     blank = " " if any(warnings) else ""  # titles of all panels stand equally high
     low = min((row.rates[0].lr for row in rows if row.rates), default=1e-6)
@@ -305,18 +305,17 @@ def _name_values(ax: Axes, facts: SweepFacts, limits: Range, statuses: Container
     rail_label(ax, limits, statuses)
 
 
-def by_optimizer(facts: SweepFacts) -> Figure:
+def by_optimizer(facts: SweepFacts, setting: str = "") -> Figure:
     """A panel per optimizer with a median curve per axis value, dark to light; for sweeps with many axis values."""
     labels = list(dict.fromkeys(row.optimizer for row in facts.rows))
     facts, common = replace(facts, against_adam=()), value_range(facts.rows, facts.mode)
     page = style.page(
         len(labels),
+        f"{facts.name}: {words.objective_text(facts)} by learning rate",
+        words.budget_line(facts, setting),
         columns=style.columns_for(len(labels)),
         panel=LARGE if len(labels) == 1 else SMALL,
         legend=overlay_key(facts, common),
-    )
-    style.heading(
-        page.figure, f"{facts.name}: {words.objective_text(facts)} by learning rate", words.budget_line(facts)
     )
     colors = shades.rate_colormap()
     rates = [point.lr for row in facts.rows for point in row.rates] or [1e-6, 1.0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrsweep import plot
-from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
+from lrsweep.analysis.facts import SweepFacts
 from lrsweep.report import tables as html_tables
 from lrsweep.report.rules import RULES
 from lrsweep.report.template import bullets, folded, page, paragraph, picture, section
@@ -17,7 +17,8 @@ from lrsweep.results.figures import Rendered, Report, objective_text, other_than
 from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import call_text
 from lrsweep.store import atomic
-from lrsweep.wording.words import rate_text
+from lrsweep.wording import advice
+from lrsweep.wording.words import budget_text, plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +51,7 @@ def make(folder: Path, formats: Sequence[str]) -> Report:
     """What `write` writes; raises what it raises."""
     tables.ensure(folder)
     sweep = plot.load(folder)
-    return _around(_pictures(sweep, formats), folder, sweep.facts, tables.read_runs(folder))
+    return _around(_pictures(sweep, formats), folder, sweep, tables.read_runs(folder))
 
 
 class ReportBuilder:
@@ -72,19 +73,19 @@ class ReportBuilder:
         """When all that it reads is there and `draw` has come to its end."""
         if not self._drawn:
             raise RuntimeError("the pictures could not be drawn")
-        return _around(self._drawn, self.folder, self._sweep.facts, self._runs)
+        return _around(self._drawn, self.folder, self._sweep, self._runs)
 
 
-def _pictures(sweep: plot.Sweep, formats: Sequence[str]) -> list[Rendered]:
+def _pictures(sweep: plot.SweepFigures, formats: Sequence[str]) -> list[Rendered]:
     """Those of the report, and those beside it."""
     return plot.rendered(sweep, sorted({*formats, "svg"}))
 
 
-def _around(pictures: list[Rendered], folder: Path, facts: SweepFacts, runs: pd.DataFrame) -> Report:
+def _around(pictures: list[Rendered], folder: Path, sweep: plot.SweepFigures, runs: pd.DataFrame) -> Report:
     drawn = [
         picture(number, one.files["svg"].decode("utf-8"), one.alt, one.caption) for number, one in enumerate(pictures)
     ]
-    text = html(facts, drawn, runs, _read_spec(folder), splits(manifest.read(folder)))
+    text = html(sweep.facts, drawn, runs, _read_spec(folder), splits(manifest.read(folder)), setting=sweep.setting)
     return Report(text=text, pictures=pictures)
 
 
@@ -107,11 +108,13 @@ def splits(facts: Mapping[str, Any]) -> list[str]:
 
 
 def html(
-    facts: SweepFacts, pictures: Sequence[str], runs: pd.DataFrame, spec: str, split_sizes: Sequence[str] = ()
-) -> str:
-    """The report as text. `pictures` are figures as `report_html.picture` makes them."""
+    facts: SweepFacts, pictures: Sequence[str], runs: pd.DataFrame, spec: str, split_sizes: Sequence[str] = (),
+    *, setting: str = "",
+) -> str:  # fmt: skip
+    """The report as text. `pictures` are figures as `template.picture` makes them; `setting` says what all of it holds
+    for, the budget alone if "" is given."""
     body = [
-        f"<header>{_title(facts)}</header>",
+        f"<header>{_title(facts, setting or budget_text(facts.budget))}</header>",
         _contents(),
         section("verdict", "The answer", *_verdict(facts)),
         section("pictures", "Pictures", *pictures),
@@ -124,12 +127,11 @@ def html(
     return page(f"{facts.name}: learning-rate sensitivity", body)
 
 
-def _title(facts: SweepFacts) -> str:
-    counts = f"{facts.n_runs} run{'s' * (facts.n_runs != 1)}, {facts.n_diverged} diverged, {facts.n_failed} failed"
-    seeds = f"{len(facts.seeds)} seed{'s' * (len(facts.seeds) != 1)}"
+def _title(facts: SweepFacts, setting: str) -> str:
+    counts = f"{plural(facts.n_runs, 'run')}, {facts.n_diverged} diverged, {facts.n_failed} failed"
     return (
         f"<h1>{escape(facts.name)}: learning-rate sensitivity</h1>"
-        f'<p class="budget">{escape(facts.budget)} · {seeds} · {counts}</p>'
+        f'<p class="budget">{escape(setting)} · {plural(len(facts.seeds), "seed")} · {counts}</p>'
     )
 
 
@@ -143,30 +145,14 @@ def _contents() -> str:
 
 
 def _verdict(facts: SweepFacts) -> Iterable[str]:
-    yield paragraph(facts.headline, "verdict")
-    sentences = [f"{row.sentence} {_recommended(row)}".strip() for row in facts.rows]
+    yield paragraph(advice.headline(facts), "verdict")
+    said = [(advice.sentence(row, facts.budget), advice.recommendation(row, facts.metric)) for row in facts.rows]
+    sentences = [" ".join(parts).strip() for parts in said]
     yield bullets(sentences) if len(sentences) <= MOST_LINES else folded("Every curve in words", bullets(sentences))
-    if facts.warnings:
-        texts = [warned.text for warned in facts.warnings]
+    if texts := advice.sweep_warnings(facts):
         yield "<h3>Before you believe it</h3>" + bullets(texts[:MOST_LINES], "warnings")
         if len(texts) > MOST_LINES:
             yield folded(f"{len(texts) - MOST_LINES} more", bullets(texts[MOST_LINES:], "warnings"))
-
-
-def _recommended(row: OptimizerFacts) -> str:
-    """The robust rate and the largest that still works, each with its reason."""
-    if not row.trained:
-        return ""
-    text = f"Recommended: {rate_text(row.recommended_lr)}, {row.recommended_reason}."
-    largest = row.margins.largest_safe_lr
-    if largest != largest:
-        return text
-    worse = next(point.n_worse for point in row.rates if point.lr == largest)
-    but = f"; {worse} run{'s' * (worse != 1)} there end{'s' * (worse == 1)} worse than it" if worse else ""
-    return (
-        f"{text} Largest rate that still trains: {rate_text(largest)}, the largest below divergence where no seed "
-        f"diverged and the median beats the untrained model{but}."
-    )
 
 
 def _numbers(facts: SweepFacts) -> Iterable[str]:
@@ -194,7 +180,7 @@ def _comparisons(facts: SweepFacts) -> Iterable[str]:
         yield html_tables.against_adam(facts)
     yield html_tables.ratios(facts)
     yield html_tables.drifts(facts)
-    yield bullets(facts.notes)
+    yield bullets(advice.notes(facts))
 
 
 def _setting(facts: SweepFacts, spec: str, split_sizes: Sequence[str]) -> Iterable[str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from lrsweep.analysis.facts import Estimate, OptimizerFacts, RatePoint, SweepFacts
+from lrsweep.analysis.facts import Estimate, OptimizerFacts, RatePoint, SweepFacts, title
 from lrsweep.report.template import Cell, table
-from lrsweep.wording.words import number_text, rate_text
+from lrsweep.wording.words import number_text, plural, rate_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,10 +69,6 @@ def _best_row(row: OptimizerFacts) -> list[Cell | str]:
         rate(row.margins.diverges_from),
         rate(row.margins.largest_safe_lr),
     ]
-
-
-def count_of_seeds(n: int) -> str:
-    return f"{n} seed{'s' * (n != 1)}"
 
 
 _SENSITIVE = (
@@ -183,13 +179,13 @@ def against_adam(facts: SweepFacts) -> str:
         names,
         (
             [
-                titled(one.optimizer, one.axes),
+                title(one.optimizer, one.axes),
                 rate(one.best_lr),
                 number(one.best_objective),
                 rate(one.adam_lr),
                 number(one.adam_objective),
                 estimate(one.gain),
-                f"cannot be told apart with {count_of_seeds(one.gain.n)}" if one.verdict == "tied" else one.verdict,
+                f"cannot be told apart with {plural(one.gain.n, 'seed')}" if one.verdict == "tied" else one.verdict,
             ]
             for one in facts.against_adam
         ),
@@ -202,7 +198,7 @@ def drifts(facts: SweepFacts) -> str:
         ("curve", "against", "from", "to", "best rates", "slope"),
         (
             [
-                titled(one.optimizer, one.fixed),
+                title(one.optimizer, one.fixed),
                 "budget in updates" if one.against == "budget" else one.against,
                 number(one.values[0]),
                 number(one.values[-1]),
@@ -219,12 +215,8 @@ def ratios(facts: SweepFacts) -> str:
     return table(
         "Best rates relative to the first optimizer",
         ("curve", "relative to", "best rate over its"),
-        ([titled(one.optimizer, one.axes), one.reference, estimate(one.ratio)] for one in facts.ratios),
+        ([title(one.optimizer, one.axes), one.reference, estimate(one.ratio)] for one in facts.ratios),
     )
-
-
-def titled(optimizer: str, axes: Mapping[str, str]) -> str:
-    return optimizer + "".join(f", {name}={text}" for name, text in axes.items())
 
 
 # --- diagnosis ----------------------------------------------------------------------------------------------------

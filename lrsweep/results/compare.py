@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from lrsweep.analysis.analyse import edge_side
 from lrsweep.analysis.baseline import paired_gain
 from lrsweep.analysis.cells import INITIAL_COLUMNS, AnalysisConfig, Cell, cells_of, config_of, only, tracks_of
 from lrsweep.analysis.drift import best_lrs, costs_of
@@ -22,12 +23,12 @@ from lrsweep.analysis.facts import Estimate
 from lrsweep.analysis.good_range import basin, best_rate
 from lrsweep.analysis.sensitivity import normed, sensitivity
 from lrsweep.analysis.stats import Floats, Ints, interval, medians, paired, resampled_medians, resamples
-from lrsweep.analysis.summary import edge_side, title
 from lrsweep.results import tables
 from lrsweep.results.check import Check, Limits, Verdict, check, check_summary
 from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import call_text
 from lrsweep.spec.resolved import differences, resolved_dict
+from lrsweep.wording.words import budget_text, plural
 
 if TYPE_CHECKING:
     from lrsweep.spec.model import Spec
@@ -151,13 +152,15 @@ def load_side(folder: Path) -> Side:
     cells = cells_of(tables.read_runs(folder), tracks_of(curves, setup.metric), setup)
     # Paths of both sides are written from one place, so that only files that differ do so.
     workload_spec = resolved_dict(spec, Path.cwd())
-    return Side(name=f"{folder} ({setup.budget})", setup=setup, cells=tuple(cells), workload_spec=workload_spec)
+    return Side(
+        name=f"{folder} ({budget_text(setup.budget)})", setup=setup, cells=tuple(cells), workload_spec=workload_spec
+    )
 
 
 def compare_sides(a: Side, b: Side) -> Comparison:
     """`compare` after its inputs were read."""
-    after = {title(cell): cell for cell in b.cells}
-    pairs = [(cell, after[title(cell)]) for cell in a.cells if title(cell) in after]
+    after = {cell.title: cell for cell in b.cells}
+    pairs = [(cell, after[cell.title]) for cell in a.cells if cell.title in after]
     if not pairs and len(a.cells) == len(b.cells) == 1:
         pairs = [(a.cells[0], b.cells[0])]
     matched = {id(cell) for pair in pairs for cell in pair}
@@ -168,8 +171,8 @@ def compare_sides(a: Side, b: Side) -> Comparison:
         differences=differences(a.workload_spec, b.workload_spec),
         caveats=_caveats(a, b),
         rows=tuple(_row(before, now, a.setup, same_objective=same) for before, now in pairs),
-        only_a=tuple(title(cell) for cell in a.cells if id(cell) not in matched),
-        only_b=tuple(title(cell) for cell in b.cells if id(cell) not in matched),
+        only_a=tuple(cell.title for cell in a.cells if id(cell) not in matched),
+        only_b=tuple(cell.title for cell in b.cells if id(cell) not in matched),
         notes=_notes(a.setup, b.setup, pairs, same_objective=same),
     )
 
@@ -229,7 +232,7 @@ def _row(a: Cell, b: Cell, setup: AnalysisConfig, *, same_objective: bool) -> Ro
         *(sensitivities if len(common_a) > 1 else []),
         replace(draws.change("basin_decades", _basin_decades, "decades", most=BASIN_DRAWS), at_least=_at_least(a, b)),
     ]
-    name = title(a) if title(a) == title(b) else f"{title(a)} -> {title(b)}"
+    name = a.title if a.title == b.title else f"{a.title} -> {b.title}"
     return RowChange(
         title=name, paired=len(seeds), seeds=counts, shared=len(common_a), changes=tuple(changes),
         caution=_caution(a, b),
@@ -351,7 +354,7 @@ def _objective_change(a: Cell, b: Cell, seeds: Sequence[int], draws: _Draws, set
         change = paired_gain(pair[1], pair[0])
         if np.isfinite(pair[0][known]).all() and np.isfinite(pair[1][known]).all():
             before, after = (paired(side[known]).value for side in pair)
-            unit = f"objective, mean of {change.n} seed{'s' * (change.n != 1)}"
+            unit = f"objective, mean of {plural(change.n, 'seed')}"
             return Change(name="best_objective", before=before, after=after, change=change, unit=unit)
     before, after = (sign * float(_least(medians(cell.cost))) + 0.0 for cell in (a, b))
     drawn_a, drawn_b = (_least(drawn[0]) for drawn in (draws.drawn_a, draws.drawn_b))

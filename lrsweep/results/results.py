@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lrsweep.analysis.facts import SweepFacts
-    from lrsweep.plot import Sweep
+    from lrsweep.plot import SweepFigures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +50,9 @@ class Results:
         from lrsweep.analysis import analyse
 
         rates = zip(self.summary["optimizer"], self.summary["default_lr"], strict=True)
-        return analyse.analyse(self.runs, self.curves, self.spec, {str(name): float(lr) for name, lr in rates})
+        return analyse(self.runs, self.curves, self.spec, {str(name): float(lr) for name, lr in rates})
 
-    def _sweep(self, metric: str | None, at: str | None) -> Sweep:
+    def _sweep(self, metric: str | None, at: str | None) -> SweepFigures:
         from lrsweep import plot
 
         return plot.sweep_of(self.spec, self.runs, self.curves, self.summary, metric, at)

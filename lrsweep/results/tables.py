@@ -125,9 +125,10 @@ def planned(record: dict[str, Any], folder: Path) -> Plan:
 def summary_of(runs: pd.DataFrame, curves: Frames, spec: Spec, rates: dict[str, float]) -> Summary:
     """Analyse the tables of a sweep; `rates` are torch's default ones by label."""
     from lrsweep.analysis import analyse
+    from lrsweep.analysis.summary import summary_rows
 
-    facts = analyse.analyse(runs, curves, spec, rates)
-    header, rows = analyse.summary_rows(facts)
+    facts = analyse(runs, curves, spec, rates)
+    header, rows = summary_rows(facts)
     return Summary(facts=facts, header=header, rows=rows)
 
 

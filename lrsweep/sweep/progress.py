@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
-from lrsweep.cli.output import duration
 from lrsweep.errors import UsageError
+from lrsweep.wording.words import duration, plural
 
 STYLES = ("auto", "rich", "plain", "none")
 MOST_TASKS = 4
@@ -30,7 +30,7 @@ def _left(update: Update, steps_before: int, seconds: float) -> str:
 
 
 def _counts(update: Update) -> str:
-    text = f"{update.done}/{update.total} run{'s' * (update.total != 1)}, {update.diverged} diverged"
+    text = f"{update.done}/{plural(update.total, 'run')}, {update.diverged} diverged"
     return text + (f", {update.failed} failed" if update.failed else "")
 
 

@@ -266,7 +266,8 @@ class Sweep:
 
     def _refine(self, planned: Plan) -> Plan:
         """Train the rates that the summary asks for, until it asks for none."""
-        from lrsweep.analysis.suggest import ROUNDS, nothing_added, refine
+        from lrsweep.analysis.suggest import ROUNDS, refine
+        from lrsweep.wording.advice import nothing_added
 
         for rounds in range(ROUNDS + 1):
             facts = self._tables(planned).facts

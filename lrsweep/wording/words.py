@@ -3,11 +3,47 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
-if TYPE_CHECKING:
-    from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
+from lrsweep.analysis.caveats import caveats_of
+from lrsweep.analysis.facts import Budget, OptimizerFacts, SweepFacts
+
+
+def plural(n: int, noun: str) -> str:
+    """`1 run`, `3 runs`, `2 processes`."""
+    ending = "" if n == 1 else "es" if noun.endswith("s") else "s"
+    return f"{n} {noun}{ending}"
+
+
+def agree(n: int, verb: str) -> str:
+    """The verb after a number: 1 `diverges`, 3 `diverge`."""
+    return f"{verb}s" if n == 1 else verb
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def duration(seconds: float) -> str:
+    """`8 s`, `3 min 05 s`, `2 h 10 min`; `unknown` for nan."""
+    if not math.isfinite(seconds):
+        return "unknown"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.3g} {unit}"
+        value /= 1024
+    return f"{value:.3g} TiB"
 
 
 def rate_text(rate: float, digits: int = 3) -> str:
@@ -64,8 +100,8 @@ def warning_line(row: OptimizerFacts) -> str:
     """The weightiest thing to know before reading a U-curve: why there is none, or which end not to trust; or \"\"."""
     if row.n_failed == row.n_runs:
         return "every run failed"
-    kinds = {warned.kind for warned in row.warnings}
-    inside = f"only {len(row.basin.rates)} grid rate{'s' * (len(row.basin.rates) != 1)}"
+    kinds = caveats_of(row)
+    inside = f"only {plural(len(row.basin.rates), 'grid rate')}"
     found = next((text for kind, text in _SHORT if kind in kinds), "")
     return found.format(side=_SIDES.get(row.edge_side, ""), inside=inside)
 
@@ -109,9 +145,13 @@ def axis_text(facts: SweepFacts) -> str:
     return f"{facts.metric} ({facts.at.replace('_', ' ')})"
 
 
-def budget_line(facts: SweepFacts) -> str:
-    """What every number of a picture holds for, and how many runs stand behind it."""
-    seeds = f"{len(facts.seeds)} seed{'s' * (len(facts.seeds) != 1)}"
+def budget_text(budget: Budget | None) -> str:
+    """`20 epochs`."""
+    return f"{budget.amount} {budget.unit}" if budget else "the budget of its axis"
+
+
+def budget_line(facts: SweepFacts, setting: str = "") -> str:
+    """What every number of a plot holds for, and how many runs it shows; `setting` says more than the budget."""
     failed = f", {facts.n_failed} failed" if facts.n_failed else ""
-    runs = f"{facts.n_runs} run{'s' * (facts.n_runs != 1)}"
-    return f"{facts.budget} · {seeds} · {runs}, {facts.n_diverged} diverged{failed}"
+    counts = f"{plural(len(facts.seeds), 'seed')} · {plural(facts.n_runs, 'run')}, {facts.n_diverged} diverged{failed}"
+    return f"{setting or budget_text(facts.budget)} · {counts}"

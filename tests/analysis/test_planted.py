@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from lrsweep import schedules
-from lrsweep.analysis.analyse import analyse, facts_of, summary_frame, summary_rows
+from lrsweep.analysis.analyse import analyse, facts_of
+from lrsweep.analysis.caveats import caveats_of
 from lrsweep.analysis.cells import PLATEAU_METRIC, config_of, tracks_of
 from lrsweep.analysis.diagnosis import Curve, diagnose, finite_divergence
 from lrsweep.analysis.facts import SweepFacts
-from tests.support.planted_tables import HALF_DECADES, STEPS, curves, frame, named, run, spec, table, valley
+from lrsweep.analysis.summary import summary_frame, summary_rows
+from lrsweep.wording import advice
+from tests.support.planted_tables import HALF_DECADES, STEPS, curves, frame, named, run, said, spec, table, valley
 
 LRS = HALF_DECADES
 OFFSETS = np.array([0.0, 0.1, -0.1])
@@ -91,8 +94,8 @@ def test_an_optimum_at_the_edge_is_called_one(facts: SweepFacts) -> None:
     assert row.basin.censored_high
     assert not row.basin.censored_low
     assert row.recommended_lr == row.best_lr.value == 1.0
-    assert "edge" in {warned.kind for warned in row.warnings}
-    assert row.lr_line == "lr: {min: 1e-06, max: 10.0, per_decade: 2}"
+    assert "edge" in set(caveats_of(row))
+    assert advice.lr_line(row) == "lr: {min: 1e-06, max: 10.0, per_decade: 2}"
     assert row.margins.censored
 
 
@@ -113,8 +116,8 @@ def test_an_optimizer_that_never_trains_is_called_so(facts: SweepFacts) -> None:
     assert math.isnan(row.sensitivity.norm.value)
     assert math.isnan(row.recommended_lr)
     assert math.isnan(row.basin.decades)
-    assert "untrained" in {warned.kind for warned in row.warnings}
-    assert "nothing trained" in row.sentence
+    assert "untrained" in set(caveats_of(row))
+    assert "nothing trained" in said(row)
 
 
 def test_tied_rates_and_tied_optimizers(facts: SweepFacts) -> None:
@@ -180,12 +183,12 @@ def test_grid_quality(facts: SweepFacts) -> None:
 
 
 def test_headline_and_notes_say_what_a_person_would(facts: SweepFacts) -> None:
-    text = " ".join([facts.headline, *facts.notes, *(row.sentence for row in facts.rows)])
+    text = " ".join([advice.headline(facts), *advice.notes(facts), *(said(row) for row in facts.rows)])
     assert "optimal" not in text
     assert "No optimizer is best everywhere" in text
-    assert "best of the 13 rates tried, on this budget (20 epochs, 3 seeds)" in facts.row("adam").sentence
-    assert "diverges from 0.316 up" in facts.row("adam").sentence
-    assert "widen the grid for sgd" in facts.headline
+    assert "best of the 13 rates tried, on this budget (20 epochs, 3 seeds)" in said(facts.row("adam"))
+    assert "diverges from 0.316 up" in said(facts.row("adam"))
+    assert "widen the grid for sgd" in advice.headline(facts)
     assert "adam 10" in text, "Bengio's factor"
 
 
@@ -197,7 +200,7 @@ def kinds(values: Any, lrs: Any = LRS, *, labels: str = "adam", **options: Any) 
     for column, value in options.items():
         runs[column] = value
     (row,) = analyse(runs, None, spec(labels), {}).rows
-    return {warned.kind: warned.text for warned in row.warnings}
+    return dict(advice.warnings(row))
 
 
 def test_narrow_basin() -> None:
@@ -217,12 +220,12 @@ def test_runs_that_end_worse_than_untrained_are_counted_and_not_called_stable() 
     values[-2, 0] = 2.5
     (row,) = analyse(frame(table("adam", LRS, values, STARTS)), None, spec("adam"), {}).rows
     assert [point.n_worse for point in row.rates] == [0] * 11 + [1, 2]
-    assert "it does not diverge" not in row.sentence
-    assert "nothing diverges up to 1, but 3 of the 18 runs above 0.001 end worse than the untrained" in row.sentence
-    (warned,) = (one for one in row.warnings if one.kind == "worse_than_untrained")
-    assert "3 of 39 runs end worse than the untrained model without counting as diverged (at 0.316 to 1)" in warned.text
+    assert "it does not diverge" not in said(row)
+    assert "nothing diverges up to 1, but 3 of the 18 runs above 0.001 end worse than the untrained" in said(row)
+    warned = dict(advice.warnings(row))["worse_than_untrained"]
+    assert "3 of 39 runs end worse than the untrained model without counting as diverged (at 0.316 to 1)" in warned
     (fine,) = analyse(frame(table("adam", LRS[:9], values[:9], STARTS)), None, spec("adam"), {}).rows
-    assert "it does not diverge up to 0.01" in fine.sentence
+    assert "it does not diverge up to 0.01" in said(fine)
 
 
 def test_a_few_diverged_seeds_above_the_best_rate_are_told() -> None:
@@ -230,7 +233,7 @@ def test_a_few_diverged_seeds_above_the_best_rate_are_told() -> None:
     values[-1, 0] = math.nan
     (row,) = analyse(frame(table("adam", LRS, values, STARTS)), None, spec("adam"), {}).rows
     assert math.isnan(row.margins.diverges_from)
-    assert "1 of the 18 runs above 0.001 diverges, at no rate half of the seeds" in row.sentence
+    assert "1 of the 18 runs above 0.001 diverges, at no rate half of the seeds" in said(row)
 
 
 def test_the_recommended_rate_comes_with_its_price() -> None:
@@ -238,12 +241,13 @@ def test_the_recommended_rate_comes_with_its_price() -> None:
     values = np.array([2.0, 0.09, 0.08, 0.02, 1.9])[:, None] + 0.1 * OFFSETS
     (row,) = analyse(frame(table("adam", lrs, values)), None, spec("adam"), {}).rows
     assert (row.best_lr.value, row.recommended_lr) == (0.1, 0.01)
-    assert row.recommended_reason.endswith("its price: val_loss 0.08 there, 0.02 at the best rate 0.1")
-    assert "the recommended 0.01 ends at 0.08, the best at 0.02" in row.sentence
+    price = "its price: val_loss 0.08 there, 0.02 at the best rate 0.1."
+    assert price in advice.recommendation(row, "val_loss")
+    assert "the recommended 0.01 ends at 0.08, the best at 0.02" in said(row)
     (same,) = analyse(frame(table("adam", lrs[1:4], values[:3])), None, spec("adam"), {}).rows
     assert same.recommended_lr == same.best_lr.value
-    assert "price" not in same.recommended_reason
-    assert "recommended" not in same.sentence
+    assert "price" not in advice.recommendation(same, "val_loss")
+    assert "recommended" not in said(same)
 
 
 def test_mostly_diverged() -> None:
@@ -254,18 +258,18 @@ def test_mostly_diverged() -> None:
 def test_where_the_grid_reaches_too_far_up_the_line_to_paste_does_not() -> None:
     """Once, in the first warning that asks for other rates: up to the first that diverges, which shows where."""
     (row,) = analyse(frame(table("adam", LRS, planted(best=1e-4, cliff=1e-3), STARTS)), None, spec("adam"), {}).rows
-    lines = [(warned.kind, warned.text) for warned in row.warnings if "try `" in warned.text]
+    lines = [(kind, text) for kind, text in advice.warnings(row) if "try `" in text]
     assert [kind for kind, _ in lines] == ["mostly_diverged"]
-    assert lines[0][1].endswith(f"the grid reaches too far up; try `{row.lr_line}`")
-    assert row.lr_line.endswith("0.000177828, 0.000316228, 0.001]")
-    assert "only 1 grid rate in the good range" in " ".join(warned.text for warned in row.warnings)
+    assert lines[0][1].endswith(f"the grid reaches too far up; try `{advice.lr_line(row)}`")
+    assert advice.lr_line(row).endswith("0.000177828, 0.000316228, 0.001]")
+    assert "only 1 grid rate in the good range" in " ".join(text for _, text in advice.warnings(row))
     gone = analyse(frame(table("adam", LRS, np.full((13, 3), math.nan))), None, spec("adam"), {}).rows[0]
-    assert gone.lr_line == "lr: {min: 1e-07, max: 1e-06, per_decade: 2}"
+    assert advice.lr_line(gone) == "lr: {min: 1e-07, max: 1e-06, per_decade: 2}"
     wide = valley(LRS, 1e-4, depth=0.05)[:, None] + OFFSETS
     wide[6:] = math.nan
     (found,) = analyse(frame(table("adam", LRS, wide, STARTS)), None, spec("adam"), {}).rows
-    assert found.lr_line.startswith("lr: [1e-06, ")
-    assert found.lr_line.endswith(", 0.001]")
+    assert advice.lr_line(found).startswith("lr: [1e-06, ")
+    assert advice.lr_line(found).endswith(", 0.001]")
 
 
 def test_seeds_that_diverge_all_over_the_grid_take_no_rate_off_it() -> None:
@@ -273,9 +277,9 @@ def test_seeds_that_diverge_all_over_the_grid_take_no_rate_off_it() -> None:
     values[:6] = math.nan
     values[10:, 0] = math.nan
     (row,) = analyse(frame(table("adam", LRS, values, STARTS)), None, spec("adam"), {}).rows
-    assert "mostly_diverged" in {warned.kind for warned in row.warnings}
-    assert "too far up" not in " ".join(warned.text for warned in row.warnings)
-    assert str(LRS[-1]) in row.lr_line
+    assert "mostly_diverged" in set(caveats_of(row))
+    assert "too far up" not in " ".join(text for _, text in advice.warnings(row))
+    assert str(LRS[-1]) in advice.lr_line(row)
 
 
 def test_everything_diverged() -> None:
@@ -291,7 +295,7 @@ def test_failed_runs_are_counted_and_left_out() -> None:
     (row,) = analyse(runs, None, spec("adam"), {}).rows
     assert (row.n_failed, row.n_runs, row.best_lr.value) == (1, 39, 1e-2)
     assert row.best_objective == pytest.approx(0.5), "the median of .6 and .4"
-    assert "failed" in {warned.kind for warned in row.warnings}
+    assert "failed" in set(caveats_of(row))
 
 
 def test_the_untrained_value_of_a_seed_survives_a_failed_run() -> None:
@@ -315,7 +319,7 @@ def test_everything_failed() -> None:
     facts = analyse(runs, None, spec("adam"), {})
     (row,) = facts.rows
     assert (row.n_failed, row.n_runs, row.n_seeds) == (39, 39, 0)
-    assert "every run failed" in row.sentence
+    assert "every run failed" in said(row)
     assert summary_frame(facts).loc[0, "n_failed"] == 39
 
 
@@ -331,7 +335,7 @@ def test_short_budget() -> None:
 
 def test_one_seed() -> None:
     (row,) = analyse(frame(table("adam", LRS, planted()[:, :1])), None, spec("adam"), {}).rows
-    assert "one_seed" in {warned.kind for warned in row.warnings}
+    assert "one_seed" in set(caveats_of(row))
     assert math.isnan(row.sensitivity.whole.low)
     assert math.isnan(row.best_lr.low)
     assert row.tied_lrs == (1e-2,)
@@ -341,9 +345,9 @@ def test_without_the_untrained_value_the_best_rate_still_stands() -> None:
     (row,) = analyse(frame(table("adam", LRS, 1 - planted())), None, spec("adam", metric="val_f1", mode="max"), {}).rows
     assert math.isnan(row.initial_objective)
     assert (row.best_lr.value, row.recommended_lr) == (1e-2, 1e-2)
-    assert {warned.kind for warned in row.warnings} == {"no_start"}
-    assert "0.01 is the best of" in row.sentence
-    assert "nothing trained" not in row.sentence
+    assert set(caveats_of(row)) == {"no_start"}
+    assert "0.01 is the best of" in said(row)
+    assert "nothing trained" not in said(row)
 
 
 def test_uneven_grid() -> None:
@@ -355,7 +359,7 @@ def test_coupled_decay_and_adadelta_are_explained() -> None:
     sweep = spec("adadelta", "adamw")
     sweep.optimizers[1].args = {"weight_decay": 0.1}
     runs = frame(*(table(label, LRS, planted(), STARTS) for label in ("adadelta", "adamw")))
-    notes = " ".join(analyse(runs, None, sweep, {}).notes)
+    notes = " ".join(advice.notes(analyse(runs, None, sweep, {})))
     assert "adamw: its weight decay (0.1)" in notes
     assert "Adadelta's lr" in notes
 
@@ -366,15 +370,15 @@ def test_momentum_is_read_as_a_longer_step() -> None:
     sweep = spec(plain, heavy, "adam")
     sweep.optimizers[1].args = {"momentum": 0.9}
     rows = (table(plain, LRS, planted(1e-2), STARTS), table(heavy, LRS, planted(1e-3), STARTS))
-    notes = " ".join(analyse(frame(*rows), None, sweep, {}).notes)
+    notes = " ".join(advice.notes(analyse(frame(*rows), None, sweep, {})))
     assert "lr / (1 - momentum): sgd at 0.01, sgd(momentum=0.9) at 0.01" in notes
-    assert "lr / (1 - momentum)" not in " ".join(analyse(frame(rows[0]), None, sweep, {}).notes)
+    assert "lr / (1 - momentum)" not in " ".join(advice.notes(analyse(frame(rows[0]), None, sweep, {})))
     sweep.optimizers[1].args = {"momentum": 0.9, "dampening": 0.9}
-    assert "lr / (1 - momentum)" not in " ".join(analyse(frame(*rows), None, sweep, {}).notes)
+    assert "lr / (1 - momentum)" not in " ".join(advice.notes(analyse(frame(*rows), None, sweep, {})))
     along = spec("sgd", axes={"optimizers.momentum": [0, 0.9]})
     cells = ((0.01, 0), (1e-3, 0.9))
     both = [table("sgd", LRS, planted(best), STARTS, **{"optimizers.momentum": m}) for best, m in cells]
-    notes = " ".join(analyse(frame(*both), None, along, {}).notes)
+    notes = " ".join(advice.notes(analyse(frame(*both), None, along, {})))
     assert "sgd, optimizers.momentum=0 at 0.01, sgd, optimizers.momentum=0.9 at 0.01" in notes
 
 
@@ -383,7 +387,7 @@ def test_what_a_plateau_watches_is_told(args: dict[str, Any], said: str) -> None
     sweep = spec("sgd", "adam")
     sweep.optimizers[0].schedule = named("plateau", factor=0.5, patience=3, **args)
     runs = frame(*(table(label, LRS, planted(), STARTS) for label in ("sgd", "adam")))
-    notes = [note for note in analyse(runs, None, sweep, {}).notes if "plateau" in note]
+    notes = [note for note in advice.notes(analyse(runs, None, sweep, {})) if "plateau" in note]
     assert len(notes) == 1
     assert notes[0].startswith(f"The plateau schedule of sgd watches {said}")
     sweep.axes = {"schedule.metric": ["train_loss", "val_loss"]}
@@ -428,7 +432,7 @@ def drift_of(*columns: list[float], lrs: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 
     ]
     facts = analyse(frame(*parts), None, spec("adam", axes={"width": widths}), {})
     (drift,) = facts.drifts
-    return drift, " ".join(facts.notes)
+    return drift, " ".join(advice.notes(facts))
 
 
 def test_a_best_rate_that_stays_does_not_drift_because_a_neighbour_diverged() -> None:

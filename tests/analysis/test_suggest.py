@@ -10,10 +10,12 @@ import pytest
 import yaml
 
 from lrsweep.analysis.analyse import analyse
+from lrsweep.analysis.caveats import caveats_of
 from lrsweep.analysis.facts import SweepFacts
-from lrsweep.analysis.suggest import cut, extended, nothing_added, refine, spaced, written
+from lrsweep.analysis.suggest import cut, extended, refine, spaced
 from lrsweep.grids import generate
-from tests.support.planted_tables import HALF_DECADES, frame, spec, table, valley
+from lrsweep.wording import advice
+from tests.support.planted_tables import HALF_DECADES, frame, said, spec, table, valley
 
 OFFSETS = np.array([0.0, 0.01, -0.01])
 
@@ -57,18 +59,18 @@ def test_the_gap_up_to_a_diverged_rate_is_filled() -> None:
     found = facts([1.9, 1.8, 0.53, 0.52, 0.5, math.nan], DECADES)
     assert refine(found) == {"adam": [0.316228]}
     (row,) = found.rows
-    assert "0.316228" in row.lr_line
-    assert [warned.kind for warned in row.warnings] == ["cliff"]
-    assert row.lr_line in row.warnings[0].text
-    assert "to at least 0.1 (1 diverges; nothing tried between)" in row.sentence
+    assert "0.316228" in advice.lr_line(row)
+    assert list(caveats_of(row)) == ["cliff"]
+    assert advice.lr_line(row) in advice.warnings(row)[0][1]
+    assert "to at least 0.1 (1 diverges; nothing tried between)" in said(row)
     assert row.basin.high == 0.1
-    assert "fill the gap" in found.headline
+    assert "fill the gap" in advice.headline(found)
 
 
 def test_the_gap_down_to_a_diverged_rate_is_filled() -> None:
     found = facts([math.nan, 0.5, 0.52, 0.53, 0.8, 2.0], DECADES)
     assert refine(found) == {"adam": [3.16228e-5]}
-    assert "at most 0.0001 to" in found.rows[0].sentence
+    assert "at most 0.0001 to" in said(found.rows[0])
 
 
 def test_filling_up_to_the_cliff_ends_within_a_factor_of_two() -> None:
@@ -88,7 +90,7 @@ def test_a_failed_rate_beside_the_basin_is_no_cliff() -> None:
     runs = frame(table("adam", DECADES[:5], [[2.0] * 3, [0.52] * 3, [0.5] * 3, [0.53] * 3, [None] * 3]))
     (row,) = analyse(runs, None, spec("adam"), {}).rows
     assert math.isnan(row.cliff_above)
-    assert "cliff" not in {warned.kind for warned in row.warnings}
+    assert "cliff" not in set(caveats_of(row))
 
 
 def test_a_basin_with_three_rates_is_left_alone() -> None:
@@ -110,11 +112,11 @@ def test_no_rate_is_added_close_to_one_that_was_tried() -> None:
         values |= {lr: 0.5 + noise.uniform(0, 1) for lr in added["adam"]}
     assert not added
     assert min(np.diff(np.log10(lrs))) > 0.0499
-    assert "more seeds, not more rates, would tell" in nothing_added(found)
+    assert "more seeds, not more rates, would tell" in advice.nothing_added(found)
     (row,) = found.rows
-    assert "narrow" not in {one.kind for one in row.warnings}
-    assert any("more seeds, not more rates" in one.text and "lr:" not in one.text for one in row.warnings)
-    assert "add seeds, not rates, for adam" in found.headline
+    assert "narrow" not in set(caveats_of(row))
+    assert any("more seeds, not more rates" in text and "lr:" not in text for _, text in advice.warnings(row))
+    assert "add seeds, not rates, for adam" in advice.headline(found)
 
 
 def test_axis_values_do_not_ask_for_nearly_the_same_rate() -> None:
@@ -184,12 +186,12 @@ def test_cut_is_even_in_log() -> None:
 @pytest.mark.parametrize(("low", "high", "per_decade"), [(1e-6, 1.0, 2), (3e-4, 3.0, 3), (1e-5, 0.1, 1)])
 def test_the_line_to_paste_gives_the_same_rates(low: float, high: float, per_decade: int) -> None:
     rates = generate(low, high, per_decade=per_decade)
-    line = yaml.safe_load(written(rates))["lr"]
+    line = yaml.safe_load(advice.written(rates))["lr"]
     assert {key: float(value) for key, value in line.items()} == {"min": low, "max": high, "per_decade": per_decade}
 
 
 def test_an_irregular_grid_is_listed() -> None:
-    assert written([1e-3, 2e-3, 0.1]) == "lr: [0.001, 0.002, 0.1]"
+    assert advice.written([1e-3, 2e-3, 0.1]) == "lr: [0.001, 0.002, 0.1]"
 
 
 def test_the_gap_up_to_a_much_worse_rate_is_filled_though_nothing_diverged_there() -> None:
@@ -198,9 +200,9 @@ def test_the_gap_up_to_a_much_worse_rate_is_filled_though_nothing_diverged_there
     found = facts([1.9, 0.53, 0.52, 0.5, 2.2, math.nan], lrs)
     assert refine(found) == {"adam": [1.77828]}
     (row,) = found.rows
-    (warned,) = (one for one in row.warnings if one.kind == "steep")
-    assert "nothing was tried between 1 and 3.16" in warned.text
-    assert "much worse" in found.headline
+    warned = dict(advice.warnings(row))["steep"]
+    assert "nothing was tried between 1 and 3.16" in warned
+    assert "much worse" in advice.headline(found)
     closer = [*lrs[:4], 1.77828, *lrs[4:]]
     assert refine(facts([1.9, 0.53, 0.52, 0.5, 0.505, 2.2, math.nan], closer)) == {}
     assert refine(facts([1.9, 0.53, 0.52, 0.5, 0.9, 1.5], lrs)) == {}, "a slope of less than half of the gain is read"
@@ -215,17 +217,19 @@ def test_no_rate_is_added_past_rates_that_failed_and_nothing_is_said_of_divergen
     found = with_failed([0.7, 0.6, 0.51, 0.5, None, None], lrs)
     (row,) = found.rows
     assert all(lr < 1 for lr in refine(found).get("adam", []))
-    words = " ".join([found.headline, row.sentence, row.recommended_reason, *(one.text for one in found.warnings)])
+    words = " ".join(
+        [advice.headline(found), said(row), advice.RECOMMENDED[row.recommended_by], *advice.sweep_warnings(found)]
+    )
     assert "diverge" not in words
-    assert "every run failed at 10 and 100" in row.sentence
-    assert "best of the 4 rates tried that did not fail" in row.sentence
-    kinds = [one.kind for one in row.warnings]
+    assert "every run failed at 10 and 100" in said(row)
+    assert "best of the 4 rates tried that did not fail" in said(row)
+    kinds = list(caveats_of(row))
     assert "failed_edge" in kinds
     assert not {"edge", "censored"} & set(kinds)
     assert "1000" not in words
     assert "widen it first" not in words
-    assert "find out why runs failed" in found.headline
-    assert "widen" not in found.headline
+    assert "find out why runs failed" in advice.headline(found)
+    assert "widen" not in advice.headline(found)
 
 
 def test_a_failed_end_does_not_keep_the_other_end_from_being_widened() -> None:
@@ -233,7 +237,7 @@ def test_a_failed_end_does_not_keep_the_other_end_from_being_widened() -> None:
     (added,) = refine(found).values()
     assert min(added) == 1e-4
     assert max(added) < 1
-    assert {"failed_edge", "censored"} <= {one.kind for one in found.rows[0].warnings}
+    assert {"failed_edge", "censored"} <= set(caveats_of(found.rows[0]))
 
 
 def test_where_the_untrained_model_is_not_finite_no_rate_is_to_blame() -> None:
@@ -242,9 +246,9 @@ def test_where_the_untrained_model_is_not_finite_no_rate_is_to_blame() -> None:
     found = analyse(runs, None, spec("adam"), {})
     (row,) = found.rows
     assert refine(found) == {}
-    assert row.lr_line == ""
-    assert [one.kind for one in row.warnings] == ["broken_start"]
-    words = " ".join([found.headline, row.sentence, row.warnings[0].text])
+    assert advice.lr_line(row) == ""
+    assert list(caveats_of(row)) == ["broken_start"]
+    words = " ".join([advice.headline(found), said(row), advice.warnings(row)[0][1]])
     assert words.count("the loss of the untrained model is not finite already") == 3
     assert "smaller" not in words
     assert "grid" not in words
@@ -252,20 +256,20 @@ def test_where_the_untrained_model_is_not_finite_no_rate_is_to_blame() -> None:
 
 def test_what_is_said_where_no_rate_is_added_claims_no_more_than_the_rules() -> None:
     good = facts(valley(HALF_DECADES, 1e-3, depth=0.1))
-    assert "at most a factor of 2" in nothing_added(good)
-    assert "failed" not in nothing_added(good)
+    assert "at most a factor of 2" in advice.nothing_added(good)
+    assert "failed" not in advice.nothing_added(good)
     thin = with_failed([2.0, 0.9, 0.5, None], [1e-2, 1e-1, 1.0, 10.0])
     (added,) = refine(thin).values()
     assert all(thin.rows[0].basin.low < lr < 1 for lr in added)
     failing = with_failed([0.7, 0.52, 0.51, 0.5, None], [1e-3, 1e-2, 1e-1, 1.0, 10.0])
     assert refine(failing) == {}
-    assert "none is added beside rates whose runs failed" in nothing_added(failing)
-    assert nothing_added(facts([math.nan], [1e-2])) == "--refine: no rate to add"
+    assert "none is added beside rates whose runs failed" in advice.nothing_added(failing)
+    assert advice.nothing_added(facts([math.nan], [1e-2])) == "--refine: no rate to add"
 
 
 def test_a_list_of_many_rates_is_no_line_to_paste() -> None:
     lrs = [10 ** (k / 4) for k in range(-20, -3)] + [1.0]
     values = [0.5 + 0.1 * abs(math.log10(lr / lrs[16])) for lr in lrs[:-1]] + [math.nan]
     (row,) = facts(values, lrs).rows
-    (warned,) = (one for one in row.warnings if one.kind == "cliff")
-    assert warned.text.endswith("; `--refine` tries it")
+    warned = dict(advice.warnings(row))["cliff"]
+    assert warned.endswith("; `--refine` tries it")

@@ -151,7 +151,7 @@ def test_it_says_when_there_is_no_u(medians: list[float], said: str) -> None:
     assert said in texts(u_curve(facts))
 
 
-def test_every_picture_of_a_sweep_carries_its_budget(drawn: plot.Sweep) -> None:
+def test_every_picture_of_a_sweep_carries_its_budget(drawn: plot.SweepFigures) -> None:
     for picture in plot.pictures(drawn):
         assert "20 epochs" in texts(picture.figure), picture.name
         assert "3 seeds" in texts(picture.figure), picture.name
@@ -167,9 +167,9 @@ def test_positive_losses_over_decades_get_a_log_axis_and_negative_ones_a_linear_
 # --- colours ------------------------------------------------------------------------------------------------------
 
 
-def test_colours_follow_the_spec_and_not_what_is_there(drawn: plot.Sweep) -> None:
+def test_colours_follow_the_spec_and_not_what_is_there(drawn: plot.SweepFigures) -> None:
     by_label = dict(zip([row.optimizer for row in drawn.facts.rows], drawn.looks, strict=True))
-    fewer = plot.Sweep(replace(drawn.facts, rows=drawn.facts.rows[:0:-1]), drawn.spec, drawn.curves)
+    fewer = replace(drawn, facts=replace(drawn.facts, rows=drawn.facts.rows[:0:-1]))
     for row, look in zip(fewer.facts.rows, fewer.looks, strict=True):
         assert look == by_label[row.optimizer]
 
@@ -203,7 +203,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def drawn(folder: Path) -> plot.Sweep:
+def drawn(folder: Path) -> plot.SweepFigures:
     return plot.load(folder)
 
 
@@ -212,7 +212,7 @@ def segments(ax: Axes) -> int:
     return sum(len(one.get_segments()) for one in found)
 
 
-def test_every_run_is_a_line_and_every_divergence_a_cross(drawn: plot.Sweep) -> None:
+def test_every_run_is_a_line_and_every_divergence_a_cross(drawn: plot.SweepFigures) -> None:
     figure = plot.loss_curve(drawn)
     for ax, row in zip(figure.axes, drawn.facts.rows, strict=False):
         at_best = sum(run.lr == row.best_lr.value for run in row.runs)
@@ -294,10 +294,10 @@ def test_aligned_curves_touch_zero_at_their_best_rate() -> None:
 
 def test_share_of_the_gain_that_is_lost() -> None:
     row = fabricate.facts_of_medians(RATES, {"sgd": U}, start=2.3).rows[0]
-    assert overlays.lost_share(row, 0.3) == 0.0
-    assert overlays.lost_share(row, 2.3) == pytest.approx(1.0)
-    assert overlays.lost_share(row, 1.3) == pytest.approx(0.5)
-    assert overlays.lost_share(row, math.inf) == math.inf
+    assert row.lost_share(0.3) == 0.0
+    assert row.lost_share(2.3) == pytest.approx(1.0)
+    assert row.lost_share(1.3) == pytest.approx(0.5)
+    assert row.lost_share(math.inf) == math.inf
 
 
 def test_a_heatmap_has_a_cell_per_rate_and_axis_value_a_ridge_and_crosses(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_a_heatmap_has_a_cell_per_rate_and_axis_value_a_ridge_and_crosses(tmp_pa
         assert [text.get_text() for text in ax.get_yticklabels()] == ["16", "64", "256"]
 
 
-def test_bars_are_as_long_as_the_numbers(drawn: plot.Sweep) -> None:
+def test_bars_are_as_long_as_the_numbers(drawn: plot.SweepFigures) -> None:
     with style.styled():
         figure = sensitivity.sensitivity(drawn.facts, drawn.looks)
     spread, width = figure.axes[:2]
@@ -327,7 +327,7 @@ def test_bars_are_as_long_as_the_numbers(drawn: plot.Sweep) -> None:
     assert [bar.get_width() for bar in width.patches] == [row.basin.decades for row in rows]  # type: ignore[attr-defined]
 
 
-def test_times_that_never_come_stand_on_their_rail(drawn: plot.Sweep) -> None:
+def test_times_that_never_come_stand_on_their_rail(drawn: plot.SweepFigures) -> None:
     with style.styled():
         ax = time_to_target.time_to_target(drawn.facts, drawn.looks).axes[1]
     never = [line for line in ax.lines if line.get_linestyle() == "None" and line.get_transform() != ax.transData]
@@ -438,7 +438,7 @@ def test_two_processes_draw_the_same_bytes_without_torch(tmp_path: Path) -> None
     assert digests[0] == digests[1]
 
 
-def test_the_style_of_the_user_changes_nothing_and_is_left_alone(drawn: plot.Sweep) -> None:
+def test_the_style_of_the_user_changes_nothing_and_is_left_alone(drawn: plot.SweepFigures) -> None:
     plain = style.rendered(plot.u_curve(drawn), "svg")
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black", "svg.hashsalt": None, "savefig.dpi": 20}):
         assert style.rendered(plot.u_curve(drawn), "svg") == plain
@@ -607,7 +607,7 @@ def test_a_legend_names_the_marks_that_are_there_and_no_others() -> None:
             }
 
 
-def test_no_text_stands_in_a_box_over_the_data(drawn: plot.Sweep) -> None:
+def test_no_text_stands_in_a_box_over_the_data(drawn: plot.SweepFigures) -> None:
     for picture in plot.pictures(drawn):
         assert not any(text.get_bbox_patch() for text in picture.figure.findobj(Text)), picture.name  # type: ignore[attr-defined]
 
@@ -629,7 +629,7 @@ def test_crosses_stay_with_their_rate() -> None:
     assert np.abs(np.log10(places) - np.round(np.log10(places))).max() < 0.1
 
 
-def test_rates_are_written_in_one_way(drawn: plot.Sweep) -> None:
+def test_rates_are_written_in_one_way(drawn: plot.SweepFigures) -> None:
     for picture in plot.pictures(drawn):
         assert not re.search(r"\d[eE][-+]0|\b0\.00\d+", texts(picture.figure).replace("+0.00", "")), picture.name
 
@@ -638,14 +638,14 @@ def test_rates_are_written_in_one_way(drawn: plot.Sweep) -> None:
 
 
 @pytest.fixture(scope="module")
-def crossed(tmp_path_factory: pytest.TempPathFactory) -> plot.Sweep:
+def crossed(tmp_path_factory: pytest.TempPathFactory) -> plot.SweepFigures:
     axes = {"train.batch_size": [16, 64], "model.dropout": [0.1, 0.2]}
     rates = fabricate.grid(1e-3, 1)
     root = tmp_path_factory.mktemp("crossed")
     return plot.load(fabricate.folder(root, optimizers=("sgd", "adam"), rates=rates, seeds=2, rows=8, axes=axes))
 
 
-def test_a_heatmap_has_a_panel_per_combination_of_the_other_axes(crossed: plot.Sweep) -> None:
+def test_a_heatmap_has_a_panel_per_combination_of_the_other_axes(crossed: plot.SweepFigures) -> None:
     parts = heatmap.slices(crossed.facts, "train.batch_size")
     wanted = [(label, f"dropout={value}") for label in ("sgd", "adam") for value in (0.1, 0.2)]
     assert [(label, others) for label, others, _ in parts] == wanted
@@ -655,7 +655,7 @@ def test_a_heatmap_has_a_panel_per_combination_of_the_other_axes(crossed: plot.S
 
 
 def test_where_the_combinations_are_too_many_all_panels_hold_the_same(
-    crossed: plot.Sweep, monkeypatch: pytest.MonkeyPatch
+    crossed: plot.SweepFigures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heatmap, "MOST_PANELS", 3)
     parts = heatmap.slices(crossed.facts, "train.batch_size")
@@ -664,7 +664,7 @@ def test_where_the_combinations_are_too_many_all_panels_hold_the_same(
     assert [(label, others) for label, others, _ in parts] == [("sgd", held), ("adam", held)]
 
 
-def test_every_line_of_the_drift_has_a_name_and_a_look_of_its_own(crossed: plot.Sweep) -> None:
+def test_every_line_of_the_drift_has_a_name_and_a_look_of_its_own(crossed: plot.SweepFigures) -> None:
     with style.styled():
         figure = best_lr_drift.drift(crossed.facts, ["sgd", "adam"])
     for ax in figure.axes:
@@ -679,15 +679,15 @@ def test_every_line_of_the_drift_has_a_name_and_a_look_of_its_own(crossed: plot.
     assert fits(figure) == []
 
 
-def test_the_budget_line_says_what_holds_for_every_row(drawn: plot.Sweep) -> None:
+def test_the_budget_line_says_what_holds_for_every_row(drawn: plot.SweepFigures) -> None:
     facts, plain = drawn.facts, drawn.spec
     cosine = Named(name="cosine", args={"warmup": 0})
-    assert "mlp(hidden=[128, 128])" in draw.budget_text(plain, facts)
+    assert "mlp(hidden=[128, 128])" in draw.setting_text(plain, facts)
     varied = replace(plain, axes={"model.hidden": [[8], [32]]})
-    assert "· mlp ·" in draw.budget_text(varied, facts)
-    assert "cosine schedule" in draw.budget_text(replace(plain, schedule=cosine), facts)
+    assert "· mlp ·" in draw.setting_text(varied, facts)
+    assert "cosine schedule" in draw.setting_text(replace(plain, schedule=cosine), facts)
     one, *rest = plain.optimizers
     mixed = [replace(one, schedule=Named(name="constant")), *rest]
-    assert "schedule" not in draw.budget_text(replace(plain, schedule=cosine, optimizers=mixed), facts)
+    assert "schedule" not in draw.setting_text(replace(plain, schedule=cosine, optimizers=mixed), facts)
     own = [replace(each, schedule=cosine) for each in plain.optimizers]
-    assert "cosine schedule" in draw.budget_text(replace(plain, optimizers=own), facts)
+    assert "cosine schedule" in draw.setting_text(replace(plain, optimizers=own), facts)

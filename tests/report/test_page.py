@@ -25,7 +25,7 @@ from lrsweep.report.rules import RULES
 from lrsweep.report.template import Cell, code, picture, stored, table
 from lrsweep.results import tables
 from lrsweep.results.results import load
-from lrsweep.wording import words
+from lrsweep.wording import advice, words
 from tests.support import planted_tables
 from tests.support import tables as fabricate
 
@@ -99,14 +99,15 @@ def test_it_asks_for_nothing_from_anywhere(text: str, page: Structure) -> None:
 
 def test_the_answer_comes_first(text: str, sweep: Path) -> None:
     facts = load(sweep).facts()
-    assert facts.headline in text
-    assert text.index(facts.headline) < text.index("<svg") < text.index("<table")
+    assert advice.headline(facts) in text
+    assert text.index(advice.headline(facts)) < text.index("<svg") < text.index("<table")
 
 
 def test_every_curve_warning_note_and_rule_is_in_it(page: Structure, sweep: Path) -> None:
     facts = load(sweep).facts()
     said = " ".join(" ".join(page.text).split())
-    wanted = [row.sentence for row in facts.rows] + [warned.text for warned in facts.warnings] + list(facts.notes)
+    wanted = [advice.sentence(row, facts.budget) for row in facts.rows]
+    wanted += [*advice.sweep_warnings(facts), *advice.notes(facts)]
     wanted += [part for rule in RULES for part in rule]
     wanted += ["A test split never chooses anything", "val_loss", "the validation split"]
     for sentence in wanted:
@@ -313,7 +314,7 @@ def test_a_width_that_is_a_lower_bound_is_shown_as_one_everywhere(
     with style.styled():
         texts = [text.get_text() for text in sensitivity.sensitivity(facts, looks).axes[1].texts]
     assert (f"≥ {wide:.2f}" in texts) == bound
-    assert ("at least" in row.sentence) == bound
+    assert ("at least" in planted_tables.said(row)) == bound
 
 
 def test_a_rate_near_untrained_is_not_listed_as_not_told_from_the_best() -> None:
@@ -344,7 +345,7 @@ def test_the_warning_of_too_few_seeds_counts_the_rates_that_the_tables_list(
         planted_tables.frame(planted_tables.table("adam", rates, values)), None, planted_tables.spec("adam"), {}
     ).rows
     assert len(row.tied_lrs) == good + wild
-    warned = [one.text for one in row.warnings if one.kind == "few_seeds"]
+    warned = [text for kind, text in advice.warnings(row) if kind == "few_seeds"]
     assert [re.findall(r"\d+ of \d+ rates", text)[0] for text in warned] == told
 
 

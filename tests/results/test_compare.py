@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrsweep.analysis.analyse import analyse, summary_frame
+from lrsweep.analysis.analyse import analyse
 from lrsweep.analysis.cells import cells_of, config_of, tracks_of
+from lrsweep.analysis.summary import summary_frame
 from lrsweep.errors import UsageError
 from lrsweep.results import tables
 from lrsweep.results.compare import Change, Comparison, Limits, Side, check, check_summary, compare, compare_sides

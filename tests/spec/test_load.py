@@ -23,6 +23,7 @@ from lrsweep import grids
 from lrsweep.errors import SpecError
 from lrsweep.registry import Known, known
 from lrsweep.spec.load import Spec, changed_keys, dump_resolved, json_schema, load_spec, read_resolved, resolved_dict
+from lrsweep.wording import advice
 from tests.support import tables as fabricate
 
 STARTER = (files("lrsweep.cli") / "starter.yaml").read_text(encoding="utf-8")
@@ -146,7 +147,7 @@ def test_a_rate_above_one_is_a_warning() -> None:
 
 def test_the_note_on_rates_above_one_knows_that_a_summary_may_ask_for_them() -> None:
     row = fabricate.facts_of_medians([0.01, 0.1, 1.0], {"sgd": [2.0, 1.0, 0.5]}, start=2.3).rows[0]
-    (asked,) = (warned.text for warned in row.warnings if "max: 10.0" in warned.text)
+    (asked,) = (text for _, text in advice.warnings(row) if "max: 10.0" in text)
     made = spec(lr=yaml.safe_load(re.search(r"`lr: (.*)`", asked)[1]))  # type: ignore[index]
     (note,) = made.warnings
     assert note.startswith("lr: 1 rate is above 1 (up to 10.0); ")

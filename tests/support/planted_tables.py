@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lrsweep.analysis.facts import Budget, OptimizerFacts
+from lrsweep.wording import advice
+
 HALF_DECADES = tuple(float(f"{10 ** (k / 2 - 6):.6g}") for k in range(13))
 STEPS = tuple(range(0, 210, 10))
 
@@ -99,3 +102,8 @@ def curves(runs: pd.DataFrame, shape: Callable[[float, np.ndarray], np.ndarray])
 def valley(lrs: Sequence[float], best: float, *, floor: float = 0.5, depth: float = 0.4) -> np.ndarray:
     """A parabola in log lr around `best`, capped at the untrained 2.0."""
     return np.minimum(floor + depth * (np.log10(np.array(lrs)) - math.log10(best)) ** 2, 2.0)
+
+
+def said(row: OptimizerFacts) -> str:
+    """What one row of a planted sweep says."""
+    return advice.sentence(row, Budget(amount=20, unit="epochs"))

@@ -18,6 +18,7 @@ import yaml
 
 from lrsweep.analysis import analyse
 from lrsweep.analysis.facts import SweepFacts
+from lrsweep.analysis.summary import summary_rows
 from lrsweep.results import run_tables, tables
 from lrsweep.spec.load import read_resolved
 
@@ -168,10 +169,8 @@ def folder(root: Path, **settings: Any) -> Path:
     curves.to_csv(path / "curves.csv", index=False, na_rep="nan")
     mapping = spec(**{key: value for key, value in settings.items() if key in spec_keys})
     (path / "spec.yaml").write_text(yaml.safe_dump(mapping, sort_keys=False), encoding="utf-8")
-    facts = analyse.analyse(
-        tables.read_runs(path), tables.read_curves(path), read_resolved(path / "spec.yaml"), DEFAULTS
-    )
-    run_tables.write_frame(path / "summary.csv", *analyse.summary_rows(facts))
+    facts = analyse(tables.read_runs(path), tables.read_curves(path), read_resolved(path / "spec.yaml"), DEFAULTS)
+    run_tables.write_frame(path / "summary.csv", *summary_rows(facts))
     return path
 
 
@@ -179,7 +178,7 @@ def facts_of(runs: pd.DataFrame, curves: pd.DataFrame, optimizers: Sequence[str]
     """The facts of frames made here; `optimizers` and `settings` as of `spec`."""
     rates = sorted({float(lr) for lr in runs["lr"]})
     mapping = spec(optimizers, rates, seeds=runs["seed"].nunique(), **settings)
-    return analyse.analyse(runs, curves, read_resolved(yaml.safe_dump(mapping)), DEFAULTS)
+    return analyse(runs, curves, read_resolved(yaml.safe_dump(mapping)), DEFAULTS)
 
 
 def facts_of_medians(
@@ -223,4 +222,4 @@ def facts_of_medians(
     )
     mapping = spec(list(medians) or ["sgd"], rates, seeds=3)
     mapping["objective"] = {"metric": metric, "at": "final", "mode": mode}
-    return analyse.analyse(runs, curves, read_resolved(yaml.safe_dump(mapping)), DEFAULTS)
+    return analyse(runs, curves, read_resolved(yaml.safe_dump(mapping)), DEFAULTS)

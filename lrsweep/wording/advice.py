@@ -1,0 +1,434 @@
+"""What a person would say about a sweep: one sentence per optimizer, the warnings that matter, what to try next.
+
+A best rate is never called optimal: it is the best of those tried, on this budget.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from lrsweep.analysis.caveats import Caveat, caveats_of
+from lrsweep.analysis.cells import PLATEAU_METRIC
+from lrsweep.analysis.facts import Budget, Drift, OptimizerFacts, SweepFacts, title
+from lrsweep.analysis.sensitivity import is_even
+from lrsweep.analysis.suggest import ENOUGH, better_grid, close_enough, open_gaps, steep_gap, too_high
+from lrsweep.grids import generate
+from lrsweep.wording.words import agree, budget_text, listed, plural, rate_text
+
+ASK_FOR_RATES = ("all_diverged", "untrained", "mostly_diverged", "edge", "censored", "narrow", "cliff", "steep")
+"""Caveats that another grid answers; the first of a row carries the line to paste, which answers all of them."""
+LONG_LINE = 80
+"""Letters of a line to paste from which on a list of rates is no help."""
+MANY = 12
+"""Sentences or names of one kind that are still read."""
+
+BROKEN_START = "the loss of the untrained model is not finite already, so the learning rate is not the cause"
+LOOK = "look for values that are not finite in the data, the loss and the model"
+TOO_CLOSE = "rates are less than 26 % apart already: more seeds, not more rates, would tell"
+NO_RANKING = (
+    "No optimizer is best everywhere: this is one task, one model and one budget, so read no ranking into it; "
+    "only how each optimizer takes to its learning rate here."
+)
+BENGIO = "Bengio (2012): the best rate is often within a factor of 2 of the largest one that does not diverge."
+ADADELTA = (
+    "Adadelta's lr multiplies a step already in the units of the weights: its scale is another (torch's default: 1.0)."
+)
+WINDOWS = (
+    "Sensitivity depends on the range of rates, and means nothing across a change of what lr means (Lion, Muon, "
+    "Adadelta, schedule-free): compare it on windows centred on each best rate."
+)
+BEST_TRIED = "the best of the rates tried"
+RECOMMENDED = {
+    "centre": "the tried rate nearest to the middle of the good range, with no diverged seed",
+    "edge": f"{BEST_TRIED}; the good range runs out of the grid at {{ends}}, so widen it first",
+    "failed_edge": f"{BEST_TRIED}; the good range ends at rates whose runs failed",
+    "no_clean_rate": f"{BEST_TRIED}; at every rate of the good range some seed diverged",
+    "no_start": f"{BEST_TRIED}; without the untrained model's value no range can be told",
+    "nothing": "nothing trained, so there is nothing to recommend",
+}
+
+
+# --- one row ------------------------------------------------------------------------------------------------------
+
+
+def sentence(row: OptimizerFacts, budget: Budget | None) -> str:
+    """What one row of the summary says."""
+    known = plural(row.n_rates - len(row.failed_lrs), "rate") if row.failed_lrs else f"{row.n_rates} rates"
+    but = " that did not fail" * bool(row.failed_lrs)
+    tried = f"the {known} tried{but}, on this budget ({budget_text(budget)}, {plural(row.n_seeds, 'seed')})"
+    if row.n_runs == row.n_failed:
+        return f"{row.title}: every run failed, so there is nothing to say."
+    if row.broken_start:
+        return f"{row.title}: {BROKEN_START}; {LOOK}."
+    if math.isnan(row.best_lr.value):
+        return f"{row.title}: every one of {tried} diverged; try smaller ones."
+    if not row.trained and not math.isnan(row.initial_objective):
+        return f"{row.title}: nothing trained at any of {tried}: no rate got below the untrained model."
+    parts = [f"{row.title}: {rate_text(row.best_lr.value)} is the best of {tried}", _width(row), _price(row)]
+    parts += [_top(row), f"every run failed at {_rates(row.failed_lrs)}" * bool(row.failed_lrs)]
+    return "; ".join(part for part in parts if part) + "."
+
+
+def _width(row: OptimizerFacts) -> str:
+    basin = row.basin
+    if not basin.rates:
+        return "how wide the good range is cannot be told without a value of the untrained model"
+    cliffs = [lr for lr in (row.cliff_below, row.cliff_above) if not math.isnan(lr)]
+    if basin.censored and not cliffs:
+        return f"the good range is at least {basin.decades:.2g} decades wide ({_span(basin.low, basin.high)})"
+    beyond = f" ({' and '.join(map(rate_text, cliffs))} {agree(len(cliffs), 'diverge')}; nothing tried between)"
+    if basin.decades == 0:
+        return f"no rate beside it is about as good{beyond if cliffs else ''}"
+    if not cliffs:
+        return f"the good range is {_span(basin.low, basin.high)}, {basin.decades:.2g} decades"
+    low = f"{'at most ' if basin.censored_low or row.cliff_below > 0 else ''}{rate_text(basin.low)}"
+    high = f"{'at least ' if basin.censored_high or row.cliff_above > 0 else ''}{rate_text(basin.high)}"
+    return f"the good range is {low} to {high}{beyond}, at least {basin.decades:.2g} decades"
+
+
+def _price(row: OptimizerFacts) -> str:
+    """What the recommended rate costs, where it is not the best one."""
+    if math.isnan(row.recommended_objective) or row.recommended_lr == row.best_lr.value:
+        return ""
+    there, best = row.recommended_objective, row.best_objective
+    return f"the recommended {rate_text(row.recommended_lr)} ends at {there:.4g}, the best at {best:.4g}"
+
+
+def _top(row: OptimizerFacts) -> str:
+    """What happens above the best rate."""
+    if not math.isnan(row.margins.diverges_from):
+        return f"it diverges from {rate_text(row.margins.diverges_from)} up"
+    above = [point for point in row.rates if point.lr > row.best_lr.value]
+    tried = [point for point in row.rates if point.n_runs > point.n_failed]
+    if "high" in row.failed_ends and row.best_lr.value == tried[-1].lr:
+        return ""  # nothing above it is known
+    top = rate_text(tried[-1].lr)
+    worse = [point for point in above if point.n_worse]
+    gone = sum(point.n_diverged for point in above)
+    if not worse and not gone:
+        return f"it does not diverge up to {top}"
+    runs = plural(sum(point.n_ok + point.n_diverged for point in above), "run")
+    of = f"of the {runs} above {rate_text(row.best_lr.value)}"
+    n = sum(point.n_worse for point in worse)
+    ends = f"{agree(n, 'end')} worse than the untrained model"
+    if not gone:
+        return f"nothing diverges up to {top}, but {n} {of} {ends}"
+    return f"{gone} {of} {agree(gone, 'diverge')}{f' and {n} {ends}' if n else ''}, at no rate half of the seeds"
+
+
+def _rates(values: Sequence[float]) -> str:
+    """`10 and 100`, or from which on to which where they are many."""
+    texts = [rate_text(value) for value in values]
+    return " and ".join(texts) if len(texts) < 3 else f"{len(texts)} rates of {texts[0]} to {texts[-1]}"
+
+
+def _span(low: float, high: float) -> str:
+    return f"{rate_text(low)} to {rate_text(high)}"
+
+
+def recommendation(row: OptimizerFacts, metric: str) -> str:
+    """The robust rate and the largest that still works, each with its reason; "" where nothing trained."""
+    if not row.trained:
+        return ""
+    ends = "both ends" if row.basin.censored_low and row.basin.censored_high else "one end"
+    reason = RECOMMENDED[row.recommended_by].format(ends=ends)
+    if row.recommended_lr != row.best_lr.value:
+        there, best = row.recommended_objective, row.best_objective
+        reason += f"; its price: {metric} {there:.4g} there, {best:.4g} at the best rate {row.best_lr.value:.3g}"
+    text = f"Recommended: {rate_text(row.recommended_lr)}, {reason}."
+    largest = row.margins.largest_safe_lr
+    if math.isnan(largest):
+        return text
+    worse = next(point.n_worse for point in row.rates if point.lr == largest)
+    but = f"; {plural(worse, 'run')} there {agree(worse, 'end')} worse than it" if worse else ""
+    return (
+        f"{text} Largest rate that still trains: {rate_text(largest)}, the largest below divergence where no seed "
+        f"diverged and the median beats the untrained model{but}."
+    )
+
+
+# --- caveats ------------------------------------------------------------------------------------------------------
+
+
+def sweep_warnings(facts: SweepFacts) -> list[str]:
+    """The warnings of all rows, then those about the sweep."""
+    out = [text for row in facts.rows for _, text in warnings(row)]
+    if facts.rows and not facts.trained and not facts.all_failed:
+        out.append("nothing was trained in this sweep: no run beats its own start")
+    return out
+
+
+def warnings(row: OptimizerFacts) -> list[tuple[Caveat, str]]:
+    """What to know before believing a row, the weightiest first."""
+    found = caveats_of(row)
+    first = next((kind for kind in found if kind in ASK_FOR_RATES), None)
+    line = lr_line(row) if first else ""
+    long = len(line) > LONG_LINE and first in ("cliff", "steep")  # which --refine answers
+    paste = {first: "; `--refine` tries it" if long else f"; try `{line}`"} if line else {}
+    return [(kind, f"{row.title}: {_CAVEATS[kind](row)}{paste.get(kind, '')}") for kind in found]
+
+
+def _mostly_diverged(row: OptimizerFacts) -> str:
+    share = f"{row.n_diverged} of {row.n_runs - row.n_failed} runs diverged"
+    return f"{share}{'; the grid reaches too far up' * bool(too_high(row))}"
+
+
+def _worse(row: OptimizerFacts) -> str:
+    worse = [point for point in row.rates if point.n_worse]
+    share = f"{sum(point.n_worse for point in worse)} of {plural(row.n_runs - row.n_failed, 'run')}"
+    where = " to ".join(dict.fromkeys([rate_text(worse[0].lr), rate_text(worse[-1].lr)]))
+    return f"{share} end worse than the untrained model without counting as diverged (at {where})"
+
+
+def _failed_edge(row: OptimizerFacts) -> str:
+    ends = "the best rate" if row.at_edge else "the good range"
+    text = f"{ends} borders on {_rates(row.failed_lrs)}, where every run failed: nothing is known beyond"
+    return f"{text}; find out why before widening the grid"
+
+
+def _edge(row: OptimizerFacts) -> str:
+    where = {"low": "lowest", "high": "highest", "both": "only"}[row.edge_side]
+    return f"the best rate {rate_text(row.best_lr.value)} is the {where} one of its grid"
+
+
+def _narrow(row: OptimizerFacts) -> str:
+    return f"only {plural(len(row.basin.rates), 'grid rate')} in the good range"
+
+
+def _gaps(gaps: Sequence[tuple[float, float]]) -> str:
+    where = " and ".join(f"between {rate_text(low)} and {rate_text(high)}" for low, high in gaps)
+    return f"nothing was tried {where}, where the good range ends"
+
+
+def _short_budget(row: OptimizerFacts) -> str:
+    improving, good = row.still_improving
+    text = f"{improving} of {good} runs in the good range were still improving: the budget is short"
+    return f"{text}, and the best rate may move when it grows"
+
+
+def _few_seeds(row: OptimizerFacts) -> str:
+    tied = len(row.near_tied_lrs)
+    return f"{tied} of {row.n_rates} rates cannot be told from the best one with {row.n_seeds} seeds: add seeds"
+
+
+_CAVEATS: dict[Caveat, Callable[[OptimizerFacts], str]] = {
+    "failed": lambda row: f"{row.n_failed} of {row.n_runs} runs failed and are left out; run again to retry them",
+    "broken_start": lambda row: f"{BROKEN_START}; {LOOK}",
+    "all_diverged": lambda row: "at every rate at least half of the seeds diverged",
+    "no_start": lambda row: "the untrained model has no finite value of this metric, so gains cannot be measured",
+    "untrained": lambda row: "nothing trained: no rate got below the untrained model",
+    "mostly_diverged": _mostly_diverged,
+    "worse_than_untrained": _worse,
+    "failed_edge": _failed_edge,
+    "edge": _edge,
+    "censored": lambda row: "the good range runs out of the grid",
+    "crowded": lambda row: f"{_narrow(row)}; {TOO_CLOSE}",
+    "narrow": _narrow,
+    "cliff": lambda row: f"{_gaps(open_gaps(row))} in divergence: a better rate may lie there",
+    "steep": lambda row: f"{_gaps(steep_gap(row))} and half of the gain or more is lost: a better rate may lie there",
+    "uneven": lambda row: "the rates are unevenly spaced: sensitivity weighs crowded parts of the grid more",
+    "flat": lambda row: "no U in sight: every rate ends about as well as the best one",
+    "short_budget": _short_budget,
+    "one_seed": lambda row: "one seed: no interval, and no rate can be called tied with the best",
+    "few_seeds": _few_seeds,
+}
+
+
+def lr_line(row: OptimizerFacts) -> str:
+    """The `lr:` line that holds the grid and the rates it lacks, which are all that it trains, without those that are
+    too high; "" if the grid is to stay as it is."""
+    return written(rates) if (rates := better_grid(row)) else ""
+
+
+def written(rates: Sequence[float]) -> str:
+    """An `lr:` line for these rates: by spacing where that gives the very same rates, else as a list."""
+    if len(rates) > 2 and is_even(np.array(rates)):
+        per_decade = round(1 / float(np.median(np.diff(np.log10(rates)))))
+        if 1 <= per_decade <= 100 and list(generate(rates[0], rates[-1], per_decade=per_decade)) == list(rates):
+            return f"lr: {{min: {rates[0]!r}, max: {rates[-1]!r}, per_decade: {per_decade}}}"
+    return f"lr: [{', '.join(repr(rate) for rate in rates)}]"
+
+
+def nothing_added(facts: SweepFacts) -> str:
+    """What can be said of the rates where `refine` adds none."""
+    if not facts.trained:
+        return "--refine: no rate to add"
+    failed = "; none is added beside rates whose runs failed" if any(row.failed_lrs for row in facts.rows) else ""
+    if thin := [row.title for row in facts.rows if close_enough(row)]:
+        return f"--refine: no rate to add: around the best rate of {listed(thin)}, {TOO_CLOSE}{failed}"
+    return (
+        f"--refine: no rate is missing by its rules: {ENOUGH} or more in each good range, and at most a factor of 2 "
+        f"between it and a rate beside it that diverges or, above it, loses half of the gain{failed}"
+    )
+
+
+# --- notes --------------------------------------------------------------------------------------------------------
+
+
+def notes(facts: SweepFacts) -> list[str]:
+    """The sentences that belong under every reading of the sweep."""
+    better = "smaller" if facts.mode == "min" else "larger"
+    of = f"Objective: {facts.metric}, {better} is better."
+    out = [f"{of} Seeds are summarised by medians, ties go to the smaller rate."]
+    if len({row.optimizer for row in facts.rows}) > 1:
+        out.append(NO_RANKING)
+    factors = [row for row in facts.rows if math.isfinite(row.margins.bengio_factor)]
+    if factors:
+        here = listed([f"{row.title} {_factor(row)}" for row in factors], MANY)
+        out.append(f"{BENGIO} Here the factor is: {here}.")
+    out.append(WINDOWS)
+    if any(row.name == "adadelta" for row in facts.rows):
+        out.append(ADADELTA)
+    out += _longer_steps(facts.rows)
+    out += [_coupled(label, value) for label, value in facts.coupled_decay.items()]
+    out += _watched(facts)
+    moved = [_moved(drift) for drift in facts.drifts if math.isfinite(drift.slope.value)]
+    out += moved[:MANY]
+    if len(moved) > MANY:
+        out.append(f"{len(moved) - MANY} more drifts of this kind were fitted.")
+    return out
+
+
+def _factor(row: OptimizerFacts) -> str:
+    return f"{_at_least(row.margins.censored)}{row.margins.bengio_factor:.3g}"
+
+
+def _coupled(label: str, decay: float) -> str:
+    return (
+        f"{label}: its weight decay ({decay:g}) acts in steps of the learning rate, so sweeping the rate sweeps the "
+        "decay too; `independent_weight_decay` takes the two apart."
+    )
+
+
+def _longer_steps(rows: Sequence[OptimizerFacts]) -> list[str]:
+    """The best rates of SGD as those of the steps it takes, where its momentum differs."""
+    known = [row for row in rows if row.trained and 0 <= row.momentum < 1]
+    if len({row.momentum for row in known}) < 2:
+        return []
+    shown = listed([f"{row.title} at {rate_text(row.best_lr.value / (1 - row.momentum))}" for row in known], MANY)
+    text = "With momentum SGD's steps add up to those of lr / (1 - momentum), by which curves roughly line up. "
+    return [f"{text}The best rates as lr / (1 - momentum): {shown}."]
+
+
+def _watched(facts: SweepFacts) -> list[str]:
+    """What the plateau schedules cut on, a sentence per metric."""
+    out = []
+    for metric in dict.fromkeys(facts.plateau_metrics.values()):
+        labels = listed([label for label, watched in facts.plateau_metrics.items() if watched == metric], MANY)
+        usual = metric == PLATEAU_METRIC
+        rest = "its default; `metric:` names another" if usual else f"not {PLATEAU_METRIC}, its default"
+        out.append(f"The plateau schedule of {labels} watches {metric}, {rest}.")
+    return out
+
+
+def _moved(drift: Drift) -> str:
+    what = "the budget (earlier rows of the same runs)" if drift.from_rows else drift.against
+    where = title(drift.optimizer, drift.fixed)
+    kept = [lr for lr in drift.refined_lrs if math.isfinite(lr)]
+    if max(kept) == min(kept):
+        text = f"{where}: the best rate stays at {rate_text(kept[0])} along {what}"
+    else:
+        text = f"{where}: the best rate moves by {drift.slope.value:+.2g} decades per decade of {what}"
+        if not math.isnan(drift.slope.low):
+            text += f" [{drift.slope.low:+.2g}, {drift.slope.high:+.2g}], {plural(drift.slope.n, 'seed')}"
+    if not drift.refined:
+        text += "; in steps of the grid, since a neighbour of some best rate diverged"
+    if left_out := len(drift.values) - drift.n_used:
+        text += f"; {left_out} of {len(drift.values)} left out, where the best rate is at the grid's edge or missing"
+    return f"{text}."
+
+
+# --- headline -----------------------------------------------------------------------------------------------------
+
+
+def headline(facts: SweepFacts) -> str:
+    """The plain answer a report opens with: which decade, how wide, what diverges, what to try next."""
+    rows = facts.rows
+    trained = [row for row in rows if row.trained]
+    if not rows:
+        return "No run has finished yet."
+    if all(row.n_runs == row.n_failed for row in rows):
+        return "Every run failed: there is nothing to say of any rate. What was raised stands under Diagnosis."
+    if all(row.broken_start for row in rows):
+        return f"Nothing could be trained: {BROKEN_START}. {LOOK.capitalize()}."
+    if not trained:
+        where = f"on this budget ({budget_text(facts.budget)}) no rate of any optimizer got below the untrained model"
+        return f"Nothing trained: {where}."
+    if len(trained) == 1:
+        text = f"{sentence(trained[0], facts.budget)} Its decade is {decade(trained[0].best_lr.value)}."
+    else:
+        text = f"{_best_range(trained)} {_widths(trained)} {_divergence(trained)}"
+    return f"{text} {_next(rows)}".strip()
+
+
+def decade(value: float) -> str:
+    """The order of magnitude a rate lies in."""
+    power = math.floor(math.log10(value) + 1e-9)
+    return f"{10.0**power:.0e} to {10.0 ** (power + 1):.0e}".replace("e-0", "e-").replace("e+0", "e+")
+
+
+def _best_range(rows: Sequence[OptimizerFacts]) -> str:
+    low = min(rows, key=lambda row: row.best_lr.value)
+    high = max(rows, key=lambda row: row.best_lr.value)
+    if low.best_lr.value == high.best_lr.value:
+        return f"The best of the rates tried is {rate_text(low.best_lr.value)} in every row."
+    return (
+        f"The best of the rates tried lies between {rate_text(low.best_lr.value)} ({low.title}) "
+        f"and {rate_text(high.best_lr.value)} ({high.title})."
+    )
+
+
+def _widths(rows: Sequence[OptimizerFacts]) -> str:
+    widest = max(rows, key=lambda row: row.basin.decades)
+    narrowest = min(rows, key=lambda row: row.basin.decades)
+    if widest is narrowest or widest.basin.decades == narrowest.basin.decades:
+        return f"The good range is {_decades(widest)} wide."
+    return (
+        f"{widest.title} is good over {_decades(widest)} of rates ({_span(widest.basin.low, widest.basin.high)}), "
+        f"{narrowest.title} over {_decades(narrowest)} ({_span(narrowest.basin.low, narrowest.basin.high)})."
+    )
+
+
+def _decades(row: OptimizerFacts) -> str:
+    return f"{_at_least(row.basin.at_least)}{row.basin.decades:.2g} decades"
+
+
+def _at_least(censored: bool) -> str:
+    return "at least " if censored else ""
+
+
+def _divergence(rows: Sequence[OptimizerFacts]) -> str:
+    cliffs = [row for row in rows if not math.isnan(row.margins.diverges_from)]
+    if not cliffs:
+        worse = [row.title for row in rows if any(p.n_worse for p in row.rates if p.lr > row.best_lr.value)]
+        but = f", but runs up there end worse than the untrained model: {listed(worse)}" if worse else ""
+        failed = listed([row.title for row in rows if any(lr > row.best_lr.value for lr in row.failed_lrs)])
+        aside = f", rates whose runs failed aside ({failed})" if failed else ""
+        return f"No rate above its row's best one diverges within the grid{aside}{but}."
+    return f"Diverging: {listed([f'{row.title} from {rate_text(row.margins.diverges_from)}' for row in cliffs], 6)}."
+
+
+def _next(rows: Sequence[OptimizerFacts]) -> str:
+    few = [row for row in rows if row.trained and not row.basin.censored and len(row.basin.rates) < ENOUGH]
+    steps: dict[str, list[OptimizerFacts]] = {
+        "find out why runs failed for {}": [row for row in rows if row.failed_lrs],
+        "move the grid for {}": [
+            row for row in rows if not row.trained and row.n_runs > row.n_failed and not row.broken_start
+        ],
+        "leave out the highest rates for {}": [row for row in rows if row.trained and too_high(row)],
+        "widen the grid for {}": [
+            row for row in rows if row.open_ends - row.failed_ends and not math.isnan(row.best_lr.value)
+        ],
+        "add rates near the best one for {}": [row for row in few if not close_enough(row)],
+        "add seeds, not rates, for {}": [row for row in few if close_enough(row)],
+        "fill the gap up to divergence for {}": [row for row in rows if row.trained and open_gaps(row)],
+        "try rates between the best ones and much worse ones for {}": [
+            row for row in rows if row.trained and steep_gap(row)
+        ],
+        "train longer: {} still improving": [row for row in rows if "short_budget" in caveats_of(row)],
+    }
+    texts = [text.format(listed([row.title for row in some])) for text, some in steps.items() if some]
+    return f"Next: {'; '.join(texts)}." if texts else "The grid shows the whole of every good range."
