@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from lrsweep import plan
 from lrsweep.errors import UsageError
 from lrsweep.plan import Plan
-from lrsweep.spec.load import Spec, dump_resolved, load_spec, read_resolved
+from lrsweep.spec.load import load_spec, read_resolved
+from lrsweep.spec.model import Spec
+from lrsweep.spec.resolved import dump_resolved
 
 BASE: dict[str, Any] = {"task": "digits", "optimizers": ["sgd", "adam"], "lr": [0.1, 0.01], "train": {"epochs": 1}}
 

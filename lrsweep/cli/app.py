@@ -451,7 +451,7 @@ def schema() -> None:
       lrsweep schema > lrsweep.schema.json
     """
     from lrsweep.registry import known
-    from lrsweep.spec.load import json_schema
+    from lrsweep.spec.schema import json_schema
 
     typer.echo(json.dumps(json_schema(known()), indent=2))
 

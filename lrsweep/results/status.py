@@ -14,7 +14,7 @@ from lrsweep.store.journal import Replay
 
 if TYPE_CHECKING:
     from lrsweep.plan import Plan
-    from lrsweep.spec.load import Spec
+    from lrsweep.spec.model import Spec
 
 
 @dataclass(frozen=True, kw_only=True)

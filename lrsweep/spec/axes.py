@@ -151,13 +151,13 @@ def resolved(
     written: Mapping[str, Any],
     wrong: Set[str],
     optimizers: list[OptimizerSpec],
-    broken: Sequence[Any],
+    invalid: Sequence[Any],
     notes: Notes,
 ) -> dict[str, list[Any]]:
-    """The axes with every value resolved; `written` holds the sections as the user wrote them.
+    """The axes with every value resolved. `written` holds the sections as the user wrote them.
 
-    Those in `wrong` have mistakes of their own, which are noted elsewhere. `optimizers` are the right ones, and so are
-    the entries of `written["optimizers"]`; `broken` are the wrong ones as they are written.
+    Sections in `wrong` have mistakes of their own, noted elsewhere. `optimizers` are the valid ones, and
+    `written["optimizers"]` the same as written; `invalid` are the others as written.
     """
     if not isinstance(raw, dict):
         notes.add(("axes",), f"must be a mapping from dotted paths to lists, not {check.repr_value(raw)}")
@@ -173,7 +173,7 @@ def resolved(
     for head in HEADS:
         mine = {axis: usable[axis] for axis in usable if parts(axis)[0] == head}
         if mine and head == "optimizers" and head in written:
-            found |= _of_optimizers(ctx, mine, written[head], optimizers, broken, notes)
+            found |= _of_optimizers(ctx, mine, written[head], optimizers, invalid, notes)
         elif mine and head != "optimizers" and (head in written or any(map(is_whole, mine))):
             found |= _of_section(ctx, head, mine, written.get(head), notes, wrong=head in wrong)
         elif mine and not notes.found:
@@ -212,7 +212,7 @@ def _sound(axis: str, values: Any, raw: Mapping[str, Any], notes: Notes) -> bool
             key=True,
         )
     elif head == "train" and below and below[0] not in check.TRAIN:
-        notes.add(path, check.unknown(below[0], check.TRAIN, "train"), key=True)
+        notes.add(path, check.unknown_key(below[0], check.TRAIN, "train"), key=True)
     elif axis == "train" or "" in below:
         notes.add(path, "is no single value; write for example train.epochs", key=True)
     elif axis.endswith(".name") and is_whole(axis) and head in raw:
@@ -238,7 +238,7 @@ def _of_optimizers(
     mine: dict[str, list[Any]],
     entries: list[Any],
     optimizers: list[OptimizerSpec],
-    broken: Sequence[Any],
+    invalid: Sequence[Any],
     notes: Notes,
 ) -> dict[str, list[Any]]:
     def make(section: Any, local: Notes) -> Any:
@@ -249,7 +249,7 @@ def _of_optimizers(
         had = {axis: values for axis, values in mine.items() if has(optimizer, parts(axis)[1:])}
         if had:
             found = _checked("optimizers", had, entry, make, notes, who=f" (for {optimizer.label})") | found
-    theirs = [_arguments(ctx, entry) for entry in broken]
+    theirs = [_arguments(ctx, entry) for entry in invalid]
     names = {name for known in (*theirs, *(optimizer.args for optimizer in optimizers)) for name in known or ()}
     for axis in mine:
         below = parts(axis)[1:]

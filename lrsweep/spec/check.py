@@ -71,7 +71,7 @@ def arguments(
     misspelt = ""
     for key in given:
         if key not in table:
-            notes.add((*path, key), unknown(key, table, what), key=True)
+            notes.add((*path, key), unknown_key(key, table, what), key=True)
             misspelt += did_you_mean(key, table)
     full = {}
     for name, argument in table.items():
@@ -160,7 +160,7 @@ def repr_value(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def unknown(key: str, allowed: Iterable[str], what: str) -> str:
+def unknown_key(key: str, allowed: Iterable[str], what: str) -> str:
     """`train has no 'epoch' (allowed: epochs, steps, ...; did you mean epochs?)`."""
     names = list(allowed)
     listed = f"allowed: {', '.join(names)}" if names else "it takes no arguments"

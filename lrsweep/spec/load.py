@@ -1,4 +1,4 @@
-"""The experiment spec: read, checked as a whole, written back with every default in place."""
+"""The spec of a sweep: read, every section resolved (`sections`), then checked as a whole."""
 
 from __future__ import annotations
 
@@ -13,38 +13,17 @@ from lrsweep.errors import SpecError, SpecIssue, did_you_mean
 from lrsweep.registry import DATA_FILES, Known
 from lrsweep.registry import known as everything
 from lrsweep.spec import axes as axis_rules
-from lrsweep.spec import check
-from lrsweep.spec import sections as resolve
-from lrsweep.spec.check import Notes
+from lrsweep.spec import sections
+from lrsweep.spec.check import TRAIN, Notes, repr_value, unknown_key, with_hint
 from lrsweep.spec.model import Named, ObjectiveSpec, OptimizerSpec, Spec, TrainSpec, value_text
 from lrsweep.spec.overrides import choose_axis_value, override, refuse_overruled
-from lrsweep.spec.resolved import changed_keys, dump_resolved, resolved_dict
-from lrsweep.spec.schema import json_schema
+from lrsweep.spec.resolved import resolved_dict
 from lrsweep.spec.sections import Context
 from lrsweep.spec.yaml_tree import Keys, Tree, dotted, from_dict, parse, read_text
 
-__all__ = [
-    "Named",
-    "ObjectiveSpec",
-    "OptimizerSpec",
-    "Spec",
-    "TrainSpec",
-    "changed_keys",
-    "dump_resolved",
-    "json_schema",
-    "load_spec",
-    "read_resolved",
-    "resolved_dict",
-]
-
 KEYS = ("name", "task", "model", "lr", "optimizers", "schedule", "seeds", "train", "objective", "axes", "refined")
-MEANT = {
-    "learning_rate": "lr",
-    "learning_rates": "lr",
-    "lrs": "lr",
-    "optimiser": "optimizers",
-    "optimisers": "optimizers",
-}
+SYNONYMS = {"learning_rate": "lr", "learning_rates": "lr", "lrs": "lr"}
+SYNONYMS |= {"optimiser": "optimizers", "optimisers": "optimizers"}
 MAX_RUNS = 1_000_000
 
 
@@ -57,9 +36,9 @@ def load_spec(
 ) -> Spec:
     """The resolved spec of a YAML file, a dict, or a spec that is loaded already.
 
-    `overrides` are texts `key.path=value`, as of `--set`; values are YAML. One that an axis overrules is an error; with
-    `choose` one of the key of an axis leaves that axis this value alone. Import paths are looked at but not imported.
-    Paths in a dict are relative to the current folder.
+    `overrides` are texts `key.path=value`, as of `--set`; values are YAML. Overriding a key that is also an axis is an
+    error; with `choose` the axis is reduced to that value. Import paths are checked but not imported. Paths in a dict
+    are relative to the current folder.
 
     Raises SpecError with everything that is wrong, UsageError if the file cannot be read.
     """
@@ -84,7 +63,7 @@ def load_spec(
 def read_resolved(source: str | Path, base_dir: Path | None = None) -> Spec:
     """The spec of a `spec.yaml` that lrsweep wrote: a Path, or the text itself (then `base_dir` is its folder).
 
-    Needs neither torch nor the user's code: names and arguments are taken as they stand.
+    Needs neither torch nor the user's code: names and arguments are not checked.
 
     Raises SpecError if the file was damaged, UsageError if it cannot be read.
     """
@@ -97,7 +76,7 @@ def read_resolved(source: str | Path, base_dir: Path | None = None) -> Spec:
 
 def _build(tree: Tree, ctx: Context, stem: str) -> Spec:
     notes = Notes()
-    spec = _sections(tree.data, ctx, stem, notes)
+    spec = _resolve(tree.data, ctx, stem, notes)
     if notes.found or tree.refused or spec is None:
         raise SpecError(_issues(tree, notes))
     return replace(spec, tree=tree)
@@ -115,53 +94,58 @@ def _issues(tree: Tree, notes: Notes) -> list[SpecIssue]:
     return sorted(issues, key=lambda issue: (issue.file != tree.file, issue.file, issue.line, issue.column))
 
 
-def _sections(data: Any, ctx: Context, stem: str, notes: Notes) -> Spec | None:
+def _resolve(data: Any, ctx: Context, stem: str, notes: Notes) -> Spec | None:
+    """The resolved spec; None if the notes say what is wrong. A wrong section does not hide what is wrong in others."""
     if not isinstance(data, dict):
-        what = "the spec is empty" if data is None else f"the spec is {check.repr_value(data)}"
+        what = "the spec is empty" if data is None else f"the spec is {repr_value(data)}"
         notes.add((), f"{what}; it must be a mapping with task, optimizers and train (`lrsweep init` writes one)")
         return None
     _unknown_keys(data, notes)
-    name = resolve.name(data.get("name", stem), ("name",), notes)
+    name = sections.name(data.get("name", stem), ("name",), notes)
     task = None
     if _required(data, "task", "a built-in task or file.py:function", notes):
-        task = resolve.named(ctx, "task", data["task"], ("task",), notes)
-    lr = resolve.grid(data["lr"], ("lr",), notes) if "lr" in data else grids.DEFAULT
+        task = sections.named(ctx, "task", data["task"], ("task",), notes)
+    lr = sections.grid(data["lr"], ("lr",), notes) if "lr" in data else grids.DEFAULT
     entries = _optimizers(data, ctx, notes)
-    right_entries = {i: entry for i, entry in enumerate(entries) if entry is not None}
-    optimizers = list(right_entries.values()) if entries and len(right_entries) == len(entries) else None
-    schedule = resolve.named(ctx, "schedule", data.get("schedule", "constant"), ("schedule",), notes)
-    seeds = resolve.seeds(data.get("seeds", 3), ("seeds",), notes)
-    axes_given = data.get("axes", {})
-    budget = isinstance(axes_given, dict) and bool({"train.epochs", "train.steps"} & set(axes_given))
-    train = resolve.train(data.get("train", {}), ("train",), notes, given_by_axes=budget)
-    objective = resolve.objective(data.get("objective", {}), ("objective",), notes)
-    model_raw = _model(data, task, ctx, notes)
-    model = resolve.named(ctx, "model", model_raw, ("model",), notes) if model_raw is not None else None
-    sections = {"task": task, "model": model, "schedule": schedule, "train": train, "optimizers": optimizers}
-    raw = {"schedule": "constant", "train": {}, **data, "model": model_raw}
-    written = {head: raw[head] for head in sections if isinstance(raw.get(head), str | dict)}
-    written["optimizers"] = [data["optimizers"][i] for i in right_entries]
-    wrong = {head for head in written if sections[head] is None}
-    broken = [data["optimizers"][i] for i, entry in enumerate(entries) if entry is None] if entries else [None]
-    axes = axis_rules.resolved(ctx, axes_given, written, wrong, list(right_entries.values()), broken, notes)
-    refined = _refined(data.get("refined", {}), list(right_entries.values()), broken, ctx, notes)
-    # Where a section is wrong, a stand-in lets the others be held against each other all the same.
-    made = Spec(
+    valid = {i: entry for i, entry in enumerate(entries) if entry is not None}
+    invalid = [data["optimizers"][i] for i, entry in enumerate(entries) if entry is None] if entries else [None]
+    optimizers = list(valid.values())
+    schedule = sections.named(ctx, "schedule", data.get("schedule", "constant"), ("schedule",), notes)
+    seeds = sections.seeds(data.get("seeds", 3), ("seeds",), notes)
+    raw_axes = data.get("axes", {})
+    axis_names = set(raw_axes) if isinstance(raw_axes, dict) else set()
+    has_budget = bool({"train.epochs", "train.steps"} & axis_names)
+    train = sections.train(data.get("train", {}), ("train",), notes, given_by_axes=has_budget)
+    objective = sections.objective(data.get("objective", {}), ("objective",), notes)
+    raw_model = _model(data, task, ctx, notes)
+    model = sections.named(ctx, "model", raw_model, ("model",), notes) if raw_model is not None else None
+
+    raw = {"schedule": "constant", "train": {}, **data, "model": raw_model}
+    made = {"task": task, "model": model, "schedule": schedule, "train": train}
+    written = {head: raw[head] for head in made if isinstance(raw.get(head), str | dict)}
+    wrong = {head for head in written if made[head] is None}
+    written["optimizers"] = [data["optimizers"][i] for i in valid]
+    axes = axis_rules.resolved(ctx, raw_axes, written, wrong, optimizers, invalid, notes)
+    refined = _refined(data.get("refined", {}), optimizers, invalid, ctx, notes)
+    # Stand-ins for wrong sections, so that the others can be checked against each other.
+    spec = Spec(
         name=name or stem, task=task or Named(name=_name_of(data.get("task"))), model=model, lr=lr or grids.DEFAULT,
-        optimizers=list(right_entries.values()), schedule=schedule or Named(name=_name_of(raw["schedule"])),
+        optimizers=optimizers, schedule=schedule or Named(name=_name_of(raw["schedule"])),
         seeds=seeds or [0], train=train or TrainSpec(metrics=True), objective=objective or ObjectiveSpec(),
         axes=axes, refined=refined, base_dir=ctx.base_dir,
     )  # fmt: skip
-    axes_named = set(axes_given) if isinstance(axes_given, dict) else set()
-    _across(made, ctx, list(right_entries), axes_named, notes, twins=schedule is not None)
+    _check_run_count(spec, notes)
+    if schedule is not None:
+        _check_equal_settings(spec, list(valid), notes)
+    _check_columns(spec, ctx, list(valid), axis_names, notes)
     if notes.found:
         return None
-    made.warnings.extend(_warnings(made))
-    return made
+    spec.warnings.extend(_warnings(spec))
+    return spec
 
 
 def _name_of(raw: Any) -> str:
-    """The name in a section as it is written; empty where there is none."""
+    """The name in a section as written; empty if it has none."""
     name = raw.get("name") if isinstance(raw, dict) else raw
     return name if isinstance(name, str) else ""
 
@@ -170,12 +154,12 @@ def _unknown_keys(data: Mapping[str, Any], notes: Notes) -> None:
     for key in data:
         if key in KEYS:
             continue
-        if key in check.TRAIN:
+        if key in TRAIN:
             message = f"unknown key (write it under train: train.{key})"
-        elif key in MEANT:
-            message = f"unknown key (did you mean {MEANT[key]}?)"
+        elif key in SYNONYMS:
+            message = f"unknown key (did you mean {SYNONYMS[key]}?)"
         else:
-            message = check.unknown(key, KEYS, "the spec")
+            message = unknown_key(key, KEYS, "the spec")
         notes.add((key,), message, key=True)
 
 
@@ -186,7 +170,7 @@ def _required(data: Mapping[str, Any], key: str, what: str, notes: Notes) -> boo
 
 
 def _model(data: Mapping[str, Any], task: Named | None, ctx: Context, notes: Notes) -> Any:
-    """What stands for the model: as written, or the task's default; None where the task brings its own."""
+    """The model as written, or the default model of the task; None if the task has its own."""
     if data.get("model") is not None:
         return data["model"]
     if ctx.known is None:
@@ -203,90 +187,92 @@ def _model(data: Mapping[str, Any], task: Named | None, ctx: Context, notes: Not
 
 
 def _optimizers(data: Mapping[str, Any], ctx: Context, notes: Notes) -> list[OptimizerSpec | None]:
-    """An entry per optimizer that is listed, None for one that is wrong."""
+    """The listed optimizers, None for each that is wrong."""
     if not _required(data, "optimizers", "a list, for example [sgd, adam]", notes):
         return []
     raw = data["optimizers"]
     if not isinstance(raw, list) or not raw:
         fix = f"write [{raw}]" if isinstance(raw, str) else ""
-        wrong = f"must be a list of at least one optimizer, not {check.repr_value(raw)}"
-        notes.add(("optimizers",), check.with_hint(wrong, fix))
+        wrong = f"must be a list of at least one optimizer, not {repr_value(raw)}"
+        notes.add(("optimizers",), with_hint(wrong, fix))
         return []
-    found = [resolve.optimizer(ctx, entry, ("optimizers", i), notes) for i, entry in enumerate(raw)]
+    entries = [sections.optimizer(ctx, entry, ("optimizers", i), notes) for i, entry in enumerate(raw)]
     labels: dict[str, int] = {}
-    for i, entry in enumerate(found):
+    for i, entry in enumerate(entries):
         if entry is not None and labels.setdefault(entry.label, i) != i:
             first = f"optimizers[{labels[entry.label]}]"
             notes.add(("optimizers", i), f"has the same label as {first}, {entry.label!r}; give one of them a `label:`")
-    return found
+    return entries
 
 
 def _refined(
-    raw: Any, optimizers: list[OptimizerSpec], broken: Sequence[Any], ctx: Context, notes: Notes
+    raw: Any, optimizers: list[OptimizerSpec], invalid: Sequence[Any], ctx: Context, notes: Notes
 ) -> dict[str, list[float]]:
     if not isinstance(raw, dict):
-        notes.add(("refined",), f"must be a mapping from labels to lists of rates, not {check.repr_value(raw)}")
+        notes.add(("refined",), f"must be a mapping from labels to lists of rates, not {repr_value(raw)}")
         return {}
-    theirs = [_called(entry, ctx) for entry in broken]
-    labels = [*(entry.label for entry in optimizers), *theirs]
+    maybe = [_label_start(entry, ctx) for entry in invalid]
+    labels = [*(entry.label for entry in optimizers), *maybe]
     for label in raw:
-        if "" not in theirs and label not in labels and str(label).partition("(")[0] not in theirs:
-            notes.add(("refined", label), check.unknown(label, labels, "the list of optimizers"), key=True)
-    rates = {label: resolve.listed(values, ("refined", label), notes) for label, values in raw.items()}
+        if "" not in maybe and label not in labels and str(label).partition("(")[0] not in maybe:
+            notes.add(("refined", label), unknown_key(label, labels, "the list of optimizers"), key=True)
+    rates = {label: sections.listed(values, ("refined", label), notes) for label, values in raw.items()}
     return {label: values for label, values in rates.items() if values is not None}
 
 
-def _called(raw: Any, ctx: Context) -> str:
-    """What the label of an optimizer with mistakes is or begins with once they are mended; "" if none can tell."""
-    return str(raw["label"]).strip() if isinstance(raw, dict) and "label" in raw else resolve.builtin(ctx, raw)
+def _label_start(raw: Any, ctx: Context) -> str:
+    """How the label of an invalid optimizer begins, or is, once it is corrected; "" if unknown."""
+    return str(raw["label"]).strip() if isinstance(raw, dict) and "label" in raw else sections.builtin(ctx, raw)
 
 
-def _across(spec: Spec, ctx: Context, places: Sequence[int], axes: set[str], notes: Notes, *, twins: bool) -> None:
-    """What only the whole shows: equal settings, metrics that nothing records, too many runs.
-
-    `places` are those of the optimizers in the list as it is written, `axes` are all that are named.
-    """
+def _check_run_count(spec: Spec, notes: Notes) -> None:
     count = math.prod(len(values) for values in spec.axes.values()) * len(spec.seeds)
     count *= sum(len(spec.rates(optimizer)) for optimizer in spec.optimizers)
     if count > MAX_RUNS:
         notes.add((), f"{count} runs are too many (at most {MAX_RUNS}); shorten the grid, the axes or the seeds")
-    for first, second, chosen in axis_rules.twins(spec) if twins else ():
-        if spec.optimizers[first].label == spec.optimizers[second].label:
-            continue  # that is told already
-        at = ", ".join(f"{axis}={value_text(value)}" for axis, value in chosen.items())
-        same = f"is the same setting as optimizers[{places[first]}]{f' at {at}' if at else ''}; remove one of them"
-        notes.add(("optimizers", places[second]), same)
-    columns: list[tuple[Keys, str]] = [(("objective", "metric"), spec.objective.metric)]
+
+
+def _check_equal_settings(spec: Spec, places: Sequence[int], notes: Notes) -> None:
+    """No two optimizers may be the same setting at some axis values. `places`: theirs in the list as written."""
+    for first, second, chosen in axis_rules.twins(spec):
+        if spec.optimizers[first].label != spec.optimizers[second].label:  # else it is noted already
+            at = ", ".join(f"{axis}={value_text(value)}" for axis, value in chosen.items())
+            same = f"is the same setting as optimizers[{places[first]}]{f' at {at}' if at else ''}; remove one of them"
+            notes.add(("optimizers", places[second]), same)
+
+
+def _check_columns(spec: Spec, ctx: Context, places: Sequence[int], axes: set[str], notes: Notes) -> None:
+    """The metrics of the objective and of `plateau` schedules must be recorded."""
     schedules: list[tuple[Keys, dict[str, Any]]] = [(("schedule",), spec.schedule.as_dict())]
-    schedules += [
-        (("optimizers", i, "schedule"), entry.schedule.as_dict())
-        for i, entry in zip(places, spec.optimizers, strict=True)
-        if entry.schedule
-    ]
+    for i, entry in zip(places, spec.optimizers, strict=True):
+        schedules += [(("optimizers", i, "schedule"), entry.schedule.as_dict())] if entry.schedule else []
     for axis in ("schedule", "schedule.name"):
         schedules += [(("axes", axis, i), value) for i, value in enumerate(spec.axes.get(axis, []))]
-    for path, schedule in schedules:
-        if schedule["name"] == "plateau" and "metric" in schedule:
-            columns.append(((*path, "metric"), schedule["metric"]))
+    columns: list[tuple[Keys, str]] = [(("objective", "metric"), spec.objective.metric)]
+    columns += [
+        ((*path, "metric"), schedule["metric"])
+        for path, schedule in schedules
+        if schedule["name"] == "plateau" and "metric" in schedule
+    ]
     one_task = not any(axis_rules.parts(axis)[0] == "task" for axis in axes)
     metrics = ctx.known.metrics.get(spec.task.name) if ctx.known and one_task else None
     recorded = None if metrics is None or spec.task.name in DATA_FILES else ["loss", *metrics]
     for path, column in columns:
-        split, _, bare = column.partition("_")
-        if split == "train" and bare != "loss" and not spec.train.metrics and "train.metrics" not in axes:
+        split, _, metric = column.partition("_")
+        if split == "train" and metric != "loss" and not spec.train.metrics and "train.metrics" not in axes:
             notes.add(path, f"{column} is recorded only with train.metrics: true")
-        if recorded is not None and bare not in recorded:
+        if recorded is not None and metric not in recorded:
             allowed = f"val_ or train_ with one of {', '.join(recorded)}"
             near = did_you_mean(column, [f"{split}_{name}" for name in recorded])
-            notes.add(path, check.with_hint(f"{spec.task.name} records no {column!r}", allowed, near))
+            notes.add(path, with_hint(f"{spec.task.name} records no {column!r}", allowed, near))
 
 
 def _warnings(spec: Spec) -> list[str]:
-    found = [resolve.rates_above_one(spec.lr, "lr")]
-    found += [resolve.rates_above_one(entry.lr, f"optimizers[{i}].lr") for i, entry in enumerate(spec.optimizers)]
+    warnings = [sections.rates_above_one(spec.lr, "lr")]
+    warnings += [sections.rates_above_one(entry.lr, f"optimizers[{i}].lr") for i, entry in enumerate(spec.optimizers)]
     k = spec.objective.at.removeprefix("last_")
     epochs, every = spec.train.epochs, spec.train.eval_every
     if k.isdigit() and epochs is not None and isinstance(every, int) and int(k) > math.ceil(epochs / every):
-        rows = math.ceil(epochs / every)
-        found.append(f"objective.at: {spec.objective.at} of a run with {rows} rows after the first is the mean of all")
-    return [text for text in found if text]
+        rows, at = math.ceil(epochs / every), spec.objective.at
+        warnings.append(f"objective.at: {at} of a run with {rows} rows after the first is the mean of all")
+    return [text for text in warnings if text]

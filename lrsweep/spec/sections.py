@@ -1,7 +1,7 @@
-"""From what a user wrote to resolved sections: every default in place, every mistake noted.
+"""The sections of a spec, from the values as written to resolved ones: defaults filled in, mistakes noted.
 
-Each function takes the value as written, its path and the `Notes`, and returns the section, or None where the notes say
-why there is none. Without `known` (a spec that lrsweep wrote itself) names and arguments are taken as they stand.
+Each function takes the value as written, its path and the `Notes`, and returns the section, or None if the notes say
+what is wrong with it. Without `known` (a spec that lrsweep wrote itself) names and arguments are not checked.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Context:
 
 
 def name(raw: Any, path: Keys, notes: Notes) -> str | None:
+    """The name of the sweep, which is that of its folder."""
     allowed = "one path component of letters, digits, `.`, `_`, `-`, not starting with a dot"
     if isinstance(raw, str) and NAME.fullmatch(raw):
         return raw
@@ -52,7 +53,7 @@ def name(raw: Any, path: Keys, notes: Notes) -> str | None:
 
 
 def as_mapping(raw: Any, path: Keys, notes: Notes, what: str) -> dict[str, Any] | None:
-    """A bare name as `{name: <name>}`; a mapping as it is, if it has a name."""
+    """A bare name as `{name: <name>}`; a mapping that has a name unchanged."""
     if isinstance(raw, str):
         raw = {"name": raw}
     if not isinstance(raw, dict):
@@ -79,32 +80,23 @@ def named(ctx: Context, kind: str, raw: Any, path: Keys, notes: Notes) -> Named 
         return Named(name=chosen, args=args)
     if ":" in chosen:
         return Named(name=chosen, args=args) if import_path(ctx.base_dir, chosen, where, notes) else None
-    table: Mapping[str, Any] = {"task": ctx.known.tasks, "model": ctx.known.models, "schedule": ctx.known.schedules}[
-        kind
-    ]
+    tables = {"task": ctx.known.tasks, "model": ctx.known.models, "schedule": ctx.known.schedules}
+    table = tables[kind]
     if chosen not in table:
         notes.add(where, unknown_name(chosen, kind, table))
         return None
     before = len(notes.found)
     full = check.arguments(signature(table[chosen]), args, path, notes, chosen)
-    _arguments_together(ctx, ctx.known, kind, chosen, full, path, notes)
-    return Named(name=chosen, args=full) if len(notes.found) == before else None
-
-
-def _arguments_together(
-    ctx: Context, known: Known, kind: str, chosen: str, args: dict[str, Any], path: Keys, notes: Notes
-) -> None:
     if kind == "schedule":
-        for argument, wrong in known.check_schedule(chosen, args):
+        for argument, wrong in ctx.known.check_schedule(chosen, full):
             notes.add((*path, argument), wrong)
-        if chosen == "plateau" and "metric" in args:
-            metric(args["metric"], (*path, "metric"), notes)
-    if kind == "task" and chosen in DATA_FILES:
-        key = DATA_FILES[chosen]
-        if key in args and not is_file(ctx.base_dir / args[key]):
-            notes.add(
-                (*path, key), f"there is no file {args[key]!r} in {ctx.base_dir} (paths are relative to the spec)"
-            )
+        if chosen == "plateau" and "metric" in full:
+            metric(full["metric"], (*path, "metric"), notes)
+    key = DATA_FILES.get(chosen, "")
+    if kind == "task" and key in full and not is_file(ctx.base_dir / full[key]):
+        wrong = f"there is no file {full[key]!r} in {ctx.base_dir} (paths are relative to the spec)"
+        notes.add((*path, key), wrong)
+    return Named(name=chosen, args=full) if len(notes.found) == before else None
 
 
 def unknown_name(text: str, kind: str, table: Mapping[str, Any]) -> str:
@@ -141,14 +133,8 @@ def grid(raw: Any, path: Keys, notes: Notes) -> Grid | None:
         return None if rates is None else Grid(listed=tuple(rates))
     if not isinstance(raw, dict):
         fix = f"write [{raw!r}] for one rate" if isinstance(raw, int | float) and not isinstance(raw, bool) else ""
-        notes.add(
-            path,
-            with_hint(
-                f"must be a list of rates or a mapping, not {repr_value(raw)}",
-                "{min, max, per_decade} or {min, max, points}",
-                fix,
-            ),
-        )
+        wrong = f"must be a list of rates or a mapping, not {repr_value(raw)}"
+        notes.add(path, with_hint(wrong, "{min, max, per_decade} or {min, max, points}", fix))
         return None
     before = len(notes.found)
     full = check.arguments(GRID, raw, path, notes, "lr")
@@ -169,31 +155,29 @@ def grid(raw: Any, path: Keys, notes: Notes) -> Grid | None:
 
 
 def listed(raw: Any, path: Keys, notes: Notes) -> list[float] | None:
-    """A list of rates, finite, above 0, none of them twice."""
+    """A list of learning rates: finite, above 0, each given once."""
     if not isinstance(raw, list) or not raw:
         notes.add(path, f"must be a list of at least one rate, not {repr_value(raw)}")
         return None
+    return _distinct(Rate, raw, path, notes)
+
+
+def _distinct(annotation: Any, raw: list[Any], path: Keys, notes: Notes) -> list[Any] | None:
+    """The values of a list if each fits the annotation and none is given twice."""
     before = len(notes.found)
-    values = [check_value(Rate, item, (*path, i), notes)[0] for i, item in enumerate(raw)]
-    _no_doubles(values, path, notes)
-    return values if len(notes.found) == before else None
-
-
-def _no_doubles(values: list[Any], path: Keys, notes: Notes) -> None:
+    values = [check_value(annotation, item, (*path, i), notes)[0] for i, item in enumerate(raw)]
     seen: set[Any] = {None}
     for i, value in enumerate(values):
-        if value in seen and value is not None:
+        if value is not None and value in seen:
             notes.add((*path, i), f"{value!r} is given twice; remove one of them")
         seen.add(value)
+    return values if len(notes.found) == before else None
 
 
 def seeds(raw: Any, path: Keys, notes: Notes) -> list[int] | None:
     """A number n for 0 ... n - 1, or a list."""
-    before = len(notes.found)
     if isinstance(raw, list) and raw:
-        values = [check_value(check.Seed, item, (*path, i), notes)[0] for i, item in enumerate(raw)]
-        _no_doubles(values, path, notes)
-        return values if len(notes.found) == before else None
+        return _distinct(check.Seed, raw, path, notes)
     if type(raw) is int and 1 <= raw <= MAX_SEEDS:
         return list(range(raw))
     fix = check.hint(Count, raw) if isinstance(raw, str) else ""
@@ -258,7 +242,9 @@ def optimizer(ctx: Context, raw: Any, path: Keys, notes: Notes) -> OptimizerSpec
     if ctx.known is None:
         args: dict[str, Any] | None = written
     elif ":" in chosen:
-        args = _own_arguments(ctx, chosen, written, where, path, notes)
+        if "params" in written:
+            notes.add((*path, "params"), f"cannot be set: {REFUSED['params']}", key=True)
+        args = written if import_path(ctx.base_dir, chosen, where, notes) else None
     elif chosen in ctx.known.optimizers:
         args = _torch_arguments(ctx.known, chosen, written, decay is not None, path, notes)
     else:
@@ -270,7 +256,7 @@ def optimizer(ctx: Context, raw: Any, path: Keys, notes: Notes) -> OptimizerSpec
 
 
 def builtin(ctx: Context, raw: Any) -> str:
-    """The built-in optimizer that an entry names, however wrong the rest of it is; "" if it names none."""
+    """The built-in optimizer that an entry names, even if the rest is wrong; "" if it names none."""
     name = raw.get("name") if isinstance(raw, dict) else raw
     return name.lower() if isinstance(name, str) and ctx.known and name.lower() in ctx.known.optimizers else ""
 
@@ -285,20 +271,11 @@ def _label(raw: Any, path: Keys, notes: Notes) -> str | None:
 def _independent(mapping: dict[str, Any], path: Keys, notes: Notes) -> float | None:
     if mapping.get("independent_weight_decay") is None:
         return None
-    value, ok = check_value(
-        check.NotNegative, mapping["independent_weight_decay"], (*path, "independent_weight_decay"), notes
-    )
+    key = "independent_weight_decay"
+    value: float | None = check_value(check.NotNegative, mapping[key], (*path, key), notes)[0]
     if mapping.get("weight_decay", 0) != 0:
         notes.add((*path, "weight_decay"), "independent_weight_decay excludes it; remove one of them", key=True)
-    return value if ok else None
-
-
-def _own_arguments(
-    ctx: Context, chosen: str, written: dict[str, Any], where: Keys, path: Keys, notes: Notes
-) -> dict[str, Any] | None:
-    if "params" in written:
-        notes.add((*path, "params"), f"cannot be set: {REFUSED['params']}", key=True)
-    return written if import_path(ctx.base_dir, chosen, where, notes) else None
+    return value
 
 
 def _torch_arguments(
@@ -310,7 +287,7 @@ def _torch_arguments(
         if key in REFUSED:
             notes.add((*path, key), f"cannot be set: {REFUSED[key]}; remove it", key=True)
         elif key not in defaults:
-            notes.add((*path, key), check.unknown(key, [*defaults, *OPTIMIZER_KEYS[1:]], chosen), key=True)
+            notes.add((*path, key), check.unknown_key(key, [*defaults, *OPTIMIZER_KEYS[1:]], chosen), key=True)
     args = {key: value for key, value in written.items() if key in defaults}
     for argument, wrong in known.check_optimizer(chosen, args):
         value = written.get(argument)
@@ -323,7 +300,7 @@ def _torch_arguments(
 
 
 def rates_above_one(made: Grid | None, path: str) -> str | None:
-    """The warning that requirement A1 asks for, or None."""
+    """A warning about learning rates above 1, or None."""
     high = [rate for rate in made.rates if rate > 1] if made else []
     if not high or not all(map(math.isfinite, high)):
         return None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def plan_record(plan: Plan, folder: Path, before: dict[str, Any] | None) -> dict[str, Any]:
     """What rebuilds the tables without the user's code: the spec, fingerprints, and default rates by label."""
-    from lrsweep.spec.load import dump_resolved
+    from lrsweep.spec.resolved import dump_resolved
 
     record = {"kind": "plan", "spec": dump_resolved(plan.spec, folder), "fingerprints": plan.fingerprints}
     if before is not None and same(before, record):
@@ -35,7 +35,8 @@ def _default_rates(plan: Plan) -> dict[str, float]:
 
 def note(before: dict[str, Any], plan: Plan, replay: Replay, folder: Path) -> str:
     """One line that names the keys of the recipe that changed since the runs in the journal were trained, or ""."""
-    from lrsweep.spec.load import changed_keys, read_resolved, resolved_dict
+    from lrsweep.spec.load import read_resolved
+    from lrsweep.spec.resolved import changed_keys, resolved_dict
 
     old = resolved_dict(read_resolved(before["spec"], base_dir=folder), folder)
     keys = changed_keys(old, resolved_dict(plan.spec, folder))

@@ -17,7 +17,7 @@ from lrsweep.workers import executors
 
 if TYPE_CHECKING:
     from lrsweep.results.results import Results
-    from lrsweep.spec.load import Spec
+    from lrsweep.spec.model import Spec
     from lrsweep.sweep.background import LocalRenderer
     from lrsweep.sweep.dry_run import Estimate
     from lrsweep.sweep.runner import Finished

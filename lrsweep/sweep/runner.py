@@ -21,7 +21,7 @@ from lrsweep.errors import LrsweepError, StoppedError
 from lrsweep.results import manifest, tables
 from lrsweep.results.figures import REPORT, objective_text, other_than
 from lrsweep.results.status import stored_of, with_refined
-from lrsweep.spec.load import Spec
+from lrsweep.spec.model import Spec
 from lrsweep.store import atomic, checkpoints, failpoints, journal, lock, plan_record
 from lrsweep.store.journal import Group, Journal, Replay
 from lrsweep.sweep import dry_run as estimate

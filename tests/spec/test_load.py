@@ -22,7 +22,10 @@ from hypothesis import strategies as st
 from lrsweep import grids
 from lrsweep.errors import SpecError
 from lrsweep.registry import Known, known
-from lrsweep.spec.load import Spec, changed_keys, dump_resolved, json_schema, load_spec, read_resolved, resolved_dict
+from lrsweep.spec.load import load_spec, read_resolved
+from lrsweep.spec.model import Spec
+from lrsweep.spec.resolved import changed_keys, dump_resolved, resolved_dict
+from lrsweep.spec.schema import json_schema
 from lrsweep.wording import advice
 from tests.support import tables as fabricate
 

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrsweep.errors import LrsweepError, SpecError, UsageError
-from lrsweep.spec.load import load_spec, resolved_dict
+from lrsweep.spec.load import load_spec
+from lrsweep.spec.resolved import resolved_dict
 from lrsweep.spec.yaml_tree import parse
 
 STARTER = (files("lrsweep.cli") / "starter.yaml").read_text(encoding="utf-8")
