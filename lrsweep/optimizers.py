@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,8 @@ import torch
 from torch import nn
 
 from lrsweep.errors import UsageError
-from lrsweep.system.process import keep_compiler_out
+from lrsweep.system.plain import uses
 from lrsweep.user_imports import resolve
-
-keep_compiler_out()
 
 # Optimizers of torch.optim that lrsweep does not offer, and why.
 NOT_OFFERED = {
@@ -235,10 +234,30 @@ def build(
     """
     cls = lookup(name, base_dir)
     params = list(params)
-    if name == "muon":
-        return MuonWithAux(params, lr, **_as_torch(cls, args))
-    optimizer: Optimizer = cls(params, lr=lr, **_as_torch(cls, args))
-    return optimizer
+    with without_compiler():
+        if name == "muon":
+            return MuonWithAux(params, lr, **_as_torch(cls, args))
+        optimizer: Optimizer = cls(params, lr=lr, **_as_torch(cls, args))
+        return optimizer
+
+
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """Within: optimizers are built, saved and restored without importing torch's compiler.
+
+    torch shields some of their methods from its compiler, by a wrapper that imports it at the first call to ask for the
+    shielded method, and keeps the answer in `__dynamo_disable`. Nothing compiles optimizers here, so the answer is the
+    method itself. Where torch does this in another way, nothing changes. SHARE_DYNAMO
+    """
+    shielded = [getattr(method, "__wrapped__", None) for method in vars(torch.optim.Optimizer).values()]
+    ours = [method for method in shielded if method is not None and not hasattr(method, "__dynamo_disable")]
+    for method in ours if uses("compiler_left_out") else []:
+        method.__dynamo_disable = method
+    try:
+        yield
+    finally:
+        for method in ours:
+            vars(method).pop("__dynamo_disable", None)
 
 
 def _as_torch(cls: type[Any], args: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,7 +274,7 @@ def _like(value: object, default: tuple[Any, ...]) -> object:
 
 def fused(name: str, device: str) -> dict[str, bool]:
     """The argument that lets torch do a whole update in one kernel, where it has one for this type of device."""
-    return {"fused": True} if device in FUSED.get(name, ()) else {}
+    return {"fused": True} if uses("fused") and device in FUSED.get(name, ()) else {}
 
 
 def step_of(optimizer: Any) -> Callable[[], Any]:
@@ -264,7 +283,7 @@ def step_of(optimizer: Any) -> Callable[[], Any]:
     Which is hooks that cost more than the update of a small model, and an import of torch's compiler, a second long.
     """
     cls = type(optimizer)
-    if not cls.__module__.startswith("torch.optim."):
+    if not uses("compiler_left_out") or not cls.__module__.startswith("torch.optim."):
         step: Callable[[], Any] = optimizer.step
         return step
     return torch.no_grad()(functools.partial(inspect.unwrap(cls.step), optimizer))

@@ -17,11 +17,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch._C import _functorch
 from torch.nn.modules.utils import _pair
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
+from lrsweep.compiler.torch_private import functorch, tree_leaves, tree_map_only
 from lrsweep.compiler.trace import Graph, Node, Value
 
 aten = torch.ops.aten
@@ -37,18 +36,18 @@ class RunsAmongChannels(TorchFunctionMode):
         rule, kwargs = RULES.get(func), dict(kwargs or {})
         if rule is None or not args or not _batch_of_images(args[0]):
             return _in_planes_if_it_must_be(func, args, kwargs)
-        level = _functorch.maybe_current_level()
+        level = functorch.maybe_current_level()
         if level is None:
             return _noticed(func(_side_by_side(args[0]), *args[1:], **kwargs))
         runs = _runs((*args, *kwargs.values()), level)
         if runs is None:
             return func(*args, **kwargs)
-        images, dim = _functorch._unwrap_batched(args[0], level)
+        images, dim = functorch._unwrap_batched(args[0], level)
         if dim is not None:
             images = images.movedim(dim, 1).flatten(1, 2)
         rest, named = tree_map_only(Tensor, lambda value: _leading(value, runs, level), (args[1:], kwargs))
         out = rule(func, runs, images, dim is None, *rest, **named)
-        return _functorch._add_batch_dim(_noticed(torch.unflatten(out, 1, (runs, -1))), 1, level)
+        return functorch._add_batch_dim(_noticed(torch.unflatten(out, 1, (runs, -1))), 1, level)
 
 
 def _in_planes_if_it_must_be(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -75,14 +74,14 @@ def _runs(values: Sequence[Any], level: int) -> int | None:
     """How many runs have a part in `values`; None: they are the same for all."""
     for value in values:
         if isinstance(value, Tensor):
-            inner, dim = _functorch._unwrap_batched(value, level)
+            inner, dim = functorch._unwrap_batched(value, level)
             if dim is not None:
                 return int(inner.shape[dim])
     return None
 
 
 def _leading(value: Tensor, runs: int, level: int) -> Tensor:
-    inner, dim = _functorch._unwrap_batched(value, level)
+    inner, dim = functorch._unwrap_batched(value, level)
     return inner.expand(runs, *inner.shape) if dim is None else inner.movedim(dim, 0)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lrsweep.compiler.torch_private import LINEAR
 from lrsweep.compiler.trace import Graph, TensorMeta
 from lrsweep.system.machine import cpu_name
 
@@ -83,7 +84,7 @@ def _is_layer(a: TensorMeta, b: TensorMeta, *bias: TensorMeta) -> bool:
 
     A bias is read as a number per column, one after the other in memory, whatever its strides say.
     """
-    there = hasattr(torch.ops.mkldnn, LINEAR) and all(one.same_layout(TensorMeta.dense(b.shape[1:], b)) for one in bias)
+    there = LINEAR is not None and all(one.same_layout(TensorMeta.dense(b.shape[1:], b)) for one in bias)
     whole = any(one.same_layout(TensorMeta.dense(one.shape, one)) for one in (b, b.transposed()))
     return there and len(a.shape) == 2 and a.stride[1] == 1 and whole
 
@@ -145,7 +146,6 @@ def _and_add(product: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, T
     return call
 
 
-LINEAR = "_linear_pointwise"
 _NOTHING_BEHIND: tuple[Any, ...] = ("none", [], "")
 
 
@@ -156,8 +156,8 @@ def layer(a: Tensor, b: Tensor) -> Tensor:
 
 def layer_with_bias(bias: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
     """a b + bias."""
-    found: Tensor = getattr(torch.ops.mkldnn, LINEAR)(a, b.t(), bias, *_NOTHING_BEHIND)
-    return found
+    assert LINEAR is not None
+    return LINEAR(a, b.t(), bias, *_NOTHING_BEHIND)
 
 
 mm, bmm = _by_onednn(torch.mm), _by_onednn(torch.bmm)

@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrsweep.compiler import channels, heads, memory, onednn, trace
+from lrsweep.compiler import channels, onednn, trace
+from lrsweep.compiler.torch_private import UNSAFE_VIEW
 from lrsweep.compiler.trace import Graph, Node, TensorMeta, Value, map_leaves
+from lrsweep.system.plain import uses
 
 aten = torch.ops.aten
 NARROW = 16  # a product with fewer columns than this is computed transposed: BLAS works along rows
@@ -34,13 +36,16 @@ def program(
     recorded = trace.compiled(graph)
     rewritten = graph.copy()
     for rewrite in PASSES:
-        rewrite(rewritten)
+        if uses(rewrite.__name__):
+            rewrite(rewritten)
     if inductor:
         fused = trace.compiled(rewritten, inductor=True)
         if _agree(recorded, fused, inputs):
             return fused
-    onednn.multiply_by_onednn(rewritten)
-    memory.reuse(rewritten)
+    if uses("onednn"):
+        onednn.multiply_by_onednn(rewritten)
+    if uses("overwrite_operands"):
+        overwrite_operands(rewritten)
     replay = trace.compiled(rewritten)
     return replay if _agree(recorded, replay, inputs) else recorded
 
@@ -235,7 +240,7 @@ def views_of_any_layout(graph: Graph) -> None:
     """The passes after this one change how values lie in memory: a reshape copies where a view would have to refuse."""
     written = _written(graph)
     for node in graph.nodes:
-        if node.op in (aten.view.default, aten._unsafe_view.default) and not written & {node.args[0], node.out}:
+        if node.op in (aten.view.default, UNSAFE_VIEW) and not written & {node.args[0], node.out}:
             node.op = aten.reshape.default
 
 
@@ -314,6 +319,52 @@ def _bias_and_product(
     return None
 
 
+def predict_by_max(graph: Graph) -> None:
+    """`argmax` along a dimension as the second result of `max`, which is the same number, ties and nan included.
+
+    torch's argmax on the CPU is an order of magnitude slower wherever that dimension is not the last in memory.
+    """
+    for node in graph.nodes:
+        if node.op is not aten.argmax.default or len(node.args) < 2 or node.args[1] is None:
+            continue
+        before, after = graph.like[node.args[0]], graph.like[node.out]
+        if before.device.type != "cpu":
+            continue
+        largest = graph.new(TensorMeta(after.shape, after.stride, before.dtype, before.device))
+        node.op, node.outs, node.single = aten.max.dim, (largest, node.out), False
+
+
+def overwrite_operands(graph: Graph) -> None:
+    """A result is written over its operand where that has just been read for the last time."""
+    last = {ref: number for number, node in enumerate(graph.nodes) for ref in node.inputs()}
+    owner: dict[Value, Value] = {}  # whose memory a value lies in
+    fresh = {ref for node in graph.nodes if not node.views and not node.mutates for ref in node.outs if ref is not None}
+    for node in graph.nodes:
+        if node.views or node.mutates:
+            for out in node.outs:
+                if out is not None:
+                    owner[out] = owner.get(node.args[0], node.args[0])
+    alive: dict[Value, int] = {}
+    for ref in graph.like:
+        end = len(graph.nodes) if ref in graph.outputs else last.get(ref, -1)
+        root = owner.get(ref, ref)
+        alive[root] = max(alive.get(root, -1), end)
+    for number, node in enumerate(graph.nodes):
+        over = OVERWRITING.get(node.op)
+        if over is None or not isinstance(node.args[0], Value) or node.kwargs:
+            continue
+        into, out = node.args[0], node.out
+        if into not in fresh or alive[into] != number or into in node.args[1:]:
+            continue
+        if graph.like[into].dtype != graph.like[out].dtype or graph.like[into].shape != graph.like[out].shape:
+            continue
+        op, keyword = over
+        node.op, node.kwargs = op, ({keyword: into} if keyword else {})
+        alive[into] = max(alive[into], alive[out])
+        # `out` now lies in `into`; only a value of its own memory may be overwritten in turn.
+        fresh.discard(out)
+
+
 def tidy(graph: Graph) -> None:
     """What the other passes leave behind."""
     fold_constants(graph)
@@ -323,6 +374,17 @@ def tidy(graph: Graph) -> None:
     drop_unused(graph)
 
 
+# Operations that can write over their first operand: the operation that does, and the name of its output argument.
+OVERWRITING: dict[Any, tuple[Any, str | None]] = {
+    aten.relu.default: (aten.relu_.default, None),
+    aten.neg.default: (aten.neg_.default, None),
+    aten.exp.default: (aten.exp_.default, None),
+    aten.add.Tensor: (aten.add_.Tensor, None),
+    aten.sub.Tensor: (aten.sub_.Tensor, None),
+    aten.mul.Tensor: (aten.mul_.Tensor, None),
+    aten.div.Tensor: (aten.div_.Tensor, None),
+    aten.threshold_backward.default: (aten.threshold_backward.grad_input, "grad_input"),
+}
 TRANSPOSES = {aten.transpose.int, aten.t.default}
 # Operations whose result is the operand's memory, looked at anew.
 SAME_MEMORY = {
@@ -330,7 +392,7 @@ SAME_MEMORY = {
     aten.alias.default,
     aten.expand.default,
     aten.view.default,
-    aten._unsafe_view.default,
+    UNSAFE_VIEW,
     aten.reshape.default,
     aten.transpose.int,
     aten.t.default,
@@ -340,7 +402,7 @@ SAME_MEMORY = {
 SHAPES_ONLY = {aten.new_zeros.default, aten.zeros_like.default, aten.ones_like.default, aten.new_ones.default}
 PASSES: tuple[Callable[[Graph], None], ...] = (
     tidy,
-    heads.predict_by_max,
+    predict_by_max,
     views_of_any_layout,
     channels.rectify_what_was_pooled,
     channels.bias_gradients_by_sums,

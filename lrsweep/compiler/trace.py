@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from lrsweep.compiler.torch_private import UNSAFE_VIEW, TorchDispatchMode, bare, schema
 
 # Views that their schemas do not call views.
-VIEWS = {torch.ops.aten._unsafe_view.default, torch.ops.aten.reshape.default}
+VIEWS = {UNSAFE_VIEW, torch.ops.aten.reshape.default}
 
 
 class TraceError(Exception):
@@ -112,10 +113,11 @@ class Node:
     @property
     def views(self) -> bool:
         """Is the result another look at the memory of the first argument?"""
-        schema = getattr(self.op, "_schema", None)
-        return self.op in VIEWS or bool(
-            schema is not None and not schema.is_mutable and any(one.alias_info is not None for one in schema.returns)
+        known = schema(self.op)
+        aliases = (
+            known is not None and not known.is_mutable and any(one.alias_info is not None for one in known.returns)
         )
+        return self.op in VIEWS or aliases
 
     @property
     def computes(self) -> bool:
@@ -123,8 +125,8 @@ class Node:
 
     @property
     def mutates(self) -> bool:
-        schema = getattr(self.op, "_schema", None)
-        return bool(schema is not None and schema.is_mutable)
+        known = schema(self.op)
+        return known is not None and known.is_mutable
 
     @property
     def random(self) -> bool:
@@ -243,10 +245,10 @@ def record(step: Callable[..., Sequence[Tensor | None]], *inputs: Tensor, strict
     return graph
 
 
-def source(graph: Graph, *, bare: bool = True) -> tuple[str, dict[str, Any]]:
+def source(graph: Graph, *, objects: bool = False) -> tuple[str, dict[str, Any]]:
     """Python text of a function that replays the graph, and the names it uses. Values go after their last use.
 
-    `bare`: call what is behind torch's operator objects, which saves a call each; torch.compile needs the objects.
+    `objects`: call torch's operator objects, as torch.compile needs it; what is behind them saves a call each.
     """
     names: dict[str, Any] = {f"c{ref.index}": tensor for ref, tensor in graph.constants.items()}
     text = {ref: f"c{ref.index}" for ref in graph.constants}
@@ -258,7 +260,7 @@ def source(graph: Graph, *, bare: bool = True) -> tuple[str, dict[str, Any]]:
     for number, node in enumerate(graph.nodes):
         if node.op not in ops:
             ops[node.op] = f"f{len(ops)}"
-            names[ops[node.op]] = getattr(node.op, "_op", node.op) if bare else node.op
+            names[ops[node.op]] = node.op if objects else bare(node.op)
         parts = [_literal(argument, text, names) for argument in node.args]
         parts += [f"{key}={_literal(value, text, names)}" for key, value in node.kwargs.items()]
         call = f"{ops[node.op]}({', '.join(parts)})"
@@ -292,6 +294,6 @@ def compiled(graph: Graph, *, inductor: bool = False) -> Callable[..., list[Tens
 
     `inductor`: through torch.compile, which takes seconds to minutes and fuses what lies between products.
     """
-    text, names = source(graph, bare=not inductor)
+    text, names = source(graph, objects=inductor)
     exec(compile(text, "<lrsweep graph>", "exec"), names)
     return torch.compile(names["replay"], dynamic=False, fullgraph=True) if inductor else names["replay"]

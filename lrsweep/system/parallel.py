@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any, TypeVar
 
+from lrsweep.system.plain import uses
 from lrsweep.system.signals import die_with
 
 T = TypeVar("T")
@@ -22,7 +23,12 @@ def spread(calls: Sequence[Callable[[], T]], processes: int) -> list[T]:
     cannot be forked.
     """
     count = min(processes, len(calls))
-    if count < 2 or not sys.platform.startswith("linux") or multiprocessing.current_process().daemon:
+    if (
+        not uses("spread")
+        or count < 2
+        or not sys.platform.startswith("linux")
+        or multiprocessing.current_process().daemon
+    ):
         return [call() for call in calls]
     context = multiprocessing.get_context("fork")
     taken = context.Value("i", 0)

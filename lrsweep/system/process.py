@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lrsweep import user_imports
+from lrsweep.system.plain import uses
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -59,7 +60,8 @@ _USUAL = gc.get_threshold()
 def few_collections() -> Iterator[None]:
     """For imports and drawing, which make many objects that stay: Python looks them through again and again."""
     before = gc.get_threshold()
-    gc.set_threshold(OBJECTS, *before[1:])
+    if uses("gc"):
+        gc.set_threshold(OBJECTS, *before[1:])
     try:
         yield
     finally:
@@ -71,23 +73,10 @@ def collect_own_objects() -> None:
 
     The first search would take a tenth of a second, and a copy of every page that it counts references in.
     """
+    if not uses("gc"):
+        return
     gc.freeze()
     gc.set_threshold(*_USUAL)
-
-
-def keep_compiler_out() -> None:
-    """Let optimizers be built without importing torch's compiler, which takes a second.
-
-    torch shields some of their methods from its compiler, by a wrapper that imports it at the first call to ask for the
-    shielded method, and keeps the answer in `__dynamo_disable`. Nothing compiles optimizers here, so the answer is the
-    method itself. Where torch does this in another way, nothing changes.
-    """
-    import torch
-
-    for method in vars(torch.optim.Optimizer).values():
-        shielded = getattr(method, "__wrapped__", None)
-        if shielded is not None and not hasattr(shielded, "__dynamo_disable"):
-            shielded.__dynamo_disable = shielded
 
 
 def leave(code: int) -> NoReturn:
@@ -97,7 +86,7 @@ def leave(code: int) -> NoReturn:
     object of every package, which takes a tenth of a second. The user's code may count on that, for a file it left
     open, and so may threads.
     """
-    if not user_imports.LOADED and threading.active_count() == 1:
+    if uses("leave") and not user_imports.LOADED and threading.active_count() == 1:
         atexit._run_exitfuncs()
         try:
             sys.stdout.flush()

@@ -17,7 +17,7 @@ from lrsweep.store.journal import Group
 from lrsweep.system.machine import Machine
 from lrsweep.training import isolation, stackable, update_rules
 from lrsweep.training.stackable import Reason
-from lrsweep.training.stepper import Stepper, use_stacked_loss
+from lrsweep.training.stepper import Stepper
 from lrsweep.training.workload import Workload
 
 if TYPE_CHECKING:
@@ -229,8 +229,7 @@ def measure(workload: Workload, seed: int) -> Sizes:
     """
     with workload.user_code():
         module = workload.build_model(seed)
-        use_stacked_loss(module, workload)
-        stepper = Stepper(module, shared=True, wants_metrics=workload.train_metrics)
+        stepper = Stepper(module, workload, shared=True)
         values = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         isolation.seed_all(0)
         params, non_trainable = (

@@ -81,7 +81,7 @@ class Recorded(sequential.Training):
 
 def _stepper_of(workload: Workload, module: LossModule, seed: int) -> Stepper:
     if workload not in _STEPPERS:
-        stepper = Stepper(module, stacked=False, shared=True, wants_metrics=workload.train_metrics)
+        stepper = Stepper(module, workload, stacked=False, shared=True)
         values = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         workload.seed_step(seed, 0)
         params, non_trainable = (

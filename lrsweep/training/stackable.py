@@ -186,7 +186,7 @@ def _alone(
 def _stacked(
     modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, workload: Workload
 ) -> list[list[Tensor]]:
-    stepper = Stepper(modules[0], shared=True, wants_metrics=workload.train_metrics)
+    stepper = Stepper(modules[0], workload, shared=True)
     each = [{**dict(module.named_parameters()), **dict(module.named_buffers())} for module in modules]
 
     def stack(names: Sequence[str]) -> list[Tensor]:

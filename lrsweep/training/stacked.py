@@ -25,7 +25,7 @@ from lrsweep.errors import StoppedError
 from lrsweep.run_result import Hooks, RunResult
 from lrsweep.training import update_rules
 from lrsweep.training.recorder import MeanMetrics, Recorder, untrained
-from lrsweep.training.stepper import Result, Stepper, use_stacked_loss
+from lrsweep.training.stepper import Result, Stepper
 from lrsweep.training.update_rules import Weights
 from lrsweep.training.workload import Workload, weights_hash
 
@@ -119,16 +119,13 @@ class Group:
 
         kept = _STEPPERS.setdefault(workload, {})
         if (stepper := kept.get((self._shared, compile))) is None:
-            use_stacked_loss(module, workload)
-            stepper = Stepper(module, shared=self._shared, wants_metrics=workload.train_metrics, compile=compile)
+            stepper = Stepper(module, workload, shared=self._shared, compile=compile)
             workload.seed_step(seeds[0], 0)
             stepper.freeze_unused(stack(stepper.trainable), stack(stepper.non_trainable), self._batch())
             kept[self._shared, compile] = stepper
         self._stepper = stepper
         self._non_trainable = stack(stepper.non_trainable)
-        # A class of the user's may tell its parameters apart.
-        ours = all(":" not in run.setting.name for run in self.runs)
-        self._weights = Weights(stack(stepper.trainable), in_rows=ours)
+        self._weights = Weights(stack(stepper.trainable))
 
     def _build_rules(self, decays: Sequence[update_rules.Decay]) -> None:
         cuts = [0, *(i for i in range(1, len(self.runs)) if self._rule_text[i] != self._rule_text[i - 1])]
@@ -137,7 +134,7 @@ class Group:
             rule = update_rules.StackedRule(
                 self._rule_text[low],
                 decays[low:high],
-                self._weights.rule_shapes,
+                [param.shape[1:] for param in self._weights.params],
                 dtype=self._workload.dtype,
                 device=self._workload.device,
                 base_dir=self._workload.workload_spec.base_dir,
@@ -147,7 +144,7 @@ class Group:
 
     def _cut(self) -> None:
         """What each rule updates, cut once: `_rules` and the weights change only when runs leave."""
-        self._parts = [[part[rows] for part in self._weights.parts] for rows, _ in self._rules]
+        self._parts = [[param[rows] for param in self._weights.params] for rows, _ in self._rules]
         self._cut_rates: tuple[tuple[Tensor, Tensor] | None, list[tuple[Tensor, Tensor]]] = (None, [])
 
     @property
@@ -210,7 +207,6 @@ class Group:
     def _apply(self, grads: Sequence[Tensor]) -> None:
         if self._clip_norm is not None:
             grads = _clipped(grads, self._clip_norm)
-        grads = self._weights.gathered(grads)
         for (rows, rule), parts, (lr, factor) in zip(self._rules, self._parts, self._rates_of_rules(), strict=True):
             rule.step(parts, [grad[rows] for grad in grads], lr, factor)
         if self._dead:
@@ -317,7 +313,7 @@ class Group:
     def _keep(self, slots: list[int]) -> None:
         """Go on with these rows of the tensors only."""
         index = torch.tensor(slots, dtype=torch.long, device=self._workload.device)
-        self._weights = Weights([param[index] for param in self._weights.params], in_rows=self._weights.in_rows)
+        self._weights = Weights([param[index] for param in self._weights.params])
         self._non_trainable = [value[index] for value in self._non_trainable]
         kept, low = [], 0
         for rows, rule in self._rules:

@@ -21,10 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from lrsweep.compiler import passes, trace
 from lrsweep.compiler.channels import RunsAmongChannels
+from lrsweep.compiler.torch_private import tree_flatten, tree_unflatten
+from lrsweep.compiler.tricks import enabled
 from lrsweep.tasks import base
 from lrsweep.training.workload import LossModule, Workload
 
@@ -45,22 +46,27 @@ class Stepper:
 
     `trainable` names the parameters that get a gradient; `fixed` the frozen ones, those the loss does not depend on,
     and the buffers. `shared`: all runs see the same batch; otherwise every tensor of a batch has a leading M.
-    `stacked=False`: the weights of one run, without a leading M; the losses and metrics are [1] then.
+    `stacked=False`: the weights of one run, without a leading M; the losses and metrics are [1] then. The module of a
+    stack is given a loss that is cheaper for it, where there is one for this task.
     """
 
     def __init__(
-        self, module: nn.Module, *, shared: bool, wants_metrics: bool, compile: bool = False, stacked: bool = True
+        self, module: LossModule, workload: Workload, *, shared: bool, compile: bool = False, stacked: bool = True
     ) -> None:
+        if stacked and enabled("stacked_loss") and (loss := stacked_loss(workload)) is not None:
+            module.replace_loss(loss)
         self.module = module
         self.shared = shared
         self._stacked = stacked
-        self._wants_metrics = wants_metrics
+        self._wants_metrics = workload.train_metrics
         self._compile = compile
         self.trainable = [name for name, value in module.named_parameters() if value.requires_grad]
         self.non_trainable = [name for name, value in module.named_parameters() if not value.requires_grad]
         self.non_trainable += [name for name, _ in module.named_buffers()]
         self._programs: dict[Any, _Program] = {}
-        self._images: Callable[[], AbstractContextManager[Any]] = RunsAmongChannels
+        self._images: Callable[[], AbstractContextManager[Any]] = (
+            RunsAmongChannels if enabled("channels") else contextlib.nullcontext
+        )
         self._start: dict[str, Tensor] = {}
         # Does a training step draw random numbers? None until one was recorded.
         self.random: bool | None = None
@@ -143,7 +149,7 @@ class Stepper:
         build = self._train_step if training else self._eval_step
         step = build(leaves, spec, names)
         runs = params[0].shape[0] if params and self._stacked else 0
-        if sum(key[1] == runs for key in self._programs) >= MANY_SHAPES:
+        if not enabled("replay") or sum(key[1] == runs for key in self._programs) >= MANY_SHAPES:
             self.random = True
             return _Program(self._eager(step, training), names, recorded=False)
         inputs = (*params, *non_trainable, *tensors)
@@ -261,14 +267,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-
-
-def use_stacked_loss(module: LossModule, workload: Workload) -> None:
-    """Give the module a loss that is cheaper for a stack, if there is one for this task."""
-    loss = stacked_loss(workload)
-    if loss is not None:
-        del module._loss  # it may be a module, which a function cannot take the place of
-        module._loss = loss
 
 
 def stacked_loss(workload: Workload) -> Callable[[Any, Any], Tensor] | None:

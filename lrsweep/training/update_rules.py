@@ -11,6 +11,7 @@ therefore applied outside: coupled decay joins the gradient, the other kinds shr
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import math
 from collections import defaultdict
@@ -23,6 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from lrsweep import optimizers
+from lrsweep.compiler import torch_private
+from lrsweep.compiler.torch_private import foreach
+from lrsweep.system.plain import uses
 
 # Rules that one factor per run cannot express, and why their runs train alone.
 ALONE = {
@@ -31,9 +35,6 @@ ALONE = {
     "muon": "muon orthogonalises whole weight matrices",
     "rprop": "rprop is not linear in lr, which is only its first step size",
 }
-# Up to this many parameters a run keeps its state in one tensor: fewer kernels weigh more than a copied gradient.
-# A bound on the run, not on the stack, so that a stack that shrinks keeps its layout and its bits.
-FLAT_UP_TO = 2048
 PROBE_STEPS = 30
 
 
@@ -89,10 +90,9 @@ class StackedRule:
         self._name = name
         self._shapes = [tuple(shape) for shape in shapes]
         self._dtype, self._device = dtype, torch.device(device)
-        self._flat = not own and len(self._shapes) > 1 and sum(map(math.prod, self._shapes)) <= FLAT_UP_TO
         self._sign = -1.0 if args.get("maximize") else 1.0
         # Plain SGD moves along the gradient itself and needs no tensors of its own.
-        self._plain = name == "sgd" and not args.get("momentum")
+        self._plain = name == "sgd" and not args.get("momentum") and uses("kernels")
         kinds = torch.tensor([[d.coupled, d.decoupled, d.independent] for d in decays], dtype=torch.float64).T
         if self._plain:
             kinds = torch.stack([torch.zeros_like(kinds[0]), kinds[0] + kinds[1], kinds[2]])
@@ -110,29 +110,19 @@ class StackedRule:
         self._coupled, self._decoupled, self._independent = self._decays
         self._couples = bool(self._coupled.any())
         self._shrinks = bool(self._decoupled.any()) or bool(self._independent.any())
-        self._u, self._u_views = self._tensors(0 if self._plain else m)
-        # Gradients are copied where they must be changed or brought into one tensor, else used as they are.
-        self._copies = not self._plain and (self._flat or self._couples)
-        self._g, self._g_views = self._tensors(m if self._copies else 0)
+        self._u = [self._zeros(0 if self._plain else m, *shape) for shape in self._shapes]
         self._lr, self._lr_views = self._per_run(m)
         self._shrink, self._shrink_views = self._per_run(m)
         # torch negates the gradient under `maximize` before it adds the decay.
         coupled, self._coupled_views = self._per_run(m)
         coupled.copy_(self._sign * self._coupled)
 
-    def _tensors(self, m: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Zeros for every parameter: the tensors that hold them, and a view shaped like each parameter."""
-        if not self._flat:
-            tensors = [torch.zeros((m, *shape), dtype=self._dtype, device=self._device) for shape in self._shapes]
-            return tensors, tensors
-        sizes = [math.prod(shape) for shape in self._shapes]
-        whole = torch.zeros((m, sum(sizes)), dtype=self._dtype, device=self._device)
-        views = [part.view(m, *shape) for part, shape in zip(torch.split(whole, sizes, 1), self._shapes, strict=True)]
-        return [whole], views
+    def _zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=self._dtype, device=self._device)
 
     def _per_run(self, m: int) -> tuple[Tensor, list[Tensor]]:
         """A vector with an entry per run, and a view of it that broadcasts over each parameter."""
-        vector = torch.zeros(m, dtype=self._dtype, device=self._device)
+        vector = self._zeros(m)
         return vector, [vector.view(m, *[1] * len(shape)) for shape in self._shapes]
 
     @torch.no_grad()
@@ -154,39 +144,36 @@ class StackedRule:
             if factor_m is not None:
                 self._shrink.addcmul_(self._independent, factor_m.to(self._shrink))
             torch.sub(1, self._shrink, out=self._shrink)
-            torch._foreach_mul_(params, self._shrink_views)
+            foreach("mul", params, self._shrink_views)
         if self._plain:
             self._lr.mul_(-self._sign)
-        torch._foreach_addcmul_(params, moves, self._lr_views)
+        foreach("addcmul", params, moves, self._lr_views)
         if not self._plain:
-            torch._foreach_zero_(self._u)
+            foreach("zero", self._u)
 
     def _displacements(self, params: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
         """What torch's rule does to weights at lr 1, without weight decay."""
         if self._plain:
             return grads
-        if self._copies:
-            torch._foreach_copy_(self._g_views, grads)
-            if self._couples:
-                torch._foreach_addcmul_(self._g_views, params, self._coupled_views)
-            grads = self._g
+        if self._couples:
+            coupled = zip(grads, params, self._coupled_views, strict=True)
+            grads = [torch.addcmul(grad, param, decay) for grad, param, decay in coupled]
         # The fused CPU kernels read any gradient as if it were contiguous.
-        grads = [g.contiguous() for g in grads]
+        grads = [grad.contiguous() for grad in grads]
         if self._kernel is not None:
             self._kernel(grads)
-            return self._u_views
-        for u, g in zip(self._u, grads, strict=True):
-            u.grad = g
+            return self._u
+        for u, grad in zip(self._u, grads, strict=True):
+            u.grad = grad
         self._step()
         self._find_kernel()
-        return self._u_views
+        return self._u
 
     def _find_kernel(self) -> None:
         """What makes the updates after the first, if there is something faster than the optimizer."""
         self._kernel = None
-        used = all(self._optimizer.state.get(u) for u in self._u)
-        if used and not self._plain and ":" not in self._name:
-            self._kernel = kernel_of(self._name, self._optimizer, self._device)
+        if uses("kernels") and ":" not in self._name and all(self._optimizer.state.get(u) for u in self._u):
+            self._kernel = kernel_of(self._name, self._optimizer, self._device.type)
 
     def keep(self, index: Tensor) -> None:
         """Go on with these runs only (positions in the present order, ascending)."""
@@ -279,43 +266,17 @@ def _norm(tensors: Sequence[Tensor]) -> float:
     return math.sqrt(sum(float(t.square().sum()) for t in tensors))
 
 
-# Up to this many parameters a run lies in one row: kernels that start cost more than gradients that are copied. A bound
-# on the run, not on the group, so that a group that shrinks keeps its layout and its bits.
-ROWS_UP_TO = 2048
-
-
 class Weights:
-    """`params` are [K, ...], views of `whole`. `parts` and `gathered` give parameters and gradients in the shape that
-    update rules get: a row of P numbers per run for small runs, else a tensor per parameter."""
+    """The weights of K stacked runs: `params` [K, ...], copies of those given, one after another in memory."""
 
-    def __init__(self, params: Sequence[Tensor], *, in_rows: bool = True) -> None:
-        """`params` are copied. `in_rows`: small runs may lie in rows."""
-        runs = params[0].shape[0]
-        sizes = [math.prod(param.shape[1:]) for param in params]
-        self.in_rows = in_rows and sum(sizes) <= ROWS_UP_TO
-        if self.in_rows:
-            self.whole = torch.cat([param.reshape(runs, -1) for param in params], 1)
-            pieces = self.whole.split(sizes, 1)
-            self._grads = torch.zeros_like(self.whole)
-            cut = zip(self._grads.split(sizes, 1), params, strict=True)
-            self._grad_views = [piece.view(param.shape) for piece, param in cut]
-        else:
-            self.whole = torch.cat([param.reshape(-1) for param in params])
-            pieces = self.whole.split([runs * size for size in sizes])
+    def __init__(self, params: Sequence[Tensor]) -> None:
+        self._whole = torch.cat([param.reshape(-1) for param in params])
+        pieces = self._whole.split([param.numel() for param in params])
         self.params = [piece.view(param.shape) for piece, param in zip(pieces, params, strict=True)]
-        self.parts = [self.whole] if self.in_rows else self.params
-        self.rule_shapes = [tuple(part.shape[1:]) for part in self.parts]
-
-    def gathered(self, grads: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Gradients of `params` as those of `parts`; in rows they are copied, and hold until the next call."""
-        if not self.in_rows:
-            return grads
-        torch._foreach_copy_(self._grad_views, list(grads))
-        return [self._grads]
 
     def finite(self) -> bool:
         """A quick look at everything; False may be a false alarm (a sum can overflow), True never is."""
-        return math.isfinite(self.whole.sum().item())
+        return math.isfinite(self._whole.sum().item())
 
     def not_finite(self) -> list[int]:
         """The rows of the runs that hold a weight which is not finite."""
@@ -324,97 +285,87 @@ class Weights:
 
     def clear(self, rows: Tensor) -> None:
         """Set the weights of these runs to 0."""
-        for part in self.parts:
-            part.index_fill_(0, rows, 0.0)
+        for param in self.params:
+            param.index_fill_(0, rows, 0.0)
 
 
 LATE = 2.0**24  # an update number at which Adam's bias correction is over, and to which float32 adds no 1
 
-Kernel = Callable[[Sequence[Tensor]], None]
+Kernel = Callable[[list[Tensor]], None]
 
 
-def kernel_of(name: str, optimizer: Any, device: torch.device) -> Kernel | None:
+def kernel_of(name: str, optimizer: Any, device: str) -> Kernel | None:
     """The next update of all weights of `optimizer` (a built-in by name, already used) as a function of the gradients.
 
-    None where torch has no such kernel. It stays right until the state is replaced.
+    None where there is nothing faster than its own `step`. It stays right until the state is replaced.
     """
     (group,) = optimizer.param_groups
+    late = name == "rmsprop" and device == "cpu" and _is_late_adam(group)
+    return _kernel(name, optimizer) if (group.get("fused") or late) and _kernel_works(name) else None
+
+
+def _kernel(name: str, optimizer: Any) -> Kernel:
+    """torch's kernel of one update, called without what `step` does before it."""
+    (group,) = optimizer.param_groups
     weights = list(group["params"])
-    states = [optimizer.state[weight] for weight in weights]
-    if group.get("fused"):
-        return KERNELS[name](group, weights, states)
-    if name == "rmsprop" and device.type == "cpu" and _is_late_adam(group):
-        return _rmsprop(group, weights, states)
-    return None
 
+    def state(slot: str) -> list[Tensor]:
+        return [optimizer.state[weight][slot] for weight in weights]
 
-def _sgd(group: Mapping[str, Any], weights: list[Tensor], states: Sequence[Mapping[str, Any]]) -> Kernel:
-    buffers = [state["momentum_buffer"] for state in states]
-    more = {key: group[key] for key in ("momentum", "dampening", "nesterov", "maximize")}
+    def options(*keys: str) -> dict[str, Any]:
+        return {"lr": 1.0, "weight_decay": 0.0, "maximize": group["maximize"]} | {key: group[key] for key in keys}
 
-    def update(grads: Sequence[Tensor]) -> None:
-        torch._fused_sgd_(weights, list(grads), buffers, weight_decay=0.0, lr=1.0, is_first_step=False, **more)
+    kernel = torch_private.FUSED["adam" if name == "rmsprop" else name]
+    if kernel is None:
+        raise NotImplementedError(name)
+    if name == "sgd":
+        momentum = state("momentum_buffer")
+        more = options("momentum", "dampening", "nesterov") | {"is_first_step": False}
+        return lambda grads: kernel(weights, grads, momentum, **more)
+    if name == "rmsprop":
+        # What Adam is late in its training, without its mean of gradients: at beta1 = 0 that is the gradient, so one
+        # tensor can be both. torch has no kernel for RMSprop, and its square roots of zeros, which the gradients of
+        # idle units give, are twenty times slower than others.
+        squares, late = state("square_avg"), [torch.tensor(LATE) for _ in weights]
+        more = options("eps") | {"beta1": 0.0, "beta2": group["alpha"], "amsgrad": False}
+        return lambda grads: kernel(weights, grads, grads, squares, [], late, **more)
+    steps = state("step")
+    if name == "adagrad":
+        lists, more = (state("sum"), steps), options("lr_decay", "eps")
+    else:
+        largest = state("max_exp_avg_sq") if group["amsgrad"] else []
+        beta1, beta2 = group["betas"]
+        lists = (state("exp_avg"), state("exp_avg_sq"), largest, steps)
+        more = options("eps", "amsgrad") | {"beta1": beta1, "beta2": beta2}
 
-    return update
-
-
-def _adam(group: Mapping[str, Any], weights: list[Tensor], states: Sequence[Mapping[str, Any]]) -> Kernel:
-    slots = ["exp_avg", "exp_avg_sq"]
-    means, squares = ([state[slot] for state in states] for slot in slots)
-    largest = [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else []
-    steps = [state["step"] for state in states]
-    beta1, beta2 = group["betas"]
-    more = {key: group[key] for key in ("eps", "amsgrad", "maximize")}
-
-    def update(grads: Sequence[Tensor]) -> None:
-        torch._foreach_add_(steps, 1)
-        torch._fused_adam_(
-            weights, list(grads), means, squares, largest, steps,
-            lr=1.0, beta1=beta1, beta2=beta2, weight_decay=0.0, **more,
-        )  # fmt: skip
-
-    return update
-
-
-def _adagrad(group: Mapping[str, Any], weights: list[Tensor], states: Sequence[Mapping[str, Any]]) -> Kernel:
-    sums, steps = ([state[slot] for state in states] for slot in ("sum", "step"))
-    more = {key: group[key] for key in ("lr_decay", "eps", "maximize")}
-
-    def update(grads: Sequence[Tensor]) -> None:
-        torch._foreach_add_(steps, 1)
-        torch._fused_adagrad_(weights, list(grads), sums, steps, lr=1.0, weight_decay=0.0, **more)
+    def update(grads: list[Tensor]) -> None:
+        for step in steps:
+            step.add_(1)
+        kernel(weights, grads, *lists, **more)
 
     return update
 
 
 def _is_late_adam(group: Mapping[str, Any]) -> bool:
-    """Is this RMSprop what Adam is late in its training, without its mean of gradients?"""
     plain = not (group["momentum"] or group["centered"] or group["maximize"])
     return plain and 1 - group["alpha"] ** LATE == 1
 
 
-def _rmsprop(group: Mapping[str, Any], weights: list[Tensor], states: Sequence[Mapping[str, Any]]) -> Kernel:
-    """RMSprop by Adam's kernel: torch has none of its own, and its square roots of zeros, which the gradients of idle
-    units give, are twenty times slower than others.
-
-    At beta1 = 0 the mean of the gradients is the gradient, so that one tensor can be both.
-    """
-    squares = [state["square_avg"] for state in states]
-    steps = [torch.tensor(LATE) for _ in states]
-    alpha, eps = group["alpha"], group["eps"]
-
-    def update(grads: Sequence[Tensor]) -> None:
-        grads = list(grads)
-        torch._fused_adam_(
-            weights, grads, grads, squares, [], steps,
-            lr=1.0, beta1=0.0, beta2=alpha, weight_decay=0.0, eps=eps, amsgrad=False, maximize=False,
-        )  # fmt: skip
-
-    return update
-
-
-KERNELS: dict[str, Callable[[Mapping[str, Any], list[Tensor], Sequence[Mapping[str, Any]]], Kernel]] = {
-    "sgd": _sgd,
-    "adam": _adam,
-    "adagrad": _adagrad,
-}
+@functools.cache
+def _kernel_works(name: str) -> bool:
+    """Does this torch have the kernel, and does it make the updates that the optimizer makes?"""
+    own, by_kernel = (torch.linspace(-1.0, 1.0, 5, dtype=torch.float32) for _ in range(2))
+    grads = [torch.linspace(2.0, k, 5, dtype=torch.float32) for k in range(3)]
+    args = {"momentum": 0.9} if name == "sgd" else {}
+    one, other = (optimizers.build(name, args | optimizers.fused(name, "cpu"), [w], 1.0, ".") for w in (own, by_kernel))
+    try:
+        for weight, optimizer, count in ((own, one, 3), (by_kernel, other, 1)):
+            for grad in grads[:count]:
+                weight.grad = grad.clone()
+                optimizers.step_of(optimizer)()
+        update = _kernel(name, other)
+        for grad in grads[1:]:
+            update([grad.clone()])
+    except Exception:  # noqa: BLE001 - whatever a release of torch has changed, the optimizer makes the updates then
+        return False
+    return torch.allclose(own, by_kernel, rtol=1e-5, atol=1e-6)

@@ -61,6 +61,11 @@ class LossModule(nn.Module):
         """What the user gave besides the model: the loss or step, and the metrics."""
         return [self._step or self._loss, *self._task.metrics.values()]
 
+    def replace_loss(self, loss: Callable[[Any, Any], torch.Tensor]) -> None:
+        """Compute `loss(output, target)` from now on."""
+        del self._loss  # it may be a module, which a function cannot take the place of
+        self._loss = loss
+
     def forward(self, *batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         wanted = self._train_metrics or not self.training
         device = self._autocast_device

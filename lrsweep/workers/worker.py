@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lrsweep.errors import StoppedError, StorageError, UsageError
+from lrsweep.optimizers import without_compiler
 from lrsweep.run_result import Hooks, RunResult
 from lrsweep.store import checkpoints, lock
 from lrsweep.system.machine import keep_freed_memory
@@ -180,7 +181,7 @@ def serve(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, stop.set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-    with suppress(EOFError, OSError):  # the parent is gone
+    with suppress(EOFError, OSError), without_compiler():  # the parent is gone
         config: WorkerConfig = connection.recv()
         die_with(config.parent)
         lock.drop_inherited(Path(config.folder))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lrsweep import optimizers
-from lrsweep.compiler import memory, passes, trace
+from lrsweep.compiler import passes, trace
 from lrsweep.errors import StoppedError
 from lrsweep.run_result import NoHooks
 from lrsweep.training import recorded, sequential, stackable, stacked, workload
@@ -439,7 +439,7 @@ def test_every_rewrite_keeps_the_results(net: str) -> None:
     graph, inputs = graph_of(net)
     wanted = trace.compiled(graph)(*inputs)
     changed = graph.copy()
-    for rewrite in (*passes.PASSES, memory.reuse):
+    for rewrite in (*passes.PASSES, passes.overwrite_operands):
         rewrite(changed)
         with torch.no_grad():
             found = trace.compiled(changed)(*inputs)

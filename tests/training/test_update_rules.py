@@ -152,13 +152,13 @@ def label(value: object) -> str:
     return "-".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
 
 
-@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("plain", ["", "1"], ids=["tricks", "plain"])
 @pytest.mark.parametrize(("name", "args", "scale"), RULES, ids=label)
 def test_a_stack_equals_separate_runs(
-    name: str, args: dict[str, Any], scale: float, flat: bool, monkeypatch: pytest.MonkeyPatch
+    name: str, args: dict[str, Any], scale: float, plain: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrsweep.training.update_rules.FLAT_UP_TO", 2048 if flat else 0)
-    rates = RATES * scale if flat else RATES[-2:] * scale
+    monkeypatch.setenv("LRSWEEP_PLAIN", plain)
+    rates = (RATES[-2:] if plain else RATES) * scale
     errors = relative_errors(Stack(name, args, rates).run(), alone(name, args, rates))
     assert errors.max() <= 1e-8
 
@@ -235,12 +235,12 @@ def test_an_exploding_run_leaves_the_others_alone(name: str, args: dict[str, Any
         assert torch.equal(p[others], q[others])
 
 
-@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("plain", ["", "1"], ids=["tricks", "plain"])
 @pytest.mark.parametrize(("name", "args"), RULES_WITH_STATE, ids=label)
 def test_runs_that_leave_take_only_their_own_state(
-    name: str, args: dict[str, Any], flat: bool, monkeypatch: pytest.MonkeyPatch
+    name: str, args: dict[str, Any], plain: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrsweep.training.update_rules.FLAT_UP_TO", 2048 if flat else 0)
+    monkeypatch.setenv("LRSWEEP_PLAIN", plain)
     rates, index = RATES * SCALES[name], torch.tensor([0, 3, 6])
     whole, part = Stack(name, args, rates), Stack(name, args, rates)
     whole.run(0, 40)
