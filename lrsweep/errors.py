@@ -8,21 +8,21 @@ from dataclasses import dataclass
 
 
 class LrsweepError(Exception):
-    """Base of every error that is told to the user without a traceback."""
+    """Base of every error that is shown to the user without a traceback."""
 
     exit_code = 1
 
 
 class UsageError(LrsweepError):
-    """The command, the spec or the user's own task is wrong; the text says how to mend it."""
+    """The command, the spec or the user's own task is wrong; the text says how to correct it."""
 
     exit_code = 2
 
 
 class WrongInSpec(UsageError):
-    """What a spec asks for does not fit the data, the model or the user's code: (path in the spec, what is wrong) each.
+    """A valid spec that does not fit the data, the model or the user's code: pairs (path in the spec, what is wrong).
 
-    The path is empty where no key of the spec is to blame; an optimizer stands under its label.
+    The path is empty if no key of the spec is to blame; an optimizer goes by its label.
     """
 
     def __init__(self, *found: tuple[tuple[str, ...], str]) -> None:
@@ -35,7 +35,7 @@ class WrongInSpec(UsageError):
 
 @dataclass(frozen=True, kw_only=True)
 class SpecIssue:
-    """One thing wrong with a spec: where it stands, which key, what is allowed."""
+    """One thing wrong with a spec: where it is written, which key, what is allowed."""
 
     file: str
     line: int

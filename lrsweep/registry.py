@@ -105,8 +105,8 @@ def listing(kind: str | None = None) -> str:
     if kind is not None and f"{kind}s" in sections:
         kind = f"{kind}s"
     if kind is not None and kind not in sections:
-        found = [section for section in sections if kind.lower() in getattr(names, section)]
-        where = f"; {kind} is in `lrsweep list {found[0]}`" if found else ""
+        homes = [section for section in sections if kind.lower() in getattr(names, section)]
+        where = f"; {kind} is in `lrsweep list {homes[0]}`" if homes else ""
         raise UsageError(f"list {kind}: there is no such kind (one of: {', '.join(sections)}){where}")
     chosen = [kind] if kind else list(sections)
     return "\n\n".join("\n".join([f"{name}:", *sections[name]()]) for name in chosen)

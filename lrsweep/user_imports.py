@@ -32,13 +32,13 @@ def resolve(import_path: str, base_dir: str | Path) -> Any:
     LOADED.add(import_path)
     folder = Path(base_dir)
     is_file = place.endswith(".py") or "/" in place or "\\" in place
-    found: Any = _file_module(folder / place) if is_file else _package_module(place, folder)
-    source = str(found.__file__ or place)
+    value: Any = _file_module(folder / place) if is_file else _package_module(place, folder)
+    source = str(value.__file__ or place)
     for part in name.split("."):
-        if not hasattr(found, part):
-            raise UsageError(_unknown_name(found, part, source))
-        found = getattr(found, part)
-    return found
+        if not hasattr(value, part):
+            raise UsageError(_unknown_name(value, part, source))
+        value = getattr(value, part)
+    return value
 
 
 def user_place(error: BaseException) -> str:

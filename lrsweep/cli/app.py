@@ -92,10 +92,10 @@ app = typer.Typer(
 command = functools.partial(app.command, cls=_Command)
 
 Device = StrEnum("Device", ["auto", "cpu", "cuda"])
-Executor = StrEnum("Executor", ["local", "ray"])
-Compile = StrEnum("Compile", ["auto", "on", "off"])
-Progress = StrEnum("Progress", ["auto", "rich", "plain", "none"])
-Format = StrEnum("Format", ["png", "svg", "pdf"])
+ExecutorName = StrEnum("ExecutorName", ["local", "ray"])
+CompileMode = StrEnum("CompileMode", ["auto", "on", "off"])
+ProgressStyle = StrEnum("ProgressStyle", ["auto", "rich", "plain", "none"])
+ImageFormat = StrEnum("ImageFormat", ["png", "svg", "pdf"])
 KINDS = ("tasks", "models", "optimizers", "schedules")
 
 
@@ -154,14 +154,14 @@ def run(
         str, typer.Option(metavar="N|auto", help="Number of training processes, one thread each.")
     ] = "auto",
     executor: Annotated[
-        Executor,
+        ExecutorName,
         typer.Option(metavar="local|ray", help="Where to run workers. Only local is available in this version."),
-    ] = Executor.local,
+    ] = ExecutorName.local,
     set_: SetOption = None,
     compile_: Annotated[
-        Compile,
+        CompileMode,
         typer.Option("--compile", metavar="auto|on|off", help="Compile training steps with torch.compile (auto: off)."),
-    ] = Compile.auto,
+    ] = CompileMode.auto,
     refine: Annotated[
         bool,
         typer.Option(
@@ -175,8 +175,8 @@ def run(
         bool, typer.Option("--fresh", help="Retrain everything; earlier results are set aside, not deleted.")
     ] = False,
     progress: Annotated[
-        Progress, typer.Option(metavar="auto|rich|plain|none", help="Progress bar, plain lines or nothing.")
-    ] = Progress.auto,
+        ProgressStyle, typer.Option(metavar="auto|rich|plain|none", help="Progress bar, plain lines or nothing.")
+    ] = ProgressStyle.auto,
 ) -> None:
     """Train missing runs; write tables, plots and a report.
 
@@ -208,7 +208,7 @@ def run(
                 reporter=reporter,
                 renderer=renderer,
             )
-    _print_finished(finished, quiet=progress is Progress.none)
+    _print_finished(finished, quiet=progress is ProgressStyle.none)
 
 
 def _print_finished(finished: Finished, *, quiet: bool) -> None:
@@ -253,7 +253,8 @@ def plot(
     ] = None,
     at: Annotated[str | None, typer.Option(metavar="WHEN", help="final, best, mean or last_K of that column.")] = None,
     format_: Annotated[
-        list[Format] | None, typer.Option("--format", metavar="png|svg|pdf", help="May be repeated. (default: png)")
+        list[ImageFormat] | None,
+        typer.Option("--format", metavar="png|svg|pdf", help="May be repeated. (default: png)"),
     ] = None,
 ) -> None:
     """Redraw the plots from saved results, without training.
@@ -267,8 +268,9 @@ def plot(
     from lrsweep import plot as drawing
     from lrsweep.results import tables
 
+    formats = tuple(choice.value for choice in format_ or [ImageFormat.png])
     for folder in tables.sweeps_below(results):
-        for path in drawing.draw_all(folder, tuple(f.value for f in format_ or [Format.png]), metric=metric, at=at):
+        for path in drawing.draw_all(folder, formats, metric=metric, at=at):
             typer.echo(str(path))
     if metric is not None or at is not None:
         typer.echo(

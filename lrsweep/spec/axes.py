@@ -1,7 +1,7 @@
 """Extra axes: other values of the spec, by dotted path.
 
-An axis of the whole of `task`, `model` or `schedule` (or of its `.name`) holds a mapping per value once it is resolved;
-any other axis holds plain values. `optimizers.<argument>` sets that argument for every optimizer that has it.
+A resolved axis of a whole `task`, `model` or `schedule` (or of its `.name`) holds a mapping per value, any other axis
+plain values. `optimizers.<argument>` sets that argument for every optimizer that has it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def put(section: Any, below: tuple[str, ...], value: Any) -> Any:
 
 
 def get(section: Any, below: tuple[str, ...]) -> Any:
-    """The value at the path `below`; `MISSING` where there is none."""
+    """The value at the path `below`; `MISSING` if there is none."""
     for part in below:
         if not isinstance(section, dict) or part not in section:
             return check.MISSING
@@ -117,9 +117,9 @@ def products(axes: Mapping[str, list[Any]], heads: Iterable[str] = HEADS) -> Ite
 
 
 def cells(axis: str, values: Sequence[Any]) -> dict[str, Any]:
-    """Axis values as they stand in a table, never nested, by their canonical text.
+    """Axis values as cells of a table, never nested, by their canonical text.
 
-    Of a whole section the name where it tells the values apart, else the name with the arguments that do.
+    A whole section is shown by its name if that distinguishes the values, else by its name and the arguments that do.
     """
     if not is_whole(axis) or not all(isinstance(value, dict) for value in values):
         return {canonical(v): value_text(v) if isinstance(v, dict | list) else v for v in values}
@@ -135,14 +135,14 @@ def _section_text(axis: str, value: Mapping[str, Any], values: Sequence[Mapping[
 
 def twins(spec: Spec) -> list[tuple[int, int, dict[str, Any]]]:
     """Pairs of optimizers that some axis values make the same: (first, second, those values)."""
-    found: dict[tuple[int, int], dict[str, Any]] = {}
+    pairs: dict[tuple[int, int], dict[str, Any]] = {}
     for chosen in products(spec.axes, ("optimizers", "schedule")):
         seen: dict[str, int] = {}
         for index, optimizer in enumerate(spec.optimizers):
             first = seen.setdefault(canonical(setting(spec, optimizer, chosen)), index)
             if first != index:
-                found.setdefault((first, index), chosen)
-    return [(first, second, chosen) for (first, second), chosen in found.items()]
+                pairs.setdefault((first, index), chosen)
+    return [(first, second, chosen) for (first, second), chosen in pairs.items()]
 
 
 def resolved(
@@ -169,27 +169,27 @@ def resolved(
     if count > MAX_POINTS:
         notes.add(("axes",), f"{count} combinations of values are too many (at most {MAX_POINTS})")
         return {}
-    found: dict[str, list[Any]] = {}
+    resolved_axes: dict[str, list[Any]] = {}
     for head in HEADS:
         mine = {axis: usable[axis] for axis in usable if parts(axis)[0] == head}
         if mine and head == "optimizers" and head in written:
-            found |= _of_optimizers(ctx, mine, written[head], optimizers, invalid, notes)
+            resolved_axes |= _of_optimizers(ctx, mine, written[head], optimizers, invalid, notes)
         elif mine and head != "optimizers" and (head in written or any(map(is_whole, mine))):
-            found |= _of_section(ctx, head, mine, written.get(head), notes, wrong=head in wrong)
+            resolved_axes |= _of_section(ctx, head, mine, written.get(head), notes, wrong=head in wrong)
         elif mine and not notes.found:
             message = f"there is no {head} to set it in: the task brings its own; name one with `{head}:`"
             notes.add(("axes", next(iter(mine))), message, key=True)
-    for axis, values in found.items():
+    for axis, values in resolved_axes.items():
         seen: set[str] = set()
         for i, value in enumerate(values):
             if (text := canonical(value)) in seen:
                 notes.add(("axes", axis, i), f"{value_text(raw[axis][i])} is given twice; remove one of them")
             seen.add(text)
-    return {axis: found[axis] for axis in raw if axis in found}
+    return {axis: resolved_axes[axis] for axis in raw if axis in resolved_axes}
 
 
 def _sound(axis: str, values: Any, raw: Mapping[str, Any], notes: Notes) -> bool:
-    """Whether the path may be an axis and the values are a list."""
+    """Whether the path may be an axis and its values are a list."""
     path: Keys = ("axes", axis)
     head, *below = parts(axis)
     before = len(notes.found)
@@ -262,7 +262,7 @@ def _of_optimizers(
 
 
 def _arguments(ctx: Context, raw: Any) -> Mapping[str, Any] | None:
-    """What the optimizer of an entry with mistakes may be given; None if that cannot be told."""
+    """The arguments of the optimizer in an invalid entry; None if it is unknown."""
     return ctx.known.optimizers.get(sections.builtin(ctx, raw)) if ctx.known else None
 
 
@@ -275,9 +275,9 @@ def _checked(
     who: str = "",
     wrong: bool = False,
 ) -> dict[str, list[Any]]:
-    """The resolved values of the axes of one section, which `make` checks in every combination of them.
+    """The resolved values of the axes of one section; `make` resolves it for every combination of their values.
 
-    Of a section that is `wrong` without them, only what is noted inside an axis is the axis's.
+    If the section is `wrong` even without its axes, only mistakes at the path of an axis are blamed on the axis.
     """
     found: dict[str, list[Any]] = {axis: [check.MISSING] * len(values) for axis, values in mine.items()}
     before = len(notes.found)
@@ -297,7 +297,7 @@ def _checked(
 
 
 def _value_in(made: Named | TrainSpec | OptimizerSpec, axis: str, mine: Iterable[str]) -> Any:
-    """The resolved value of one axis; what other axes set inside a whole section is theirs and left out of it."""
+    """The resolved value of one axis; a whole section without what other axes set in it."""
     below = parts(axis)[1:]
     if isinstance(made, Named):
         theirs = {parts(other)[1] for other in mine if not is_whole(other)}

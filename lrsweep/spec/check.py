@@ -28,7 +28,7 @@ Seed = Annotated[int, at.Interval(ge=0, lt=2**32)]
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """Something wrong at `path`; `key` where the key is meant rather than its value."""
+    """Something wrong at `path`; `key` if it is the key that is wrong, not its value."""
 
     path: Keys
     message: str
@@ -37,9 +37,9 @@ class Note:
 
 @dataclass
 class Notes:
-    """What was found wrong so far."""
+    """Everything wrong so far."""
 
-    found: dict[Note, None] = field(default_factory=dict)  # in order, none of them twice
+    found: dict[Note, None] = field(default_factory=dict)  # an ordered set
 
     def add(self, path: Keys, message: str, *, key: bool = False) -> None:
         self.found[Note(path=path, message=message, key=key)] = None
@@ -101,7 +101,7 @@ def plain(value: Any) -> Any:
 
 
 def check_value(annotation: Any, value: Any, path: Keys, notes: Notes) -> tuple[Any, bool]:
-    """`value` as `annotation` has it (an integer becomes a float where one is asked for), and whether it fits."""
+    """The value coerced to its annotation (an integer to a float where one is asked for), and whether it fits."""
     try:
         return plain(_adapter(annotation).validate_python(value)), True
     except ValidationError as error:
@@ -121,7 +121,7 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 
 def type_error_text(annotation: Any, value: Any) -> str:
-    """`must be an integer from 1, not 'abc'`, and how to mend it where that can be told."""
+    """`must be an integer from 1, not 'abc'`, and how to correct it if that can be guessed."""
     text = f"must be {expected(annotation)}, not {repr_value(value)}"
     if isinstance(value, str):
         return with_hint(text, hint(annotation, value))
@@ -130,14 +130,14 @@ def type_error_text(annotation: Any, value: Any) -> str:
     return text
 
 
-def with_hint(what: str, *asides: str) -> str:
-    """`what is wrong (what is allowed; did you mean ...)`, without the asides that are empty."""
-    said = "; ".join(aside for aside in asides if aside)
-    return f"{what} ({said})" if said else what
+def with_hint(what: str, *hints: str) -> str:
+    """`what is wrong (what is allowed; did you mean ...)`, without the hints that are empty."""
+    text = "; ".join(hint for hint in hints if hint)
+    return f"{what} ({text})" if text else what
 
 
 def hint(annotation: Any, text: str) -> str:
-    """What the text was probably meant to be."""
+    """What a text in the place of another value was probably meant to be."""
     wanted = expected(annotation)
     digits = text.strip().replace("_", "").replace(",", ".")
     if ("number" in wanted or "integer" in wanted) and NUMBER.fullmatch(digits):
@@ -154,7 +154,7 @@ def _literals(annotation: Any) -> list[str]:
 
 
 def repr_value(value: Any) -> str:
-    """A value as a spec has it, shortened."""
+    """A value as YAML writes it, shortened."""
     text = {None: "null", True: "true", False: "false"}.get(value) if value is None or isinstance(value, bool) else None
     text = text or ("a mapping" if isinstance(value, dict) else repr(value))
     return text if len(text) <= 60 else text[:57] + "..."

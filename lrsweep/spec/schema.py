@@ -9,12 +9,12 @@ from lrsweep import grids
 from lrsweep.registry import Known, signature
 from lrsweep.spec.check import EVERY, GRID, OBJECTIVE, TRAIN, json_type
 
-IMPORT_PATH = {
+IMPORT_PATH_TYPE = {
     "type": "string",
     "pattern": ":",
     "description": "file.py:name (relative to the spec) or package.module:name",
 }
-RATE = {"type": "number", "exclusiveMinimum": 0}
+RATE_TYPE = {"type": "number", "exclusiveMinimum": 0}
 
 
 def json_schema(known: Known) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def json_schema(known: Known) -> dict[str, Any]:
             "refined": {
                 "description": "Rates by optimizer label that count as part of its grid; --refine writes them here.",
                 "type": "object",
-                "additionalProperties": {"type": "array", "items": RATE},
+                "additionalProperties": {"type": "array", "items": RATE_TYPE},
             },
         },
     }
@@ -71,16 +71,16 @@ def _closed(properties: Mapping[str, Any], required: list[str] | None = None) ->
 
 def _grid() -> dict[str, Any]:
     keys = {key: json_type(argument) for key, argument in GRID.items()}
-    rates = {"type": "array", "minItems": 1, "items": RATE}
+    rates = {"type": "array", "minItems": 1, "items": RATE_TYPE}
     return {"anyOf": [rates, _closed(keys)], "default": grids.DEFAULT.written}
 
 
 def _named(table: Mapping[str, Callable[..., Any]]) -> dict[str, Any]:
-    choices: list[dict[str, Any]] = [{"enum": list(table)}, IMPORT_PATH]
+    choices: list[dict[str, Any]] = [{"enum": list(table)}, IMPORT_PATH_TYPE]
     for name, function in table.items():
         arguments = {key: json_type(argument) for key, argument in signature(function).items()}
         choices.append(_closed({"name": {"const": name}, **arguments}, ["name"]))
-    choices.append({"type": "object", "properties": {"name": IMPORT_PATH}, "required": ["name"]})
+    choices.append({"type": "object", "properties": {"name": IMPORT_PATH_TYPE}, "required": ["name"]})
     return {"anyOf": choices}
 
 
@@ -91,9 +91,9 @@ def _optimizer(known: Known, schedule: dict[str, Any]) -> dict[str, Any]:
         "schedule": schedule,
         "independent_weight_decay": {"anyOf": [{"type": "number", "minimum": 0}, {"type": "null"}]},
     }
-    choices: list[dict[str, Any]] = [{"enum": list(known.optimizers)}, IMPORT_PATH]
+    choices: list[dict[str, Any]] = [{"enum": list(known.optimizers)}, IMPORT_PATH_TYPE]
     for name, defaults in known.optimizers.items():
         arguments = {key: {"default": value} for key, value in defaults.items()}
         choices.append(_closed({"name": {"const": name}, **ours, **arguments}, ["name"]))
-    choices.append({"type": "object", "properties": {"name": IMPORT_PATH, **ours}, "required": ["name"]})
+    choices.append({"type": "object", "properties": {"name": IMPORT_PATH_TYPE, **ours}, "required": ["name"]})
     return {"anyOf": choices}

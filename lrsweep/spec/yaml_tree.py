@@ -42,7 +42,7 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """Something that no spec may hold, at `path`; `void` where its value is lost, so that nothing can be said of it."""
+    """Something that no spec may contain, at `path`; `void` if its value is lost, so that it cannot be checked."""
 
     path: Keys
     issue: SpecIssue
@@ -53,7 +53,7 @@ class Refusal:
 class Tree:
     """Plain values and where each was written: `keys` has the place of a mapping's key, `values` that of its value.
 
-    What was refused on the way is in `refused`, so that it can be told together with what the values are wrong in.
+    What was refused while reading is in `refused`, to be reported together with what is wrong with the values.
     """
 
     file: str
@@ -67,7 +67,7 @@ class Tree:
         self.refused.append(Refusal(path=path, issue=issue, void=void))
 
     def is_void(self, path: Keys) -> bool:
-        """Whether what stands at `path` depends on a value that is lost."""
+        """Whether `path` contains, or lies in, a value that is lost."""
         lost = (refusal.path for refusal in self.refused if refusal.void)
         return any(path[: len(other)] == other[: len(path)] for other in lost)
 
@@ -81,7 +81,7 @@ class Tree:
         return Mark(file=self.file)
 
     def graft(self, path: Keys, branch: Tree) -> None:
-        """Take over the places of `branch`, whose root now stands at `path` (the values are set by the caller)."""
+        """Take over the places of `branch`, whose root is now at `path` (the values are set by the caller)."""
         self.refused = [refusal for refusal in self.refused if refusal.path[: len(path)] != path]
         for table in (self.keys, self.values):
             for old in [old for old in table if old[: len(path)] == path]:
@@ -233,7 +233,7 @@ def dotted(path: Sequence[str | int]) -> str:
 
 
 def read_text(path: Path) -> str:
-    """The text of a spec file. `UsageError` where there is no such file, `SpecError` where it is no text."""
+    """The text of a spec file. Raises UsageError if it cannot be read, SpecError if it is not UTF-8 text."""
     try:
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
@@ -260,7 +260,7 @@ def _example(folder: Path) -> str:
 
 
 def _instead(path: Path) -> str:
-    """What the user of a spec that cannot be read may do."""
+    """What to do about a spec that cannot be read."""
     for near in (f"{stem}{suffix}" for stem in (path, os.path.splitext(path)[0]) for suffix in (".yaml", ".yml")):
         if near != str(path) and os.path.isfile(near):
             return f"; did you mean {near}?"
@@ -268,9 +268,9 @@ def _instead(path: Path) -> str:
 
 
 def parse(text: str, file: str, *, line: int = 0, column: int = 0) -> Tree:
-    """Read one YAML document; `line` and `column` shift the places (a value cut out of a longer text).
+    """Read one YAML document; `line` and `column` shift the places (for a value cut out of a longer text).
 
-    Forbidden tags and doubled keys are in its `refused`. Raises `SpecError` where the text is no YAML.
+    Forbidden tags and repeated keys are in its `refused`. Raises SpecError if the text is not YAML.
     """
     builder = _Builder(file, line, column)
     loader: _Loader | None = None

@@ -15,7 +15,7 @@ from annotated_types import Len
 from lrsweep.errors import UsageError, WrongInSpec, did_you_mean
 from lrsweep.tasks.splits import Array, Kind, Table, table_task
 
-MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
+MISSING_CELLS = {"", "na", "n/a", "nan", "null", "none", "?"}
 MANY_CLASSES = 50
 
 
@@ -123,7 +123,7 @@ def _numbers(path: str, name: str, cells: list[str], lines: list[int]) -> Array:
         value = _number(cell)
         if value is None or not math.isfinite(value):
             place = f"{path}:{lines[position]}: column {name!r}"
-            if cell.lower() in MISSING:
+            if cell.lower() in MISSING_CELLS:
                 raise UsageError(f"{place}: the value is missing ({cell!r}); fill it in or leave the row out")
             raise UsageError(f"{place}: {cell!r} is not a finite number; inputs must be numbers (encode text yourself)")
         values[position] = value
@@ -146,8 +146,8 @@ def _is_integer(cell: str) -> bool:
 
 def _target_cells(path: str, name: str, cells: list[str], lines: list[int]) -> Array:
     """The target as booleans, integers, reals or text, whichever of these is the first that all cells are."""
-    numeric = [cell.lower() in MISSING or _number(cell) is not None for cell in cells]
-    missing = MISSING if all(numeric) else {""}
+    numeric = [cell.lower() in MISSING_CELLS or _number(cell) is not None for cell in cells]
+    missing = MISSING_CELLS if all(numeric) else {""}
     for cell, line in zip(cells, lines, strict=True):
         if cell.lower() in missing:
             place = f"{path}:{line}: column {name!r}"
