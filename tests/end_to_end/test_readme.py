@@ -1,4 +1,4 @@
-"""The README says what is true: its commands, its spec, its files."""
+"""The READMEs say what is true: their commands, their specs, their files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ import pytest
 from lrsweep.spec.load import load_spec
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+COOKBOOK = ROOT / "configs/README.md"
+PAGES = [README, COOKBOOK, *sorted((ROOT / "lrsweep").glob("*.md")), *sorted((ROOT / ".github").glob("*.md"))]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+def blocks(language: str, page: Path = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
+
+
+SPECS = [block for page in (README, COOKBOOK) for block in blocks("yaml", page)]
 
 
 def test_the_test_command_is_what_ci_runs() -> None:
@@ -29,15 +34,10 @@ def test_the_quickstart_command_runs_the_file_that_is_shown() -> None:
     assert (ROOT / path[1]).read_text(encoding="utf-8") in blocks("yaml")
 
 
-@pytest.mark.parametrize("number", range(len(blocks("yaml"))))
+@pytest.mark.parametrize("number", range(len(SPECS)))
 def test_every_spec_that_is_shown_loads(number: int, tmp_path: Path) -> None:
     path = tmp_path / "shown.yaml"
-    path.write_text(blocks("yaml")[number], encoding="utf-8")
-    load_spec(path)
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_config_loads(path: Path) -> None:
+    path.write_text(SPECS[number], encoding="utf-8")
     load_spec(path)
 
 
@@ -49,8 +49,30 @@ def test_the_output_that_is_shown_is_of_the_results_that_are_kept() -> None:
         assert re.search(rf"^{re.escape(label)} +{float(best):.3g} +{float(objective):.4g} ", shown, flags=re.M), label
 
 
-def test_files_that_are_linked_exist() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", README)
-    assert links
-    for link in links:
-        assert (ROOT / link).exists(), link
+def headings(page: Path) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    found = re.findall(r"^#+ (.+)$", text, flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", page.read_text(encoding="utf-8")):
+        found = (page.parent / target).resolve() if target else page
+        assert found.exists(), target
+        assert not anchor or anchor in headings(found), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_that_are_named_exist(page: Path) -> None:
+    for path in re.findall(r"`((?:tests|lrsweep|configs|\.ci|\.github)/[\w./-]*)`", page.read_text(encoding="utf-8")):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_columns_that_are_explained_exist() -> None:
+    columns = (ROOT / "results/quickstart/summary.csv").read_text().splitlines()[0].split(",")
+    table = (ROOT / "lrsweep/README.md").read_text(encoding="utf-8").split("| number |")[1].split("\n\n")[0]
+    for row in table.splitlines()[2:]:
+        for name in re.findall(r"`(\w+)`", row.rstrip("|").rsplit("|", 1)[1]):
+            assert name in columns, name
