@@ -13,13 +13,13 @@ import numpy as np
 from lrsweep.analysis.baseline import adam_label, against_adam
 from lrsweep.analysis.cells import AnalysisConfig, Cell, Frames, Track, cells_of, config_of, tracks_of
 from lrsweep.analysis.drift import axis_drifts, best_lrs, budget_drift, rate_ratios
-from lrsweep.analysis.facts import Basin, EdgeSide, OptimizerFacts, RatePoint, RecommendedBy, SweepFacts
-from lrsweep.analysis.good_range import basin, best_rate, recommended
+from lrsweep.analysis.facts import EdgeSide, GoodRange, OptimizerFacts, RatePoint, RecommendedBy, SweepFacts
+from lrsweep.analysis.good_range import best_rate, good_range, recommended
 from lrsweep.analysis.margins import at_default, margins
 from lrsweep.analysis.sensitivity import is_even, sensitivity_facts
 from lrsweep.analysis.stats import Floats, Ints, medians, resampled_medians
 from lrsweep.analysis.targets import arrived, expected_bests, target_facts, target_of, times
-from lrsweep.analysis.tied import best_lr_estimate, tied_rates
+from lrsweep.analysis.tied import best_lr_interval, tied_rates
 from lrsweep.objective import Mode, uncost
 
 if TYPE_CHECKING:
@@ -101,12 +101,12 @@ def row_of(
     """`drawn` (B, R) are the medians of every bootstrap draw, `time` (R, S) is the time to `target` (a cost)."""
     starts = resampled_medians(cell.initial[None])[:, 0]
     seeds, m, l0, best, mode = len(cell.seeds), middle.m, middle.start, middle.best, config.mode
-    found = basin(cell.lrs, m, l0, mode)
+    found = good_range(cell.lrs, m, l0, mode)
     alive = (~np.isnan(cell.cost)).sum(axis=1)
     gone = cell.diverged.sum(axis=1)
     tied = tuple(cell.lrs[tied_rates(cell.cost, best, l0)].tolist())
     edge = edge_side(m, best)
-    best_lr = best_lr_estimate(cell.lrs, best, best_lrs(cell.lrs, drawn), seeds)
+    best_lr = best_lr_interval(cell.lrs, best, best_lrs(cell.lrs, drawn), seeds)
     choice = _recommended(cell, found, alive, best_lr.value, start_known=not math.isnan(l0))
     costs = m[~np.isnan(m)]
     statuses = Counter(run.status for run in cell.runs)
@@ -132,8 +132,8 @@ def row_of(
         recommended_lr=choice[0],
         recommended_by=choice[1],
         sensitivity=sensitivity_facts(cell.lrs, m, l0, best, (drawn, starts), seeds),
-        basin=found,
-        basin_1pct=basin(cell.lrs, m, l0, mode, share=0.01),
+        good_range=found,
+        good_range_1pct=good_range(cell.lrs, m, l0, mode, share=0.01),
         margins=margins(cell.lrs, m, (gone, alive), l0, best),
         default=at_default(cell.lrs, m, config.default_lrs.get(cell.optimizer, math.nan), best, mode),
         tied_lrs=tied,
@@ -147,7 +147,7 @@ def row_of(
 
 
 def _recommended(
-    cell: Cell, found: Basin, alive: Ints, best_lr: float, *, start_known: bool
+    cell: Cell, found: GoodRange, alive: Ints, best_lr: float, *, start_known: bool
 ) -> tuple[float, RecommendedBy]:
     """The recommended rate of a row and why; `alive` (R,) counts the runs that did not fail."""
     if not start_known and not math.isnan(best_lr):
@@ -169,7 +169,7 @@ def edge_side(m: Floats, best: int | None) -> EdgeSide:
 def _rate_points(
     cell: Cell, m: Floats, time: Floats, marks: tuple[Sequence[float], Sequence[float]], mode: Mode
 ) -> tuple[RatePoint, ...]:
-    """`marks` are the rates in the basin and the tied ones."""
+    """`marks` are the rates in the good range and the tied ones."""
     typical, share = medians(time), arrived(time)
     worse = (~cell.diverged & (cell.cost > cell.initial)).sum(axis=1)
     states = Counter((run.lr, run.status) for run in cell.runs)
@@ -188,7 +188,7 @@ def _rate_points(
                 n_diverged=diverged,
                 n_failed=failed,
                 n_worse=int(worse[r]),
-                in_basin=lr in marks[0],
+                in_good_range=lr in marks[0],
                 tied=lr in marks[1],
                 time=float(typical[r]),
                 arrived=float(share[r]),

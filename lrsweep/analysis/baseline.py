@@ -8,28 +8,28 @@ from collections.abc import Sequence
 import numpy as np
 
 from lrsweep.analysis.cells import AnalysisConfig, Cell
-from lrsweep.analysis.facts import AgainstAdam, Estimate, Standing
+from lrsweep.analysis.facts import AgainstAdam, Interval, Standing
 from lrsweep.analysis.good_range import best_rate
 from lrsweep.analysis.margins import read_at
 from lrsweep.analysis.stats import Floats, medians, paired
 from lrsweep.objective import uncost
 
 
-def adam_label(setup: AnalysisConfig) -> str:
+def adam_label(config: AnalysisConfig) -> str:
     """Label of the first `adam` of the spec, "" if there is none."""
-    return next((label for label in setup.labels if setup.names[label] == "adam"), "")
+    return next((label for label in config.labels if config.names[label] == "adam"), "")
 
 
-def against_adam(cells: Sequence[Cell], setup: AnalysisConfig) -> tuple[AgainstAdam, ...]:
+def against_adam(cells: Sequence[Cell], config: AnalysisConfig) -> tuple[AgainstAdam, ...]:
     """One entry per other optimizer and axis values; Adam off the grid is interpolated for every seed alone."""
-    label = adam_label(setup)
+    label = adam_label(config)
     adams = {tuple(cell.axes.values()): cell for cell in cells if cell.optimizer == label}
     pairs = [(adams.get(tuple(cell.axes.values())), cell) for cell in cells if cell.optimizer != label]
-    return tuple(_against(adam, cell, setup) for adam, cell in pairs if adam is not None)
+    return tuple(_against(adam, cell, config) for adam, cell in pairs if adam is not None)
 
 
-def _against(adam: Cell, other: Cell, setup: AnalysisConfig) -> AgainstAdam:
-    adam_lr = setup.default_lrs[adam.optimizer]
+def _against(adam: Cell, other: Cell, config: AnalysisConfig) -> AgainstAdam:
+    adam_lr = config.default_lrs[adam.optimizer]
     m = medians(other.cost)
     best = best_rate(m)
     seeds = [seed for seed in adam.seeds if seed in other.seeds]
@@ -40,15 +40,15 @@ def _against(adam: Cell, other: Cell, setup: AnalysisConfig) -> AgainstAdam:
         optimizer=other.optimizer,
         axes=dict(other.axes),
         best_lr=float(other.lrs[best]) if best is not None else math.nan,
-        best_objective=uncost(float(m[best]), setup.mode) if best is not None else math.nan,
+        best_objective=uncost(float(m[best]), config.mode) if best is not None else math.nan,
         adam_lr=adam_lr,
-        adam_objective=uncost(read_at(adam.lrs, medians(adam.cost), adam_lr)[0], setup.mode),
+        adam_objective=uncost(read_at(adam.lrs, medians(adam.cost), adam_lr)[0], config.mode),
         gain=gain,
         verdict=verdict(gain),
     )
 
 
-def paired_gain(before: Floats, after: Floats) -> Estimate:
+def paired_gain(before: Floats, after: Floats) -> Interval:
     """before - after over the seeds that have both, with a t interval; positive is an improvement.
 
     Where a seed diverged on one side only no mean exists: the difference of the medians is given, without an interval.
@@ -59,10 +59,10 @@ def paired_gain(before: Floats, after: Floats) -> Estimate:
         return paired(before - after)
     low, high = float(medians(before)), float(medians(after))
     value = math.nan if low == high else low - high
-    return Estimate(value=value, low=math.nan, high=math.nan, n=len(before))
+    return Interval(value=value, low=math.nan, high=math.nan, n=len(before))
 
 
-def verdict(gain: Estimate) -> Standing:
+def verdict(gain: Interval) -> Standing:
     """`tied` if the interval holds 0; an infinite gain needs no interval; `unknown` without one."""
     if math.isinf(gain.value):
         return "better" if gain.value > 0 else "worse"

@@ -47,7 +47,7 @@ def _of_grid(row: OptimizerFacts) -> list[Caveat]:
         out.append("edge")
     if row.open_ends - row.failed_ends and (row.open_ends & row.failed_ends or not row.at_edge):
         out.append("censored")
-    if row.trained and len(row.basin.rates) < ENOUGH:
+    if row.trained and len(row.good_range.rates) < ENOUGH:
         out.append("crowded" if close_enough(row) else "narrow")
     if open_gaps(row):
         out.append("cliff")
@@ -60,7 +60,7 @@ def _of_grid(row: OptimizerFacts) -> list[Caveat]:
 
 def _of_evidence(row: OptimizerFacts) -> list[Caveat]:
     out: list[Caveat] = []
-    if row.trained and row.n_rates >= 3 and len(row.basin.rates) == row.n_rates:
+    if row.trained and row.n_rates >= 3 and len(row.good_range.rates) == row.n_rates:
         out.append("flat")
     improving, good = row.still_improving
     if good and 2 * improving > good:

@@ -191,25 +191,25 @@ def _joined(pieces: Sequence[tuple[Ints, Floats]]) -> Track:
     return Track(steps=steps[order], values=values[order])
 
 
-def cells_of(runs: pd.DataFrame, tracks: Mapping[str, Track], setup: AnalysisConfig) -> list[Cell]:
+def cells_of(runs: pd.DataFrame, tracks: Mapping[str, Track], config: AnalysisConfig) -> list[Cell]:
     """Cells in the order of the spec's optimizers, then of the axis values as they first appear."""
-    keys = ["optimizer", *setup.axes]
+    keys = ["optimizer", *config.axes]
     cells = []
     for values, frame in runs.groupby(keys, sort=False, dropna=False):
         label, *axes = values if isinstance(values, tuple) else (values,)
-        axis_texts = {axis: _as_written(v, setup.axes[axis]) for axis, v in zip(setup.axes, axes, strict=True)}
-        cells.append(_cell(frame, str(label), axis_texts, tracks, setup))
-    order = {label: rank for rank, label in enumerate(setup.labels)}
+        axis_texts = {axis: _as_written(v, config.axes[axis]) for axis, v in zip(config.axes, axes, strict=True)}
+        cells.append(_cell(frame, str(label), axis_texts, tracks, config))
+    order = {label: rank for rank, label in enumerate(config.labels)}
     return sorted(cells, key=lambda cell: order.get(cell.optimizer, len(order)))
 
 
 def _cell(
-    frame: pd.DataFrame, label: str, axes: dict[str, str], tracks: Mapping[str, Track], setup: AnalysisConfig
+    frame: pd.DataFrame, label: str, axes: dict[str, str], tracks: Mapping[str, Track], config: AnalysisConfig
 ) -> Cell:
     frame = frame.sort_values(["lr", "seed"], kind="stable")
     status = frame["status"].astype(str).to_numpy()
     lrs, row = np.unique(frame["lr"].to_numpy(dtype=np.float64), return_inverse=True)
-    objectives = _objectives(frame, tracks, setup)
+    objectives = _objectives(frame, tracks, config)
     alive = status != "failed"
     seeds, column = np.unique(frame["seed"].to_numpy()[alive], return_inverse=True)
     shape = (len(lrs), len(seeds))
@@ -217,13 +217,13 @@ def _cell(
     diverged, points = np.zeros(shape, dtype=bool), np.full(shape, -1, dtype=np.intp)
     at = (row[alive], column)
     gone = status[alive] == "diverged"
-    costs[at] = [math.inf if d else cost(v, setup.mode) for d, v in zip(gone, objectives[alive], strict=True)]
-    starts[at] = _initial(frame, tracks, setup)[alive]
+    costs[at] = [math.inf if d else cost(v, config.mode) for d, v in zip(gone, objectives[alive], strict=True)]
+    starts[at] = _initial(frame, tracks, config)[alive]
     diverged[at] = gone
     points[at] = np.flatnonzero(alive)
     return Cell(
         optimizer=label,
-        name=setup.names.get(label, label),
+        name=config.names.get(label, label),
         axes=axes,
         lrs=lrs,
         seeds=tuple(int(seed) for seed in seeds),
@@ -235,12 +235,12 @@ def _cell(
     )
 
 
-def _objectives(frame: pd.DataFrame, tracks: Mapping[str, Track], setup: AnalysisConfig) -> Floats:
+def _objectives(frame: pd.DataFrame, tracks: Mapping[str, Track], config: AnalysisConfig) -> Floats:
     """The objective of every run: the column, or read off the curves where another one is asked for."""
     if "objective" in frame.columns:
         return frame["objective"].to_numpy(dtype=np.float64)
     ids = frame["run_id"].astype(str)
-    return np.array([value_at(tracks.get(i), setup.metric, setup.at, setup.mode) for i in ids], dtype=np.float64)
+    return np.array([value_at(tracks.get(i), config.metric, config.at, config.mode) for i in ids], dtype=np.float64)
 
 
 def value_at(track: Track | None, metric: str, at: str, mode: Mode, budget: float = math.inf) -> float:
@@ -251,14 +251,14 @@ def value_at(track: Track | None, metric: str, at: str, mode: Mode, budget: floa
     return objective_of({metric: track.values[:end]}, metric, at, mode) if end else math.nan
 
 
-def _initial(frame: pd.DataFrame, tracks: Mapping[str, Track], setup: AnalysisConfig) -> Floats:
+def _initial(frame: pd.DataFrame, tracks: Mapping[str, Track], config: AnalysisConfig) -> Floats:
     """Cost of row 0 of every run: from runs.csv for the two losses, from the curves for anything else."""
-    column = INITIAL_COLUMNS.get(setup.metric, "")
+    column = INITIAL_COLUMNS.get(config.metric, "")
     if column in frame.columns:
         values = frame[column].to_numpy(dtype=np.float64)
     else:
         values = np.array([_first(tracks.get(str(run_id))) for run_id in frame["run_id"]], dtype=np.float64)
-    return np.array([math.nan if math.isnan(v) else cost(v, setup.mode) for v in values], dtype=np.float64)
+    return np.array([math.nan if math.isnan(v) else cost(v, config.mode) for v in values], dtype=np.float64)
 
 
 def _first(track: Track | None) -> float:

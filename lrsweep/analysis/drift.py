@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from lrsweep.analysis.cells import AnalysisConfig, Cell, Track, value_at
-from lrsweep.analysis.facts import Drift, Estimate, RateRatio
+from lrsweep.analysis.facts import Drift, Interval, RateRatio
 from lrsweep.analysis.good_range import best_rate
 from lrsweep.analysis.stats import Bools, Floats, bootstrapped, medians, resampled_medians
 from lrsweep.objective import cost
@@ -20,7 +20,7 @@ HALVINGS = 4
 
 LEAST_VALUES, LEAST_FOR_INTERVAL = 2, 3
 """Budgets (or axis values) with a best rate inside the grid that a slope needs, and that its interval needs."""
-NO_SLOPE = Estimate(value=math.nan, low=math.nan, high=math.nan, n=0)
+NO_SLOPE = Interval(value=math.nan, low=math.nan, high=math.nan, n=0)
 
 
 def slope(x: Floats, y: Floats) -> Floats:
@@ -70,7 +70,7 @@ def _parabola(lrs: Floats, m: Floats) -> tuple[Floats, Bools]:
     return np.where(bent, 10 ** (b + np.where(bent, shift, 0)), grid), np.asarray(sound & np.isfinite(bottom))
 
 
-def budget_costs(cell: Cell, tracks: Mapping[str, Track], setup: AnalysisConfig, budget: float) -> Floats:
+def budget_costs(cell: Cell, tracks: Mapping[str, Track], config: AnalysisConfig, budget: float) -> Floats:
     """(R, S): what the runs would have cost after `budget` updates, by their earlier rows."""
     out = np.full(cell.cost.shape, np.nan)
     for at in zip(*np.nonzero(cell.points >= 0), strict=True):
@@ -78,7 +78,7 @@ def budget_costs(cell: Cell, tracks: Mapping[str, Track], setup: AnalysisConfig,
         if run.status == "diverged" and run.diverged_step <= budget:
             out[at] = math.inf
         elif run.run_id in tracks:
-            out[at] = cost(value_at(tracks[run.run_id], setup.metric, setup.at, setup.mode, budget), setup.mode)
+            out[at] = cost(value_at(tracks[run.run_id], config.metric, config.at, config.mode, budget), config.mode)
     return out
 
 
@@ -94,12 +94,12 @@ def budgets_of(cell: Cell, tracks: Mapping[str, Track]) -> list[float]:
     return sorted(rows)
 
 
-def budget_drift(cell: Cell, tracks: Mapping[str, Track], setup: AnalysisConfig) -> Drift | None:
+def budget_drift(cell: Cell, tracks: Mapping[str, Track], config: AnalysisConfig) -> Drift | None:
     """Drift with the budget from earlier rows, for optimizers whose rate is constant; None if there are no rows."""
-    budgets = budgets_of(cell, tracks) if setup.from_rows.get(cell.optimizer, False) else []
+    budgets = budgets_of(cell, tracks) if config.from_rows.get(cell.optimizer, False) else []
     if len(budgets) < 2:
         return None
-    costs = [budget_costs(cell, tracks, setup, budget) for budget in budgets]
+    costs = [budget_costs(cell, tracks, config, budget) for budget in budgets]
     return _drift(cell, "budget", dict(cell.axes), budgets, [(cell.lrs, table) for table in costs], from_rows=True)
 
 

@@ -28,7 +28,7 @@ Standing = Literal["better", "worse", "tied", "unknown"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
+class Interval:
     """A number with its 95 % interval over `n` seeds; `low` and `high` are nan where there is none (one seed)."""
 
     value: float
@@ -77,7 +77,7 @@ class RatePoint:
     n_diverged: int
     n_failed: int
     n_worse: int
-    in_basin: bool
+    in_good_range: bool
     tied: bool
     time: float
     arrived: float
@@ -91,8 +91,8 @@ class Sensitivity:
     the least S over windows of exactly three decades that contain the best rate, and where that window lies.
     """
 
-    whole: Estimate
-    norm: Estimate
+    whole: Interval
+    norm: Interval
     range_low: float
     range_high: float
     window: float
@@ -101,11 +101,11 @@ class Sensitivity:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Basin:
+class GoodRange:
     """The rates around the best one that keep all but `share` of the gain over the untrained model.
 
-    `threshold` is an objective. A censored side ends with the grid, not with the basin; one with a cliff at the last
-    rate before one that diverged, with nothing tried between them. Of either read `decades` as "at least".
+    `threshold` is an objective. A censored side ends with the grid; one with a cliff ends at the last rate before one
+    that diverged, with nothing tried between them. In both cases read `decades` as "at least".
     """
 
     share: float
@@ -197,15 +197,15 @@ class OptimizerFacts:
     runs: tuple[RunPoint, ...]
     initial_objective: float
     trained: bool
-    best_lr: Estimate
+    best_lr: Interval
     best_objective: float
     at_edge: bool
     edge_side: EdgeSide
     recommended_lr: float
     recommended_by: RecommendedBy
     sensitivity: Sensitivity
-    basin: Basin
-    basin_1pct: Basin
+    good_range: GoodRange
+    good_range_1pct: GoodRange
     margins: Margins
     default: AtDefault
     tied_lrs: tuple[float, ...]
@@ -235,7 +235,7 @@ class OptimizerFacts:
     @property
     def still_improving(self) -> tuple[int, int]:
         """How many of the `ok` runs in the good range were still improving, and of how many."""
-        good = [run.diagnosis for run in self.runs if run.lr in self.basin.rates and run.status == "ok"]
+        good = [run.diagnosis for run in self.runs if run.lr in self.good_range.rates and run.status == "ok"]
         return good.count("improving"), len(good)
 
     @property
@@ -243,7 +243,7 @@ class OptimizerFacts:
         """The tied rates to list for people: those that keep half of the gain or more. Seeds that spread widely tie
         rates that hardly train."""
         most = abs(self.initial_objective - self.best_objective) / 2
-        near = {p.lr for p in self.rates if p.in_basin or not abs(p.objective - self.best_objective) > most}
+        near = {p.lr for p in self.rates if p.in_good_range or not abs(p.objective - self.best_objective) > most}
         return tuple(lr for lr in self.tied_lrs if lr in near)
 
     @property
@@ -253,9 +253,9 @@ class OptimizerFacts:
 
     @property
     def open_ends(self) -> frozenset[str]:
-        """The ends of the grid ("low", "high") that the best rate or the basin touches, failed rates aside."""
-        low = self.edge_side in ("low", "both") or self.basin.censored_low
-        high = self.edge_side in ("high", "both") or self.basin.censored_high
+        """The ends of the grid ("low", "high") that the best rate or the good range touches, failed rates aside."""
+        low = self.edge_side in ("low", "both") or self.good_range.censored_low
+        high = self.edge_side in ("high", "both") or self.good_range.censored_high
         return frozenset(side for side, touched in (("low", low), ("high", high)) if touched)
 
     @property
@@ -273,19 +273,19 @@ class OptimizerFacts:
 
     @property
     def cliff_below(self) -> float:
-        """The tried rate next to the basin's lower end if half or more of its seeds diverged, else nan."""
+        """The tried rate next to the good range's lower end if half or more of its seeds diverged, else nan."""
         return self._cliff(-1)
 
     @property
     def cliff_above(self) -> float:
-        """The same at the upper end: the basin then ends somewhere between its last rate and this one."""
+        """The same at the upper end: the good range then ends somewhere between its last rate and this one."""
         return self._cliff(+1)
 
     def _cliff(self, side: int) -> float:
         tried = [point for point in self.rates if point.n_runs > point.n_failed]
         if side < 0:
             tried.reverse()
-        inside = [k for k, point in enumerate(tried) if point.in_basin]
+        inside = [k for k, point in enumerate(tried) if point.in_good_range]
         if not inside or inside[-1] + 1 == len(tried) or not math.isinf(tried[inside[-1] + 1].objective):
             return math.nan
         return tried[inside[-1] + 1].lr
@@ -309,7 +309,7 @@ class Drift:
     best_lrs: tuple[float, ...]
     refined_lrs: tuple[float, ...]
     refined: bool
-    slope: Estimate
+    slope: Interval
     from_rows: bool
 
     @property
@@ -332,7 +332,7 @@ class AgainstAdam:
     best_objective: float
     adam_lr: float
     adam_objective: float
-    gain: Estimate
+    gain: Interval
     verdict: Standing
 
 
@@ -343,7 +343,7 @@ class RateRatio:
     optimizer: str
     reference: str
     axes: dict[str, str]
-    ratio: Estimate
+    ratio: Interval
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""The basin: the rates around the best one that are as good for all practical purposes, and the rate to recommend."""
+"""The good range: the rates around the best one that are about as good, and the rate to recommend."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from lrsweep.analysis.facts import Basin, RecommendedBy
+from lrsweep.analysis.facts import GoodRange, RecommendedBy
 from lrsweep.analysis.stats import Bools, Floats
 from lrsweep.objective import Mode, uncost
 
@@ -20,7 +20,7 @@ def best_rate(m: Floats) -> int | None:
     return int(finite[np.argmin(m[finite])]) if len(finite) else None
 
 
-def basin(lrs: Floats, m: Floats, l0: float, mode: Mode = "min", share: float = SHARE) -> Basin:
+def good_range(lrs: Floats, m: Floats, l0: float, mode: Mode = "min", share: float = SHARE) -> GoodRange:
     """Walk from the best rate to each side while m <= theta = l* + share (l0 - l*).
 
     Between the last rate inside and the first one outside the edge is interpolated linearly in log lr; against a
@@ -29,7 +29,7 @@ def basin(lrs: Floats, m: Floats, l0: float, mode: Mode = "min", share: float = 
     kept = np.flatnonzero(~np.isnan(m))
     best = best_rate(m[kept])
     if best is None or not m[kept][best] < l0:
-        return Basin(
+        return GoodRange(
             share=share, threshold=math.nan, low=math.nan, high=math.nan, decades=math.nan,
             censored_low=False, censored_high=False, cliff_low=False, cliff_high=False, rates=(),
         )  # fmt: skip
@@ -39,7 +39,7 @@ def basin(lrs: Floats, m: Floats, l0: float, mode: Mode = "min", share: float = 
     low, first = _edge(rates[best::-1], costs[best::-1], theta)
     high, last = _edge(rates[best:], costs[best:], theta)
     below, above = costs[: best - first], costs[best + last + 1 :]
-    return Basin(
+    return GoodRange(
         share=share,
         threshold=uncost(theta, mode),
         low=low,
@@ -54,7 +54,7 @@ def basin(lrs: Floats, m: Floats, l0: float, mode: Mode = "min", share: float = 
 
 
 def _edge(rates: Floats, costs: Floats, theta: float) -> tuple[float, int]:
-    """Where a walk from the best rate (entry 0) outwards leaves the basin, and how many rates it passed inside."""
+    """Where a walk from the best rate (entry 0) outwards leaves the good range, and how many rates it passed inside."""
     outside = np.flatnonzero(~(costs <= theta))
     if not len(outside):
         return float(rates[-1]), len(rates) - 1
@@ -67,7 +67,7 @@ def _edge(rates: Floats, costs: Floats, theta: float) -> tuple[float, int]:
     return float(10 ** (log[i] + share * (log[j] - log[i]))), i
 
 
-def recommended(found: Basin, lrs: Floats, clean: Bools, best_lr: float) -> tuple[float, RecommendedBy]:
+def recommended(found: GoodRange, lrs: Floats, clean: Bools, best_lr: float) -> tuple[float, RecommendedBy]:
     """A robust rate and why. `clean` (R,) marks the rates where no seed diverged."""
     if not found.rates:
         return math.nan, "nothing"

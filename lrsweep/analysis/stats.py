@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lrsweep.analysis.facts import Estimate
+from lrsweep.analysis.facts import Interval
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
@@ -114,10 +114,10 @@ def percentile(ordered: Floats, q: float) -> float:
     return low + share * (high - low)
 
 
-def bootstrapped(value: float, values: Floats, seeds: int) -> Estimate:
+def bootstrapped(value: float, values: Floats, seeds: int) -> Interval:
     """`value` with the percentile interval of its bootstrap `values` (one per draw of `resamples(seeds)`)."""
     low, high = interval(values, resamples(seeds)[1]) if seeds > 1 else (math.nan, math.nan)
-    return Estimate(value=value, low=low, high=high, n=seeds)
+    return Interval(value=value, low=low, high=high, n=seeds)
 
 
 @functools.cache
@@ -142,15 +142,15 @@ def _t_two_sided(angle: float, df: int) -> float:
     return 2 / math.pi * (angle + shape) if odd else shape
 
 
-def paired(differences: Floats) -> Estimate:
+def paired(differences: Floats) -> Interval:
     """Mean of paired differences with its 95 % t interval; nan interval for fewer than two, nan for none."""
     n = len(differences)
     if not n:
-        return Estimate(value=math.nan, low=math.nan, high=math.nan, n=0)
+        return Interval(value=math.nan, low=math.nan, high=math.nan, n=0)
     # Losses of 1e200 have squares that are no numbers; a power of two takes no digit from any.
     scale = math.ldexp(1.0, math.frexp(float(np.abs(differences).max()))[1] - 1)
     mean = scale * float((differences / scale).mean())
     if n == 1:
-        return Estimate(value=mean, low=math.nan, high=math.nan, n=1)
+        return Interval(value=mean, low=math.nan, high=math.nan, n=1)
     half = t_quantile(n - 1) * scale * float((differences / scale).std(ddof=1)) / math.sqrt(n)
-    return Estimate(value=mean, low=mean - half, high=mean + half, n=n)
+    return Interval(value=mean, low=mean - half, high=mean + half, n=n)

@@ -1,4 +1,4 @@
-"""Which rates would answer what the grid left open: past an edge, or inside a basin with too few rates."""
+"""Which rates would answer what the grid left open: past an edge, or inside a good range with too few rates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.grids import generate
 
 ENOUGH = 3
-"""Fewer grid rates than this in the basin do not show its shape."""
+"""Fewer grid rates than this in the good range do not show its shape."""
 SMALLEST, LARGEST = 1e-12, 1e3
 CLOSEST = 0.05
 """No rate is added within so many decades (12 %) of one that was tried: such near neighbours differ by the noise of
@@ -23,18 +23,18 @@ CLIFF_STEP, CLIFF_LEAST = 0.5, math.log10(2)
 """A gap up to a diverged rate is cut into steps of half a decade at most, unless it is a factor of 2 or less: the best
 rate is often within that factor of the largest one that does not diverge (Bengio 2012)."""
 STEEP = 0.5
-"""A rate above the basin that lost as much of the gain is a cliff too: a line up to it tells little of the end."""
+"""A rate above the good range that lost as much of the gain is a cliff too: a line up to it tells little of the end."""
 
 
 def next_rates(row: OptimizerFacts) -> tuple[float, ...]:
-    """The rates to add, rising; empty where the grid shows the whole basin with enough rates in it.
+    """The rates to add, rising; empty where the grid shows the whole good range with enough rates in it.
 
     - All rates diverged: a decade further down. Nothing trained: a decade up if no run diverged, else a decade down.
-    - Best rate at an edge, or the basin runs out of the grid: a decade past that side.
-    - Fewer than three rates in the basin: its gaps cut evenly, the coarsest cut that gives three; only rates in it
-      are added. A basin too thin for any cut (a lone rate between diverged ones): the middles of the gaps beside it.
-    - The rate beside the basin diverged, or the one above it lost half of the gain: the gap between the two, where
-      the basin's end and maybe a better rate lie.
+    - Best rate at an edge, or the good range runs out of the grid: a decade past that side.
+    - Fewer than three rates in the good range: its gaps cut evenly, the coarsest cut that gives three; only rates in it
+      are added. If it is too thin for any cut (a lone rate between diverged ones): the middles of the gaps beside it.
+    - The rate beside the good range diverged, or the one above it lost half of the gain: the gap between the two, where
+      the good range's end and maybe a better rate lie.
     - Nothing past rates whose runs failed, nothing where the untrained model is not finite, and nothing within 12 %
       of a rate that was tried.
     """
@@ -44,11 +44,11 @@ def next_rates(row: OptimizerFacts) -> tuple[float, ...]:
     if not row.trained:
         away = {"low" if row.n_diverged else "high"} - row.failed_ends
         return extended(grid, down="low" in away, up="high" in away)
-    basin, wanted = row.basin, row.open_ends - row.failed_ends
+    good_range, wanted = row.good_range, row.open_ends - row.failed_ends
     added = set(extended(grid, down="low" in wanted, up="high" in wanted))
-    if len(basin.rates) < ENOUGH and not wanted:
-        inside = filled(grid, basin.low, basin.high, len(basin.rates))
-        added |= {lr for lr in inside if not row.failed_ends or basin.low < lr < basin.high}
+    if len(good_range.rates) < ENOUGH and not wanted:
+        inside = filled(grid, good_range.low, good_range.high, len(good_range.rates))
+        added |= {lr for lr in inside if not row.failed_ends or good_range.low < lr < good_range.high}
     for low, high in open_gaps(row):
         added |= set(up_to_cliff(low, high))
     for low, high in steep_gap(row):
@@ -69,8 +69,8 @@ def spaced(added: Iterable[float], tried: Iterable[float]) -> tuple[float, ...]:
 
 
 def close_enough(row: OptimizerFacts) -> bool:
-    """True if the basin holds too few rates and none is added, since those tried are close together already."""
-    inside = row.basin.rates
+    """True if the good range holds too few rates and none is added, since those tried are close together already."""
+    inside = row.good_range.rates
     if not row.trained or len(inside) >= ENOUGH or row.open_ends or row.failed_lrs:
         return False
     return not next_rates(row)
@@ -87,18 +87,18 @@ def too_high(row: OptimizerFacts) -> tuple[float, ...]:
 
 
 def open_gaps(row: OptimizerFacts) -> list[tuple[float, float]]:
-    """The gaps between the basin's outermost rates and a diverged rate beside them that are wider than a factor 2."""
-    rates = row.basin.rates
+    """The gaps between the ends of the good range and a diverged rate beside it that are wider than a factor of 2."""
+    rates = row.good_range.rates
     gaps = [(row.cliff_below, rates[0]), (rates[-1], row.cliff_above)] if rates else []
     return [gap for gap in gaps if _wide(row, *gap)]
 
 
 def steep_gap(row: OptimizerFacts) -> list[tuple[float, float]]:
-    """The gap from the basin's highest rate up to one that lost half of the gain without diverging, if it is wide."""
-    above = [p for p in row.rates if row.basin.rates and p.lr > row.basin.rates[-1] and p.n_runs > p.n_failed]
+    """The gap from the top of the good range up to a rate that lost half of the gain or more, if it is wide."""
+    above = [p for p in row.rates if row.good_range.rates and p.lr > row.good_range.rates[-1] and p.n_runs > p.n_failed]
     if not above or not math.isfinite(above[0].objective):
         return []
-    gap = (row.basin.rates[-1], above[0].lr)
+    gap = (row.good_range.rates[-1], above[0].lr)
     return [gap] if row.lost_share(above[0].objective) >= STEEP and _wide(row, *gap) else []
 
 
@@ -172,9 +172,7 @@ def refine(facts: SweepFacts) -> dict[str, list[float]]:
     """Rates to add per optimizer label, rising; labels without any are left out.
 
     A grid belongs to an optimizer, so what one set of axis values asks for is added to all of them. The rule is that of
-    `next_rates`: past an edge the best rate or the basin touches, into a basin with fewer than three rates, and into
-    the gap between the basin and a rate beside it that diverged or, above it, lost half of the gain. No rate is added
-    within 12 % of another.
+    `next_rates`; no rate is added within 12 % of another.
     """
     added: dict[str, set[float]] = {}
     known: dict[str, set[float]] = {}

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from lrsweep.analysis.facts import Estimate
+from lrsweep.analysis.facts import Interval
 from lrsweep.analysis.stats import Bools, Floats, interval, medians, paired, resamples
 
 
@@ -40,7 +40,7 @@ def tied_rates(cost: Floats, best: int | None, l0: float = math.nan) -> Bools:
     return marks
 
 
-def best_lr_estimate(lrs: Floats, best: int | None, drawn: Floats, seeds: int) -> Estimate:
+def best_lr_interval(lrs: Floats, best: int | None, drawn: Floats, seeds: int) -> Interval:
     """Best rate with its 95 % interval. `drawn` (B,) is the best grid rate of every bootstrap draw of the seeds.
 
     The percentile interval of a grid's best rate knows nothing of the rates between the grid's, and over few seeds it
@@ -51,8 +51,8 @@ def best_lr_estimate(lrs: Floats, best: int | None, drawn: Floats, seeds: int) -
     value = float(lrs[best]) if best is not None else math.nan
     low, high = interval(drawn, resamples(seeds)[1]) if seeds > 1 else (math.nan, math.nan)
     if math.isnan(low) or best is None:
-        return Estimate(value=value, low=math.nan, high=math.nan, n=seeds)
+        return Interval(value=value, low=math.nan, high=math.nan, n=seeds)
     first = max(int(np.searchsorted(lrs, low, side="right")) - 1, 0)
     last = min(int(np.searchsorted(lrs, high, side="left")), len(lrs) - 1)
     below, above = lrs[max(first - 1, 0)], lrs[min(last + 1, len(lrs) - 1)]
-    return Estimate(value=value, low=math.sqrt(lrs[first] * below), high=math.sqrt(lrs[last] * above), n=seeds)
+    return Interval(value=value, low=math.sqrt(lrs[first] * below), high=math.sqrt(lrs[last] * above), n=seeds)

@@ -26,7 +26,7 @@ from lrsweep.plot import (
     time_to_target,
     u_curves,
 )
-from lrsweep.plot.loss_curves import Lines
+from lrsweep.plot.loss_curves import RunCurves
 from lrsweep.plot.style import Look
 from lrsweep.results import tables
 from lrsweep.results.figures import CAPTIONS, Rendered, objective_text, save
@@ -89,11 +89,11 @@ class SweepFigures:
         return "step" if self.spec.train.steps is not None else "epoch"
 
     @cached_property
-    def lines(self) -> Lines:
+    def lines(self) -> RunCurves:
         return loss_curves.lines(self.curves, self.facts, self.column, x=self.x)
 
     @cached_property
-    def train_lines(self) -> Lines:
+    def train_lines(self) -> RunCurves:
         twin = "train_" + self.column.removeprefix("val_")
         if twin == self.column or twin not in self.curves:
             return {}

@@ -40,7 +40,7 @@ ZOOM = (1.0, 2.0, 5.0, 10.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class RunCurve:
     """One run as drawn: `xy` of shape (rows, 2), x in epochs or updates; `end` is where it stopped if it diverged."""
 
     lr: float
@@ -49,11 +49,11 @@ class Line:
     diverged: bool
 
 
-Lines: TypeAlias = Mapping[str, Line]
+RunCurves: TypeAlias = Mapping[str, RunCurve]
 """Lines by run id."""
 
 
-def lines(curves: pd.DataFrame, facts: SweepFacts, column: str, *, x: str = "epoch") -> dict[str, Line]:
+def lines(curves: pd.DataFrame, facts: SweepFacts, column: str, *, x: str = "epoch") -> dict[str, RunCurve]:
     """The rows of `column` cut into one line per run, in the order of the file."""
     codes, ids = pd.factorize(curves["run_id"], sort=False)
     order = np.argsort(codes, kind="stable")
@@ -61,7 +61,7 @@ def lines(curves: pd.DataFrame, facts: SweepFacts, column: str, *, x: str = "epo
     cuts = np.flatnonzero(np.diff(codes[order])) + 1
     parts = dict(zip((str(i) for i in ids), np.split(xy, cuts), strict=True)) if len(xy) else {}
     return {
-        run.run_id: Line(lr=run.lr, seed=run.seed, xy=_thin(parts[run.run_id]), diverged=run.status == "diverged")
+        run.run_id: RunCurve(lr=run.lr, seed=run.seed, xy=_thin(parts[run.run_id]), diverged=run.status == "diverged")
         for row in facts.rows
         for run in row.runs
         if run.run_id in parts
@@ -89,7 +89,7 @@ class Window:
         return self.high * (self.low / self.high) ** 0.03 if self.log else self.high - 0.03 * (self.high - self.low)
 
 
-def window(parts: Sequence[Line], mode: str) -> Window:
+def window(parts: Sequence[RunCurve], mode: str) -> Window:
     """Limits from the runs that did not diverge, no further than a little past where they all start."""
     calm = [line.xy for line in parts if not line.diverged] or [line.xy for line in parts]
     right = max((float(line.xy[-1, 0]) for line in parts if len(line.xy)), default=1.0) or 1.0
@@ -124,7 +124,7 @@ def _open(ax: Axes, view: Window) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
+class DrawnCurve:
     """What is drawn of a run; or of a rate, the median of its runs and as `band` the lower and the upper edge of the
     range of those that did not diverge."""
 
@@ -137,22 +137,22 @@ class Curve:
         return min((one for xy in (self.xy, *(self.band or ())) if (one := exit_of(xy, view))), default=None)
 
 
-def curves_of(row: OptimizerFacts, parts: Sequence[Line]) -> list[Curve]:
+def curves_of(row: OptimizerFacts, parts: Sequence[RunCurve]) -> list[DrawnCurve]:
     """A curve per run, or per rate where there are many seeds."""
     if row.n_seeds <= MOST_SEEDS:
-        return [Curve(lr=line.lr, xy=_finite(line.xy)) for line in parts]
+        return [DrawnCurve(lr=line.lr, xy=_finite(line.xy)) for line in parts]
     found = []
     for lr in sorted({line.lr for line in parts}):
         mine = [line for line in parts if line.lr == lr]
         x, middle, _, _ = over_seeds([line.xy for line in mine])
         median = np.column_stack([x, middle])
         x, _, low, high = over_seeds([line.xy for line in mine if not line.diverged] or [np.empty((0, 2))])
-        found.append(Curve(lr=lr, xy=median, band=(np.column_stack([x, low]), np.column_stack([x, high]))))
+        found.append(DrawnCurve(lr=lr, xy=median, band=(np.column_stack([x, low]), np.column_stack([x, high]))))
     return found
 
 
 def loss_curves(
-    facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: Lines, column: str, *, x: str, setting: str = ""
+    facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: RunCurves, column: str, *, x: str, setting: str = ""
 ) -> Figure:
     """Every run of `rows`; colour is the rate on one log scale, a black edge marks the best rate."""
     lines = [[parts[run.run_id] for run in row.runs if run.run_id in parts] for row in rows]
@@ -191,7 +191,7 @@ def _facts_line(row: OptimizerFacts) -> str:
     return f"{found} · {row.n_diverged} of {row.n_runs} runs diverged{start}"
 
 
-def _draw(ax: Axes, curves: Sequence[Curve], best: float, shade: Mapping[float, Color]) -> None:
+def _draw(ax: Axes, curves: Sequence[DrawnCurve], best: float, shade: Mapping[float, Color]) -> None:
     """Thin lines on their bands; those of the best rate on a black edge, on top."""
     bands = [(*one.band, shade[one.lr]) for one in curves if one.band is not None]
     if bands:
@@ -268,7 +268,7 @@ def _finite(xy: Floats) -> Floats:
     return xy[np.isfinite(xy[:, 1])]
 
 
-def _crosses(ax: Axes, parts: Sequence[Line], view: Window) -> None:
+def _crosses(ax: Axes, parts: Sequence[RunCurve], view: Window) -> None:
     """A red cross where a run diverged: at its last finite value, or at the border beyond which that lies."""
     ends = []
     for line in parts:
@@ -317,7 +317,7 @@ def _cross(label: str) -> Artist:
 
 
 def zoom(
-    facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: Lines, train: Lines, column: str, *, x: str,
+    facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: RunCurves, train: RunCurves, column: str, *, x: str,
     setting: str = "",
 ) -> Figure:  # fmt: skip
     """The best rate and the grid rates nearest to 2, 5 and 10 times it; the training loss dotted where it is given."""
@@ -360,13 +360,13 @@ class _Zoomed:
     says where these leave it, first those of the objective."""
 
     rates: list[float]
-    lines: list[Line]
-    train: list[Line]
+    lines: list[RunCurve]
+    train: list[RunCurve]
     view: Window
     gone: list[Exit | None]
 
 
-def _zoomed(row: OptimizerFacts, parts: Lines, train: Lines, mode: str) -> _Zoomed:
+def _zoomed(row: OptimizerFacts, parts: RunCurves, train: RunCurves, mode: str) -> _Zoomed:
     rates = zoom_rates(row)
     ids = [run.run_id for run in row.runs if run.lr in rates and run.run_id in parts]
     lines, dotted = [parts[i] for i in ids], [train[i] for i in ids if i in train]

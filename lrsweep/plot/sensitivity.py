@@ -1,4 +1,4 @@
-"""Three numbers side by side: sensitivity, width of the basin, and what default, middle and worst rate cost."""
+"""Three numbers side by side: sensitivity, width of the good range, and what default, middle and worst rate cost."""
 
 from __future__ import annotations
 
@@ -107,15 +107,17 @@ def _bars(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], place
 
 
 def _basins(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], places: style.Ints) -> None:
-    top = max((row.basin.decades for row in rows if row.trained and math.isfinite(row.basin.decades)), default=1.0)
+    top = max(
+        (row.good_range.decades for row in rows if row.trained and math.isfinite(row.good_range.decades)), default=1.0
+    )
     for row, one, y in zip(rows, looks, places, strict=True):
-        if not row.trained or not math.isfinite(row.basin.decades):
+        if not row.trained or not math.isfinite(row.good_range.decades):
             continue
-        ax.barh(y, row.basin.decades, height=0.56, color=one.color, alpha=0.75, linewidth=0)
-        end = f"{'≥ ' * row.basin.at_least}{row.basin.decades:.2f}"
-        if row.basin.censored:
-            ax.plot([row.basin.decades], [y], marker=">", markersize=6, color=INK, linestyle="", clip_on=False)
-        at = (row.basin.decades, y)
+        ax.barh(y, row.good_range.decades, height=0.56, color=one.color, alpha=0.75, linewidth=0)
+        end = f"{'≥ ' * row.good_range.at_least}{row.good_range.decades:.2f}"
+        if row.good_range.censored:
+            ax.plot([row.good_range.decades], [y], marker=">", markersize=6, color=INK, linestyle="", clip_on=False)
+        at = (row.good_range.decades, y)
         ax.annotate(end, at, xytext=(7, 0), textcoords="offset points", va="center", size=7.5, annotation_clip=False)
     _finish_x(ax, top * 1.2)
 

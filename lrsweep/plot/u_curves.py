@@ -190,12 +190,14 @@ def _band(ax: Axes, points: Sequence[RatePoint], color: str, limits: Range) -> N
 
 
 def draw_row(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range) -> None:
-    """One optimizer: dots, median, band, rail, basin, and the rates that matter."""
+    """One optimizer: dots, median, band, rail, good range, and the rates that matter."""
     open_axes(ax, limits)
     rates = [point.lr for point in row.rates]
-    if row.trained and math.isfinite(row.basin.low):
+    if row.trained and math.isfinite(row.good_range.low):
         bottom, top = (0.0, 1 - RAIL) if limits.worse_up else (RAIL, 1.0)  # the rail is no part of it
-        ax.axvspan(row.basin.low, row.basin.high, bottom, top, color=looks.color, alpha=0.15, linewidth=0, zorder=0)
+        ax.axvspan(
+            row.good_range.low, row.good_range.high, bottom, top, color=looks.color, alpha=0.15, linewidth=0, zorder=0
+        )
     if math.isfinite(row.initial_objective):
         ax.axhline(row.initial_objective, color=GREY, linestyle=keys.UNTRAINED, linewidth=1.0, zorder=1)
     if _default_shown(row):

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from lrsweep.analysis.facts import Estimate, OptimizerFacts, RatePoint, SweepFacts, title
-from lrsweep.report.template import Cell, table
+from lrsweep.analysis.facts import Interval, OptimizerFacts, RatePoint, SweepFacts, title
+from lrsweep.report.template import TableCell, table
 from lrsweep.wording.words import number_text, plural, rate_text
 
 if TYPE_CHECKING:
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 MOST_FAILURES = 50
 
 
-def rate(value: float) -> Cell:
-    return Cell("" if math.isnan(value) else rate_text(value), value)
+def rate(value: float) -> TableCell:
+    return TableCell("" if math.isnan(value) else rate_text(value), value)
 
 
-def number(value: float, *, at_least: bool = False, note: str = "") -> Cell:
+def number(value: float, *, at_least: bool = False, note: str = "") -> TableCell:
     text = "" if math.isnan(value) else ("≥ " if at_least else "") + number_text(value, 4)
-    return Cell(text, value, note)
+    return TableCell(text, value, note)
 
 
-def estimate(one: Estimate) -> Cell:
+def with_interval(one: Interval) -> TableCell:
     """A number with its interval."""
     known = math.isfinite(one.low) and math.isfinite(one.high)
     return number(one.value, note=f"[{number_text(one.low)}, {number_text(one.high)}]" if known else "")
 
 
-def count(value: int) -> Cell:
-    return Cell(str(value), float(value))
+def count(value: int) -> TableCell:
+    return TableCell(str(value), float(value))
 
 
 def numbers(facts: SweepFacts) -> list[str]:
@@ -51,20 +51,20 @@ _BEST = (
 )  # fmt: skip
 
 
-def _best_row(row: OptimizerFacts) -> list[Cell | str]:
+def _best_row(row: OptimizerFacts) -> list[TableCell | str]:
     best, edge = (
         row.best_lr,
         {"": "", "low": "lowest of the grid", "high": "highest of the grid"}.get(row.edge_side, "only rate"),
     )
     return [
         row.title,
-        Cell(rate(best.value).text, best.value, edge),
-        Cell(f"{rate_text(best.low)} to {rate_text(best.high)}" if math.isfinite(best.low) else "", best.low),
+        TableCell(rate(best.value).text, best.value, edge),
+        TableCell(f"{rate_text(best.low)} to {rate_text(best.high)}" if math.isfinite(best.low) else "", best.low),
         number(row.best_objective),
         rate(row.recommended_lr),
-        rate(row.basin.low),
-        rate(row.basin.high),
-        number(round(row.basin.decades, 3), at_least=row.basin.at_least),
+        rate(row.good_range.low),
+        rate(row.good_range.high),
+        number(round(row.good_range.decades, 3), at_least=row.good_range.at_least),
         count(len(row.near_tied_lrs)),
         rate(row.margins.diverges_from),
         rate(row.margins.largest_safe_lr),
@@ -83,17 +83,17 @@ _SENSITIVE = (
 )
 
 
-def _sensitive_row(row: OptimizerFacts) -> list[Cell | str]:
+def _sensitive_row(row: OptimizerFacts) -> list[TableCell | str]:
     s = row.sensitivity
     window = f"{rate_text(s.window_low)} to {rate_text(s.window_high)}" if math.isfinite(s.window) else "grid too short"
     return [
         row.title,
-        estimate(s.whole),
+        with_interval(s.whole),
         f"{rate_text(s.range_low)} to {rate_text(s.range_high)}",
-        estimate(s.norm),
+        with_interval(s.norm),
         number(s.window),
         window,
-        number(round(row.basin_1pct.decades, 3), at_least=row.basin_1pct.at_least),
+        number(round(row.good_range_1pct.decades, 3), at_least=row.good_range_1pct.at_least),
         number(round(row.margins.margin, 3), at_least=row.margins.censored),
     ]
 
@@ -104,7 +104,7 @@ _GRID = (
 )  # fmt: skip
 
 
-def _grid_row(row: OptimizerFacts) -> list[Cell | str]:
+def _grid_row(row: OptimizerFacts) -> list[TableCell | str]:
     tries = [row.expected_best[k - 1] if k <= len(row.expected_best) else math.nan for k in (1, 3, 5)]
     about = "~" if row.default.interpolated else ""
     return [
@@ -144,7 +144,7 @@ def rates(row: OptimizerFacts) -> str:
     return table(f"{row.title}, rate by rate", _RATE, (_rate_row(point, point.lr in near) for point in row.rates))
 
 
-def _rate_row(point: RatePoint, tied: bool) -> list[Cell | str]:
+def _rate_row(point: RatePoint, tied: bool) -> list[TableCell | str]:
     return [
         rate(point.lr),
         number(point.objective),
@@ -153,9 +153,9 @@ def _rate_row(point: RatePoint, tied: bool) -> list[Cell | str]:
         count(point.n_ok),
         count(point.n_diverged),
         count(point.n_failed),
-        "yes" if point.in_basin else "",
+        "yes" if point.in_good_range else "",
         "yes" if tied else "",
-        Cell("never", point.time) if point.time == math.inf else number(point.time),
+        TableCell("never", point.time) if point.time == math.inf else number(point.time),
         number(point.arrived),
     ]
 
@@ -184,7 +184,7 @@ def against_adam(facts: SweepFacts) -> str:
                 number(one.best_objective),
                 rate(one.adam_lr),
                 number(one.adam_objective),
-                estimate(one.gain),
+                with_interval(one.gain),
                 f"cannot be told apart with {plural(one.gain.n, 'seed')}" if one.verdict == "tied" else one.verdict,
             ]
             for one in facts.against_adam
@@ -203,7 +203,7 @@ def drifts(facts: SweepFacts) -> str:
                 number(one.values[0]),
                 number(one.values[-1]),
                 ", ".join(rate_text(value) for value in one.best_lrs),
-                estimate(one.slope),
+                with_interval(one.slope),
             ]
             for one in facts.drifts
             if one.values
@@ -215,7 +215,7 @@ def ratios(facts: SweepFacts) -> str:
     return table(
         "Best rates relative to the first optimizer",
         ("curve", "relative to", "best rate over its"),
-        ([title(one.optimizer, one.axes), one.reference, estimate(one.ratio)] for one in facts.ratios),
+        ([title(one.optimizer, one.axes), one.reference, with_interval(one.ratio)] for one in facts.ratios),
     )
 
 
@@ -232,7 +232,7 @@ def diagnoses(facts: SweepFacts) -> str:
     counts = [dict(row.diagnoses) for row in facts.rows]
     known = [label for label in LABELS if any(label in one for one in counts)]
     known += sorted({label for one in counts for label in one} - set(LABELS))
-    rows: Iterable[list[Cell | str]] = (
+    rows: Iterable[list[TableCell | str]] = (
         [row.title, *(count(one.get(label, 0)) for label in known)] for row, one in zip(facts.rows, counts, strict=True)
     )
     names = ("curve", *(label or "too few rows" for label in known))
@@ -242,7 +242,7 @@ def diagnoses(facts: SweepFacts) -> str:
 def diagnosis_by_rate(row: OptimizerFacts) -> str:
     """What became of each rate: its labels over the seeds."""
 
-    def line(point: RatePoint) -> list[Cell | str]:
+    def line(point: RatePoint) -> list[TableCell | str]:
         labels = Counter(run.diagnosis or run.status for run in row.runs if run.lr == point.lr)
         text = ", ".join(name if n == 1 and point.n_runs == 1 else f"{name} x{n}" for name, n in labels.most_common())
         return [rate(point.lr), text]
@@ -255,7 +255,7 @@ def failures(runs: pd.DataFrame) -> str:
     """The failed runs with the first line of what they raised."""
     failed = runs[runs["status"] == "failed"]
     few = failed.head(MOST_FAILURES)
-    lines: Iterable[list[Cell | str]] = (
+    lines: Iterable[list[TableCell | str]] = (
         [str(label), rate(float(lr)), count(int(seed)), str(error).split("\n", 1)[0]]
         for label, lr, seed, error in zip(few["optimizer"], few["lr"], few["seed"], few["error"], strict=True)
     )

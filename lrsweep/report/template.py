@@ -11,7 +11,7 @@ from importlib.resources import files
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """What a table cell shows, and the number that sorts it (None: its text does)."""
 
     text: str
@@ -45,7 +45,7 @@ def folded(title: str, *parts: str) -> str:
     return f"<details><summary>{escape(title)}</summary>\n{''.join(parts)}\n</details>"
 
 
-def table(caption: str, headers: Sequence[str], rows: Iterable[Sequence[Cell | str]]) -> str:
+def table(caption: str, headers: Sequence[str], rows: Iterable[Sequence[TableCell | str]]) -> str:
     """A table whose columns sort by a click or by the keyboard; the first column names the row."""
     head = "".join(f'<th scope="col"><button type="button">{escape(name)}</button></th>' for name in headers)
     body = "\n".join(f"<tr>{''.join(_cell(cell, first=not i) for i, cell in enumerate(row))}</tr>" for row in rows)
@@ -57,8 +57,8 @@ def table(caption: str, headers: Sequence[str], rows: Iterable[Sequence[Cell | s
     )
 
 
-def _cell(cell: Cell | str, *, first: bool) -> str:
-    cell = Cell(cell) if isinstance(cell, str) else cell
+def _cell(cell: TableCell | str, *, first: bool) -> str:
+    cell = TableCell(cell) if isinstance(cell, str) else cell
     sort = "" if cell.value is None else f' data-v="{_sortable(cell.value)}"'
     number = "" if cell.value is None else ' class="n"'
     note = f" <small>{escape(cell.note)}</small>" if cell.note else ""

@@ -12,6 +12,7 @@ from typing import Any
 from lrsweep.errors import UsageError
 from lrsweep.results import tables
 from lrsweep.results.status import status
+from lrsweep.wording.comparison import verdict_text
 
 ROUNDING = 1e-9
 """A limit is held if it is missed by rounding only."""
@@ -37,11 +38,14 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """`ok` if there is a row and every check of every row holds. `missing` counts the planned runs without a result."""
+    """`ok` if there is a row and every check of every row holds. Of the `planned` runs `not_run` have no result yet and
+    `failed` failed."""
 
     ok: bool
     checks: tuple[Check, ...]
-    missing: str = ""
+    planned: int = 0
+    not_run: int = 0
+    failed: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """For `json.dumps`; nan and inf become the texts "nan" and "inf", which JSON has no numbers for."""
@@ -52,14 +56,8 @@ class Verdict:
         return {"ok": self.ok, "checks": checks}
 
     def text(self) -> str:
-        """A line per check for a terminal, and one for the whole."""
-        lines = [f"{'ok    ' if one.ok else 'BROKEN'}  {one.optimizer}: {_sentence(one)}" for one in self.checks]
-        broken = sum(not one.ok for one in self.checks)
-        last = "all limits hold" if self.ok else f"{broken} of {len(self.checks)} checks broken"
-        if self.ok and all(one.check == "trained" for one in self.checks):
-            last = "no limit was given; every optimizer trained"
-        lines.append(last if self.checks else "nothing was trained: the sweep has no finished run")
-        return "\n".join([*lines, *([self.missing] if self.missing else [])])
+        """For a terminal."""
+        return verdict_text(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,18 +83,11 @@ def check(
     _check_limits(limits)
     tables.ensure(results)
     found = check_summary(tables.read_summary(results).to_dict("records"), limits, optimizer=optimizer)
-    return replace(found, missing=_missing(results))
-
-
-def _missing(results: Path | str) -> str:
-    """What the sweep has not finished, or ""."""
     try:
         counts = status(results)
     except UsageError:  # tables beside a journal that planned nothing: what there is, is all
-        return ""
-    parts = {"not run yet": counts.to_do - counts.failed, "failed": counts.failed}
-    listed = " and ".join(f"{n} {what}" for what, n in parts.items() if n)
-    return f"unfinished: of {counts.total} planned runs {listed}; the verdict is on the others" if listed else ""
+        return found
+    return replace(found, planned=counts.total, not_run=counts.to_do - counts.failed, failed=counts.failed)
 
 
 def check_summary(summary: Sequence[Mapping[Any, Any]], limits: Limits, *, optimizer: str | None = None) -> Verdict:
@@ -166,21 +157,3 @@ def _plain(value: float | tuple[float, float]) -> Any:
     if isinstance(value, tuple):
         return list(value)
     return value if math.isfinite(value) else repr(value)
-
-
-def _sentence(one: Check) -> str:
-    if one.check == "trained":
-        why = "every run failed" if one.all_failed else "no run ended below the untrained model"
-        return "trained" if one.ok else f"nothing was trained: {why}"
-    if isinstance(one.limit, tuple):
-        return f"best lr {one.value:.3g}, wanted within {one.limit[0]:.3g} .. {one.limit[1]:.3g}"
-    words = {
-        "min_basin_decades": "good range of {}{:.3g} decades, wanted at least {:g}{}",
-        "max_sensitivity": "sensitivity {:.4g}, wanted at most {:g}",
-        "max_diverged": "share of diverged runs {:.3g}, wanted at most {:g}",
-    }
-    if one.check == "min_basin_decades":
-        where = ", or into runs that failed" if one.some_failed else ": a wider grid would tell"
-        hint = f" (it runs out of the grid{where})" if one.at_least and not one.ok else ""
-        return words[one.check].format(">= " if one.at_least else "", one.value, one.limit, hint)
-    return words[one.check].format(one.value, one.limit)

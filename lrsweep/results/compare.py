@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from lrsweep.analysis.analyse import edge_side
 from lrsweep.analysis.baseline import paired_gain
 from lrsweep.analysis.cells import INITIAL_COLUMNS, AnalysisConfig, Cell, cells_of, config_of, only, tracks_of
 from lrsweep.analysis.drift import best_lrs, costs_of
-from lrsweep.analysis.facts import Estimate
-from lrsweep.analysis.good_range import basin, best_rate
+from lrsweep.analysis.facts import EdgeSide, Interval
+from lrsweep.analysis.good_range import best_rate, good_range
 from lrsweep.analysis.sensitivity import normed, sensitivity
 from lrsweep.analysis.stats import Floats, Ints, interval, medians, paired, resampled_medians, resamples
 from lrsweep.results import tables
@@ -28,7 +28,8 @@ from lrsweep.results.check import Check, Limits, Verdict, check, check_summary
 from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import call_text
 from lrsweep.spec.resolved import differences, resolved_dict
-from lrsweep.wording.words import budget_text, plural
+from lrsweep.wording.comparison import comparison_text
+from lrsweep.wording.words import budget_text
 
 if TYPE_CHECKING:
     from lrsweep.spec.model import Spec
@@ -40,9 +41,11 @@ __all__ = [
 
 SAME = 1e-6
 """Relative distance below which two rates are one."""
-BASIN_DRAWS = 1000
+GOOD_RANGE_DRAWS = 1000
 """Draws for numbers that are worked out one draw at a time."""
 
+T = TypeVar("T")
+Unit: TypeAlias = Literal["decades", "objective", "objective_mean", "objective_median", "gain_share"]
 Statistic: TypeAlias = Callable[[Floats, Floats, Floats], Floats]
 """(rates (R,), medians (B, R), l0 (B,)) -> (B,)"""
 
@@ -51,15 +54,16 @@ Statistic: TypeAlias = Callable[[Floats, Floats, Floats], Floats]
 class Change:
     """One number before (A) and after (B). `change` is B - A (of decades: log10 B/A) with its 95 % interval.
 
-    `unit` is what the change is in: `decades` or that of the objective. `moved` is None without an interval.
+    `unit` is what the change is in: decades, the objective (or its mean or median over seeds) or a share of the gain
+    over the untrained model. `moved` is None without an interval.
     `at_least`: whether A's and B's number is a lower bound.
     """
 
     name: str
     before: float
     after: float
-    change: Estimate
-    unit: str
+    change: Interval
+    unit: Unit
     at_least: tuple[bool, bool] = (False, False)
 
     @property
@@ -74,7 +78,8 @@ class RowChange:
     """What moved for one optimizer (and axis values). `paired` counts the seeds that both sweeps ran.
 
     `seeds` counts those of A and of B; with two or more paired ones the rest of them is left out. `shared` counts the
-    rates that both tried: with less than two there is no sensitivity among the changes. `caution`: see `_caution`.
+    rates that both tried: with less than two there is no sensitivity among the changes. `edges` says at which edge of
+    its grid the best rate of A and of B lies, `at_least` whether the width of its good range is a lower bound.
     """
 
     title: str
@@ -82,48 +87,33 @@ class RowChange:
     seeds: tuple[int, int]
     shared: int
     changes: tuple[Change, ...]
-    caution: str = ""
-
-    @property
-    def basis(self) -> str:
-        """Which seeds the numbers are over."""
-        own = f"A has {self.seeds[0]}, B has {self.seeds[1]}"
-        if self.paired < 2:
-            return f"all seeds of each, unpaired: {own}"
-        return f"{self.paired} paired seeds" + (f"; {own}" if {*self.seeds} != {self.paired} else "")
+    edges: tuple[EdgeSide, EdgeSide]
+    at_least: tuple[bool, bool]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
     """A against B, row by row; `only_a` and `only_b` have no partner in the other sweep.
 
-    `differences` are the settings in which the two specs differ, `caveats` what these forbid to conclude.
+    `differences` are the settings in which the specs differ, `tasks` the names of both tasks if these differ at all.
+    `objectives` are the metric of A and of B with the rows it is taken at.
     """
 
     a: str
     b: str
     differences: tuple[str, ...]
-    caveats: tuple[str, ...]
+    tasks: tuple[str, ...] | None
+    objectives: tuple[tuple[str, str], tuple[str, str]]
+    same_objective: bool
+    grids_differ: bool
+    seeds_differ: bool
     rows: tuple[RowChange, ...]
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
-    notes: tuple[str, ...]
 
     def text(self) -> str:
         """For a terminal."""
-        lines = [f"A: {self.a}", f"B: {self.b}"]
-        if self.differences:
-            lines += ["", "The specs differ:", *(f"  {text}" for text in self.differences)]
-        lines += [*([""] if self.caveats else []), *(f"Caution: {text}" for text in self.caveats)]
-        for row in self.rows:
-            lines += ["", f"{row.title} ({row.basis})"]
-            lines += [f"  {_line(change)}" for change in row.changes]
-            lines += [f"  Caution: {row.caution}"] if row.caution else []
-            if row.shared < 2:
-                share = "one rate only" if row.shared else "no rate"
-                lines += [f"  {'sensitivity':<17} nothing can be said: the grids share {share}"]
-        lines += ["", *(f"only in A: {name}" for name in self.only_a), *(f"only in B: {name}" for name in self.only_b)]
-        return "\n".join([*lines, *self.notes]).replace("\n\n\n", "\n\n").rstrip()
+        return comparison_text(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,7 +121,7 @@ class Side:
     """One sweep of a comparison. `recipe` is its resolved spec as plain values, with the paths of both sides alike."""
 
     name: str
-    setup: AnalysisConfig
+    config: AnalysisConfig
     cells: tuple[Cell, ...]
     workload_spec: Mapping[str, Any] = field(default_factory=dict)
 
@@ -146,14 +136,14 @@ def load_side(folder: Path) -> Side:
     """The runs of a sweep, from its files."""
     tables.ensure(folder)
     spec: Spec = read_resolved(folder / tables.SPEC)
-    setup = config_of(spec, {})
+    config = config_of(spec, {})
     # Only metrics other than the two losses have their untrained value in the curves alone.
-    curves = None if setup.metric in INITIAL_COLUMNS else tables.curve_chunks(folder)
-    cells = cells_of(tables.read_runs(folder), tracks_of(curves, setup.metric), setup)
+    curves = None if config.metric in INITIAL_COLUMNS else tables.curve_chunks(folder)
+    cells = cells_of(tables.read_runs(folder), tracks_of(curves, config.metric), config)
     # Paths of both sides are written from one place, so that only files that differ do so.
     workload_spec = resolved_dict(spec, Path.cwd())
     return Side(
-        name=f"{folder} ({budget_text(setup.budget)})", setup=setup, cells=tuple(cells), workload_spec=workload_spec
+        name=f"{folder} ({budget_text(config.budget)})", config=config, cells=tuple(cells), workload_spec=workload_spec
     )
 
 
@@ -164,58 +154,28 @@ def compare_sides(a: Side, b: Side) -> Comparison:
     if not pairs and len(a.cells) == len(b.cells) == 1:
         pairs = [(a.cells[0], b.cells[0])]
     matched = {id(cell) for pair in pairs for cell in pair}
-    same = (a.setup.metric, a.setup.at, a.setup.mode) == (b.setup.metric, b.setup.at, b.setup.mode)
+    same = (a.config.metric, a.config.at, a.config.mode) == (b.config.metric, b.config.at, b.config.mode)
     return Comparison(
         a=a.name,
         b=b.name,
         differences=differences(a.workload_spec, b.workload_spec),
-        caveats=_caveats(a, b),
-        rows=tuple(_row(before, now, a.setup, same_objective=same) for before, now in pairs),
+        tasks=_tasks(a, b),
+        objectives=((a.config.metric, a.config.at), (b.config.metric, b.config.at)),
+        same_objective=same,
+        grids_differ=any(not len(a.lrs) == len(b.lrs) == len(_common(a, b)[0]) for a, b in pairs),
+        seeds_differ=any(set(a.seeds) != set(b.seeds) and len(set(a.seeds) & set(b.seeds)) > 1 for a, b in pairs),
+        rows=tuple(_row(before, now, a.config, same_objective=same) for before, now in pairs),
         only_a=tuple(cell.title for cell in a.cells if id(cell) not in matched),
         only_b=tuple(cell.title for cell in b.cells if id(cell) not in matched),
-        notes=_notes(a.setup, b.setup, pairs, same_objective=same),
     )
 
 
-def _caveats(a: Side, b: Side) -> tuple[str, ...]:
-    """What the two sweeps do not have in common and no number below makes up for."""
-    out = []
-    if (task := a.workload_spec.get("task")) != b.workload_spec.get("task"):
-        names = [
-            call_text(str(workload_spec["name"]), {})
-            for workload_spec in (task or {}, b.workload_spec.get("task") or {})
-            if workload_spec
-        ]
-        what = " and ".join(names) if len(set(names)) > 1 else "not the same data"
-        out.append(f"the tasks differ ({what}): best_objective and sensitivity are of two problems, in two scales.")
-    if a.setup.metric != b.setup.metric:
-        out.append(f"the objective is {a.setup.metric} in A and {b.setup.metric} in B: a good rate for one need not be "
-                   "one for the other.")  # fmt: skip
-    return tuple(out)
+def _tasks(a: Side, b: Side) -> tuple[str, ...] | None:
+    tasks = [side.workload_spec.get("task") for side in (a, b)]
+    return tuple(call_text(str(task["name"]), {}) for task in tasks if task) if tasks[0] != tasks[1] else None
 
 
-def _notes(
-    before: AnalysisConfig, after: AnalysisConfig, pairs: Sequence[tuple[Cell, Cell]], *, same_objective: bool
-) -> tuple[str, ...]:
-    notes = []
-    if not same_objective:
-        notes.append(
-            f"The objectives differ (A: {before.metric}, {before.at}; B: {after.metric}, {after.at}): only numbers "
-            "without their units are compared."
-        )
-    if any(not len(a.lrs) == len(b.lrs) == len(_common(a, b)[0]) for a, b in pairs):
-        notes.append("The grids differ: sensitivity is taken over the rates that both have, the rest over each grid.")
-    if any(set(a.seeds) != set(b.seeds) and len(set(a.seeds) & set(b.seeds)) > 1 for a, b in pairs):
-        notes.append("The seeds differ: everything is taken over those that both have, so summary.csv may differ.")
-    notes.append(
-        "Changes are B - A with 95 % intervals over seeds, rough for a few seeds. best_objective is the mean over "
-        "paired seeds at the best rate of each side (summary.csv has the median), with a t interval; the median where "
-        "there are no such means. The other numbers are of medians over seeds, as in summary.csv."
-    )
-    return tuple(notes)
-
-
-def _row(a: Cell, b: Cell, setup: AnalysisConfig, *, same_objective: bool) -> RowChange:
+def _row(a: Cell, b: Cell, config: AnalysisConfig, *, same_objective: bool) -> RowChange:
     seeds = [seed for seed in a.seeds if seed in b.seeds]
     counts = len(a.seeds), len(b.seeds)
     if len(seeds) > 1:
@@ -224,37 +184,26 @@ def _row(a: Cell, b: Cell, setup: AnalysisConfig, *, same_objective: bool) -> Ro
     common_a, common_b = _common(a, b)
     sensitivities = [
         *([draws.change("sensitivity", _s, "objective", common_a, common_b)] if same_objective else []),
-        draws.change("sensitivity_norm", _s_norm, "share of the gain", common_a, common_b),
+        draws.change("sensitivity_norm", _s_norm, "gain_share", common_a, common_b),
     ]
+    at_least = _both(lambda cell: good_range(cell.lrs, medians(cell.cost), cell.start).at_least, a, b)
+    widths = draws.change("basin_decades", _decades, "decades", most=GOOD_RANGE_DRAWS)
     changes = [
         draws.change("best_lr", _best_lr, "decades", log=True),
-        *([_objective_change(a, b, seeds, draws, setup)] if same_objective else []),
+        *([_objective_change(a, b, seeds, draws, config)] if same_objective else []),
         *(sensitivities if len(common_a) > 1 else []),
-        replace(draws.change("basin_decades", _basin_decades, "decades", most=BASIN_DRAWS), at_least=_at_least(a, b)),
+        replace(widths, at_least=at_least),
     ]
     name = a.title if a.title == b.title else f"{a.title} -> {b.title}"
+    edges = _both(lambda cell: edge_side(medians(cell.cost), best_rate(medians(cell.cost))), a, b)
     return RowChange(
-        title=name, paired=len(seeds), seeds=counts, shared=len(common_a), changes=tuple(changes),
-        caution=_caution(a, b),
+        title=name, paired=len(seeds), seeds=counts, shared=len(common_a), changes=tuple(changes), edges=edges,
+        at_least=at_least,
     )  # fmt: skip
 
 
-def _at_least(a: Cell, b: Cell) -> tuple[bool, bool]:
-    """Whether the width of each good range is a lower bound."""
-    one, other = (basin(cell.lrs, medians(cell.cost), cell.start).at_least for cell in (a, b))
-    return one, other
-
-
-def _caution(a: Cell, b: Cell) -> str:
-    """Which best rates lie at the end of their grid, and which good ranges may be wider than it shows; or ""."""
-    ends = {"low": "the lowest", "high": "the highest", "both": "the only one"}
-    found = []
-    for name, cell, bound in zip("AB", (a, b), _at_least(a, b), strict=True):
-        m = medians(cell.cost)
-        if edge := edge_side(m, best_rate(m)):
-            found.append(f"{name}'s best rate is {ends[edge]} of its grid")
-        found += [f"{name}'s good range may be wider than its grid shows (>=)"] * bound
-    return f"{'; '.join(found)}: other rates may change what is said" if found else ""
+def _both(read: Callable[[Cell], T], a: Cell, b: Cell) -> tuple[T, T]:
+    return read(a), read(b)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -279,13 +228,15 @@ class _Draws:
         drawn = []
         for cell in (a, b):
             weight = resamples(len(cell.seeds))[1]
-            picked = random.choice(len(weight), size=10 * BASIN_DRAWS, p=weight / weight.sum())
+            picked = random.choice(len(weight), size=10 * GOOD_RANGE_DRAWS, p=weight / weight.sum())
             medians_B, starts_B = _drawn(cell, cell.seeds)
             drawn.append((medians_B[picked], starts_B[picked]))
-        return cls(a=a, b=b, drawn_a=drawn[0], drawn_b=drawn[1], weight=np.ones(10 * BASIN_DRAWS, dtype=np.intp), n=n)
+        return cls(
+            a=a, b=b, drawn_a=drawn[0], drawn_b=drawn[1], weight=np.ones(10 * GOOD_RANGE_DRAWS, dtype=np.intp), n=n
+        )
 
     def change(
-        self, name: str, statistic: Statistic, unit: str, rates_a: Sequence[int] | None = None,
+        self, name: str, statistic: Statistic, unit: Unit, rates_a: Sequence[int] | None = None,
         rates_b: Sequence[int] | None = None, *, most: int | None = None, log: bool = False,
     ) -> Change:  # fmt: skip
         """A statistic of both cells, on the rates given by number, over at most `most` draws; `log`: in decades."""
@@ -303,11 +254,11 @@ class _Draws:
         return Change(name=name, before=before, after=after, change=_around(value, low, high, self.n), unit=unit)
 
 
-def _around(value: float, low: float, high: float, n: int) -> Estimate:
+def _around(value: float, low: float, high: float, n: int) -> Interval:
     """A bootstrap interval that reaches to its value, which percentiles of a few draws of a minimum may miss."""
     if math.isfinite(value) and not math.isnan(low):
         low, high = min(low, value), max(high, value)
-    return Estimate(value=value, low=low, high=high, n=n)
+    return Interval(value=value, low=low, high=high, n=n)
 
 
 def _drawn(cell: Cell, seeds: Sequence[int]) -> tuple[Floats, Floats]:
@@ -327,8 +278,8 @@ def _s_norm(_lrs: Floats, m: Floats, l0: Floats) -> Floats:
     return normed(sensitivity(m, l0), m, l0)
 
 
-def _basin_decades(lrs: Floats, m: Floats, l0: Floats) -> Floats:
-    return np.array([basin(lrs, row, float(start)).decades for row, start in zip(m, l0, strict=True)])
+def _decades(lrs: Floats, m: Floats, l0: Floats) -> Floats:
+    return np.array([good_range(lrs, row, float(start)).decades for row, start in zip(m, l0, strict=True)])
 
 
 def _common(a: Cell, b: Cell) -> tuple[list[int], list[int]]:
@@ -341,12 +292,12 @@ def _common(a: Cell, b: Cell) -> tuple[list[int], list[int]]:
     return [i for i, _ in pairs], [j for _, j in pairs]
 
 
-def _objective_change(a: Cell, b: Cell, seeds: Sequence[int], draws: _Draws, setup: AnalysisConfig) -> Change:
+def _objective_change(a: Cell, b: Cell, seeds: Sequence[int], draws: _Draws, config: AnalysisConfig) -> Change:
     """Best against best in the metric's own sign: means and a paired t interval over the shared seeds.
 
     Without two of them, or where one diverged at a best rate: medians, with the bootstrap's interval or none.
     """
-    sign = 1.0 if setup.mode == "min" else -1.0
+    sign = 1.0 if config.mode == "min" else -1.0
     bests = [best_rate(medians(cell.cost)) for cell in (a, b)]
     if len(seeds) > 1 and None not in bests:
         pair = [sign * cell.cost[at] for cell, at in zip((a, b), bests, strict=True)]
@@ -354,52 +305,15 @@ def _objective_change(a: Cell, b: Cell, seeds: Sequence[int], draws: _Draws, set
         change = paired_gain(pair[1], pair[0])
         if np.isfinite(pair[0][known]).all() and np.isfinite(pair[1][known]).all():
             before, after = (paired(side[known]).value for side in pair)
-            unit = f"objective, mean of {plural(change.n, 'seed')}"
-            return Change(name="best_objective", before=before, after=after, change=change, unit=unit)
+            return Change(name="best_objective", before=before, after=after, change=change, unit="objective_mean")
     before, after = (sign * float(_least(medians(cell.cost))) + 0.0 for cell in (a, b))
     drawn_a, drawn_b = (_least(drawn[0]) for drawn in (draws.drawn_a, draws.drawn_b))
     low, high = interval(sign * (drawn_b - drawn_a), draws.weight) if draws.n > 1 else (math.nan, math.nan)
     change = _around(after - before, low, high, draws.n)
-    return Change(name="best_objective", before=before, after=after, change=change, unit="objective, median")
+    return Change(name="best_objective", before=before, after=after, change=change, unit="objective_median")
 
 
 def _least(m: Floats) -> Floats:
     """Least finite median of every draw, nan if there is none."""
     least = np.min(np.where(np.isfinite(m), m, np.inf), axis=-1, initial=np.inf)
     return np.where(np.isfinite(least), least, np.nan)
-
-
-def _line(change: Change) -> str:
-    one = change.change
-    verdict = {True: "moved", False: "no clear change", None: "no interval"}[change.moved]
-    if one.value == one.low == one.high == 0:
-        verdict = "the same"
-    if change.name == "best_lr":
-        before, after = f"{change.before:.6g}", f"{change.after:.6g}"
-        value, low, high = (f"{number:+.3g}" for number in (one.value, one.low, one.high))
-    else:
-        before, after, value, low, high = _shown(change)
-        before, after = (">= " * bound + text for bound, text in zip(change.at_least, (before, after), strict=True))
-    if verdict == "the same":
-        value = low = high = "+0"
-    spread = "" if math.isnan(one.low) else f" [{low}, {high}]"
-    return f"{change.name:<17} {before} -> {after}  ({value}{spread} {change.unit}: {verdict})"
-
-
-def _shown(change: Change) -> tuple[str, str, str, str, str]:
-    """Before, after, change and its interval with as many decimals as the change needs, so that the shown values
-    differ by the shown change; with four digits each where that would be too many."""
-    one = change.change
-    largest = max(abs(change.before), abs(change.after))
-    if not math.isfinite(one.value) or not 0 < largest < 1e6:
-        numbers = f"{change.before:.4g}", f"{change.after:.4g}"
-        return *numbers, f"{one.value:+.4g}", f"{one.low:+.4g}", f"{one.high:+.4g}"
-    four = 3 - math.floor(math.log10(largest))
-    needed = 2 - math.floor(math.log10(abs(one.value))) if one.value else four
-    places = max(0, min(max(four, needed), four + 4))
-    before, after = (round(number, places) + 0.0 for number in (change.before, change.after))
-    # Rounded bounds reach to the rounded change, which is that of the rounded values.
-    value = round(after - before, places) + 0.0
-    low, high = min(round(one.low, places), value) + 0.0, max(round(one.high, places), value) + 0.0
-    numbers = f"{before:.{places}f}", f"{after:.{places}f}"
-    return *numbers, f"{value:+.{places}f}", f"{low:+.{places}f}", f"{high:+.{places}f}"

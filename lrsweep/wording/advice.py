@@ -73,20 +73,20 @@ def sentence(row: OptimizerFacts, budget: Budget | None) -> str:
 
 
 def _width(row: OptimizerFacts) -> str:
-    basin = row.basin
-    if not basin.rates:
+    good_range = row.good_range
+    if not good_range.rates:
         return "how wide the good range is cannot be told without a value of the untrained model"
     cliffs = [lr for lr in (row.cliff_below, row.cliff_above) if not math.isnan(lr)]
-    if basin.censored and not cliffs:
-        return f"the good range is at least {basin.decades:.2g} decades wide ({_span(basin.low, basin.high)})"
+    if good_range.censored and not cliffs:
+        return f"the good range is at least {good_range.decades:.2g} decades wide ({_span(row)})"
     beyond = f" ({' and '.join(map(rate_text, cliffs))} {agree(len(cliffs), 'diverge')}; nothing tried between)"
-    if basin.decades == 0:
+    if good_range.decades == 0:
         return f"no rate beside it is about as good{beyond if cliffs else ''}"
     if not cliffs:
-        return f"the good range is {_span(basin.low, basin.high)}, {basin.decades:.2g} decades"
-    low = f"{'at most ' if basin.censored_low or row.cliff_below > 0 else ''}{rate_text(basin.low)}"
-    high = f"{'at least ' if basin.censored_high or row.cliff_above > 0 else ''}{rate_text(basin.high)}"
-    return f"the good range is {low} to {high}{beyond}, at least {basin.decades:.2g} decades"
+        return f"the good range is {_span(row)}, {good_range.decades:.2g} decades"
+    low = f"{'at most ' if good_range.censored_low or row.cliff_below > 0 else ''}{rate_text(good_range.low)}"
+    high = f"{'at least ' if good_range.censored_high or row.cliff_above > 0 else ''}{rate_text(good_range.high)}"
+    return f"the good range is {low} to {high}{beyond}, at least {good_range.decades:.2g} decades"
 
 
 def _price(row: OptimizerFacts) -> str:
@@ -125,15 +125,15 @@ def _rates(values: Sequence[float]) -> str:
     return " and ".join(texts) if len(texts) < 3 else f"{len(texts)} rates of {texts[0]} to {texts[-1]}"
 
 
-def _span(low: float, high: float) -> str:
-    return f"{rate_text(low)} to {rate_text(high)}"
+def _span(row: OptimizerFacts) -> str:
+    return f"{rate_text(row.good_range.low)} to {rate_text(row.good_range.high)}"
 
 
 def recommendation(row: OptimizerFacts, metric: str) -> str:
     """The robust rate and the largest that still works, each with its reason; "" where nothing trained."""
     if not row.trained:
         return ""
-    ends = "both ends" if row.basin.censored_low and row.basin.censored_high else "one end"
+    ends = "both ends" if row.good_range.censored_low and row.good_range.censored_high else "one end"
     reason = RECOMMENDED[row.recommended_by].format(ends=ends)
     if row.recommended_lr != row.best_lr.value:
         there, best = row.recommended_objective, row.best_objective
@@ -195,7 +195,7 @@ def _edge(row: OptimizerFacts) -> str:
 
 
 def _narrow(row: OptimizerFacts) -> str:
-    return f"only {plural(len(row.basin.rates), 'grid rate')} in the good range"
+    return f"only {plural(len(row.good_range.rates), 'grid rate')} in the good range"
 
 
 def _gaps(gaps: Sequence[tuple[float, float]]) -> str:
@@ -382,18 +382,18 @@ def _best_range(rows: Sequence[OptimizerFacts]) -> str:
 
 
 def _widths(rows: Sequence[OptimizerFacts]) -> str:
-    widest = max(rows, key=lambda row: row.basin.decades)
-    narrowest = min(rows, key=lambda row: row.basin.decades)
-    if widest is narrowest or widest.basin.decades == narrowest.basin.decades:
+    widest = max(rows, key=lambda row: row.good_range.decades)
+    narrowest = min(rows, key=lambda row: row.good_range.decades)
+    if widest is narrowest or widest.good_range.decades == narrowest.good_range.decades:
         return f"The good range is {_decades(widest)} wide."
     return (
-        f"{widest.title} is good over {_decades(widest)} of rates ({_span(widest.basin.low, widest.basin.high)}), "
-        f"{narrowest.title} over {_decades(narrowest)} ({_span(narrowest.basin.low, narrowest.basin.high)})."
+        f"{widest.title} is good over {_decades(widest)} of rates ({_span(widest)}), "
+        f"{narrowest.title} over {_decades(narrowest)} ({_span(narrowest)})."
     )
 
 
 def _decades(row: OptimizerFacts) -> str:
-    return f"{_at_least(row.basin.at_least)}{row.basin.decades:.2g} decades"
+    return f"{_at_least(row.good_range.at_least)}{row.good_range.decades:.2g} decades"
 
 
 def _at_least(censored: bool) -> str:
@@ -412,7 +412,7 @@ def _divergence(rows: Sequence[OptimizerFacts]) -> str:
 
 
 def _next(rows: Sequence[OptimizerFacts]) -> str:
-    few = [row for row in rows if row.trained and not row.basin.censored and len(row.basin.rates) < ENOUGH]
+    few = [row for row in rows if row.trained and not row.good_range.censored and len(row.good_range.rates) < ENOUGH]
     steps: dict[str, list[OptimizerFacts]] = {
         "find out why runs failed for {}": [row for row in rows if row.failed_lrs],
         "move the grid for {}": [

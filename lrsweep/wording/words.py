@@ -64,9 +64,9 @@ def number_text(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
-def good_range(row: OptimizerFacts, text: Callable[[float, int], str] = rate_text) -> tuple[str, str]:
+def good_range_ends(row: OptimizerFacts, text: Callable[[float, int], str] = rate_text) -> tuple[str, str]:
     """Both ends of the good range with two digits, or three where two would leave the best rate outside."""
-    ends = row.basin.low, row.basin.high
+    ends = row.good_range.low, row.good_range.high
     low, high = (text(end, 2) for end in ends)
     if not float(low) <= float(text(row.best_lr.value, 3)) <= float(high):
         low, high = (text(end, 3) for end in ends)
@@ -75,8 +75,8 @@ def good_range(row: OptimizerFacts, text: Callable[[float, int], str] = rate_tex
 
 def decades_text(row: OptimizerFacts) -> str:
     """The width of the good range; a range is never shown as 0.0 wide, unless that is its lower bound."""
-    decades = row.basin.decades
-    return "<0.1" if not row.basin.at_least and decades < 0.05 else f"{decades:.1f}"
+    decades = row.good_range.decades
+    return "<0.1" if not row.good_range.at_least and decades < 0.05 else f"{decades:.1f}"
 
 
 _SIDES = {"low": "the low end", "high": "the high end", "both": "both ends"}
@@ -101,7 +101,7 @@ def warning_line(row: OptimizerFacts) -> str:
     if row.n_failed == row.n_runs:
         return "every run failed"
     kinds = caveats_of(row)
-    inside = f"only {plural(len(row.basin.rates), 'grid rate')}"
+    inside = f"only {plural(len(row.good_range.rates), 'grid rate')}"
     found = next((text for kind, text in _SHORT if kind in kinds), "")
     return found.format(side=_SIDES.get(row.edge_side, ""), inside=inside)
 
@@ -110,8 +110,8 @@ def facts_line(row: OptimizerFacts) -> str:
     """Best rate, good range and sensitivity in one line."""
     if not row.trained:
         return f"{row.n_diverged} of {row.n_runs} runs diverged"
-    at_least = "≥ " if row.basin.at_least else ""
-    low, high = good_range(row, compact)
+    at_least = "≥ " if row.good_range.at_least else ""
+    low, high = good_range_ends(row, compact)
     parts = [
         f"best {compact(row.best_lr.value)}",
         f"good {low} to {high} ({at_least}{decades_text(row)} decades)",

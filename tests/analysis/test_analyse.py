@@ -18,7 +18,7 @@ from scipy import stats as oracle
 from lrsweep.analysis.analyse import analyse
 from lrsweep.analysis.baseline import paired_gain, verdict
 from lrsweep.analysis.drift import refined, slope
-from lrsweep.analysis.good_range import basin, recommended
+from lrsweep.analysis.good_range import good_range, recommended
 from lrsweep.analysis.margins import at_default, margins, read_at
 from lrsweep.analysis.sensitivity import is_even, normed, sensitivity, sensitivity_facts, window
 from lrsweep.analysis.stats import interval, medians, paired, percentile, resampled_medians, resamples, t_quantile
@@ -121,7 +121,7 @@ def test_even_grids(rates: list[float], even: bool) -> None:
     assert is_even(np.array(rates)) is even
 
 
-# ---------------------------------------------------------------------- basin
+# ---------------------------------------------------------------------- good range
 
 
 @pytest.mark.parametrize("c", SHIFTS)
@@ -136,7 +136,7 @@ def test_even_grids(rates: list[float], even: bool) -> None:
 def test_basin_edges(
     m: list[float], low: float, high: float, decades: float, sides: tuple[bool, bool], c: float
 ) -> None:
-    found = basin(DECADES[: len(m)], np.array(m) + c, 2.3 + c)
+    found = good_range(DECADES[: len(m)], np.array(m) + c, 2.3 + c)
     assert (found.low, found.high) == (rounded(low), rounded(high))
     assert found.decades == near(decades)
     assert (found.censored_low, found.censored_high) == sides
@@ -144,10 +144,10 @@ def test_basin_edges(
 
 def test_recommended_is_the_rate_nearest_to_the_middle_of_the_basin() -> None:
     clean = np.isfinite(np.array([2.3, 2.0, 1.0, 0.5, 0.6, INF]))
-    found = basin(DECADES, np.array([2.3, 2.0, 1.0, 0.5, 0.6, INF]), 2.3)
+    found = good_range(DECADES, np.array([2.3, 2.0, 1.0, 0.5, 0.6, INF]), 2.3)
     assert recommended(found, DECADES, clean, 1e-2)[0] == 1e-2
     m = np.array([1.0, 0.6, 0.5, 0.49, 0.48, 0.47, 0.5, 2.0, INF])
-    wide = basin(HALVES, m, 2.0)
+    wide = good_range(HALVES, m, 2.0)
     assert (wide.low, wide.high, wide.decades) == (rounded(5.854639e-4), rounded(0.1036335), near(2.248))
     assert math.sqrt(wide.low * wide.high) == pytest.approx(7.79e-3, rel=1e-3)
     assert recommended(wide, HALVES, np.isfinite(m), float(HALVES[5]))[0] == near(1e-2)
@@ -155,7 +155,7 @@ def test_recommended_is_the_rate_nearest_to_the_middle_of_the_basin() -> None:
 
 def test_recommended_shuns_rates_where_a_seed_diverged_and_prefers_the_smaller_on_a_tie() -> None:
     m = np.array([2.0, 0.5, 0.5, 2.0])
-    found = basin(DECADES[:4], m, 2.0)
+    found = good_range(DECADES[:4], m, 2.0)
     assert recommended(found, DECADES[:4], np.ones(4, dtype=bool), 1e-4)[0] == 1e-4
     assert recommended(found, DECADES[:4], np.array([True, False, True, True]), 1e-4)[0] == 1e-3
     outside = np.array([True, False, False, True])
@@ -163,7 +163,7 @@ def test_recommended_shuns_rates_where_a_seed_diverged_and_prefers_the_smaller_o
 
 
 def test_a_censored_basin_recommends_the_best_rate() -> None:
-    found = basin(DECADES[:5], np.array([2.3, 2.0, 1.0, 0.55, 0.5]), 2.3)
+    found = good_range(DECADES[:5], np.array([2.3, 2.0, 1.0, 0.55, 0.5]), 2.3)
     lr, why = recommended(found, DECADES[:5], np.ones(5, dtype=bool), 0.1)
     assert lr == 0.1
     assert why == "edge"
@@ -171,7 +171,7 @@ def test_a_censored_basin_recommends_the_best_rate() -> None:
 
 @pytest.mark.parametrize("m", [[3.0, 2.0, 2.5], [INF, INF, INF], [NAN, NAN, NAN]])
 def test_no_basin_where_nothing_trained(m: list[float]) -> None:
-    found = basin(DECADES[:3], np.array(m), 2.0)
+    found = good_range(DECADES[:3], np.array(m), 2.0)
     assert (found.rates, found.censored) == ((), False)
     assert math.isnan(found.low)
     assert math.isnan(found.decades)
@@ -181,7 +181,7 @@ def test_no_basin_where_nothing_trained(m: list[float]) -> None:
 
 
 def test_a_second_valley_is_not_part_of_the_basin() -> None:
-    found = basin(DECADES, np.array([2.0, 0.51, 1.5, 0.5, 1.5, 0.5]), 2.0)
+    found = good_range(DECADES, np.array([2.0, 0.51, 1.5, 0.5, 1.5, 0.5]), 2.0)
     assert found.rates == (1e-2,)
 
 
@@ -414,9 +414,9 @@ def test_no_bad_run_is_ever_good(runs: pd.DataFrame, mode: str) -> None:
         if row.trained:
             sign = 1 if mode == "min" else -1
             assert sign * row.best_objective < sign * row.initial_objective
-            assert row.basin.low <= row.best_lr.value * (1 + 1e-12)
-            assert row.basin.high >= row.best_lr.value * (1 - 1e-12)
-            assert row.recommended_lr in row.basin.rates
+            assert row.good_range.low <= row.best_lr.value * (1 + 1e-12)
+            assert row.good_range.high >= row.best_lr.value * (1 - 1e-12)
+            assert row.recommended_lr in row.good_range.rates
             assert 0 <= row.sensitivity.norm.value <= 1 + 1e-12
         assert not row.sensitivity.whole.value < 0
         assert not row.default.regret < 0

@@ -56,15 +56,15 @@ def test_best_rate_and_its_objective(facts: SweepFacts) -> None:
 
 
 def test_basin_is_where_the_formula_says(facts: SweepFacts) -> None:
-    basin = facts.row("adam").basin
+    good_range = facts.row("adam").good_range
     # m = .5, .6 at the neighbours half a decade away; theta = .5 + .05 * 1.5 = .575, three quarters of the way.
-    assert basin.threshold == pytest.approx(0.575)
-    assert (basin.low, basin.high) == pytest.approx((10**-2.375, 10**-1.625), rel=1e-5)
-    assert basin.decades == pytest.approx(0.75, rel=1e-5)
-    assert not basin.censored
-    assert basin.rates == (1e-2,)
+    assert good_range.threshold == pytest.approx(0.575)
+    assert (good_range.low, good_range.high) == pytest.approx((10**-2.375, 10**-1.625), rel=1e-5)
+    assert good_range.decades == pytest.approx(0.75, rel=1e-5)
+    assert not good_range.censored
+    assert good_range.rates == (1e-2,)
     assert facts.row("adam").recommended_lr == 1e-2
-    assert facts.row("adam").basin_1pct.decades == pytest.approx(0.15, rel=1e-5)
+    assert facts.row("adam").good_range_1pct.decades == pytest.approx(0.15, rel=1e-5)
 
 
 def test_cliff_and_margin(facts: SweepFacts) -> None:
@@ -91,8 +91,8 @@ def test_sensitivity_is_the_mean_excess(facts: SweepFacts) -> None:
 def test_an_optimum_at_the_edge_is_called_one(facts: SweepFacts) -> None:
     row = facts.row("sgd")
     assert (row.at_edge, row.edge_side) == (True, "high")
-    assert row.basin.censored_high
-    assert not row.basin.censored_low
+    assert row.good_range.censored_high
+    assert not row.good_range.censored_low
     assert row.recommended_lr == row.best_lr.value == 1.0
     assert "edge" in set(caveats_of(row))
     assert advice.lr_line(row) == "lr: {min: 1e-06, max: 10.0, per_decade: 2}"
@@ -115,7 +115,7 @@ def test_an_optimizer_that_never_trains_is_called_so(facts: SweepFacts) -> None:
     assert row.sensitivity.whole.value == 0
     assert math.isnan(row.sensitivity.norm.value)
     assert math.isnan(row.recommended_lr)
-    assert math.isnan(row.basin.decades)
+    assert math.isnan(row.good_range.decades)
     assert "untrained" in set(caveats_of(row))
     assert "nothing trained" in said(row)
 
@@ -532,7 +532,7 @@ def test_accuracy_is_maximised_and_shown_with_its_own_sign() -> None:
     assert row.best_lr.value == 1e-2
     assert row.best_objective == pytest.approx(0.875)
     assert row.initial_objective == pytest.approx(0.3)
-    assert row.basin.threshold == pytest.approx(0.875 - 0.05 * 0.575)
+    assert row.good_range.threshold == pytest.approx(0.875 - 0.05 * 0.575)
     assert row.default.regret == pytest.approx(0.1)
     assert row.rates[-1].objective == -math.inf
     assert row.worst_objective == -math.inf

@@ -40,9 +40,9 @@ def test_a_basin_that_runs_out_of_the_grid_is_followed() -> None:
 def test_a_thin_basin_is_filled_and_nothing_else() -> None:
     found = facts(valley(HALF_DECADES, 1e-2))
     (added,) = refine(found).values()
-    basin = found.rows[0].basin
+    good_range = found.rows[0].good_range
     assert len(added) == 2
-    assert all(basin.low < rate < basin.high for rate in added)
+    assert all(good_range.low < rate < good_range.high for rate in added)
     assert added == [pytest.approx(10**-2.25, rel=1e-5), pytest.approx(10**-1.75, rel=1e-5)]
 
 
@@ -55,7 +55,7 @@ DECADES = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
 
 
 def test_the_gap_up_to_a_diverged_rate_is_filled() -> None:
-    """Best 0.1, and 1 diverges: 0.316228 may be better than both, however many rates the basin holds."""
+    """Best 0.1, and 1 diverges: 0.316228 may be better than both, however many rates the good range holds."""
     found = facts([1.9, 1.8, 0.53, 0.52, 0.5, math.nan], DECADES)
     assert refine(found) == {"adam": [0.316228]}
     (row,) = found.rows
@@ -63,7 +63,7 @@ def test_the_gap_up_to_a_diverged_rate_is_filled() -> None:
     assert list(caveats_of(row)) == ["cliff"]
     assert advice.lr_line(row) in advice.warnings(row)[0][1]
     assert "to at least 0.1 (1 diverges; nothing tried between)" in said(row)
-    assert row.basin.high == 0.1
+    assert row.good_range.high == 0.1
     assert "fill the gap" in advice.headline(found)
 
 
@@ -260,7 +260,7 @@ def test_what_is_said_where_no_rate_is_added_claims_no_more_than_the_rules() -> 
     assert "failed" not in advice.nothing_added(good)
     thin = with_failed([2.0, 0.9, 0.5, None], [1e-2, 1e-1, 1.0, 10.0])
     (added,) = refine(thin).values()
-    assert all(thin.rows[0].basin.low < lr < 1 for lr in added)
+    assert all(thin.rows[0].good_range.low < lr < 1 for lr in added)
     failing = with_failed([0.7, 0.52, 0.51, 0.5, None], [1e-3, 1e-2, 1e-1, 1.0, 10.0])
     assert refine(failing) == {}
     assert "none is added beside rates whose runs failed" in advice.nothing_added(failing)

@@ -16,7 +16,7 @@ from matplotlib.patches import Polygon, Rectangle
 from matplotlib.text import Text
 
 from lrsweep import plot
-from lrsweep.analysis.facts import Drift, Estimate, SweepFacts
+from lrsweep.analysis.facts import Drift, Interval, SweepFacts
 from lrsweep.plot import best_lr_drift, colors, heatmap, loss_curves, overlays, style, u_curves
 from lrsweep.wording import words
 from tests.support import tables as fabricate
@@ -310,7 +310,7 @@ def test_a_line_of_the_drift_joins_what_its_slope_is_fitted_to(refined: bool) ->
     one = Drift(
         optimizer="sgd", against="width", fixed={}, values=(1.0, 10.0, 100.0, 1000.0, 10000.0),
         best_lrs=(1e-4, 0.03, 0.01, 0.003, 1.0), refined_lrs=tuple(used), refined=refined,
-        slope=Estimate(value=-0.5, low=np.nan, high=np.nan, n=1), from_rows=False,
+        slope=Interval(value=-0.5, low=np.nan, high=np.nan, n=1), from_rows=False,
     )  # fmt: skip
     whole = replace(
         one, optimizer="adam", values=one.values[1:4], best_lrs=one.best_lrs[1:4], refined_lrs=tuple(used[1:4])

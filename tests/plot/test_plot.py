@@ -324,7 +324,7 @@ def test_bars_are_as_long_as_the_numbers(drawn: plot.SweepFigures) -> None:
     spread, width = figure.axes[:2]
     rows = drawn.facts.rows
     assert [bar.get_width() for bar in spread.patches] == [row.sensitivity.whole.value for row in rows]  # type: ignore[attr-defined]
-    assert [bar.get_width() for bar in width.patches] == [row.basin.decades for row in rows]  # type: ignore[attr-defined]
+    assert [bar.get_width() for bar in width.patches] == [row.good_range.decades for row in rows]  # type: ignore[attr-defined]
 
 
 def test_times_that_never_come_stand_on_their_rail(drawn: plot.SweepFigures) -> None:

@@ -22,7 +22,7 @@ from lrsweep.plot import sensitivity, style
 from lrsweep.report import page as report
 from lrsweep.report import tables as html_tables
 from lrsweep.report.rules import RULES
-from lrsweep.report.template import Cell, code, picture, stored, table
+from lrsweep.report.template import TableCell, code, picture, stored, table
 from lrsweep.results import tables
 from lrsweep.results.results import load
 from lrsweep.wording import advice, words
@@ -206,7 +206,9 @@ def test_code_is_what_stands_between_pairs_of_backticks() -> None:
 
 def test_cells_sort_by_their_value_and_nan_has_none() -> None:
     made = table(
-        "t", ("a", "b"), [["x", Cell("1e-05", 1e-5)], ["y", Cell("", float("nan"))], ["z", Cell("inf", float("inf"))]]
+        "t",
+        ("a", "b"),
+        [["x", TableCell("1e-05", 1e-5)], ["y", TableCell("", float("nan"))], ["z", TableCell("inf", float("inf"))]],
     )
     assert re.findall(r'data-v="([^"]*)"', made) == ["1e-05", "", "1e999"]
     assert table("t", ("a",), []) == ""
@@ -305,7 +307,7 @@ def test_a_width_that_is_a_lower_bound_is_shown_as_one_everywhere(
 ) -> None:
     facts = fabricate.facts_of_medians([10.0**k for k in range(-6, len(medians) - 6)], {"sgd": medians}, start=2.3)
     (row,) = facts.rows
-    wide, narrow = row.basin.decades, row.basin_1pct.decades
+    wide, narrow = row.good_range.decades, row.good_range_1pct.decades
     assert (f">= {wide:.1f}" in output.summary(facts, tmp_path)) == bound
     for number in (wide, narrow):
         assert (f"≥ {float(f'{round(number, 3):.4g}'):g}<" in "".join(html_tables.numbers(facts))) == bound
@@ -353,7 +355,7 @@ def test_a_good_range_is_never_shown_without_the_best_rate_in_it(tmp_path: Path)
     """Two digits would write the range as 2 .. 2.1 and its width as 0.0, with 2.11 as the best rate."""
     facts = fabricate.facts_of_medians([1.0, 2.0, 2.106, 2.2, 3.0], {"sgd": [2.0, 1.5, 0.5, 1.6, 2.0]}, start=2.3)
     (row,) = facts.rows
-    assert row.basin.low <= row.best_lr.value <= row.basin.high < 2.15
+    assert row.good_range.low <= row.best_lr.value <= row.good_range.high < 2.15
     for low, high, decades in (
         re.findall(r"2\.11 .* ([\d.]+) \.\. ([\d.]+) +(\S+)", output.summary(facts, tmp_path))[0],
         re.findall(r"good ([\d.]+) to ([\d.]+) \((\S+) decades\)", words.facts_line(row))[0],

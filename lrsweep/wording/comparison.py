@@ -1,0 +1,151 @@
+"""What `compare` and `check` print."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lrsweep.wording.words import plural
+
+if TYPE_CHECKING:
+    from lrsweep.results.check import Check, Verdict
+    from lrsweep.results.compare import Change, Comparison, RowChange
+
+CHANGED = {True: "moved", False: "no clear change", None: "no interval"}
+UNITS = {
+    "gain_share": "share of the gain",
+    "objective_mean": "objective, mean of {seeds}",
+    "objective_median": "objective, median",
+}
+EDGES = {"low": "the lowest", "high": "the highest", "both": "the only one"}
+SUMMARY_NOTE = (
+    "Changes are B - A with 95 % intervals over seeds, rough for a few seeds. best_objective is the mean over "
+    "paired seeds at the best rate of each side (summary.csv has the median), with a t interval; the median where "
+    "there are no such means. The other numbers are of medians over seeds, as in summary.csv."
+)
+
+
+def comparison_text(found: Comparison) -> str:
+    """Two sweeps side by side."""
+    lines = [f"A: {found.a}", f"B: {found.b}"]
+    if found.differences:
+        lines += ["", "The specs differ:", *(f"  {text}" for text in found.differences)]
+    if caveats := [f"Caution: {text}" for text in _caveats(found)]:
+        lines += ["", *caveats]
+    for row in found.rows:
+        lines += ["", f"{row.title} ({_basis(row)})", *(f"  {_change(change)}" for change in row.changes)]
+        if caution := "; ".join(_cautions(row)):
+            lines.append(f"  Caution: {caution}: other rates may change what is said")
+        if row.shared < 2:
+            share = "one rate only" if row.shared else "no rate"
+            lines.append(f"  {'sensitivity':<17} nothing can be said: the grids share {share}")
+    lines += ["", *(f"only in A: {name}" for name in found.only_a), *(f"only in B: {name}" for name in found.only_b)]
+    return "\n".join([*lines, *_notes(found)]).replace("\n\n\n", "\n\n").rstrip()
+
+
+def _caveats(found: Comparison) -> Iterator[str]:
+    """What the two sweeps do not have in common and no number below makes up for."""
+    if found.tasks is not None:
+        what = " and ".join(found.tasks) if len(set(found.tasks)) > 1 else "not the same data"
+        yield f"the tasks differ ({what}): best_objective and sensitivity are of two problems, in two scales."
+    (metric_a, _), (metric_b, _) = found.objectives
+    if metric_a != metric_b:
+        good = "a good rate for one need not be one for the other"
+        yield f"the objective is {metric_a} in A and {metric_b} in B: {good}."
+
+
+def _notes(found: Comparison) -> Iterator[str]:
+    if not found.same_objective:
+        (metric_a, at_a), (metric_b, at_b) = found.objectives
+        yield (
+            f"The objectives differ (A: {metric_a}, {at_a}; B: {metric_b}, {at_b}): only numbers "
+            "without their units are compared."
+        )
+    if found.grids_differ:
+        yield "The grids differ: sensitivity is taken over the rates that both have, the rest over each grid."
+    if found.seeds_differ:
+        yield "The seeds differ: everything is taken over those that both have, so summary.csv may differ."
+    yield SUMMARY_NOTE
+
+
+def _basis(row: RowChange) -> str:
+    """Which seeds the numbers are over."""
+    own = f"A has {row.seeds[0]}, B has {row.seeds[1]}"
+    if row.paired < 2:
+        return f"all seeds of each, unpaired: {own}"
+    return f"{row.paired} paired seeds" + (f"; {own}" if {*row.seeds} != {row.paired} else "")
+
+
+def _cautions(row: RowChange) -> Iterator[str]:
+    """Which best rates lie at the end of their grid, and which good ranges may be wider than it shows."""
+    for name, edge, bound in zip("AB", row.edges, row.at_least, strict=True):
+        if edge:
+            yield f"{name}'s best rate is {EDGES[edge]} of its grid"
+        if bound:
+            yield f"{name}'s good range may be wider than its grid shows (>=)"
+
+
+def _change(change: Change) -> str:
+    one = change.change
+    same = one.value == one.low == one.high == 0
+    if change.name == "best_lr":
+        before, after = f"{change.before:.6g}", f"{change.after:.6g}"
+        value, low, high = (f"{number:+.3g}" for number in (one.value, one.low, one.high))
+    else:
+        before, after, value, low, high = _rounded(change)
+        before, after = (">= " * bound + text for bound, text in zip(change.at_least, (before, after), strict=True))
+    if same:
+        value = low = high = "+0"
+    spread = "" if math.isnan(one.low) else f" [{low}, {high}]"
+    unit = UNITS.get(change.unit, change.unit).format(seeds=plural(one.n, "seed"))
+    verdict = "the same" if same else CHANGED[change.moved]
+    return f"{change.name:<17} {before} -> {after}  ({value}{spread} {unit}: {verdict})"
+
+
+def _rounded(change: Change) -> tuple[str, str, str, str, str]:
+    """Before, after, change and its interval with as many decimals as the change needs, so that the shown values
+    differ by the shown change; with four digits each where that would be too many."""
+    one = change.change
+    largest = max(abs(change.before), abs(change.after))
+    if not math.isfinite(one.value) or not 0 < largest < 1e6:
+        numbers = f"{change.before:.4g}", f"{change.after:.4g}"
+        return *numbers, f"{one.value:+.4g}", f"{one.low:+.4g}", f"{one.high:+.4g}"
+    four = 3 - math.floor(math.log10(largest))
+    needed = 2 - math.floor(math.log10(abs(one.value))) if one.value else four
+    places = max(0, min(max(four, needed), four + 4))
+    before, after = (round(number, places) + 0.0 for number in (change.before, change.after))
+    # Rounded bounds reach to the rounded change, which is that of the rounded values.
+    value = round(after - before, places) + 0.0
+    low, high = min(round(one.low, places), value) + 0.0, max(round(one.high, places), value) + 0.0
+    numbers = f"{before:.{places}f}", f"{after:.{places}f}"
+    return *numbers, f"{value:+.{places}f}", f"{low:+.{places}f}", f"{high:+.{places}f}"
+
+
+def verdict_text(found: Verdict) -> str:
+    """A line per check, and one for the whole."""
+    lines = [f"{'ok    ' if one.ok else 'BROKEN'}  {one.optimizer}: {_check(one)}" for one in found.checks]
+    broken = sum(not one.ok for one in found.checks)
+    last = "all limits hold" if found.ok else f"{broken} of {len(found.checks)} checks broken"
+    if found.ok and all(one.check == "trained" for one in found.checks):
+        last = "no limit was given; every optimizer trained"
+    lines.append(last if found.checks else "nothing was trained: the sweep has no finished run")
+    parts = {"not run yet": found.not_run, "failed": found.failed}
+    if listed := " and ".join(f"{n} {what}" for what, n in parts.items() if n):
+        lines.append(f"unfinished: of {found.planned} planned runs {listed}; the verdict is on the others")
+    return "\n".join(lines)
+
+
+def _check(one: Check) -> str:
+    if one.check == "trained":
+        why = "every run failed" if one.all_failed else "no run ended below the untrained model"
+        return "trained" if one.ok else f"nothing was trained: {why}"
+    if isinstance(one.limit, tuple):
+        return f"best lr {one.value:.3g}, wanted within {one.limit[0]:.3g} .. {one.limit[1]:.3g}"
+    if one.check == "max_sensitivity":
+        return f"sensitivity {one.value:.4g}, wanted at most {one.limit:g}"
+    if one.check == "max_diverged":
+        return f"share of diverged runs {one.value:.3g}, wanted at most {one.limit:g}"
+    where = ", or into runs that failed" if one.some_failed else ": a wider grid would tell"
+    hint = f" (it runs out of the grid{where})" if one.at_least and not one.ok else ""
+    return f"good range of {'>= ' * one.at_least}{one.value:.3g} decades, wanted at least {one.limit:g}{hint}"
