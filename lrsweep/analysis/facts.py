@@ -227,6 +227,10 @@ class OptimizerFacts:
         gain = abs(self.initial_objective - self.best_objective)
         return abs(objective - self.best_objective) / gain if math.isfinite(objective) else math.inf
 
+    def best_of(self, tries: int) -> float:
+        """The objective expected from the best of so many rates drawn at random from the grid; nan if not known."""
+        return self.expected_best[tries - 1] if tries <= len(self.expected_best) else math.nan
+
     @property
     def recommended_objective(self) -> float:
         """The median objective at the recommended rate; nan without one."""

@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from lrsweep.analysis.facts import Drift, SweepFacts
 from lrsweep.plot import legend, style
-from lrsweep.plot.style import GREY, Look
+from lrsweep.plot.style import Look
 from lrsweep.wording import words
 
 FAINT = 0.4
@@ -86,13 +84,10 @@ def _key(drifts: Sequence[Drift]) -> list[Artist]:
     """The marks that are there."""
     found: list[Artist] = []
     if any(one.n_used and not one.refined for one in drifts):
-        label = "best rate of the grid"
-        found.append(Line2D([], [], color=GREY, marker="o", markersize=4.5, linewidth=1.4, label=label))
+        found.append(legend.line("best rate of the grid", marker="o", markersize=4.5, linewidth=1.4))
     if any(one.refined for one in drifts):
-        label = "best rate, between grid points (parabola)"
-        found.append(
-            Line2D([], [], color=GREY, marker="o", markersize=6.5, markerfacecolor="white", linewidth=1.4, label=label)
-        )
+        hollow = {"markersize": 6.5, "markerfacecolor": "white", "linewidth": 1.4}
+        found.append(legend.line("best rate, between grid points (parabola)", marker="o", **hollow))
     if any(_left_out(one) for one in drifts):
         found.append(legend.mark("o", "at an edge of the grid: left out of the slope", size=5, alpha=FAINT))
     return found
@@ -118,40 +113,27 @@ def _panel(ax: Axes, drifts: Sequence[Drift], looks: Sequence[Look]) -> None:
         wider = min(len(drifts) - 1 - number, 5) * 0.7 if _several(drifts) else 0.0
         used = [(x, y) for x, y in zip(one.values, one.refined_lrs, strict=True) if math.isfinite(y)]
         if used:
+            size, fill = (6.5, "white") if one.refined else (4.5, kept.color)
             ax.plot(
-                *zip(*used, strict=True), color=kept.color, linestyle=kept.line, linewidth=1.4 + wider,
-                marker=kept.marker, markersize=(6.5 if one.refined else 4.5) + wider,
-                markerfacecolor="white" if one.refined else kept.color,
+                *zip(*used, strict=True), **kept.of_line, linewidth=1.4 + wider, markersize=size + wider,
+                markerfacecolor=fill,
             )  # fmt: skip
         if out := _left_out(one):
-            ax.plot(
-                *zip(*out, strict=True), color=kept.color, linestyle="", marker=kept.marker, markersize=4.5 + wider,
-                alpha=FAINT,
-            )  # fmt: skip
-        handles.append(
-            Line2D([], [], color=kept.color, linestyle=kept.line, marker=kept.marker, markersize=4.5, label=_entry(one))
-        )
+            ax.plot(*zip(*out, strict=True), **kept.of_marks, markersize=4.5 + wider, alpha=FAINT)
+        handles.append(legend.line(_entry(one), **kept.of_line, markersize=4.5))
     ax.set_xscale("log")
     ax.set_yscale("log")
     low, high = min(rates) / 2, max(rates) * 2
     ax.set_ylim(low, high)
     ticks = style.log_ticks(low, high)
-    ax.yaxis.set_major_locator(FixedLocator(ticks))
-    ax.yaxis.set_major_formatter(FixedFormatter([words.compact(tick) for tick in ticks]))
+    style.name_ticks(ax.yaxis, ticks, [words.compact(tick) for tick in ticks])
     ax.set_xlim(values[0] / 1.15, values[-1] * 1.15)
     shown = values if len(values) <= 6 else style.log_ticks(values[0], values[-1])
-    ax.xaxis.set_major_locator(FixedLocator(shown))
-    ax.xaxis.set_major_formatter(FixedFormatter([f"{value:g}" for value in shown]))
-    style.no_minor(ax, x=True, y=True)
+    style.name_ticks(ax.xaxis, shown, [f"{value:g}" for value in shown])
     ax.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(1.01, 1.0),
-        title="slope, decades per decade",
-        alignment="left",
-        handlelength=4.6,
-        title_fontsize=8,
-    )
+        handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), title="slope, decades per decade",
+        alignment="left", handlelength=4.6, title_fontsize=8,
+    )  # fmt: skip
 
 
 def slope_text(one: Drift) -> str:

@@ -13,19 +13,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lrsweep.analysis import analyse
-from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
+from lrsweep.analysis.facts import SweepFacts
 from lrsweep.errors import UsageError
 from lrsweep.objective import cost, last_k
-from lrsweep.plot import (
-    best_lr_drift,
-    heatmap,
-    loss_curves,
-    overlays,
-    sensitivity,
-    style,
-    time_to_target,
-    u_curves,
-)
+from lrsweep.plot import best_lr_drift, heatmap, loss_curves, overlays, sensitivity, style, time_to_target, u_curves
 from lrsweep.plot.loss_curves import RunCurves
 from lrsweep.plot.style import Look
 from lrsweep.results import tables
@@ -185,71 +176,64 @@ def setting_text(spec: Spec, facts: SweepFacts) -> str:
 
 def pictures(sweep: SweepFigures) -> Iterator[Picture]:
     """Every picture that the sweep has something to show in, most important first."""
-    for _, draft in _drafts(sweep):
-        yield draft()
+    for name, draw in _drafts(sweep).items():
+        yield _picture(name, draw, sweep.facts)
 
 
-def _drafts(sweep: SweepFigures) -> list[tuple[str, Callable[[], Picture]]]:
-    """The name of each picture and how to draw it."""
+def _drafts(sweep: SweepFigures) -> dict[str, Callable[[], Figure]]:
+    """How to draw each picture, by name."""
     facts, few = sweep.facts, sweep.leading
-    found: list[tuple[str, Callable[[], Picture]]] = []
-
-    def add(name: str, draw: Callable[[], Figure], axis: str = "") -> None:
-        def draft() -> Picture:
-            with style.styled():
-                return _picture(name, draw(), facts, axis)
-
-        found.append((name, draft))
-
-    add("u_curve", lambda: u_curve(sweep))
+    found: dict[str, Callable[[], Figure]] = {"u_curve": lambda: u_curve(sweep)}
     if _nothing(facts):
         return found
     trained = any(row.trained for row in few.facts.rows)
     if len(facts.rows) > 1:
-        add("u_curve_overlay", lambda: overlays.overlay(few.facts, few.looks, few.setting))
+        found["u_curve_overlay"] = lambda: overlays.overlay(few.facts, few.looks, few.setting)
     if trained:
-        add("u_curve_aligned", lambda: overlays.aligned(few.facts, few.looks, few.setting))
-    add("loss_curves", lambda: loss_curve(sweep))
+        found["u_curve_aligned"] = lambda: overlays.aligned(few.facts, few.looks, few.setting)
+    found["loss_curves"] = lambda: loss_curve(sweep)
     if trained:
-        add("loss_curves_zoom", lambda: _zoom(sweep))
-    add("sensitivity", lambda: sensitivity.sensitivity(facts, sweep.looks, sweep.setting))
+        found["loss_curves_zoom"] = lambda: loss_curves.zoom(
+            few.facts, few.facts.rows, sweep.lines, sweep.train_lines, sweep.column, x=sweep.x, setting=few.setting
+        )
+    found["sensitivity"] = lambda: sensitivity.sensitivity(facts, sweep.looks, sweep.setting)
     if math.isfinite(facts.target):
-        add("time_to_target", lambda: time_to_target.time_to_target(few.facts, few.looks, few.setting))
+        found["time_to_target"] = lambda: time_to_target.time_to_target(few.facts, few.looks, few.setting)
     if best_lr_drift.drawable(facts):
         labels = [one.label for one in sweep.spec.optimizers]
-        add("best_lr_drift", lambda: best_lr_drift.drift(few.facts, labels, few.setting))
+        found["best_lr_drift"] = lambda: best_lr_drift.drift(few.facts, labels, few.setting)
     for axis in facts.axes:
         if len(sweep.spec.axes.get(axis, ())) > 1:
-            add(f"heatmap_{_safe(axis)}", partial(heatmap.heatmap, facts, axis, sweep.setting), axis)
+            found[_heatmap_name(axis)] = partial(heatmap.heatmap, facts, axis, sweep.setting)
     return found
 
 
-def _zoom(sweep: SweepFigures) -> Figure:
-    few = sweep.leading
-    return loss_curves.zoom(
-        few.facts, few.facts.rows, sweep.lines, sweep.train_lines, sweep.column, x=sweep.x, setting=few.setting
-    )
+def _heatmap_name(axis: str) -> str:
+    return "heatmap_" + re.sub(r"[^A-Za-z0-9._-]", "_", axis)
+
+
+def _picture(name: str, draw: Callable[[], Figure], facts: SweepFacts) -> Picture:
+    axis = next((axis for axis in facts.axes if _heatmap_name(axis) == name), "")
+    caption = CAPTIONS["heatmap"] + f" Axis: {axis}." if axis else CAPTIONS[name]
+    said = " ".join(f"{words.title(row)}: {words.facts_line(row)}." for row in facts.rows[:12])
+    with style.styled():
+        return Picture(name=name, figure=draw(), caption=caption, alt=f"{caption} {said}")
 
 
 def rendered(sweep: SweepFigures, formats: Sequence[str]) -> list[Rendered]:
     """The files of every picture, drawn on all cores; the same bytes as on one."""
-
     shows = objective_text(sweep.facts.metric, sweep.facts.at, sweep.facts.mode)
-
-    def one(draft: Callable[[], Picture]) -> Rendered:
-        picture = draft()
-        files = {kind: style.rendered(picture.figure, kind, shows) for kind in formats}
-        return Rendered(name=picture.name, caption=picture.caption, alt=picture.alt, files=files)
-
     drafts = _drafts(sweep)
-    order = sorted(range(len(drafts)), key=lambda place: _rank(drafts[place][0]))
+
+    def one(name: str) -> Rendered:
+        picture = _picture(name, drafts[name], sweep.facts)
+        files = {kind: style.rendered(picture.figure, kind, shows) for kind in formats}
+        return Rendered(name=name, caption=picture.caption, alt=picture.alt, files=files)
+
+    order = sorted(drafts, key=lambda name: LONGEST.index(name) if name in LONGEST else len(LONGEST))
     with few_collections():
-        done = spread([partial(one, drafts[place][1]) for place in order], available_cores())
-    return [picture for _, picture in sorted(zip(order, done, strict=True), key=lambda pair: pair[0])]
-
-
-def _rank(name: str) -> int:
-    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+        done = dict(zip(order, spread([partial(one, name) for name in order], available_cores()), strict=True))
+    return [done[name] for name in drafts]
 
 
 def rehearse() -> None:
@@ -298,17 +282,3 @@ def draw_all(
             f"format {unknown[0]!r}: there is no such picture format (one of: {', '.join(style.METADATA)})"
         )
     return save(rendered(load(folder, metric=metric, at=at), formats), Path(folder), formats)
-
-
-def _safe(axis: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "_", axis)
-
-
-def _picture(name: str, figure: Figure, facts: SweepFacts, axis: str = "") -> Picture:
-    kind = "heatmap" if axis else name
-    caption = CAPTIONS[kind] + (f" Axis: {axis}." if axis else "")
-    return Picture(name=name, figure=figure, caption=caption, alt=f"{caption} {_in_words(facts.rows)}")
-
-
-def _in_words(rows: Sequence[OptimizerFacts]) -> str:
-    return " ".join(f"{words.title(row)}: {words.facts_line(row)}." for row in rows[:12])

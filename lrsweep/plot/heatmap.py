@@ -12,9 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.objective import cost
@@ -67,10 +65,7 @@ def heatmap(facts: SweepFacts, axis: str, setting: str = "") -> Figure:
     for index, ((title, others, rows), ax) in enumerate(zip(parts, page.panels, strict=True)):
         _panel(ax, rows, axis, scale)
         style.panel_title(ax, title, others)
-        if page.left_column(index):
-            ax.set_ylabel(axis)
-        if page.bottom_row(index):
-            ax.set_xlabel("learning rate")
+        page.label(index, "learning rate", axis)
     _colorbar(page.figure, scale, facts.metric, bar)
     return page.figure
 
@@ -81,11 +76,8 @@ def _handles(parts: Sequence[Slice]) -> list[Artist]:
     points = [point for row in rows for point in row.rates]
     found: list[Artist] = []
     if any(math.isfinite(row.best_lr.value) for row in rows):
-        found.append(
-            Line2D(
-                [], [], color=INK, marker="*", markerfacecolor="white", markersize=9, linewidth=1.2, label="best rate"
-            )
-        )
+        star = {"marker": "*", "markerfacecolor": "white", "markersize": 9}
+        found.append(legend.line("best rate", color=INK, linewidth=1.2, **star))
     if any(not math.isfinite(point.objective) and point.n_diverged for point in points):
         found.append(legend.mark("x", "half of the seeds diverged", color=RED))
     cells = sum(len(some) * len({point.lr for row in some for point in row.rates}) for *_, some in parts)
@@ -146,11 +138,9 @@ def _ticks(ax: Axes, rates: Sequence[float], values: Sequence[str]) -> None:
     decades = {i for i, rate in enumerate(rates) if abs(math.log10(rate) - round(math.log10(rate))) < 1e-6}
     places = sorted(decades) if len(decades) >= 2 else list(range(len(rates)))
     places = _apart(ax, places, rates)
-    ax.xaxis.set_major_locator(FixedLocator(places))
-    ax.xaxis.set_major_formatter(FixedFormatter([words.compact(rates[i]) for i in places]))
+    style.name_ticks(ax.xaxis, places, [words.compact(rates[i]) for i in places])
     rows = list(range(len(values)))[:: math.ceil(len(values) / 20)]
-    ax.yaxis.set_major_locator(FixedLocator(rows))
-    ax.yaxis.set_major_formatter(FixedFormatter([style.fit(values[i], 0.6, 8) for i in rows]))
+    style.name_ticks(ax.yaxis, rows, [style.fit(values[i], 0.6, 8) for i in rows])
 
 
 def _apart(ax: Axes, places: Sequence[int], rates: Sequence[float]) -> list[int]:

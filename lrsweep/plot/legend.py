@@ -31,9 +31,14 @@ def below_title(row: OptimizerFacts, found: str) -> str:
     return f"{words.axes_text(row.axes)}\n{found}" if row.axes else found
 
 
-def mark(marker: str, label: str, *, color: str = GREY, size: float = 5.5, **more: Any) -> Artist:
+def line(label: str, **more: Any) -> Line2D:
+    """A grey line, or as Line2D takes `more`."""
+    return Line2D([], [], **{"color": GREY, **more}, label=label)
+
+
+def mark(marker: str, label: str, *, color: str = GREY, size: float = 5.5, **more: Any) -> Line2D:
     """A mark on its own. `more`: as Line2D takes them."""
-    return Line2D([], [], color=color, marker=marker, markersize=size, linestyle="", label=label, **more)
+    return line(label, color=color, marker=marker, markersize=size, linestyle="", **more)
 
 
 def leaves(*, up: bool) -> Artist:
@@ -44,25 +49,22 @@ def leaves(*, up: bool) -> Artist:
 def curves(rows: Sequence[OptimizerFacts], looks: Sequence[Look]) -> list[Artist]:
     """An entry per curve."""
     return [
-        Line2D(
-            [], [], color=one.color, linestyle=one.line, marker=one.marker, markersize=4.5, linewidth=1.6,
-            label=style.fit(words.title(row), 5.0, 8),
-        )
+        line(style.fit(words.title(row), 5.0, 8), **one.of_line, markersize=4.5, linewidth=1.6)
         for row, one in zip(rows, looks, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def untrained(rows: Sequence[OptimizerFacts]) -> list[Artist]:
     if not any(math.isfinite(row.initial_objective) for row in rows):
         return []
-    return [Line2D([], [], color=GREY, linestyle=UNTRAINED, linewidth=1, label="untrained model")]
+    return [line("untrained model", linestyle=UNTRAINED, linewidth=1)]
 
 
 def adam(name: str, against: AgainstAdam) -> Artist:
     """The line to beat."""
     where = f" ({words.axes_text(against.axes)})" if against.axes else ""
     text = f"{name} at its default {words.compact(against.adam_lr)}{where}"
-    return Line2D([], [], color=INK, linestyle=ADAM, linewidth=1.1, label=text)
+    return line(text, color=INK, linestyle=ADAM, linewidth=1.1)
 
 
 def tries() -> Artist:
@@ -80,7 +82,7 @@ def legend(rows: Sequence[OptimizerFacts], *, worse_up: bool, beyond_axis: bool,
     hollow = {"markerfacecolor": "none", "markeredgecolor": INK}
     found: list[Artist] = [
         mark("o", "one seed", size=3.4),
-        Line2D([], [], color=GREY, linewidth=1.6, marker="o", markersize=4, label="median over seeds"),
+        line("median over seeds", linewidth=1.6, marker="o", markersize=4),
     ]
     if several:
         found.append(Patch(color=GREY, alpha=0.3, linewidth=0, label="range over seeds"))
@@ -92,7 +94,7 @@ def legend(rows: Sequence[OptimizerFacts], *, worse_up: bool, beyond_axis: bool,
     if any(math.isfinite(row.recommended_lr) for row in rows):
         found.append(mark("o", "recommended", size=10, **hollow))
     if default:
-        found.append(Line2D([], [], color=INK, linestyle=DEFAULT, linewidth=0.9, label="default rate"))
+        found.append(line("default rate", color=INK, linestyle=DEFAULT, linewidth=0.9))
     found.append(tries())
     if "diverged" in statuses:
         found.append(mark("x", "diverged (a cross a run)", color=RED))

@@ -15,14 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.plot import colors as shades
 from lrsweep.plot import legend, style
-from lrsweep.plot.style import COLORS, GREY, INK, LINES, RED
+from lrsweep.plot.style import COLORS, INK, LINES, RED
 from lrsweep.wording import words
 from lrsweep.wording.words import agree
 
@@ -173,12 +171,9 @@ def loss_curves(
         _open(ax, view)
         _draw(ax, curves[index], row.best_lr.value, shade)
         _crosses(ax, lines[index], view)
-        left = leavings(ax, gone[index], [shade[one.lr] for one in curves[index]], view)
-        style.panel_title(ax, row.optimizer, legend.below_title(row, _facts_line(row)), aside=left)
-        if page.left_column(index):
-            ax.set_ylabel(column + (" (log)" if view.log else ""))
-        if page.bottom_row(index):
-            ax.set_xlabel(x)
+        mark_exits(ax, gone[index], [shade[one.lr] for one in curves[index]], view)
+        style.panel_title(ax, row.optimizer, legend.below_title(row, _facts_line(row)), aside=exits_text(gone[index]))
+        page.label(index, x, column + (" (log)" if view.log else ""))
     _colorbar(page.figure, ScalarMappable(norm=norm, cmap=colors), rates, bar)
     return page.figure
 
@@ -201,13 +196,11 @@ def _draw(ax: Axes, curves: Sequence[DrawnCurve], best: float, shade: Mapping[fl
     for some, edge, width, level in ((usual, None, 1.0, 2), (chosen, INK, 2.6, 5), (chosen, None, 1.2, 6)):
         ax.add_collection(
             LineCollection(
-                [one.xy for one in some],
-                colors=[edge or shade[one.lr] for one in some],
-                linewidths=width + 0.3 * bool(bands),
-                zorder=level,
+                [one.xy for one in some], colors=[edge or shade[one.lr] for one in some],
+                linewidths=width + 0.3 * bool(bands), zorder=level,
             ),
             autolim=False,
-        )
+        )  # fmt: skip
 
 
 def exit_of(xy: Floats, view: Window) -> Exit | None:
@@ -227,13 +220,8 @@ def exit_of(xy: Floats, view: Window) -> Exit | None:
     return float(xy[at - 1, 0] + share * (xy[at, 0] - xy[at - 1, 0])), up
 
 
-def leavings(ax: Axes, gone: Sequence[Exit | None], colors: Sequence[Any], view: Window) -> str:
-    """A triangle at the border where each curve first leaves; how many do, in words."""
-    mark_exits(ax, gone, colors, view)
-    return exits_text(gone)
-
-
 def mark_exits(ax: Axes, gone: Sequence[Exit | None], colors: Sequence[Any], view: Window) -> None:
+    """A triangle at the border where each curve first leaves the panel."""
     figure = ax.figure
     assert isinstance(figure, Figure)
     for up, marker, border, lift in ((True, "^", view.high, -2.2), (False, "v", view.low, 2.2)):
@@ -245,6 +233,7 @@ def mark_exits(ax: Axes, gone: Sequence[Exit | None], colors: Sequence[Any], vie
 
 
 def exits_text(gone: Sequence[Exit | None]) -> str:
+    """How many curves leave the panel."""
     ups = [one[1] for one in gone if one is not None]
     return f"{'▲' if any(ups) else '▼'} {len(ups)} {agree(len(ups), 'leave')}" if ups else ""
 
@@ -288,32 +277,21 @@ def _colorbar(figure: Figure, scale: ScalarMappable, rates: Sequence[float], roo
     bar = shades.colorbar(ax, scale, "rate")
     low, high = rates[0], rates[-1]
     ticks = rates if len(rates) <= 2 else style.log_ticks(low, high)
-    bar.ax.yaxis.set_major_locator(FixedLocator(ticks))
-    bar.ax.yaxis.set_major_formatter(FixedFormatter([words.compact(tick) for tick in ticks]))
-    bar.ax.yaxis.set_minor_locator(NullLocator())
+    style.name_ticks(bar.ax.yaxis, ticks, [words.compact(tick) for tick in ticks])
 
 
 def _handles(facts: SweepFacts, rows: Sequence[OptimizerFacts], *, leaving: bool) -> list[Artist]:
     many = any(row.n_seeds > MOST_SEEDS for row in rows)
-    handles: list[Artist] = [
-        Line2D([], [], color=GREY, linewidth=1.1, label="median over seeds, with their range" if many else "one run"),
-    ]
+    label = "median over seeds, with their range" if many else "one run"
+    handles: list[Artist] = [legend.line(label, linewidth=1.1)]
     if any(math.isfinite(row.best_lr.value) for row in rows):
         label = f"best rate, by {words.objective_text(facts)} (black edge)"
-        handles.append(Line2D([], [], color=INK, linewidth=2.8, label=label))
+        handles.append(legend.line(label, color=INK, linewidth=2.8))
     if leaving:
-        handles.append(_leaves(facts))
+        handles.append(legend.leaves(up=facts.mode == "min"))
     if any(row.n_diverged for row in rows):
-        handles.append(_cross("diverged here (at the border: beyond it)"))
+        handles.append(legend.mark("x", "diverged here (at the border: beyond it)", color=RED))
     return handles
-
-
-def _leaves(facts: SweepFacts) -> Artist:
-    return legend.leaves(up=facts.mode == "min")
-
-
-def _cross(label: str) -> Artist:
-    return legend.mark("x", label, color=RED)
 
 
 def zoom(
@@ -324,24 +302,21 @@ def zoom(
     zoomed = [_zoomed(row, parts, train, facts.mode) for row in rows]
     columns = style.columns_for(len(rows))
     label = f"{column}, one line per seed; best: by {words.objective_text(facts)}"
-    handles: list[Artist] = [Line2D([], [], color=GREY, linewidth=1.4, label=label)]
+    handles: list[Artist] = [legend.line(label, linewidth=1.4)]
     if train:
-        handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=DOTTED, label="train_loss"))
+        handles.append(legend.line("train_loss", linewidth=0.8, linestyle=DOTTED))
     if any(any(one.gone) for one in zoomed):
-        handles.append(_leaves(facts))
+        handles.append(legend.leaves(up=facts.mode == "min"))
     if any(run.status == "diverged" and run.lr in zoom_rates(row) for row in rows for run in row.runs):
-        handles.append(_cross("diverged here"))
+        handles.append(legend.mark("x", "diverged here", color=RED))
     page = style.page(
         len(rows), f"{facts.name}: {column} at the best rate and above it", words.budget_line(facts, setting),
         columns=columns, panel=_size(rows), head=legend.head(rows, 0.34), legend=handles,
     )  # fmt: skip
     for index, (row, ax, one) in enumerate(zip(rows, page.panels, zoomed, strict=True)):
-        left = _zoom_panel(ax, row, one)
-        style.panel_title(ax, row.optimizer, legend.below_title(row, " "), aside=left)
-        if page.left_column(index):
-            ax.set_ylabel(column + (" (log)" if one.view.log else ""))
-        if page.bottom_row(index):
-            ax.set_xlabel(x)
+        _zoom_panel(ax, row, one)
+        style.panel_title(ax, row.optimizer, legend.below_title(row, " "), aside=exits_text(one.gone))
+        page.label(index, x, column + (" (log)" if one.view.log else ""))
     return page.figure
 
 
@@ -375,8 +350,7 @@ def _zoomed(row: OptimizerFacts, parts: RunCurves, train: RunCurves, mode: str) 
     return _Zoomed(rates=rates, lines=lines, train=dotted, view=view, gone=gone)
 
 
-def _zoom_panel(ax: Axes, row: OptimizerFacts, shown: _Zoomed) -> str:
-    """Draws it; how many lines leave it, in words."""
+def _zoom_panel(ax: Axes, row: OptimizerFacts, shown: _Zoomed) -> None:
     _open(ax, shown.view)
     handles = []
     for number, rate in enumerate(shown.rates):
@@ -385,13 +359,12 @@ def _zoom_panel(ax: Axes, row: OptimizerFacts, shown: _Zoomed) -> str:
             xy = [_finite(one.xy) for one in some if one.lr == rate]
             ax.add_collection(LineCollection(xy, colors=color, linewidths=width, linestyles=[how]), autolim=False)
         text = words.compact(rate) + (" best" if rate == row.best_lr.value else "")
-        handles.append(Line2D([], [], color=color, linestyle=line, linewidth=1.4, label=text))
+        handles.append(legend.line(text, color=color, linestyle=line, linewidth=1.4))
     _crosses(ax, shown.lines, shown.view)
     inks = [COLORS[shown.rates.index(line.lr)] for line in (*shown.lines, *shown.train)]
-    left = leavings(ax, shown.gone, inks, shown.view)
+    mark_exits(ax, shown.gone, inks, shown.view)
     if handles:
         ax.legend(
             handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(handles), borderaxespad=0,
             borderpad=0.15, fontsize=7.8, handlelength=2.4, handletextpad=0.4, columnspacing=1.2,
         )  # fmt: skip
-    return left

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from lrsweep.analysis.facts import SweepFacts
 from lrsweep.plot import legend, style
@@ -47,7 +45,7 @@ def aligned(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> Figu
     key = legend.curves([row for row, _ in shown], [one for _, one in shown])
     key += legend.untrained([row for row, _ in shown])
     key.append(Patch(color=BASIN, alpha=0.3, linewidth=0, label="basin: within 5 % of the gain"))
-    key.append(Line2D([], [], color=INK, linestyle=MISSED, linewidth=0.9, label="a factor of 3 from the best rate"))
+    key.append(legend.line("a factor of 3 from the best rate", color=INK, linestyle=MISSED, linewidth=0.9))
     left_out = [words.title(row) for row in facts.rows if not row.trained]
     note = f" · left out, nothing trained: {', '.join(left_out)}" if left_out else ""
     title = f"{facts.name}: what a wrong rate costs, by {words.objective_text(facts)}"
@@ -61,7 +59,7 @@ def aligned(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> Figu
         low, high = min(low, float(x.min())), max(high, float(x.max()))
         ax.plot(x, np.clip(y, None, 1.3), color=one.color, linestyle=one.line, linewidth=1.6, zorder=4)
         inside = y <= 1.2
-        ax.plot(x[inside], y[inside], color=one.color, linestyle="", marker=one.marker, markersize=4.5, zorder=5)
+        ax.plot(x[inside], y[inside], **one.of_marks, markersize=4.5, zorder=5)
     _aligned_axes(ax, max(low, 1 / REACH) / 1.25, min(high, REACH) * 1.25)
     return page.figure
 
@@ -72,21 +70,12 @@ def _aligned_axes(ax: Axes, low: float, high: float) -> None:
     factors = [3.0, 10.0, 30.0, 100.0]
     named = [*((1 / f, f"1/{f:g}") for f in reversed(factors)), (1.0, "best"), *((f, f"x{f:g}") for f in factors)]
     named = [(place, name) for place, name in named if low <= place <= high]
-    ax.xaxis.set_major_locator(FixedLocator([place for place, _ in named]))
-    ax.xaxis.set_major_formatter(FixedFormatter([name for _, name in named]))
-    style.no_minor(ax, x=True)
+    style.name_ticks(ax.xaxis, *zip(*named, strict=True))
     for factor in (1 / 3, 3.0):
         ax.axvline(factor, color=INK, linestyle=MISSED, linewidth=0.9, zorder=2)
     ax.axhspan(-0.03, 0.05, color=BASIN, alpha=0.12, linewidth=0, zorder=0)
     ax.axhline(1.0, color=GREY, linestyle=legend.UNTRAINED, linewidth=1.0, zorder=1)
     style.value_axis(ax, -0.03, 1.2, log=False, show=(0.0, 1.0))
-    ax.annotate(
-        "above: worse than untrained, or diverged",
-        (low, 1.2),
-        xytext=(4, -9),
-        textcoords="offset points",
-        size=7,
-        color=GREY,
-    )
+    style.note(ax, "above: worse than untrained, or diverged", (low, 1.2), (4, -9), size=7, color=GREY)
     ax.set_xlabel("rate / best rate of the grid")
     ax.set_ylabel("share of the gain that is lost")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.plot import legend, style
@@ -40,9 +39,8 @@ def sensitivity(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> 
     _costs(cost, rows, looks, places)
     for ax in page.panels:
         ax.set_ylim(-0.6, len(rows) - 0.4)
-        ax.yaxis.set_major_locator(FixedLocator(list(places)))
         titles = [style.fit(words.title(row), left - 0.2, 8) for row in rows] if ax is spread else [""] * len(rows)
-        ax.yaxis.set_major_formatter(FixedFormatter(titles))
+        style.name_ticks(ax.yaxis, list(places), titles)
         ax.grid(False, axis="y")
         ax.tick_params(axis="y", length=0)
     style.panel_title(spread, "sensitivity S", "mean excess over the best (Wortsman 2023)")
@@ -58,8 +56,8 @@ def _handles(facts: SweepFacts) -> list[Artist]:
     shares = [share for row in rows for share in shares_of(row)]
     found: list[Artist] = []
     if any(math.isfinite(row.sensitivity.whole.low) for row in facts.rows):
-        label = f"95 % interval over {n} seeds"
-        found.append(Line2D([], [], color=INK, linewidth=1.2, marker="|", markersize=7, label=label))
+        bar = {"marker": "|", "markersize": 7}
+        found.append(legend.line(f"95 % interval over {n} seeds", color=INK, linewidth=1.2, **bar))
     if any(math.isfinite(row.sensitivity.window) for row in facts.rows):
         found.append(legend.mark("D", "S over the best three decades", color=INK, size=5, markerfacecolor="white"))
     if any(not math.isnan(row.default.objective) and math.isfinite(row.default.lr) for row in rows):
@@ -85,23 +83,14 @@ def _bars(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], place
     for row, one, y in zip(rows, looks, places, strict=True):
         whole = row.sensitivity.whole
         if not math.isfinite(whole.value):
-            ax.annotate(
-                "nothing trained", (0, y), xytext=(4, 0), textcoords="offset points", va="center", size=7.5, color=GREY
-            )
+            style.note(ax, "nothing trained", (0, y), (4, 0), va="center", size=7.5, color=GREY)
             continue
         ax.barh(y, whole.value, height=0.56, color=one.color, alpha=0.75, linewidth=0)
         if math.isfinite(whole.low):
             ax.plot([whole.low, whole.high], [y, y], color=INK, linewidth=1.2, marker="|", markersize=7)
         if math.isfinite(row.sensitivity.window):
-            ax.plot(
-                [row.sensitivity.window],
-                [y],
-                marker="D",
-                markersize=5,
-                markerfacecolor="white",
-                color=INK,
-                linestyle="",
-            )
+            hollow: dict[str, Any] = {"marker": "D", "markersize": 5, "markerfacecolor": "white"}
+            ax.plot([row.sensitivity.window], [y], **hollow, color=INK, linestyle="")
         top = max(top, whole.value, whole.high if math.isfinite(whole.high) else 0.0)
     _finish_x(ax, top)
 
@@ -117,8 +106,7 @@ def _basins(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], pla
         end = f"{'≥ ' * row.good_range.at_least}{row.good_range.decades:.2f}"
         if row.good_range.censored:
             ax.plot([row.good_range.decades], [y], marker=">", markersize=6, color=INK, linestyle="", clip_on=False)
-        at = (row.good_range.decades, y)
-        ax.annotate(end, at, xytext=(7, 0), textcoords="offset points", va="center", size=7.5, annotation_clip=False)
+        style.note(ax, end, (row.good_range.decades, y), (7, 0), va="center", size=7.5)
     _finish_x(ax, top * 1.2)
 
 
@@ -147,10 +135,7 @@ def _costs(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], plac
         shares = shares_of(row)
         if text := far_text(row):
             ax.plot([border + 0.06], [y], marker=">", markersize=5, color=INK, linestyle="", clip_on=False, zorder=6)
-            ax.annotate(
-                text, (border + 0.06, y), xytext=(6, 0), textcoords="offset points", va="center", size=7.5,
-                annotation_clip=False,
-            )  # fmt: skip
+            style.note(ax, text, (border + 0.06, y), (6, 0), va="center", size=7.5)
         far = min(max((share for share in shares if not math.isnan(share)), default=0.0), border)
         ax.plot([0, far], [y, y], color=one.color, linewidth=1.0, alpha=0.6)
         for share, (marker, size, edge) in zip(

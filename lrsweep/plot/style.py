@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -92,6 +93,16 @@ class Look:
     line: LineStyle
     marker: str
 
+    @property
+    def of_line(self) -> dict[str, Any]:
+        """For `Axes.plot`."""
+        return {"color": self.color, "linestyle": self.line, "marker": self.marker}
+
+    @property
+    def of_marks(self) -> dict[str, Any]:
+        """For `Axes.plot`, without a line between them."""
+        return {"color": self.color, "linestyle": "", "marker": self.marker}
+
 
 def look(index: int) -> Look:
     """Colour, line and marker by place in the spec; all three together stay distinct up to 77 curves."""
@@ -161,9 +172,7 @@ def rate_axis(ax: Axes, low: float, high: float, *, label: str | None = "learnin
     ax.set_xlim(low / around, high * around)  # before the scale, which would fit what is drawn: that may be one place
     ax.set_xscale("log")
     ticks, named = log_ticks(low / around, high * around, most=40), log_ticks(low / around, high * around)
-    ax.xaxis.set_major_locator(FixedLocator(ticks))
-    ax.xaxis.set_major_formatter(FixedFormatter([words.compact(tick) if tick in named else "" for tick in ticks]))
-    no_minor(ax, x=True)
+    name_ticks(ax.xaxis, ticks, [words.compact(tick) if tick in named else "" for tick in ticks])
     marked = [rate for rate in TRADITIONAL if low / around <= rate <= high * around]
     ax.plot(
         marked, [0.0] * len(marked), transform=ax.get_xaxis_transform(), linestyle="", marker="^", markersize=5,
@@ -197,17 +206,13 @@ def value_axis(ax: Axes, low: float, high: float, *, log: bool, show: tuple[floa
     ticks = log_ticks(first, last, most=6) if log else [float(t) for t in MaxNLocator(5).tick_values(first, last)]
     slack = 1e-9 * abs(last - first)
     ticks = [tick for tick in ticks if first - slack <= tick <= last + slack]
-    ax.yaxis.set_major_locator(FixedLocator(ticks))
-    ax.yaxis.set_major_formatter(FixedFormatter(tick_texts(ticks)))
-    no_minor(ax, y=True)
+    name_ticks(ax.yaxis, ticks, tick_texts(ticks))
 
 
 def plain_axis(ax: Axes, low: float, high: float) -> None:
     """Round numbers along x."""
     ticks = [float(t) for t in MaxNLocator(5).tick_values(low, high) if low <= t <= high]
-    ax.xaxis.set_major_locator(FixedLocator(ticks))
-    ax.xaxis.set_major_formatter(FixedFormatter(tick_texts(ticks)))
-    no_minor(ax, x=True)
+    name_ticks(ax.xaxis, ticks, tick_texts(ticks))
 
 
 def tick_texts(ticks: Sequence[float]) -> list[str]:
@@ -223,10 +228,17 @@ def tick_texts(ticks: Sequence[float]) -> list[str]:
     return [repr(tick) for tick in plain]
 
 
-def no_minor(ax: Axes, *, x: bool = False, y: bool = False) -> None:
-    for axis in [*([ax.xaxis] if x else []), *([ax.yaxis] if y else [])]:
-        axis.set_minor_locator(NullLocator())
-        axis.set_minor_formatter(NullFormatter())
+def name_ticks(axis: Axis, places: Sequence[float], names: Sequence[str]) -> None:
+    """Ticks with these names, and no others."""
+    axis.set_major_locator(FixedLocator(list(places)))
+    axis.set_major_formatter(FixedFormatter(list(names)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def note(ax: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **more: Any) -> None:
+    """A text that is `offset` points away from a place in data coordinates (or `xycoords`), inside the axes or not."""
+    ax.annotate(text, at, xytext=offset, textcoords="offset points", annotation_clip=False, **more)
 
 
 def light_grid(ax: Axes) -> None:
@@ -250,6 +262,13 @@ class Page:
 
     def left_column(self, index: int) -> bool:
         return index % self.columns == 0
+
+    def label(self, index: int, x: str, y: str) -> None:
+        """Names the axes of a panel, where it stands at the lower or the left border."""
+        if self.left_column(index):
+            self.panels[index].set_ylabel(y)
+        if self.bottom_row(index):
+            self.panels[index].set_xlabel(x)
 
 
 def page(
@@ -335,22 +354,12 @@ def panel_title(
     lines = [(title, 9.5, True, INK), *found, (warning, 7.8, False, RED)]
     lines = [line for line in lines if line[0]]
     if aside:
-        ax.annotate(
-            aside, (1, 1), xytext=(0, 4 + LINE_POINTS * (len(lines) - 1)), xycoords="axes fraction",
-            textcoords="offset points", size=7.8, color=GREY, ha="right", annotation_clip=False,
-        )  # fmt: skip
+        lift = (0, 4 + LINE_POINTS * (len(lines) - 1))
+        note(ax, aside, (1, 1), lift, xycoords="axes fraction", size=7.8, color=GREY, ha="right")
     for number, (text, size, bold, ink) in enumerate(reversed(lines)):
-        ax.annotate(
-            fit(text, room - reserved if bold else room, size, bold=bold),
-            (0, 1),
-            xytext=(0, 4 + LINE_POINTS * number),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            size=size,
-            weight="bold" if bold else "normal",
-            color=ink,
-            annotation_clip=False,
-        )
+        text, weight = fit(text, room - reserved if bold else room, size, bold=bold), "bold" if bold else "normal"
+        lift = (0, 4 + LINE_POINTS * number)
+        note(ax, text, (0, 1), lift, xycoords="axes fraction", size=size, weight=weight, color=ink)
 
 
 def empty(title: str, subtitle: str) -> Figure:

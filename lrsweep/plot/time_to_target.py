@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from lrsweep.analysis.facts import SweepFacts
 from lrsweep.plot import legend, style
@@ -27,7 +25,7 @@ def time_to_target(facts: SweepFacts, looks: Sequence[Look], setting: str = "") 
     key = [*legend.curves(facts.rows, looks), *overlay_key(facts, limits)]
     shown = math.isfinite(facts.target) and not limits.beyond(facts.target)
     if shown:
-        key.append(Line2D([], [], color=INK, linestyle=TARGET, linewidth=0.9, label="target"))
+        key.append(legend.line("target", color=INK, linestyle=TARGET, linewidth=0.9))
     goal = f"target: {facts.metric} {'≤' if facts.mode == 'min' else '≥'} {words.number_text(facts.target, 4)}"
     page = style.page(
         3, f"{facts.name}: how soon each rate gets there", f"{words.budget_line(facts, setting)} · {goal}",
@@ -59,39 +57,13 @@ def _times(ax: Axes, facts: SweepFacts, looks: Sequence[Look]) -> None:
     for row, one in zip(facts.rows, looks, strict=True):
         x = np.array([point.lr for point in row.rates])
         y = np.array([point.time for point in row.rates], dtype=float)
-        ax.plot(
-            x,
-            np.where(np.isfinite(y) & (y > 0), y, np.nan),
-            color=one.color,
-            linestyle=one.line,
-            marker=one.marker,
-            markersize=4,
-            linewidth=1.5,
-            zorder=4,
-        )
+        shown = np.where(np.isfinite(y) & (y > 0), y, np.nan)
+        ax.plot(x, shown, **one.of_line, markersize=4, linewidth=1.5, zorder=4)
         never = x[np.isinf(y)]
         place = 1 - RAIL * (0.25 + 0.5 * (looks.index(one) + 0.5) / len(looks))
-        ax.plot(
-            never,
-            [place] * len(never),
-            color=one.color,
-            linestyle="",
-            marker=one.marker,
-            markersize=2.4,
-            transform=ax.get_xaxis_transform(),
-            zorder=4,
-        )
-    ax.annotate(
-        "never",
-        (0, 1 - RAIL / 2),
-        xytext=(-5, 0),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        size=7,
-        ha="right",
-        va="center",
-        annotation_clip=False,
-    )
+        blend = ax.get_xaxis_transform()
+        ax.plot(never, [place] * len(never), **one.of_marks, markersize=2.4, transform=blend, zorder=4)
+    style.note(ax, "never", (0, 1 - RAIL / 2), (-5, 0), xycoords="axes fraction", size=7, ha="right", va="center")
 
 
 def _profile(ax: Axes, facts: SweepFacts, looks: Sequence[Look]) -> None:
@@ -101,13 +73,11 @@ def _profile(ax: Axes, facts: SweepFacts, looks: Sequence[Look]) -> None:
         if row.targets.profile:
             tau, share = zip(*row.targets.profile, strict=True)
             ax.step([*tau, end], [*share, share[-1]], where="post", color=one.color, linestyle=one.line, linewidth=1.6)
-            ax.plot(tau, share, color=one.color, linestyle="", marker=one.marker, markersize=4)
+            ax.plot(tau, share, **one.of_marks, markersize=4)
     ax.set_xscale("log")
     ax.set_xlim(0.95, end)
     ticks = [tick for tick in (1, 1.5, 2, 3, 5, 10, 20, 50, 100, 1000, 10000) if tick <= end]
-    ax.xaxis.set_major_locator(FixedLocator(ticks))
-    ax.xaxis.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks]))
-    style.no_minor(ax, x=True)
+    style.name_ticks(ax.xaxis, ticks, [f"{tick:g}" for tick in ticks])
     style.value_axis(ax, 0.0, 1.02, log=False, show=(0.0, 1.0))
     ax.set_xlabel("tau: time / least time of that optimizer")
     ax.set_ylabel("share of the rates")

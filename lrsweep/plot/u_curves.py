@@ -106,10 +106,8 @@ def rail_label(ax: Axes, limits: Range, statuses: Container[str] = ("diverged",)
     if not failed or "diverged" in statuses:
         names.append(("diverged", AT_DIVERGED if failed else 0.5, RED))
     for name, share, color in names:
-        ax.annotate(
-            name, (0, _rail_y(limits, share)), xytext=(-5, 0), xycoords="axes fraction", textcoords="offset points",
-            size=7, color=color, ha="right", va="center", annotation_clip=False,
-        )  # fmt: skip
+        at, where = (0, _rail_y(limits, share)), {"ha": "right", "va": "center"}
+        style.note(ax, name, at, (-5, 0), xycoords="axes fraction", size=7, color=color, **where)
 
 
 def _end_y(limits: Range) -> float:
@@ -166,9 +164,7 @@ def draw_median(
     x, y = np.asarray(rates), np.asarray(values, dtype=float)
     inside = np.isfinite(y) & ~np.array([limits.beyond(value) for value in y])
     shown = np.where(inside, y, np.nan)
-    ax.plot(
-        x, shown, color=looks.color, linestyle=looks.line, marker=looks.marker, markersize=size, linewidth=1.6, zorder=4
-    )
+    ax.plot(x, shown, **looks.of_line, markersize=size, linewidth=1.6, zorder=4)
     for i in range(len(x) - 1):
         if inside[i] != inside[i + 1] and not (np.isnan(y[i]) or np.isnan(y[i + 1])):
             finite = limits.beyond(y[i + 1] if inside[i] else y[i])
@@ -207,15 +203,8 @@ def draw_row(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range) -> None:
     dots = [run for run in row.runs if run.status == "ok" and math.isfinite(run.objective)]
     dots = [run for run in dots if not limits.beyond(run.objective)]
     size = 11 if len(row.runs) <= 300 else 5
-    ax.scatter(
-        [run.lr for run in dots],
-        [run.objective for run in dots],
-        s=size,
-        color=looks.color,
-        alpha=0.55,
-        linewidth=0,
-        zorder=3,
-    )
+    x, y = [run.lr for run in dots], [run.objective for run in dots]
+    ax.scatter(x, y, s=size, color=looks.color, alpha=0.55, linewidth=0, zorder=3)
     draw_median(ax, rates, [point.objective for point in row.rates], looks, limits, size=3.6 if len(rates) <= 30 else 2)
     draw_rail(ax, row, limits)
     _marks(ax, row, looks, limits)
@@ -252,8 +241,8 @@ def title_key(ax: Axes, looks: Look, lines: int) -> None:
     assert isinstance(figure, Figure)
     lift = ScaledTranslation(0, (7.5 + style.LINE_POINTS * (lines - 1)) / 72, figure.dpi_scale_trans)
     ax.plot(
-        [1 - KEY, 1 - KEY / 2, 1.0], [1.0] * 3, color=looks.color, linestyle=looks.line, linewidth=1.6,
-        marker=looks.marker, markersize=4.5, markevery=[1], transform=ax.transAxes + lift, clip_on=False,
+        [1 - KEY, 1 - KEY / 2, 1.0], [1.0] * 3, **looks.of_line, linewidth=1.6, markersize=4.5, markevery=[1],
+        transform=ax.transAxes + lift, clip_on=False,
     )  # fmt: skip
 
 

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
-from lrsweep.analysis.facts import Interval, OptimizerFacts, RatePoint, SweepFacts, title
+from lrsweep.analysis.facts import (
+    AgainstAdam,
+    Drift,
+    Interval,
+    OptimizerFacts,
+    RatePoint,
+    RateRatio,
+    SweepFacts,
+    title,
+)
 from lrsweep.report.template import TableCell, table
 from lrsweep.wording.words import number_text, plural, rate_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
+T = TypeVar("T")
 MOST_FAILURES = 50
 
 
@@ -36,128 +47,87 @@ def count(value: int) -> TableCell:
     return TableCell(str(value), float(value))
 
 
+def _columns(caption: str, columns: Mapping[str, Callable[[T], TableCell | str]], rows: Iterable[T]) -> str:
+    """A table with a line per row; `columns` says by its head what stands in each."""
+    return table(caption, tuple(columns), ([cell(row) for cell in columns.values()] for row in rows))
+
+
 def numbers(facts: SweepFacts) -> list[str]:
     """Three tables with a line per row of summary.csv."""
     return [
-        table("Best rates and the range that is nearly as good", _BEST, map(_best_row, facts.rows)),
-        table("Sensitivity to the rate", _SENSITIVE, map(_sensitive_row, facts.rows)),
-        table("What the grid costs", _GRID, map(_grid_row, facts.rows)),
+        _columns("Best rates and the range that is nearly as good", BEST, facts.rows),
+        _columns("Sensitivity to the rate", SENSITIVE, facts.rows),
+        _columns("What the grid costs", GRID, facts.rows),
     ]
 
 
-_BEST = (
-    "curve", "best rate", "interval", "best objective", "recommended", "good from", "to", "decades",
-    "rates not told from the best", "diverges from", "largest that trains",
-)  # fmt: skip
+EDGES = {"": "", "low": "lowest of the grid", "high": "highest of the grid", "both": "only rate"}
+BEST: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
+    "curve": lambda row: row.title,
+    "best rate": lambda row: replace(rate(row.best_lr.value), note=EDGES[row.edge_side]),
+    "interval": lambda row: TableCell(_span(row.best_lr.low, row.best_lr.high), row.best_lr.low),
+    "best objective": lambda row: number(row.best_objective),
+    "recommended": lambda row: rate(row.recommended_lr),
+    "good from": lambda row: rate(row.good_range.low),
+    "to": lambda row: rate(row.good_range.high),
+    "decades": lambda row: number(round(row.good_range.decades, 3), at_least=row.good_range.at_least),
+    "rates not told from the best": lambda row: count(len(row.near_tied_lrs)),
+    "diverges from": lambda row: rate(row.margins.diverges_from),
+    "largest that trains": lambda row: rate(row.margins.largest_safe_lr),
+}
+SENSITIVE: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
+    "curve": lambda row: row.title,
+    "S": lambda row: with_interval(row.sensitivity.whole),
+    "over the grid": lambda row: _span(row.sensitivity.range_low, row.sensitivity.range_high),
+    "S / (l0 - best)": lambda row: with_interval(row.sensitivity.norm),
+    "S, three decades": lambda row: number(row.sensitivity.window),
+    "window": lambda row: _span(row.sensitivity.window_low, row.sensitivity.window_high) or "grid too short",
+    "1 % basin, decades": lambda row: number(
+        round(row.good_range_1pct.decades, 3), at_least=row.good_range_1pct.at_least
+    ),
+    "margin, decades": lambda row: number(round(row.margins.margin, 3), at_least=row.margins.censored),
+}
+GRID: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
+    "curve": lambda row: row.title,
+    "untrained": lambda row: number(row.initial_objective),
+    "best": lambda row: number(row.best_objective),
+    "median rate": lambda row: number(row.median_objective),
+    "worst rate": lambda row: number(row.worst_objective),
+    "default rate": lambda row: rate(row.default.lr),
+    "at the default": lambda row: number(row.default.objective, note="~" * row.default.interpolated),
+    "regret there": lambda row: number(row.default.regret, note="~" * row.default.interpolated),
+    "1 try": lambda row: number(row.best_of(1)),
+    "3 tries": lambda row: number(row.best_of(3)),
+    "5 tries": lambda row: number(row.best_of(5)),
+    "runs": lambda row: count(row.n_runs),
+    "diverged": lambda row: count(row.n_diverged),
+    "failed": lambda row: count(row.n_failed),
+}
 
 
-def _best_row(row: OptimizerFacts) -> list[TableCell | str]:
-    best, edge = (
-        row.best_lr,
-        {"": "", "low": "lowest of the grid", "high": "highest of the grid"}.get(row.edge_side, "only rate"),
-    )
-    return [
-        row.title,
-        TableCell(rate(best.value).text, best.value, edge),
-        TableCell(f"{rate_text(best.low)} to {rate_text(best.high)}" if math.isfinite(best.low) else "", best.low),
-        number(row.best_objective),
-        rate(row.recommended_lr),
-        rate(row.good_range.low),
-        rate(row.good_range.high),
-        number(round(row.good_range.decades, 3), at_least=row.good_range.at_least),
-        count(len(row.near_tied_lrs)),
-        rate(row.margins.diverges_from),
-        rate(row.margins.largest_safe_lr),
-    ]
-
-
-_SENSITIVE = (
-    "curve",
-    "S",
-    "over the grid",
-    "S / (l0 - best)",
-    "S, three decades",
-    "window",
-    "1 % basin, decades",
-    "margin, decades",
-)
-
-
-def _sensitive_row(row: OptimizerFacts) -> list[TableCell | str]:
-    s = row.sensitivity
-    window = f"{rate_text(s.window_low)} to {rate_text(s.window_high)}" if math.isfinite(s.window) else "grid too short"
-    return [
-        row.title,
-        with_interval(s.whole),
-        f"{rate_text(s.range_low)} to {rate_text(s.range_high)}",
-        with_interval(s.norm),
-        number(s.window),
-        window,
-        number(round(row.good_range_1pct.decades, 3), at_least=row.good_range_1pct.at_least),
-        number(round(row.margins.margin, 3), at_least=row.margins.censored),
-    ]
-
-
-_GRID = (
-    "curve", "untrained", "best", "median rate", "worst rate", "default rate", "at the default", "regret there",
-    "1 try", "3 tries", "5 tries", "runs", "diverged", "failed",
-)  # fmt: skip
-
-
-def _grid_row(row: OptimizerFacts) -> list[TableCell | str]:
-    tries = [row.expected_best[k - 1] if k <= len(row.expected_best) else math.nan for k in (1, 3, 5)]
-    about = "~" if row.default.interpolated else ""
-    return [
-        row.title,
-        number(row.initial_objective),
-        number(row.best_objective),
-        number(row.median_objective),
-        number(row.worst_objective),
-        rate(row.default.lr),
-        number(row.default.objective, note=about),
-        number(row.default.regret, note=about),
-        *(number(value) for value in tries),
-        count(row.n_runs),
-        count(row.n_diverged),
-        count(row.n_failed),
-    ]
-
-
-_RATE = (
-    "rate",
-    "median",
-    "best seed",
-    "worst seed",
-    "ok",
-    "diverged",
-    "failed",
-    "good range",
-    "not told from the best",
-    "updates to target",
-    "arrived",
-)
+def _span(low: float, high: float) -> str:
+    return f"{rate_text(low)} to {rate_text(high)}" if math.isfinite(low) else ""
 
 
 def rates(row: OptimizerFacts) -> str:
     """A line per grid rate."""
     near = row.near_tied_lrs
-    return table(f"{row.title}, rate by rate", _RATE, (_rate_row(point, point.lr in near) for point in row.rates))
-
-
-def _rate_row(point: RatePoint, tied: bool) -> list[TableCell | str]:
-    return [
-        rate(point.lr),
-        number(point.objective),
-        number(point.best),
-        number(point.worst),
-        count(point.n_ok),
-        count(point.n_diverged),
-        count(point.n_failed),
-        "yes" if point.in_good_range else "",
-        "yes" if tied else "",
-        TableCell("never", point.time) if point.time == math.inf else number(point.time),
-        number(point.arrived),
-    ]
+    columns: dict[str, Callable[[RatePoint], TableCell | str]] = {
+        "rate": lambda point: rate(point.lr),
+        "median": lambda point: number(point.objective),
+        "best seed": lambda point: number(point.best),
+        "worst seed": lambda point: number(point.worst),
+        "ok": lambda point: count(point.n_ok),
+        "diverged": lambda point: count(point.n_diverged),
+        "failed": lambda point: count(point.n_failed),
+        "good range": lambda point: "yes" * point.in_good_range,
+        "not told from the best": lambda point: "yes" * (point.lr in near),
+        "updates to target": lambda point: (
+            TableCell("never", math.inf) if point.time == math.inf else number(point.time)
+        ),
+        "arrived": lambda point: number(point.arrived),
+    }
+    return _columns(f"{row.title}, rate by rate", columns, row.rates)
 
 
 # --- comparisons --------------------------------------------------------------------------------------------------
@@ -165,58 +135,41 @@ def _rate_row(point: RatePoint, tied: bool) -> list[TableCell | str]:
 
 def against_adam(facts: SweepFacts) -> str:
     """The best of every other optimizer against Adam at its default rate."""
-    names = (
-        "curve",
-        "its best rate",
-        "its objective",
-        f"{facts.adam} at",
-        "its objective there",
-        "gain over it",
-        "verdict",
-    )
-    return table(
-        f"Against {facts.adam} at its default rate (gain: how much lower the cost is, paired by seed)",
-        names,
-        (
-            [
-                title(one.optimizer, one.axes),
-                rate(one.best_lr),
-                number(one.best_objective),
-                rate(one.adam_lr),
-                number(one.adam_objective),
-                with_interval(one.gain),
-                f"cannot be told apart with {plural(one.gain.n, 'seed')}" if one.verdict == "tied" else one.verdict,
-            ]
-            for one in facts.against_adam
+    columns: dict[str, Callable[[AgainstAdam], TableCell | str]] = {
+        "curve": lambda one: title(one.optimizer, one.axes),
+        "its best rate": lambda one: rate(one.best_lr),
+        "its objective": lambda one: number(one.best_objective),
+        f"{facts.adam} at": lambda one: rate(one.adam_lr),
+        "its objective there": lambda one: number(one.adam_objective),
+        "gain over it": lambda one: with_interval(one.gain),
+        "verdict": lambda one: (
+            f"cannot be told apart with {plural(one.gain.n, 'seed')}" if one.verdict == "tied" else one.verdict
         ),
-    )
+    }
+    caption = f"Against {facts.adam} at its default rate (gain: how much lower the cost is, paired by seed)"
+    return _columns(caption, columns, facts.against_adam)
 
 
 def drifts(facts: SweepFacts) -> str:
-    return table(
-        "How the best rate moves (slope in decades of rate per decade)",
-        ("curve", "against", "from", "to", "best rates", "slope"),
-        (
-            [
-                title(one.optimizer, one.fixed),
-                "budget in updates" if one.against == "budget" else one.against,
-                number(one.values[0]),
-                number(one.values[-1]),
-                ", ".join(rate_text(value) for value in one.best_lrs),
-                with_interval(one.slope),
-            ]
-            for one in facts.drifts
-            if one.values
-        ),
-    )
+    columns: dict[str, Callable[[Drift], TableCell | str]] = {
+        "curve": lambda one: title(one.optimizer, one.fixed),
+        "against": lambda one: "budget in updates" if one.against == "budget" else one.against,
+        "from": lambda one: number(one.values[0]),
+        "to": lambda one: number(one.values[-1]),
+        "best rates": lambda one: ", ".join(rate_text(value) for value in one.best_lrs),
+        "slope": lambda one: with_interval(one.slope),
+    }
+    caption = "How the best rate moves (slope in decades of rate per decade)"
+    return _columns(caption, columns, [one for one in facts.drifts if one.values])
 
 
 def ratios(facts: SweepFacts) -> str:
-    return table(
-        "Best rates relative to the first optimizer",
-        ("curve", "relative to", "best rate over its"),
-        ([title(one.optimizer, one.axes), one.reference, with_interval(one.ratio)] for one in facts.ratios),
-    )
+    columns: dict[str, Callable[[RateRatio], TableCell | str]] = {
+        "curve": lambda one: title(one.optimizer, one.axes),
+        "relative to": lambda one: one.reference,
+        "best rate over its": lambda one: with_interval(one.ratio),
+    }
+    return _columns("Best rates relative to the first optimizer", columns, facts.ratios)
 
 
 # --- diagnosis ----------------------------------------------------------------------------------------------------
