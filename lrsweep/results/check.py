@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def check(
 def check_summary(summary: Sequence[Mapping[Any, Any]], limits: Limits, *, optimizer: str | None = None) -> Verdict:
     """The verdict on the rows of summary.csv, each with its columns in their order.
 
-    A row that trained nothing (its basin is nan) is broken whatever the limits. nan holds no limit. A censored basin
+    A row that trained nothing (its good range is nan) is broken whatever the limits. nan holds no limit. A censored one
     counts with the width that was seen. The share of diverged runs is among those that did not fail.
 
     Raises UsageError if no row belongs to `optimizer`.
@@ -109,34 +109,31 @@ def check_summary(summary: Sequence[Mapping[Any, Any]], limits: Limits, *, optim
 def _checks(row: Mapping[Any, Any], limits: Limits) -> list[Check]:
     axes = itertools.takewhile(lambda column: column != "best_lr", itertools.islice(row, 1, None))
     name = ", ".join([str(row["optimizer"]), *(f"{axis}={row[axis]}" for axis in axes)])
-    basin, s, best = (float(row[column]) for column in ("basin_decades", "sensitivity", "best_lr"))
-    alive = int(row["n_runs"]) - int(row["n_failed"])
+    width, s, best = (float(row[column]) for column in ("basin_decades", "sensitivity", "best_lr"))
+    failed = int(row["n_failed"])
+    alive = int(row["n_runs"]) - failed
     share = int(row["n_diverged"]) / alive if alive else math.nan
-    trained = not math.isnan(basin)
-
     censored = any(bool(row.get(f"basin_{side}_censored", False)) for side in ("low", "high"))
-
-    def one(check: str, value: float, limit: float | tuple[float, float], holds: Callable[[float], bool]) -> Check:
-        ok, at_least = not math.isnan(value) and holds(value), censored and check == "min_basin_decades"
-        some = int(row["n_failed"]) > 0
-        return Check(
-            optimizer=name, check=check, value=value, limit=limit, ok=ok, at_least=at_least, some_failed=some,
-            all_failed=some and not alive,
-        )  # fmt: skip
-
-    out = []
+    # What is checked, its value and limit, and the least and the greatest value that hold it (nan is neither).
+    found: list[tuple[str, float, float | tuple[float, float], float, float]] = []
     if (low := limits.min_basin_decades) is not None:
-        out.append(one("min_basin_decades", basin, low, lambda value: value >= low - ROUNDING))
+        found.append(("min_basin_decades", width, low, low - ROUNDING, math.inf))
     if (top := limits.max_sensitivity) is not None:
-        out.append(one("max_sensitivity", s, top, lambda value: value <= top + ROUNDING * max(1.0, abs(top))))
+        found.append(("max_sensitivity", s, top, -math.inf, top + ROUNDING * max(1.0, abs(top))))
     if (most := limits.max_diverged) is not None:
-        out.append(one("max_diverged", share, most, lambda value: value <= most + ROUNDING))
+        found.append(("max_diverged", share, most, -math.inf, most + ROUNDING))
     if (ends := limits.best_lr_within) is not None:
-        holds = lambda value: ends[0] * (1 - ROUNDING) <= value <= ends[1] * (1 + ROUNDING)  # noqa: E731
-        out.append(one("best_lr_within", best, ends, holds))
-    if not out or not trained:
-        out.append(one("trained", float(trained), 1.0, lambda value: value == 1.0))
-    return out
+        found.append(("best_lr_within", best, ends, ends[0] * (1 - ROUNDING), ends[1] * (1 + ROUNDING)))
+    if not found or math.isnan(width):
+        found.append(("trained", float(not math.isnan(width)), 1.0, 1.0, 1.0))
+    return [
+        Check(
+            optimizer=name, check=check, value=value, limit=limit, ok=least <= value <= greatest,
+            at_least=censored and check == "min_basin_decades", some_failed=failed > 0,
+            all_failed=failed > 0 and not alive,
+        )
+        for check, value, limit, least, greatest in found
+    ]  # fmt: skip
 
 
 def _check_limits(limits: Limits) -> None:
