@@ -164,31 +164,32 @@ def _equal(text: str, value: Any) -> bool:
         return False
 
 
+def by_run(curves: pd.DataFrame, columns: Sequence[str]) -> dict[str, Floats]:
+    """These columns of the rows of each run (rows, columns), in the order of the frame."""
+    import pandas as pd
+
+    codes, ids = pd.factorize(curves["run_id"], sort=False)
+    order = np.argsort(codes, kind="stable")
+    cuts = np.flatnonzero(np.diff(codes[order])) + 1
+    values = curves[list(columns)].to_numpy(dtype=np.float64)[order]
+    return dict(zip(map(str, ids), np.split(values, cuts), strict=True)) if len(values) else {}
+
+
 def tracks_of(curves: Frames, metric: str) -> dict[str, Track]:
     """The metric's rows of every run in `curves` (a frame, or frames that each hold whole or partial runs)."""
     import pandas as pd
 
-    parts: dict[str, list[tuple[Ints, Floats]]] = {}
-    if curves is None:
-        return {}
-    for frame in [curves] if isinstance(curves, pd.DataFrame) else curves:
-        if metric not in frame.columns or not len(frame):
-            continue
-        codes, ids = pd.factorize(frame["run_id"])
-        order = np.argsort(codes, kind="stable")
-        cuts = np.flatnonzero(np.diff(codes[order])) + 1
-        steps = np.split(frame["step"].to_numpy(dtype=np.intp)[order], cuts)
-        values = np.split(frame[metric].to_numpy(dtype=np.float64)[order], cuts)
-        for run_id, at, value in zip(ids, steps, values, strict=True):
-            parts.setdefault(str(run_id), []).append((at, value))
-    return {run_id: _joined(pieces) for run_id, pieces in parts.items()}
+    pieces: dict[str, list[Floats]] = {}
+    for frame in [curves] if isinstance(curves, pd.DataFrame) else curves or ():
+        if metric in frame.columns:
+            for run_id, rows in by_run(frame, ("step", metric)).items():
+                pieces.setdefault(run_id, []).append(rows)
+    return {run_id: _track(np.concatenate(parts)) for run_id, parts in pieces.items()}
 
 
-def _joined(pieces: Sequence[tuple[Ints, Floats]]) -> Track:
-    steps = np.concatenate([steps for steps, _ in pieces])
-    values = np.concatenate([values for _, values in pieces])
-    order = np.argsort(steps, kind="stable")
-    return Track(steps=steps[order], values=values[order])
+def _track(rows: Floats) -> Track:
+    rows = rows[np.argsort(rows[:, 0], kind="stable")]
+    return Track(steps=rows[:, 0].astype(np.intp), values=rows[:, 1].copy())
 
 
 def cells_of(runs: pd.DataFrame, tracks: Mapping[str, Track], config: AnalysisConfig) -> list[Cell]:

@@ -13,11 +13,11 @@ Conventions of every field:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lrsweep.objective import Mode
+from lrsweep.objective import Mode, cost
 
 EdgeSide = Literal["", "low", "high", "both"]
 RecommendedBy = Literal["centre", "edge", "failed_edge", "no_clean_rate", "no_start", "nothing"]
@@ -399,3 +399,13 @@ class SweepFacts:
 def title(optimizer: str, axes: Mapping[str, str]) -> str:
     """`adam` or `adam, train.batch_size=16`."""
     return ", ".join([optimizer, *(f"{axis}={value}" for axis, value in axes.items())])
+
+
+def cost_span(rows: Sequence[OptimizerFacts], mode: Mode) -> tuple[float, float]:
+    """Costs of the best median of `rows` and of their untrained model, or of the worst finite median if that is not
+    above."""
+    medians = [cost(point.objective, mode) for row in rows for point in row.rates if math.isfinite(point.objective)]
+    starts = [cost(row.initial_objective, mode) for row in rows if math.isfinite(row.initial_objective)]
+    low = min(medians, default=0.0)
+    high = max(starts, default=low)
+    return low, high if high > low else max(medians, default=low)

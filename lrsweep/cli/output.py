@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrsweep.objective import cost
+from lrsweep.analysis.facts import cost_span
+from lrsweep.objective import Mode, cost
 from lrsweep.wording import advice, words
 from lrsweep.wording.words import compact, duration, plural, size
 
@@ -187,7 +188,7 @@ def u_curves(facts: SweepFacts, *, unicode: bool = True) -> str:
     if not rates:
         return ""
     columns = _columns(rates)
-    low, high = _range(facts)
+    low, high = cost_span(facts.rows, facts.mode)
     width = max(len(row.title) for row in facts.rows)
     marks = BLOCKS if unicode else PLAIN
     lines = [f"{row.title:<{width}}  {_line(row, facts.mode, columns, (low, high), marks)}" for row in facts.rows]
@@ -207,22 +208,12 @@ def _columns(rates: Sequence[float]) -> dict[float, int]:
     return {rate: round((math.log10(rate) - start) / span * (MOST_COLUMNS - 1)) for rate in rates}
 
 
-def _range(facts: SweepFacts) -> tuple[float, float]:
-    """Costs of the best median and of the untrained model (of the worst finite median if that is not above)."""
-    seen = [cost(point.objective, facts.mode) for row in facts.rows for point in row.rates]
-    seen = [value for value in seen if math.isfinite(value)]
-    start = [cost(row.initial_objective, facts.mode) for row in facts.rows if math.isfinite(row.initial_objective)]
-    low = min(seen, default=0.0)
-    high = max(start, default=low)
-    return low, high if high > low else max(seen, default=low)
-
-
-def _line(row: OptimizerFacts, mode: str, columns: dict[float, int], limits: tuple[float, float], marks: str) -> str:
+def _line(row: OptimizerFacts, mode: Mode, columns: dict[float, int], limits: tuple[float, float], marks: str) -> str:
     """The worse of two rates that share a column is not shown."""
     low, high = limits
     shown: dict[int, tuple[float, str]] = {}
     for point in row.rates:
-        value = cost(point.objective, "min" if mode == "min" else "max")
+        value = cost(point.objective, mode)
         if point.lr == row.best_lr.value:
             rank, mark = -math.inf, BEST
         elif math.isfinite(value):

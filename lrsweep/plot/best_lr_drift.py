@@ -32,18 +32,6 @@ def _several(drifts: Sequence[Drift]) -> bool:
     return len({one.optimizer for one in drifts}) < len(drifts)
 
 
-def styles(drifts: Sequence[Drift], labels: Sequence[str]) -> list[Look]:
-    """A look of its own for each drift of one panel. `labels`: the optimizers of the spec."""
-    several = _several(drifts)
-    seen: dict[str, int] = {}
-    found = []
-    for one in drifts:
-        cell = seen[one.optimizer] = seen.get(one.optimizer, -1) + 1
-        place = labels.index(one.optimizer) if one.optimizer in labels else len(labels)
-        found.append(style.cell_look(place, cell, alone=len(labels) == 1) if several else style.look(place))
-    return found
-
-
 def drift(facts: SweepFacts, labels: Sequence[str], setting: str = "") -> Figure:
     """A panel per quantity the best rate is held against; both axes are logarithmic. A line joins what its slope is
     fitted to, hollow marks where that is read off parabolas; faint ones are left out of it.
@@ -67,7 +55,7 @@ def drift(facts: SweepFacts, labels: Sequence[str], setting: str = "") -> Figure
         head=0.3,
     )
     for kind, ax in zip(kinds, page.panels, strict=True):
-        _panel(ax, lines[kind], styles(lines[kind], labels))
+        _panel(ax, lines[kind], style.looks([one.optimizer for one in lines[kind]], labels))
         name = "budget in updates" if kind == "budget" else kind
         ax.set_xlabel(name)
         ax.set_ylabel("best learning rate")

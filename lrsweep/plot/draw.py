@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lrsweep.analysis import analyse
-from lrsweep.analysis.facts import SweepFacts
+from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.errors import UsageError
 from lrsweep.objective import cost, last_k
 from lrsweep.plot import best_lr_drift, heatmap, loss_curves, overlays, sensitivity, style, time_to_target, u_curves
@@ -55,20 +55,12 @@ class SweepFigures:
 
     @cached_property
     def looks(self) -> list[Look]:
-        """One per row, by place in the spec. With axes: colour says the optimizer, line and marker the axis values;
-        one optimizer alone has a colour per axis value."""
-        labels = [optimizer.label for optimizer in self.spec.optimizers]
-        several = len({row.optimizer for row in self.facts.rows}) < len(self.facts.rows)
-        seen: dict[str, int] = {}
-        found = []
-        for row in self.facts.rows:
-            cell = seen[row.optimizer] = seen.get(row.optimizer, -1) + 1
-            place = labels.index(row.optimizer) if row.optimizer in labels else len(labels)
-            if not self.facts.axes or not several:
-                found.append(style.look(place))
-            else:
-                found.append(style.cell_look(place, cell, alone=len(labels) == 1))
-        return found
+        """One per row."""
+        return style.looks([row.optimizer for row in self.facts.rows], self.labels)
+
+    @property
+    def labels(self) -> list[str]:
+        return [optimizer.label for optimizer in self.spec.optimizers]
 
     @cached_property
     def column(self) -> str:
@@ -96,13 +88,12 @@ class SweepFigures:
         rows = self.facts.rows
         if len(rows) <= MOST_PANELS or not self.facts.axes:
             return self
-        best = [
-            min(
-                (row for row in rows if row.optimizer == label),
-                key=lambda row: cost(row.best_objective, self.facts.mode),
-            )
-            for label in dict.fromkeys(row.optimizer for row in rows)
-        ]
+
+        def least(row: OptimizerFacts) -> float:
+            return cost(row.best_objective, self.facts.mode)
+
+        labels = dict.fromkeys(row.optimizer for row in rows)
+        best = [min((row for row in rows if row.optimizer == label), key=least) for label in labels]
         cells = {row.optimizer: row.axes.items() for row in best}
         moves = tuple(one for one in self.facts.drifts if one.fixed.items() <= cells[one.optimizer])
         facts = replace(self.facts, rows=tuple(best), drifts=moves)
@@ -200,8 +191,7 @@ def _drafts(sweep: SweepFigures) -> dict[str, Callable[[], Figure]]:
     if math.isfinite(facts.target):
         found["time_to_target"] = lambda: time_to_target.time_to_target(few.facts, few.looks, few.setting)
     if best_lr_drift.drawable(facts):
-        labels = [one.label for one in sweep.spec.optimizers]
-        found["best_lr_drift"] = lambda: best_lr_drift.drift(few.facts, labels, few.setting)
+        found["best_lr_drift"] = lambda: best_lr_drift.drift(few.facts, sweep.labels, few.setting)
     for axis in facts.axes:
         if len(sweep.spec.axes.get(axis, ())) > 1:
             found[_heatmap_name(axis)] = partial(heatmap.heatmap, facts, axis, sweep.setting)

@@ -14,7 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
+from lrsweep.analysis.facts import OptimizerFacts, SweepFacts, cost_span
 from lrsweep.objective import cost
 from lrsweep.plot import colors as shades
 from lrsweep.plot import legend, style
@@ -88,13 +88,7 @@ def _handles(parts: Sequence[Slice]) -> list[Artist]:
 
 def _scale(facts: SweepFacts, parts: Sequence[Slice]) -> ScalarMappable:
     """From the best median to the untrained model, the best in the lightest colour. What is worse has the darkest."""
-    rows = [row for *_, some in parts for row in some]
-    seen = [cost(point.objective, facts.mode) for row in rows for point in row.rates if math.isfinite(point.objective)]
-    start = [cost(row.initial_objective, facts.mode) for row in rows if math.isfinite(row.initial_objective)]
-    low = min(seen, default=0.0)
-    high = max(start, default=low)
-    if high <= low:
-        high = max(seen, default=low)
+    low, high = cost_span([row for *_, some in parts for row in some], facts.mode)
     high = high if high > low else low + 1.0
     if facts.mode == "min":
         return ScalarMappable(norm=Normalize(low, high), cmap=shades.value_colormap().reversed())

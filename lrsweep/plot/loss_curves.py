@@ -17,6 +17,7 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
+from lrsweep.analysis.cells import by_run
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.plot import colors as shades
 from lrsweep.plot import legend, style
@@ -53,11 +54,7 @@ RunCurves: TypeAlias = Mapping[str, RunCurve]
 
 def lines(curves: pd.DataFrame, facts: SweepFacts, column: str, *, x: str = "epoch") -> dict[str, RunCurve]:
     """The rows of `column` cut into one line per run, in the order of the file."""
-    codes, ids = pd.factorize(curves["run_id"], sort=False)
-    order = np.argsort(codes, kind="stable")
-    xy = np.column_stack([curves[x].to_numpy(dtype=float), curves[column].to_numpy(dtype=float)])[order]
-    cuts = np.flatnonzero(np.diff(codes[order])) + 1
-    parts = dict(zip((str(i) for i in ids), np.split(xy, cuts), strict=True)) if len(xy) else {}
+    parts = by_run(curves, (x, column))
     return {
         run.run_id: RunCurve(lr=run.lr, seed=run.seed, xy=_thin(parts[run.run_id]), diverged=run.status == "diverged")
         for row in facts.rows

@@ -113,12 +113,23 @@ def look(index: int) -> Look:
     )
 
 
-def cell_look(place: int, cell: int, *, alone: bool) -> Look:
-    """The look of cell number `cell` of the axes, of the optimizer at `place`: colour says the optimizer, line and
-    marker the cell; an optimizer `alone` has a colour per cell."""
-    if alone:
-        return look(cell)
-    return replace(look(cell), color=look(place).color, line=LINES[cell % len(LINES)])
+def looks(optimizers: Sequence[str], labels: Sequence[str]) -> list[Look]:
+    """The look of each of several curves, which belong to these `optimizers`; `labels` are those of the spec.
+
+    Where an optimizer has more than one curve, colour says the optimizer, line and marker which of its curves it is; if
+    the spec has one optimizer only, each curve has its colour.
+    """
+    several = len(set(optimizers)) < len(optimizers)
+    seen: dict[str, int] = {}
+    found = []
+    for label in optimizers:
+        number = seen[label] = seen.get(label, -1) + 1
+        own = look(labels.index(label) if label in labels else len(labels))
+        if several:
+            one = look(number)
+            own = one if len(labels) == 1 else replace(one, color=own.color, line=LINES[number % len(LINES)])
+        found.append(own)
+    return found
 
 
 # --- text ---------------------------------------------------------------------------------------------------------
