@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from lrsweep.system.plain import VARIABLE
+
 SLOWER = ("tests/end_to_end/", "tests/bench/")
 """Folders and modules whose tests train whole sweeps or start processes: the default tier."""
 
@@ -53,3 +55,9 @@ def no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(socket.socket, name, guarded(real))
     monkeypatch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
     monkeypatch.setattr(socket, "getaddrinfo", no_lookup)
+
+
+@pytest.fixture(params=["", "1"], ids=["tricks", "plain"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test is run with every trick and with none: both train to the same numbers."""
+    monkeypatch.setenv(VARIABLE, request.param)

@@ -22,7 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from lrsweep.errors import LrsweepError, StorageError, UsageError
 from lrsweep.system import process
-from lrsweep.system.process import few_collections, leave
+from lrsweep.system.process import few_collections
 from lrsweep.system.signals import leave_at_once
 
 if TYPE_CHECKING:
@@ -491,4 +491,4 @@ def main() -> NoReturn:
     """The command `lrsweep`."""
     process.prepare()
     with few_collections():
-        leave(_run())
+        sys.exit(_run())

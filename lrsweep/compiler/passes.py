@@ -1,7 +1,9 @@
-"""Rewrites of a recorded step (tracing.py) that make it cheaper and change its values by rounding at most.
+"""Rewrites of a recorded step (trace.py) that make it cheaper and change its values by rounding at most.
 
 Each pass is a function of the graph, in place; `PASSES` at the bottom is the order. `program` replays the rewritten
 graph once beside the recorded one and keeps the recording if they disagree, so a pass need not foresee every graph.
+`LRSWEEP_PLAIN` turns passes off by name. "+9 % on a" says how much longer training takes without a pass, on workload a
+of `python -m tests.bench.tricks` (2026-11, one thread of an Intel Xeon).
 """
 
 from __future__ import annotations
@@ -101,7 +103,7 @@ def _written(graph: Graph) -> set[Value]:
                 if out is not None:
                     root[out] = root.get(node.args[0], node.args[0])
     written = {root.get(ref, ref) for node in graph.nodes if node.mutates for ref in node.outs if ref is not None}
-    return {ref for ref in graph.like if root.get(ref, ref) in written}
+    return {ref for ref in graph.meta if root.get(ref, ref) in written}
 
 
 def _replace(graph: Graph, changed: dict[Value, Value]) -> None:
@@ -124,7 +126,7 @@ def drop_copies_of_nothing(graph: Graph) -> None:
     for node in graph.nodes:
         if len(node.outs) != 1 or node.outs == (None,) or not node.args or not isinstance(node.args[0], Value):
             continue
-        before, after = graph.like[node.args[0]], graph.like[node.out]
+        before, after = graph.meta[node.args[0]], graph.meta[node.out]
         same = before.same_layout(after)
         free = not written & {node.args[0], node.out}
         # A view of a view can be the first one again.
@@ -153,7 +155,7 @@ def join_transposes(graph: Graph) -> None:
 def _dims(graph: Graph, node: Node) -> set[int]:
     if node.op is aten.t.default:
         return {0, 1}
-    return {dim % len(graph.like[node.args[0]].shape) for dim in node.args[1:3]}
+    return {dim % len(graph.meta[node.args[0]].shape) for dim in node.args[1:3]}
 
 
 def share_equal_nodes(graph: Graph) -> None:
@@ -192,7 +194,7 @@ def fold_constants(graph: Graph) -> None:
     for node in graph.nodes:
         free = not node.mutates and not node.random and node.single and not {None, *written} & {*node.outs}
         if free and node.op in SHAPES_ONLY:
-            like = graph.like[node.out]
+            like = graph.meta[node.out]
             fill = 0.0 if node.op in (aten.new_zeros.default, aten.zeros_like.default) else 1.0
             value = torch.full(like.shape, fill, dtype=like.dtype, device=like.device)
         elif free and all(ref in graph.constants for ref in node.inputs()):
@@ -213,25 +215,25 @@ def _computed(graph: Graph, node: Node) -> Tensor:
 
 
 def widen_products(graph: Graph) -> None:
-    """A product with few columns and more rows is computed transposed: (a b)^T = b^T a^T."""
+    """A product with few columns and more rows is computed transposed: (a b)^T = b^T a^T. +9 % on a."""
     nodes: list[Node] = []
     for node in graph.nodes:
-        rows_columns = graph.like[node.out].shape[-2:] if node.op is aten.bmm.default else (0, 0)
+        rows_columns = graph.meta[node.out].shape[-2:] if node.op is aten.bmm.default else (0, 0)
         if not rows_columns[1] < min(NARROW, rows_columns[0]):
             nodes.append(node)
             continue
         a, b = node.args
-        out = graph.like[node.out]
+        out = graph.meta[node.out]
         at, bt = _transposed(graph, nodes, a), _transposed(graph, nodes, b)
         product = graph.new(TensorMeta.dense((out.shape[0], out.shape[2], out.shape[1]), out))
         nodes.append(Node(aten.bmm.default, (bt, at), {}, (product,)))
         nodes.append(Node(aten.transpose.int, (product, 1, 2), {}, node.outs))
-        graph.like[node.out] = graph.like[product].transposed()
+        graph.meta[node.out] = graph.meta[product].transposed()
     graph.nodes = nodes
 
 
 def _transposed(graph: Graph, nodes: list[Node], ref: Value) -> Value:
-    out = graph.new(graph.like[ref].transposed())
+    out = graph.new(graph.meta[ref].transposed())
     nodes.append(Node(aten.transpose.int, (ref, 1, 2), {}, (out,)))
     return out
 
@@ -245,7 +247,10 @@ def views_of_any_layout(graph: Graph) -> None:
 
 
 def gradients_in_place(graph: Graph) -> None:
-    """An output that is the transpose of a product is computed the other way round, unless that would be narrow."""
+    """An output that is the transpose of a product is computed the other way round, unless that would be narrow.
+
+    +13 % on b.
+    """
     maker, users = _producers(graph), _users(graph)
     nodes = list(graph.nodes)
     for ref in graph.outputs:
@@ -257,21 +262,21 @@ def gradients_in_place(graph: Graph) -> None:
             continue
         if len(users[turn.args[0]]) > 1 or turn.args[0] in graph.outputs:
             continue
-        shape = graph.like[ref].shape
+        shape = graph.meta[ref].shape
         if shape[2] < min(NARROW, shape[1]):
             continue
         place = nodes.index(product)
         fresh: list[Node] = []
         at, bt = (_transposed(graph, fresh, arg) for arg in product.args)
         fresh.append(Node(aten.bmm.default, (bt, at), {}, (ref,)))
-        graph.like[ref] = TensorMeta.dense(shape, graph.like[ref])
+        graph.meta[ref] = TensorMeta.dense(shape, graph.meta[ref])
         nodes[place : place + 1] = fresh
         nodes.remove(turn)
     graph.nodes = nodes
 
 
 def add_within_products(graph: Graph) -> None:
-    """bias + a b in one kernel, where the bias has one row for all rows of the product."""
+    """bias + a b in one kernel, where the bias has one row for all rows of the product. +9 % on a."""
     maker, users = _producers(graph), _users(graph)
     written = _written(graph)
     nodes: list[Node] = []
@@ -286,10 +291,10 @@ def add_within_products(graph: Graph) -> None:
         if turned is None:
             nodes.append(Node(aten.baddbmm.default, (bias, *product.args), {}, node.outs))
         else:
-            out = graph.new(graph.like[product.out])
+            out = graph.new(graph.meta[product.out])
             nodes.append(Node(aten.baddbmm.default, (_transposed(graph, nodes, bias), *product.args), {}, (out,)))
             nodes.append(Node(aten.transpose.int, (out, 1, 2), {}, node.outs))
-            graph.like[node.out] = graph.like[out].transposed()
+            graph.meta[node.out] = graph.meta[out].transposed()
     graph.nodes = [node for node in nodes if id(node) not in gone]
 
 
@@ -306,7 +311,7 @@ def _bias_and_product(
             or other in graph.outputs
         ):
             continue
-        shape, wanted = graph.like[bias].shape, graph.like[other].shape
+        shape, wanted = graph.meta[bias].shape, graph.meta[other].shape
         if len(wanted) != 3 or shape != (wanted[0], 1, wanted[2]):
             continue
         product, turned = maker.get(other), None
@@ -323,11 +328,12 @@ def predict_by_max(graph: Graph) -> None:
     """`argmax` along a dimension as the second result of `max`, which is the same number, ties and nan included.
 
     torch's argmax on the CPU is an order of magnitude slower wherever that dimension is not the last in memory.
+    +15 % on a, +4 % on c.
     """
     for node in graph.nodes:
         if node.op is not aten.argmax.default or len(node.args) < 2 or node.args[1] is None:
             continue
-        before, after = graph.like[node.args[0]], graph.like[node.out]
+        before, after = graph.meta[node.args[0]], graph.meta[node.out]
         if before.device.type != "cpu":
             continue
         largest = graph.new(TensorMeta(after.shape, after.stride, before.dtype, before.device))
@@ -335,7 +341,7 @@ def predict_by_max(graph: Graph) -> None:
 
 
 def overwrite_operands(graph: Graph) -> None:
-    """A result is written over its operand where that has just been read for the last time."""
+    """A result is written over its operand where that has just been read for the last time. +13 % on a, +7 % on b."""
     last = {ref: number for number, node in enumerate(graph.nodes) for ref in node.inputs()}
     owner: dict[Value, Value] = {}  # whose memory a value lies in
     fresh = {ref for node in graph.nodes if not node.views and not node.mutates for ref in node.outs if ref is not None}
@@ -345,7 +351,7 @@ def overwrite_operands(graph: Graph) -> None:
                 if out is not None:
                     owner[out] = owner.get(node.args[0], node.args[0])
     alive: dict[Value, int] = {}
-    for ref in graph.like:
+    for ref in graph.meta:
         end = len(graph.nodes) if ref in graph.outputs else last.get(ref, -1)
         root = owner.get(ref, ref)
         alive[root] = max(alive.get(root, -1), end)
@@ -356,7 +362,7 @@ def overwrite_operands(graph: Graph) -> None:
         into, out = node.args[0], node.out
         if into not in fresh or alive[into] != number or into in node.args[1:]:
             continue
-        if graph.like[into].dtype != graph.like[out].dtype or graph.like[into].shape != graph.like[out].shape:
+        if graph.meta[into].dtype != graph.meta[out].dtype or graph.meta[into].shape != graph.meta[out].shape:
             continue
         op, keyword = over
         node.op, node.kwargs = op, ({keyword: into} if keyword else {})
@@ -366,7 +372,7 @@ def overwrite_operands(graph: Graph) -> None:
 
 
 def tidy(graph: Graph) -> None:
-    """What the other passes leave behind."""
+    """What the other passes leave behind. +43 % on a, +28 % on b, +7 % on c."""
     fold_constants(graph)
     drop_copies_of_nothing(graph)
     join_transposes(graph)

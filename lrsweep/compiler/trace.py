@@ -3,6 +3,9 @@
 A step is run once, on real tensors, below autograd and vmap: what arrives there are plain operations on plain tensors.
 Replaying them gives the same bits for a fraction of the dispatch cost. torch has such a tracer (`make_fx`), which this
 one follows; using it costs a second of imports in every process and says less about constants.
+
+Without replaying, training takes 180 % longer on workload a of `python -m tests.bench.tricks`, 64 % on b, 56 % on c
+(2026-11).
 """
 
 from __future__ import annotations
@@ -77,7 +80,7 @@ class TensorMeta:
 
 @dataclass(slots=True)
 class Node:
-    """One operation: `args` and `kwargs` hold `Ref`s where tensors go; `outs` are the values it defines, in order.
+    """One operation: `args` and `kwargs` hold `Value`s where tensors go; `outs` are the values it defines, in order.
 
     An in-place operation defines the value it overwrites (again). None stands for a result that is no tensor.
     """
@@ -135,25 +138,25 @@ class Node:
 
 @dataclass(slots=True)
 class Graph:
-    """A recorded step. `like` describes every value; `constants` are tensors that the step found, not made."""
+    """A recorded step. `meta` describes every value; `constants` are tensors that the step found, not made."""
 
     inputs: list[Value]
     nodes: list[Node]
     outputs: list[Value | None]
     constants: dict[Value, Tensor]
-    like: dict[Value, TensorMeta]
+    meta: dict[Value, TensorMeta]
     counter: int = 0
 
     def new(self, like: TensorMeta) -> Value:
         ref = Value(self.counter)
         self.counter += 1
-        self.like[ref] = like
+        self.meta[ref] = like
         return ref
 
     def copy(self) -> Graph:
         """The same nodes, which can be changed without changing this graph."""
         nodes = [replace(node) for node in self.nodes]
-        return Graph(self.inputs, nodes, list(self.outputs), self.constants, dict(self.like), self.counter)
+        return Graph(self.inputs, nodes, list(self.outputs), self.constants, dict(self.meta), self.counter)
 
     @property
     def random(self) -> bool:
@@ -163,7 +166,7 @@ class Graph:
     @property
     def draws_by_layout(self) -> bool:
         """Are random numbers drawn into a tensor that is not contiguous? They fill it in the order of its memory."""
-        drawn = [self.like[ref] for node in self.nodes if node.random for ref in node.outs if ref is not None]
+        drawn = [self.meta[ref] for node in self.nodes if node.random for ref in node.outs if ref is not None]
         return not all(like.same_layout(TensorMeta.dense(like.shape, like)) for like in drawn)
 
 
@@ -252,7 +255,7 @@ def source(graph: Graph, *, objects: bool = False) -> tuple[str, dict[str, Any]]
     """
     names: dict[str, Any] = {f"c{ref.index}": tensor for ref, tensor in graph.constants.items()}
     text = {ref: f"c{ref.index}" for ref in graph.constants}
-    text.update({ref: f"v{ref.index}" for ref in graph.like if ref not in graph.constants})
+    text.update({ref: f"v{ref.index}" for ref in graph.meta if ref not in graph.constants})
     lines = [f"def replay({', '.join(text[ref] for ref in graph.inputs)}):"]
     keep = {ref for ref in graph.outputs if ref is not None} | set(graph.constants)
     last = {ref: number for number, node in enumerate(graph.nodes) for ref in (*node.inputs(), *_defined(node))}

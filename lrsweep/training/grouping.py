@@ -252,13 +252,13 @@ def sizes_of(graph: Graph, weights: float) -> Sizes:
         if not node.computes:
             continue
         ops += 1
-        like = [graph.like[ref] for ref in node.inputs()]
-        out = [graph.like[ref] for ref in node.outs if ref is not None]
+        like = [graph.meta[ref] for ref in node.inputs()]
+        out = [graph.meta[ref] for ref in node.outs if ref is not None]
         product = _flops(str(node.op), like, out)
         flops += product
         if not product:
             moved += sum(_bytes(one) for one in (*like, *out))
-    values = sum(_bytes(graph.like[ref]) for node in graph.nodes if node.computes for ref in node.outs if ref)
+    values = sum(_bytes(graph.meta[ref]) for node in graph.nodes if node.computes for ref in node.outs if ref)
     return Sizes(ops=ops, flops=flops, moved=moved, weights=weights, values=float(values), random=graph.random)
 
 

@@ -1,8 +1,8 @@
 """One training step, or one evaluation, of M stacked runs: losses and gradients from stacked weights and a batch.
 
 A step is a `vmap` of the module over the runs, and one ordinary backward pass of the summed losses: the runs' graphs do
-not touch, so a NaN in one leaves the others exact. It is recorded once per shape of batch (tracing.py), rewritten
-(graphs.py), and then replayed.
+not touch, so a NaN in one leaves the others exact. It is recorded once per shape of batch (trace.py), rewritten
+(passes.py), and then replayed.
 """
 
 # M runs, B batch
@@ -303,7 +303,8 @@ def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
     """Mean cross-entropy in nats; output (..., C), target (...) of class numbers from 0 to C - 1.
 
     Classes come first: a softmax over few neighbouring numbers is an order of magnitude slower. `where` selects, so an
-    infinite log-probability of another class does not turn the sum into nan.
+    infinite log-probability of another class does not turn the sum into nan. Without it training takes 38 % longer on
+    workload a of `python -m tests.bench.tricks`, 13 % on b (2026-11).
     """
     logits_CN = output.reshape(-1, output.shape[-1]).transpose(0, 1)
     log_CN = torch.log_softmax(logits_CN, 0)

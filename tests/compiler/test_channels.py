@@ -224,7 +224,7 @@ def with_ties(*shape: int) -> Tensor:
 def sizes(graph: trace.Graph, name: str) -> list[int]:
     """How many values each of the operations of that name makes."""
     nodes = [node for node in graph.nodes if str(node.op) == f"aten.{name}.default"]
-    return [torch.Size(graph.like[node.out].shape).numel() for node in nodes]
+    return [torch.Size(graph.meta[node.out].shape).numel() for node in nodes]
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 0), (3, 1, 1), (3, 2, 1), (2, 3, 0)])

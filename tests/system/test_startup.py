@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
+from lrsweep import optimizers
 from lrsweep.system.process import few_collections
 
 TRAINING = """
@@ -56,3 +59,15 @@ def test_a_forked_worker_searches_as_usual_among_its_own_objects_only() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_torchs_optimizers_are_as_before_once_one_is_built() -> None:
+    def shielded() -> set[str]:
+        methods = vars(torch.optim.Optimizer).items()
+        return {name for name, one in methods if hasattr(getattr(one, "__wrapped__", None), "__dynamo_disable")}
+
+    before = shielded()
+    with optimizers.without_compiler():
+        assert "add_param_group" in shielded()
+    optimizers.build("adam", {}, [torch.nn.Parameter(torch.zeros(2))], 0.1, ".")
+    assert shielded() == before

@@ -29,6 +29,7 @@ from tests.training.test_stacked import (
 ALONE_RULES: list[tuple[str, float]] = [("asgd", 0.1), ("rprop", 0.01), ("adafactor", 0.02), ("muon", 0.01)]
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
 def test_every_rule_schedule_and_clipping_equals_plain_torch(clip_norm: float | None) -> None:
     shared = workload_spec(
@@ -75,6 +76,7 @@ def test_divergence_is_told_as_by_the_other_engine() -> None:
     assert {"diverged"} <= {one.status for one in found.values()}
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("net", ["batchnorm", "dropout"])
 def test_a_run_resumes_to_the_bit(net: str) -> None:
     shared = workload_spec({"name": "stacked_tasks.py:task", "net": net}, steps=20, dtype="float32")

@@ -110,6 +110,7 @@ def alone(one: Any, clip_norm: float | None, eval_every: int) -> tuple[list[torc
     raise AssertionError
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
 def test_every_rule_schedule_and_clipping_equals_plain_torch(clip_norm: float | None) -> None:
     shared = workload_spec(
@@ -143,6 +144,7 @@ NETS = "inplace wide batchnorm dropout conv pooled groupnorm tied partly attenti
 NETS += ["image_dropout", "one_padding", "paired", "tempered"]
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("clip_norm", [None, 0.05])
 @pytest.mark.parametrize("net", NETS)
 def test_layers_equal_the_run_alone(net: str, clip_norm: float | None) -> None:
@@ -163,6 +165,7 @@ def test_rounding_is_no_reason_to_train_alone(net: str, dtype: str) -> None:
     assert stackable.model_reason(workload.build(shared)) is None
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("loss", ["cross_entropy", "smooth", "mse"])
 def test_losses_metrics_and_test_split(loss: str) -> None:
     shared = workload_spec({"name": "stacked_tasks.py:task", "loss": loss, "test": True}, epochs=20, metrics=True)
@@ -204,6 +207,7 @@ def test_bfloat16_is_close_to_the_run_alone() -> None:
         assert other[key].history["val_loss"] == pytest.approx(mine.history["val_loss"], rel=0.05)
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("where", ["batch", "weight"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_divergence_is_told_as_alone(where: str, dtype: str) -> None:
@@ -235,6 +239,7 @@ def test_a_parameter_that_is_a_single_number_may_overflow() -> None:
     assert told == {key: (found.status, found.diverged_step) for key, found in other.items()}
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_a_neighbour_that_explodes_changes_no_bit() -> None:
     shared = workload_spec(
         {"name": "stacked_tasks.py:task", "loss": "mse"}, steps=60, dtype="float32", eval_every={"steps": 5}
@@ -314,6 +319,7 @@ class Recording(NoHooks):
         self.states.append(state)
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_a_group_resumes_to_the_bit() -> None:
     shared = workload_spec({"name": "stacked_tasks.py:task", "net": "batchnorm"}, steps=30, dtype="float32")
     # Most of them diverge on the way, so that the tensors shrink.
