@@ -1,6 +1,7 @@
 """Optimizers of single runs: torch's own and the user's, their arguments, and what to know about them.
 
-The rules for stacks of runs are in `rules`.
+The table at the bottom is read off `torch.optim`; `NOT_OFFERED` has the exceptions. How runs that are trained together
+are updated is in `training.update_rules`.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def lookup(name: str, base_dir: Path | str) -> type[Any]:
 def defaults(name: str | type[Any]) -> dict[str, Any]:
     """The arguments a spec may set, with torch's own defaults; tuples are written as lists. `name` may be a class.
 
-    An argument of the user's class that has no default is left out (see `required`).
+    An argument of the user's class that has no default is left out.
     """
     parameters = _parameters(name)
     found = {key: p.default for key, p in parameters.items() if p.default is not p.empty and key not in RESERVED}
@@ -133,19 +134,9 @@ def defaults(name: str | type[Any]) -> dict[str, Any]:
     return found | {"aux": defaults("adamw")} if name == "muon" else found
 
 
-def required(name: str | type[Any]) -> list[str]:
-    """The arguments that must be given because the class has no default for them."""
-    return [key for key, p in _parameters(name).items() if p.default is p.empty and key not in RESERVED]
-
-
-def _parameters(name: object) -> dict[str, inspect.Parameter]:
-    """Of a built-in's name or a class."""
-    return _named_parameters(name)
-
-
-@functools.cache
-def _named_parameters(name: Hashable) -> dict[str, inspect.Parameter]:
-    cls: Any = OPTIMIZERS[name] if isinstance(name, str) else name
+def _parameters(name: str | type[Any]) -> dict[str, inspect.Parameter]:
+    """The named parameters of a built-in, by name, or of a class."""
+    cls = OPTIMIZERS[name] if isinstance(name, str) else name
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {key: p for key, p in inspect.signature(cls).parameters.items() if p.kind in named}
 
@@ -169,9 +160,9 @@ def resolved(name: str, args: Mapping[str, Any], *, independent: bool = False) -
 
 
 def check(name: str, args: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is wrong with the arguments of a built-in optimizer: pairs (argument, what is wrong). Empty if nothing is.
+    """What is wrong with the arguments of a built-in optimizer: pairs (argument, what is wrong).
 
-    Arguments the optimizer does not have are the caller's to find; here they are passed over.
+    Arguments that the optimizer does not have are ignored.
     """
     known = defaults(name)
     problems = []
@@ -228,9 +219,9 @@ def _wrong_type(value: object, default: object) -> str | None:
 def build(
     name: str, args: Mapping[str, Any], params: Iterable[torch.Tensor], lr: float, base_dir: Path | str
 ) -> Optimizer:
-    """The optimizer of one run. `args` are keyword arguments; lists become tuples where the default is one.
+    """The optimizer of one run. `args` are keyword arguments; a list becomes a tuple if the default is one.
 
-    An import path is looked up relative to `base_dir`. Whatever the class raises comes through.
+    An import path is relative to `base_dir`. What the class raises is not caught.
     """
     cls = lookup(name, base_dir)
     params = list(params)
@@ -262,7 +253,7 @@ def without_compiler() -> Iterator[None]:
 
 
 def _as_torch(cls: type[Any], args: Mapping[str, Any]) -> dict[str, Any]:
-    """Lists become tuples, and their integers floats, where the default is such a tuple (`betas: [0, 0.99]`)."""
+    """Arguments with the types of the defaults: a list becomes a tuple, its integers floats (`betas: [0, 0.9]`)."""
     tuples = {key: p.default for key, p in _parameters(cls).items() if isinstance(p.default, tuple)}
     return {key: _like(value, tuples[key]) if key in tuples else value for key, value in args.items()}
 
@@ -349,11 +340,6 @@ NOTES: dict[str, tuple[str, ...]] = {
     "rprop": ("lr is only the first step size, each weight then has its own; meant for batch_size: full",),
     "sgd": ("without momentum unless asked for; with it the effective rate is lr / (1 - momentum)",),
 }
-
-
-def notes(name: str) -> tuple[str, ...]:
-    """What a user should know before sweeping the rate of this optimizer."""
-    return NOTES.get(name, ())
 
 
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {

@@ -23,10 +23,10 @@ GIVEN = ("in_shape", "num_outputs", "step", "total_steps", "first_step")
 # Arguments of torch's optimizers that a spec cannot set, and why.
 REFUSED = {
     "params": "lrsweep passes the parameters itself",
-    "foreach": "it chooses an implementation, not a rule; lrsweep has its own",
-    "fused": "it chooses an implementation, not a rule; lrsweep has its own",
-    "capturable": "it chooses an implementation, not a rule; lrsweep has its own",
-    "differentiable": "it chooses an implementation, not a rule; lrsweep has its own",
+    **dict.fromkeys(
+        ("foreach", "fused", "capturable", "differentiable"),
+        "it chooses an implementation, not a rule; lrsweep has its own",
+    ),
 }
 
 # Arguments of built-in tasks that name a file, relative to the spec.
@@ -131,6 +131,6 @@ def _optimizers() -> Iterator[str]:
         arguments = ", ".join(f"{key}={value!r}" for key, value in optimizers.defaults(name).items())
         yield f"  {name}({arguments})"
         yield f"      default lr {optimizers.default_lr(name)!r}; {optimizers.decay_note(name)}"
-        for note in optimizers.notes(name):
+        for note in optimizers.NOTES.get(name, ()):
             yield f"      {note}"
     yield "  any other class by import path: my_opts.py:Lion, package.module:Class"
