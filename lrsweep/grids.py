@@ -40,7 +40,7 @@ class Grid:
 
     @property
     def written(self) -> list[float] | dict[str, Any]:
-        """The grid as it stands in a spec."""
+        """The grid as written in a spec."""
         if self.listed is not None:
             return list(self.listed)
         spacing = {"per_decade": self.per_decade} if self.points is None else {"points": self.points}

@@ -1,4 +1,8 @@
-"""Small models. Every builder gets `in_shape` (the shape of one example) and `num_outputs` from the task."""
+"""Small models. Every builder gets `in_shape` (the shape of one example) and `num_outputs` from the task.
+
+To add a model: a builder, a line in `MODELS` at the bottom, a row in tests/test_models.py; `misfit` says which tasks it
+cannot train on.
+"""
 
 # B batch, T positions, V vocabulary, D width, H heads
 
@@ -251,9 +255,8 @@ def misfit(name: str, shapes: Shapes) -> str | None:
     if name == "transformer":
         if not shapes.tokens:
             return "it reads tokens (whole numbers), but the task's inputs are real numbers"
-        return (
-            None if len(shapes.in_shape) == 1 else f"it reads rows of tokens, not examples of shape {shapes.in_shape}"
-        )
+        is_row = len(shapes.in_shape) == 1
+        return None if is_row else f"it reads rows of tokens, not examples of shape {shapes.in_shape}"
     if shapes.tokens:
         return "it reads real numbers, but the task's inputs are whole numbers (tokens); only transformer reads those"
     return _no_image(shapes.in_shape) if name == "cnn" else None

@@ -1,7 +1,7 @@
 """Optimizers of single runs: torch's own and the user's, their arguments, and what to know about them.
 
-The table at the bottom is read off `torch.optim`; `NOT_OFFERED` has the exceptions. How runs that are trained together
-are updated is in `training.update_rules`.
+The table at the bottom is read off `torch.optim`, so whatever torch adds is offered; `NOT_OFFERED` has the exceptions,
+`RANGES` and `NOTES` what torch does not say. How a stack of runs is updated is in `training.update_rules`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Schedules: pure functions from the update index to a factor on the run's learning rate.
+"""Schedules: pure functions from the step to a factor on the run's learning rate.
 
-Steps are updates, counted from 0; `total_steps` is the number of updates of the whole run. `step` may be an array.
-Only `plateau` has state, because it watches the run: see `Plateau`.
+A rule gets t, the steps since the end of the warmup (from 0), as an array, and T, the steps of the run after it. Only
+`plateau` has state, because it watches the run: see `Plateau`.
+
+To add a schedule: a rule under `_with_warmup`, a line in `SCHEDULES` at the bottom, a row in tests/test_schedules.py.
 """
 
 from __future__ import annotations

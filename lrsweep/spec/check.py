@@ -16,7 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from lrsweep.errors import did_you_mean
 from lrsweep.grids import MAX_PER_DECADE, MAX_RATES
 from lrsweep.registry import REQUIRED, Argument, signature
-from lrsweep.spec.model import Count, Rate, TrainSpec
+from lrsweep.spec.model import Count, ObjectiveSpec, Rate, TrainSpec
 from lrsweep.spec.yaml_tree import Keys
 
 MISSING = object()
@@ -48,11 +48,8 @@ class Notes:
 # A mapping for `eval_every` is checked against EVERY instead.
 TRAIN = {**signature(TrainSpec), "eval_every": Argument(annotation=Count, default=1)}
 EVERY: dict[str, Argument] = {"steps": Argument(annotation=Count)}
-OBJECTIVE: dict[str, Argument] = {
-    "metric": Argument(annotation=str, default="val_loss"),
-    "at": Argument(annotation=str, default="final"),
-    "mode": Argument(annotation=Literal["min", "max"] | None, default=None),
-}
+# The direction follows the metric unless it is given.
+OBJECTIVE = {**signature(ObjectiveSpec), "mode": Argument(annotation=Literal["min", "max"] | None, default=None)}
 GRID: dict[str, Argument] = {
     "min": Argument(annotation=Rate, default=MISSING),
     "max": Argument(annotation=Rate, default=MISSING),
@@ -96,7 +93,7 @@ def _coerced(argument: Argument) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Tuples as lists, as they stand in YAML."""
+    """Tuples as lists, as YAML has them."""
     return [plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 

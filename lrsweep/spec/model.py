@@ -28,7 +28,7 @@ class Named:
     args: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """As it stands in a spec."""
+        """As written in a spec."""
         return {"name": self.name, **self.args}
 
 

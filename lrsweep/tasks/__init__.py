@@ -1,4 +1,8 @@
-"""The built-in tasks by name, and the model each is trained with unless the spec names one."""
+"""The built-in tasks by name, and the model each is trained with unless the spec names one.
+
+To add a task: a function that returns a `Task`, or a `Table` under `splits.table_task`; a line in each of the tables
+below; a line in the table of tests/tasks/test_tasks.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task is: the data of its splits, the loss, the metrics. Built-in tasks and users' own are the same thing."""
+"""What a task is: the data of its splits, the loss, the metrics. Built-in tasks and the user's own are alike."""
 
 from __future__ import annotations
 
@@ -94,15 +94,12 @@ def _checked_tensors(name: str, tensors: tuple[Any, ...]) -> tuple[torch.Tensor,
 
 
 def _check_widths(task: Task) -> None:
-    """Every split of tensors must hold the same kinds of things."""
-    widths = {
-        name: len(split)
-        for name, split in (("train", task.train), ("val", task.val), ("test", task.test))
-        if isinstance(split, tuple)
-    }
+    """Every split of tensors must have the same number of them."""
+    splits = {"train": task.train, "val": task.val, "test": task.test}
+    widths = {name: len(split) for name, split in splits.items() if isinstance(split, tuple)}
     if len(set(widths.values())) > 1:
-        told = ", ".join(f"{name} {width}" for name, width in widths.items())
-        raise UsageError(f"Task: every split needs as many tensors as train: {told}")
+        listed = ", ".join(f"{name} {width}" for name, width in widths.items())
+        raise UsageError(f"Task: every split needs as many tensors as train: {listed}")
     if task.collate_fn is not None and len(widths) == 2 + (task.test is not None):
         raise UsageError("Task: collate_fn is for Datasets, but all splits are tensors; leave it out")
 
@@ -160,8 +157,8 @@ class Shapes:
 def shapes_of(task: Task) -> Shapes:
     """Read off the task's notes (`in_shape`, `num_outputs`) where they say so, else off its train split.
 
-    A whole-number target counts classes (highest label + 1, over train and val; a Dataset is read through for it), a
-    real one its last dimension. None where it cannot be known: a model without inputs, examples that are no tuples of
+    Outputs are the classes of an integer target (highest label + 1, over train and val; a Dataset is read through for
+    it), or the last dimension of a real one. None if unknown: a model without inputs, examples that are not tuples of
     tensors.
     """
     first = _first_input(task)
@@ -183,9 +180,9 @@ def _is_pair(item: Any) -> bool:
 
 
 def _targets(task: Task) -> list[torch.Tensor]:
-    """The targets of train and val, or as much of them as tells how many outputs there are."""
+    """The targets of train and val, or as much of them as is needed to count the outputs."""
     splits = (task.train, task.val)
-    found = [split[-1] for split in splits if isinstance(split, tuple)]
+    targets = [split[-1] for split in splits if isinstance(split, tuple)]
     for split in splits:
         if isinstance(split, tuple) or not _is_pair(split[0]):
             continue
@@ -194,8 +191,8 @@ def _targets(task: Task) -> list[torch.Tensor]:
         except (TypeError, ValueError, RuntimeError):
             continue
         real = first.is_floating_point()
-        found.append(first if real else torch.stack([torch.as_tensor(split[i][-1]) for i in range(rows(split))]))
-    return found
+        targets.append(first if real else torch.stack([torch.as_tensor(split[i][-1]) for i in range(rows(split))]))
+    return targets
 
 
 def _outputs(targets: list[torch.Tensor]) -> int | None:

@@ -1,8 +1,8 @@
 """Real data that scikit-learn ships.
 
 The files are read with numpy from scikit-learn's folder, since importing sklearn.datasets takes about 1.3 s and
-reading a file 2-7 ms (measured with scikit-learn 1.9.1); names and layout have not changed for years. Where one is
-missing or looks different, scikit-learn's own loader is asked instead, and tests hold the two against each other.
+reading a file 2-7 ms (measured with scikit-learn 1.9.1); names and layout have not changed for years. If one is missing
+or looks different, scikit-learn's own loader is used instead; tests compare the two.
 """
 
 from __future__ import annotations

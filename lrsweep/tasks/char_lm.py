@@ -35,11 +35,11 @@ def story(characters: int, seed: int) -> str:
     def pick(words: Sequence[T]) -> T:
         return words[random.randint(len(words))]
 
-    def found() -> str:
+    def finding() -> str:
         (name, pronoun), noun = pick(PEOPLE), pick(NOUNS)
         return f"{name} {pick(FINDS)} the {noun}, and {pronoun} {pick(FINDS)} the {noun} again. "
 
-    def described() -> str:
+    def description() -> str:
         many = random.randint(2)
         noun, state = pick(NOUNS), pick(STATES)[many]
         return f"the {pick(ADJECTIVES)} {noun}{'s' if many else ''} {state} near the {pick(PLACES)}. "
@@ -47,7 +47,7 @@ def story(characters: int, seed: int) -> str:
     sentences: list[str] = []
     length = 0
     while length < characters:
-        sentences.append(found() if random.randint(2) else described())
+        sentences.append(finding() if random.randint(2) else description())
         length += len(sentences[-1])
     return "".join(sentences)[:characters]
 
