@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
+    from lrsweep.analysis.lr_finder import RangeTest
     from lrsweep.results.status import Status
     from lrsweep.sweep.dry_run import Estimate
-    from lrsweep.sweep.lr_finder import RangeTest
 
 MOST_FAILURES = 20
 
@@ -146,15 +146,15 @@ def range_test(found: RangeTest) -> str:
     head = ("optimizer", "rule", "suggested lr", "regret", "")
     early = "the loss has not fallen by then"
     rows = [
-        (line.label, name, words.rate_text(rate), words.number_text(regret), early * (name in line.unmoved))
-        for line in found.lines
-        for name, rate, regret in line.rules
+        (one.label, rule, words.rate_text(lr), words.number_text(one.regret(rule)), early * (rule in one.unmoved))
+        for one in found.results
+        for rule, lr in one.suggested.items()
     ]
     spread = [
-        f"{line.label}: the rules lie {words.number_text(line.spread, 2)} decades apart"
-        + (f"; the sweep's best is {words.rate_text(line.best_lr)}" if math.isfinite(line.best_lr) else "")
-        + (f"; the ramp stopped: {line.ramp.stopped}" if line.ramp.stopped else "")
-        for line in found.lines
+        f"{one.label}: the rules lie {words.number_text(one.spread, 2)} decades apart"
+        + (f"; the sweep's best is {words.rate_text(one.best_lr)}" if math.isfinite(one.best_lr) else "")
+        + (f"; the ramp stopped: {one.ramp.stopped}" if one.ramp.stopped else "")
+        for one in found.results
     ]
     known = "regret: by the sweep's U-curve, in units of its objective; nan outside its grid"
     unknown = "no finished sweep of this spec to hold the rules against: run it first to see what each would cost"
@@ -166,7 +166,7 @@ def range_test(found: RangeTest) -> str:
             table(head, rows, right=(2, 3)),
             "",
             *spread,
-            known if found.has_sweep else unknown,
+            unknown if found.facts is None else known,
             "per_unit is shown as a warning: it runs to the low edge",
             f"written: {', '.join(str(path) for path in found.files)}",
         ]

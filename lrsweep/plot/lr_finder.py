@@ -20,7 +20,7 @@ from lrsweep.wording import words
 
 if TYPE_CHECKING:
     from lrsweep.analysis.facts import SweepFacts
-    from lrsweep.sweep.lr_finder import Line, RangeTest
+    from lrsweep.analysis.lr_finder import RampResult, RangeTest
 
 RULES = {
     "steepest": (COLORS[1], "v"),
@@ -31,25 +31,25 @@ RULES = {
 }
 
 
-def range_test(found: RangeTest) -> Figure:
+def range_test(test: RangeTest) -> Figure:
     """A panel per optimizer: raw and smoothed ramp, the U-curve's medians, and where each rule points."""
-    gone = [_exits(line, found) for line in found.lines]
-    key = _key(found, leaving=any(map(any, gone)))
-    beside = 0.65 if found.facts is not None and not _is_loss(found.facts) else 0.0  # the room of a second axis
-    subtitle = f"one ramp of {found.steps} updates per optimizer, seed {found.seed}"
-    if found.facts is not None:
-        subtitle += f"; the thick line is the sweep's median {words.objective_text(found.facts)}"
-    if found.axes:
-        subtitle += f"\nat {', '.join(f'{one.axis}={one.value}' for one in found.axes)}"
+    gone = [_exits(result, test) for result in test.results]
+    key = _key(test, leaving=any(map(any, gone)))
+    beside = 0.65 if test.facts is not None and not _is_loss(test.facts) else 0.0  # the room of a second axis
+    subtitle = f"one ramp of {test.steps} updates per optimizer, seed {test.seed}"
+    if test.facts is not None:
+        subtitle += f"; the thick line is the sweep's median {words.objective_text(test.facts)}"
+    if test.axes:
+        subtitle += f"\nat {', '.join(f'{one.axis}={one.value}' for one in test.axes)}"
     page = style.page(
-        len(found.lines), f"{found.name}: what one ramp suggests", subtitle,
-        columns=style.columns_for(len(found.lines)), panel=(3.3, 2.5), legend=key, left=0.75,
-        right=0.2 + beside, gap=(0.55 + beside, 0.36), top=0.78 if found.axes else 0.62,
+        len(test.results), f"{test.name}: what one ramp suggests", subtitle,
+        columns=style.columns_for(len(test.results)), panel=(3.3, 2.5), legend=key, left=0.75,
+        right=0.2 + beside, gap=(0.55 + beside, 0.36), top=0.78 if test.axes else 0.62,
     )  # fmt: skip
-    for index, (ax, line, exits) in enumerate(zip(page.panels, found.lines, gone, strict=True)):
-        _panel(ax, line, found, exits)
+    for index, (ax, result, exits) in enumerate(zip(page.panels, test.results, gone, strict=True)):
+        _panel(ax, result, test, exits)
         if page.left_column(index):
-            ax.set_ylabel(_values_text(found.facts))
+            ax.set_ylabel(_values_text(test.facts))
     return page.figure
 
 
@@ -65,106 +65,102 @@ def _values_text(facts: SweepFacts | None) -> str:
     return f"train_loss of a batch; {words.axis_text(facts)}"
 
 
-def _key(found: RangeTest, *, leaving: bool) -> list[Artist]:
+def _key(test: RangeTest, *, leaving: bool) -> list[Artist]:
     key: list[Artist] = [
         Line2D([], [], color=COLORS[5], linewidth=0.8, label="ramp, raw loss"),
         Line2D([], [], color=COLORS[0], linewidth=1.4, label="ramp, smoothed"),
     ]
-    if found.has_sweep:
+    if test.facts is not None:
         key.append(Line2D([], [], color=INK, linewidth=2.0, marker="o", markersize=3.5, label="sweep, median"))
     for rule, (_, marker) in RULES.items():
-        inks = {_ink(rule, line) for line in found.lines if math.isfinite(_suggested(line, rule))}
+        inks = {_ink(rule, result) for result in test.results if math.isfinite(result.suggested[rule])}
         if inks:  # in its colour where any panel shows it so
             label = "per_unit (a warning)" if rule == "per_unit" else rule
             color = min(inks, key=lambda ink: ink == GREY)
             key.append(Line2D([], [], color=color, marker=marker, linestyle="", markersize=6, label=label))
     key += [legend.tries(), *([legend.leaves(up=True)] if leaving else [])]
-    if any(line.unmoved for line in found.lines):
+    if any(result.unmoved for result in test.results):
         key.append(Line2D([], [], linestyle="", label="grey: the loss has not fallen by then"))
     return key
 
 
-def _suggested(line: Line, rule: str) -> float:
-    return next((rate for name, rate, _ in line.rules if name == rule), math.nan)
+def _ink(rule: str, result: RampResult) -> str:
+    return GREY if rule in result.unmoved else RULES[rule][0]
 
 
-def _ink(rule: str, line: Line) -> str:
-    return GREY if rule in line.unmoved else RULES[rule][0]
-
-
-def _median(line: Line) -> list[tuple[float, float]]:
+def _median(result: RampResult) -> list[tuple[float, float]]:
     """The finite points of the sweep's U-curve."""
-    rates = line.row.rates if line.row is not None else ()
+    rates = result.row.rates if result.row is not None else ()
     return [(point.lr, point.objective) for point in rates if math.isfinite(point.objective)]
 
 
-def _view(line: Line, found: RangeTest) -> Window:
-    low, high = _limits(line, found.facts)
-    return Window(left=found.low, right=found.high, low=low, high=high, log=False)
+def _view(result: RampResult, test: RangeTest) -> Window:
+    low, high = _limits(result, test.facts)
+    return Window(left=test.low, right=test.high, low=low, high=high, log=False)
 
 
-def _median_view(line: Line, found: RangeTest) -> Window:
+def _median_view(result: RampResult, test: RangeTest) -> Window:
     """What the sweep's median is drawn in: the ramp's axis if both are losses, else its own."""
-    if found.facts is None or line.row is None or _is_loss(found.facts):
-        return _view(line, found)
-    own = value_range([line.row], found.facts.mode)
-    return Window(left=found.low, right=found.high, low=own.low, high=own.high, log=own.log)
+    if test.facts is None or result.row is None or _is_loss(test.facts):
+        return _view(result, test)
+    own = value_range([result.row], test.facts.mode)
+    return Window(left=test.low, right=test.high, low=own.low, high=own.high, log=own.log)
 
 
-def _exits(line: Line, found: RangeTest) -> list[Exit | None]:
+def _exits(result: RampResult, test: RangeTest) -> list[Exit | None]:
     """Where the raw ramp, the smoothed one and the sweep's median first leave the panel."""
-    lrs, view = line.ramp.lrs, _view(line, found)
-    ramps = [(zip(lrs, losses, strict=True), view) for losses in (line.ramp.losses, line.smooth)]
+    lrs, view = result.ramp.lrs, _view(result, test)
+    ramps = [(zip(lrs, losses, strict=True), view) for losses in (result.ramp.losses, result.smooth)]
     out: list[Exit | None] = []
-    for points, view in (*ramps, (_median(line), _median_view(line, found))):
+    for points, view in (*ramps, (_median(result), _median_view(result, test))):
         kept = [(math.log10(lr), y) for lr, y in points if math.isfinite(y) and view.left <= lr <= view.right]
         end = loss_curves.exit_of(np.array(kept).reshape(-1, 2), view)
         out.append(None if end is None else (10.0 ** end[0], end[1]))
     return out
 
 
-def _panel(ax: Axes, line: Line, found: RangeTest, exits: list[Exit | None]) -> None:
-    lrs, raw, view = line.ramp.lrs, np.asarray(line.ramp.losses), _view(line, found)
+def _panel(ax: Axes, result: RampResult, test: RangeTest, exits: list[Exit | None]) -> None:
+    lrs, raw, view = result.ramp.lrs, np.asarray(result.ramp.losses), _view(result, test)
     low, high = view.low, view.high
     ax.plot(lrs, np.where(np.isfinite(raw), raw, np.nan), color=COLORS[5], linewidth=0.8, zorder=2)
-    ax.plot(lrs, line.smooth, color=COLORS[0], linewidth=1.4, zorder=3)
-    for rule, rate, _ in line.rules:
+    ax.plot(lrs, result.smooth, color=COLORS[0], linewidth=1.4, zorder=3)
+    for rule, rate in result.suggested.items():
         if math.isfinite(rate):
-            color, marker = _ink(rule, line), RULES[rule][1]
+            color, marker = _ink(rule, result), RULES[rule][1]
             ax.axvline(rate, color=color, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
             ax.plot([rate], [high - 0.06 * (high - low)], color=color, marker=marker, markersize=6, zorder=6)
-    style.rate_axis(ax, found.low, found.high)
+    style.rate_axis(ax, test.low, test.high)
     style.value_axis(ax, low, high, log=False)
     style.light_grid(ax)
     loss_curves.mark_exits(ax, exits[:2], (COLORS[5], COLORS[0]), view)
-    if shown := _median(line):
-        _draw_median(ax, shown, line, found, exits[2])
+    if shown := _median(result):
+        _draw_median(ax, shown, result, test, exits[2])
     left = loss_curves.exits_text(exits)
-    best = f"sweep's best {words.compact(line.best_lr)}; " if math.isfinite(line.best_lr) else ""
-    style.panel_title(ax, line.label, f"{best}rules {line.spread:.2g} decades apart", aside=left)
+    best = f"sweep's best {words.compact(result.best_lr)}; " if math.isfinite(result.best_lr) else ""
+    style.panel_title(ax, result.label, f"{best}rules {result.spread:.2g} decades apart", aside=left)
 
 
 def _draw_median(
-    ax: Axes, shown: Sequence[tuple[float, float]], line: Line, found: RangeTest, end: Exit | None
+    ax: Axes, shown: Sequence[tuple[float, float]], result: RampResult, test: RangeTest, end: Exit | None
 ) -> None:
     """The sweep's median, on an axis of its own at the right where it is no loss."""
-    view = _median_view(line, found)
-    if found.facts is not None and not _is_loss(found.facts):
+    view = _median_view(result, test)
+    if test.facts is not None and not _is_loss(test.facts):
         ax = ax.twinx()
         ax.spines["right"].set_visible(True)
         style.value_axis(ax, view.low, view.high, log=view.log)
-        ax.set_ylabel(f"sweep: {words.axis_text(found.facts)}")
+        ax.set_ylabel(f"sweep: {words.axis_text(test.facts)}")
     ax.plot(*zip(*shown, strict=True), color=INK, linewidth=2.0, marker="o", markersize=3.5, zorder=4)
     loss_curves.mark_exits(ax, [end], [INK], view)
 
 
-def _limits(line: Line, facts: SweepFacts | None) -> tuple[float, float]:
+def _limits(result: RampResult, facts: SweepFacts | None) -> tuple[float, float]:
     """From the least loss to a little above the start, whatever the ramp rose to."""
-    values = [value for value in line.smooth if math.isfinite(value)]
+    values = [value for value in result.smooth if math.isfinite(value)]
     if facts is None or _is_loss(facts):
-        values += [y for _, y in _median(line)]
+        values += [y for _, y in _median(result)]
     if not values:
         return 0.0, 1.0
-    least, start = min(values), line.smooth[0] if math.isfinite(line.smooth[0]) else max(values)
+    least, start = min(values), result.smooth[0] if math.isfinite(result.smooth[0]) else max(values)
     span = max(start - least, 1e-12 * max(abs(start), 1.0))
     return least - 0.08 * span, start + 0.5 * span

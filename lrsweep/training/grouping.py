@@ -230,7 +230,7 @@ def measure(workload: Workload, seed: int) -> Sizes:
     with workload.user_code():
         module = workload.build_model(seed)
         stepper = Stepper(module, workload, shared=True)
-        values = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        values = module.tensors()
         isolation.seed_all(0)
         params, non_trainable = (
             [values[name].detach().unsqueeze(0) for name in names]

@@ -7,7 +7,6 @@ M runs at once; a run alone is M = 1. Sums are float64 on the device, and nothin
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,117 +14,105 @@ import torch
 
 from lrsweep.training.workload import LossModule, Workload
 
-Finish = Callable[[torch.Tensor], torch.Tensor]
+Finalize = Mapping[str, Callable[[torch.Tensor], torch.Tensor]]
+Forward = Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]]
+Evaluation = Mapping[str, Sequence[float]]  # `loss` and each metric: a value per run
 
 
 class MeanMetrics:
     """Weighted means of `loss` and the metrics, for M runs: sums in float64, so that the order of runs is nothing."""
 
-    def __init__(self, names: Sequence[str], members: int, device: torch.device | str = "cpu") -> None:
-        """`names`: what is averaged, `loss` first. `members`: M."""
-        self.names = tuple(names)
-        self.sums = torch.zeros(len(self.names), members, dtype=torch.float64, device=device)
-        self._sum_of = dict(zip(self.names, self.sums, strict=True))
+    def __init__(self, names: Sequence[str], runs: int, device: torch.device | str = "cpu") -> None:
+        """`names`: what is averaged, `loss` first. `runs`: M."""
+        self._names = tuple(names)
+        self.sums = torch.zeros(len(self._names), runs, dtype=torch.float64, device=device)
+        self._sum_of = dict(zip(self._names, self.sums, strict=True))
         self.weight = 0
 
-    def add(self, values: Mapping[str, torch.Tensor], weight: int = 1, members: torch.Tensor | None = None) -> None:
+    def add(self, values: Mapping[str, torch.Tensor], weight: int = 1, runs: torch.Tensor | None = None) -> None:
         """Add one batch: a value [M] (or a scalar for all) per name, `weight` examples.
 
-        `members` [K]: the positions of the runs that the values [K] belong to, if not all of them.
+        `runs` [K]: the indices of the runs that the values [K] belong to, if not all of them.
         """
         for name, sums in self._sum_of.items():
             value = values[name].detach().to(sums.device)
-            if members is None:
+            if runs is None:
                 sums.add_(value, alpha=weight)
             else:
-                sums.index_add_(0, members, value.to(sums.dtype).expand(members.shape[0]), alpha=weight)
+                sums.index_add_(0, runs, value.to(sums.dtype).expand(runs.shape[0]), alpha=weight)
         self.weight += weight
 
     def clear(self) -> None:
         self.sums.zero_()
         self.weight = 0
 
-    def values(self, finalize: Mapping[str, Finish]) -> dict[str, list[float]]:
-        """The mean of each name for each run, metrics that ask for it finished (perplexity: exp)."""
-        means = self.sums / self.weight
-        finished = {name: finalize.get(name, _as_is)(row) for name, row in zip(self.names, means, strict=True)}
-        return {name: row.tolist() for name, row in finished.items()}
-
-
-def _as_is(mean: torch.Tensor) -> torch.Tensor:
-    return mean
+    def values(self, finalize: Finalize) -> dict[str, list[float]]:
+        """The mean of each name for each run, with `finalize` of a metric that has one (perplexity: exp)."""
+        means = dict(zip(self._names, self.sums / self.weight, strict=True))
+        return {name: (finalize[name](mean) if name in finalize else mean).tolist() for name, mean in means.items()}
 
 
 class Recorder:
-    """Collects the rows of M runs that make their updates together."""
+    """Collects the rows of M runs that make their steps together."""
 
-    def __init__(
-        self,
-        metrics: Sequence[str],
-        *,
-        train_metrics: bool,
-        finalize: Mapping[str, Finish],
-        steps_per_epoch: int,
-        members: int = 1,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """`metrics`: names in their order. `train_metrics`: record `train_<metric>` too. `finish`: see `Means`."""
-        self._metrics = tuple(metrics)
-        self._train = ("loss", *(metrics if train_metrics else ()))
-        self._finish = finalize
-        self._steps_per_epoch = steps_per_epoch
+    def __init__(self, workload: Workload, runs: int = 1) -> None:
+        """`runs`: M."""
+        self._metrics = tuple(workload.metric_names)
+        self._train = ("loss", *(self._metrics if workload.train_metrics else ()))
+        self._finalize = workload.finalize
+        self._steps_per_epoch = workload.steps_per_epoch
         self.columns = ("step", "epoch", "lr_now", *(f"train_{name}" for name in self._train))
         self.columns += ("val_loss", *(f"val_{name}" for name in self._metrics))
-        self._rows: list[dict[str, list[Any]]] = [{column: [] for column in self.columns} for _ in range(members)]
-        self._since = MeanMetrics(self._train, members, device)
+        self._rows: list[dict[str, list[Any]]] = [{column: [] for column in self.columns} for _ in range(runs)]
+        self._since = MeanMetrics(self._train, runs, workload.device)
 
-    def add(self, loss: torch.Tensor, metrics: Mapping[str, torch.Tensor], members: torch.Tensor | None = None) -> None:
-        """One batch: `loss` [M], each metric [M] (read only with `train_metrics`). `members`: as in `Means.add`."""
-        self._since.add({"loss": loss, **metrics}, members=members)
+    def add(self, loss: torch.Tensor, metrics: Mapping[str, torch.Tensor], runs: torch.Tensor | None = None) -> None:
+        """One batch: `loss` [M], each metric [M] (read only with `train_metrics`). `runs`: see `MeanMetrics.add`."""
+        self._since.add({"loss": loss, **metrics}, runs=runs)
 
     def since(self) -> dict[str, list[float]]:
         """The means over the batches since the last row, for all M runs."""
-        return self._since.values(self._finish)
+        return self._since.values(self._finalize)
 
     def row(
         self,
         step: int,
         lr_now: Sequence[float],
-        val: Mapping[str, Sequence[float]],
+        val: Evaluation,
         *,
-        train: Mapping[str, Sequence[float]] | None = None,
-        members: Sequence[int] | None = None,
+        train: Evaluation | None = None,
+        runs: Sequence[int] | None = None,
     ) -> None:
-        """Add a row of the runs `members` (default: all); every sequence holds one entry per run of those.
+        """Add a row of the runs with these indices (default: all); every sequence holds one entry per run of those.
 
         `train`: an evaluation of the train split (row 0); else the means since the last row are taken. The caller
         calls `restart` when the row was one of all runs.
         """
-        chosen = range(len(self._rows)) if members is None else members
+        indices = range(len(self._rows)) if runs is None else runs
         if train is None:
             since = self.since()
-            train = {name: [since[name][member] for member in chosen] for name in self._train}
-        for position, member in enumerate(chosen):
-            rows = self._rows[member]
+            train = {name: [since[name][index] for index in indices] for name in self._train}
+        for entry, index in enumerate(indices):
+            rows = self._rows[index]
             rows["step"].append(step)
             rows["epoch"].append(step / self._steps_per_epoch)
-            rows["lr_now"].append(float(lr_now[position]))
+            rows["lr_now"].append(float(lr_now[entry]))
             for name in self._train:
-                rows[f"train_{name}"].append(float(train[name][position]))
+                rows[f"train_{name}"].append(float(train[name][entry]))
             for name in ("loss", *self._metrics):
-                rows[f"val_{name}"].append(float(val[name][position]))
+                rows[f"val_{name}"].append(float(val[name][entry]))
 
     def restart(self) -> None:
         """Begin new means: the batches from here on belong to the next row."""
         self._since.clear()
 
-    def rows(self, member: int = 0) -> dict[str, list[Any]]:
+    def rows(self, run: int = 0) -> dict[str, list[Any]]:
         """The rows of one run so far: a list per column."""
-        return self._rows[member]
+        return self._rows[run]
 
-    def last(self, column: str, member: int = 0) -> float:
+    def last(self, column: str, run: int = 0) -> float:
         """The value of `column` in the last row of a run."""
-        return float(self._rows[member][column][-1])
+        return float(self._rows[run][column][-1])
 
     def state(self) -> dict[str, Any]:
         """Everything `restore` needs: tensors, numbers, lists, dicts."""
@@ -139,41 +126,35 @@ class Recorder:
         self._since.weight = int(state["weight"])
 
 
-Values = Mapping[str, float]
-Forward = Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]]
-
-_UNTRAINED: weakref.WeakKeyDictionary[Workload, dict[int, dict[str, Values]]] = weakref.WeakKeyDictionary()
-
-
 @torch.no_grad()
-def means_over(forward: Forward, workload: Workload, split: str, seed: int, step: int) -> dict[str, float]:
-    """Per-example means over a split, after `step` updates, of the loss and metrics that `forward(*batch)` gives."""
-    means = MeanMetrics(("loss", *workload.metric_names), 1, workload.device)
+def means_over(forward: Forward, workload: Workload, split: str, seed: int, step: int, runs: int = 1) -> Evaluation:
+    """Per-example means over a split, after `step` steps, of the losses and metrics that `forward(*batch)` gives."""
+    means = MeanMetrics(("loss", *workload.metric_names), runs, workload.device)
     workload.seed_step(seed, step)
     for batch, size in workload.eval_batches(split, seed, step):
-        loss, metrics = forward(*batch)
-        means.add({"loss": loss, **metrics}, weight=size)
-    return {name: value for name, (value,) in means.values(workload.finalize).items()}
+        losses, metrics = forward(*batch)
+        means.add({"loss": losses, **metrics}, weight=size)
+    return means.values(workload.finalize)
 
 
-def evaluate(module: LossModule, workload: Workload, split: str, seed: int, step: int) -> dict[str, float]:
+def evaluate(module: LossModule, workload: Workload, split: str, seed: int, step: int) -> Evaluation:
     """`means_over` the module in evaluation mode."""
     training = module.training
     module.eval()
-    found = means_over(module, workload, split, seed, step)
+    values = means_over(module, workload, split, seed, step)
     module.train(training)
-    return found
+    return values
 
 
-def untrained(workload: Workload, seed: int, module: LossModule | None = None) -> Mapping[str, Values]:
+def untrained(workload: Workload, seed: int, module: LossModule | None = None) -> dict[str, Evaluation]:
     """Row 0 of every run of a seed, `train` and `val`: they start from one model, so it is evaluated once.
 
-    `module`: such a model, if there is one already. Only for problems whose functions keep nothing between calls
+    `module`: such a model, if there is one already. Only for workloads whose functions keep nothing between calls
     (stackable.py finds out).
     """
-    known = _UNTRAINED.setdefault(workload, {})
-    if seed not in known:
-        if module is None:
-            module = workload.build_model(seed)
-        known[seed] = {split: evaluate(module, workload, split, seed, 0) for split in ("train", "val")}
-    return known[seed]
+
+    def evaluations() -> dict[str, Evaluation]:
+        model = workload.build_model(seed) if module is None else module
+        return {split: evaluate(model, workload, split, seed, 0) for split in ("train", "val")}
+
+    return workload.once(("untrained", seed), evaluations)

@@ -1,129 +1,243 @@
-"""One run after another, each through autograd and torch.optim as they are: what any model can be trained with."""
+"""One run after another through torch.optim: what any model can be trained with.
+
+A step is made eagerly, through autograd as it is, or captured: recorded once and replayed. The second is for models
+that keep a core busy by themselves: stacking them gains nothing, dispatch and autograd still cost a tenth.
+"""
 
 from __future__ import annotations
 
 import cmath
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lrsweep import optimizers, schedules
-from lrsweep.analysis.diagnosis import finite_divergence
+from lrsweep.analysis.lr_finder import Floats, Ramp, must_stop
 from lrsweep.errors import LrsweepError, StoppedError, UsageError
 from lrsweep.run_result import Hooks, RunResult
 from lrsweep.training import isolation
-from lrsweep.training.recorder import Recorder, evaluate
-from lrsweep.training.workload import Workload, weights_hash
+from lrsweep.training.divergence import finite_divergence
+from lrsweep.training.recorder import Evaluation, Recorder, evaluate, means_over, untrained
+from lrsweep.training.stepper import Stepper
+from lrsweep.training.workload import LossModule, Workload, weights_hash
 
 if TYPE_CHECKING:
-    from lrsweep.plan import Run
+    from lrsweep.plan import OptimizerSetting, Run
 
-TICK_EVERY = 8  # updates between two calls of Hooks.tick
-
-Values: TypeAlias = Mapping[str, Sequence[float]]
+TICK_EVERY = 8  # steps between two calls of Hooks.tick
 
 
-def train(
-    runs: Sequence[Run], workload: Workload, hooks: Hooks, kind: type[Training] | None = None
-) -> Iterator[RunResult]:
-    """Train each of `runs`, which share the recipe of `problem`; yield its outcome when it is done.
+def train(runs: Sequence[Run], workload: Workload, hooks: Hooks, *, captured: bool = False) -> Iterator[RunResult]:
+    """Train each of `runs`, which share `workload`; yield its result when it is done.
 
-    What the user's code raises makes a `failed` outcome. Raises StoppedError, after `hooks.save`, when the sweep is
-    stopping. `hooks.resume` continues the run it was saved for. `kind`: how a run makes its updates.
+    What the user's code raises makes a `failed` result; a run that fails captured may not fail eagerly. Raises
+    StoppedError, after `hooks.save`, when the sweep is stopping. `hooks.resume` continues the run it was saved for.
     """
     for run in runs:
         try:
             with workload.user_code():
-                outcome = _train(run, workload, hooks, kind or Training)
+                result = _train(run, workload, hooks, captured)
         finally:
             workload.release()
-        yield outcome
+        yield result
 
 
-def _train(run: Run, workload: Workload, hooks: Hooks, kind: type[Training]) -> RunResult:
-    training = None
+def _train(run: Run, workload: Workload, hooks: Hooks, captured: bool) -> RunResult:
+    trainer = None
     try:
-        training = _begun(run, workload, hooks.resume, kind)
-        _loop(training, hooks)
-        return training.outcome()
+        trainer = _started(run, workload, hooks.resume, captured)
+        _loop(trainer, hooks)
+        return trainer.result()
     except (Exception, SystemExit) as error:
         # Ours (a stop, a full disk) pass; a UsageError in here is about this run's own optimizer or schedule.
         if isinstance(error, LrsweepError) and not isinstance(error, UsageError):
             raise
-        rows = {} if training is None else training.recorder.rows()
-        steps = 0 if training is None else training.step
-        return RunResult(run_id=run.run_id, status="failed", steps=steps, error=isolation.describe(error), history=rows)
+        history = {} if trainer is None else trainer.recorder.rows()
+        steps = 0 if trainer is None else trainer.step
+        error_text = isolation.describe(error)
+        return RunResult(run_id=run.run_id, status="failed", steps=steps, error=error_text, history=history)
 
 
-def _begun(run: Run, workload: Workload, state: dict[str, Any] | None, kind: type[Training]) -> Training:
+def _started(run: Run, workload: Workload, state: dict[str, Any] | None, captured: bool) -> Trainer:
     """The run as `state` left it, if that is its own and fits; else the run at its start."""
     if state is not None and state.get("run_id") == run.run_id:
         try:
-            training = kind(run, workload)
-            training.restore(state)
-            return training
+            trainer = Trainer(run, workload, captured=captured)
+            trainer.restore(state)
+            return trainer
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
             pass  # saved by something else: that costs time, not the result
-    training = kind(run, workload)
-    training.start()
-    return training
+    trainer = Trainer(run, workload, captured=captured)
+    trainer.start()
+    return trainer
 
 
-def _loop(training: Training, hooks: Hooks) -> None:
-    waiting = 0
+def _loop(trainer: Trainer, hooks: Hooks) -> None:
+    unreported = 0
     try:
-        while not training.done:
+        while not trainer.done:
             if hooks.stopping:
-                hooks.tick(waiting)
+                hooks.tick(unreported)
                 raise StoppedError
             if hooks.checkpoint_due():
-                _save(training, hooks)
-            training.update()
-            waiting += 1
-            if waiting == TICK_EVERY or training.done:
-                hooks.tick(waiting)
-                waiting = 0
+                _save(trainer, hooks)
+            trainer.train_step()
+            unreported += 1
+            if unreported == TICK_EVERY or trainer.done:
+                hooks.tick(unreported)
+                unreported = 0
     except StoppedError:
-        _save(training, hooks)
+        _save(trainer, hooks)
         raise
 
 
-def _save(training: Training, hooks: Hooks) -> None:
+def _save(trainer: Trainer, hooks: Hooks) -> None:
     """Checkpoint, unless the user's optimizer or model keeps something that a checkpoint cannot hold."""
-    state = training.state()
+    state = trainer.state()
     if _is_plain(state):
         hooks.save(state)
 
 
-class Training:
-    """One run on its way: its model, optimizer, schedule and rows."""
+def ramp(setting: OptimizerSetting, workload: Workload, seed: int, lrs: Floats) -> Ramp:
+    """Train one run of `setting` whose learning rate in step t is `lrs[t]`, until `must_stop` (analysis/lr_finder.py).
 
-    def __init__(self, run: Run, workload: Workload) -> None:
+    Weights and batches are those of a run of this seed in the sweep; the setting's schedule is not used, and nothing is
+    evaluated. Raises UsageError with the place where the user's code raises.
+    """
+    from lrsweep import plan
+
+    constant = plan.OptimizerSetting(
+        name=setting.name,
+        args=setting.args,
+        schedule={"name": "constant"},
+        independent_weight_decay=setting.independent_weight_decay,
+        key=setting.key,
+    )
+    spec, first = workload.workload_spec, float(lrs[0])
+    run = plan.Run(run_id="", label="", lr=first, seed=seed, axes=(), workload_spec=spec, setting=constant)
+    losses: list[float] = []
+    stopped = None
+    try:
+        with workload.user_code():
+            trainer = Trainer(run, workload, fused=False)
+            trainer.group_lrs = optimizers.shares(trainer.optimizer, first)
+            optimizers.set_mode(trainer.optimizer, training=True)
+            for lr in lrs:
+                loss = trainer.next_loss()
+                losses.append(loss.item())
+                stopped = must_stop(losses)
+                if stopped is not None:
+                    break
+                trainer.apply(loss, lr_factor=float(lr))
+    except LrsweepError:
+        raise
+    except Exception as error:
+        raise UsageError(f"range test: {isolation.describe(error)}") from error
+    finally:
+        workload.release()
+    return Ramp(lrs=lrs[: len(losses)], losses=np.array(losses), stopped=stopped)
+
+
+class Eager:
+    """How a step is made: forward and backward through autograd, nothing known of what the user's code does."""
+
+    random = True  # the step may draw random numbers
+    stateless = False  # the user's functions may keep something between calls
+
+    def __init__(self, module: LossModule, workload: Workload, seed: int) -> None:
+        self._module, self._workload, self._seed = module, workload, seed
+        self._parameters = list(module.parameters())
+
+    def forward(self, batch: tuple[Any, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        for parameter in self._parameters:  # also those that the optimizer was not given
+            parameter.grad = None
+        loss, metrics = self._module(*batch)
+        return loss, metrics
+
+    def backward(self, loss: Tensor) -> None:
+        """Put the gradients of the loss that `forward` gave last into the parameters."""
+        loss.backward()
+
+    def evaluate(self, split: str, step: int) -> Evaluation:
+        return evaluate(self._module, self._workload, split, self._seed, step)
+
+
+class Captured:
+    """How a step is made: replayed. Runs of a workload share one recording, since weights are its inputs."""
+
+    stateless = True  # what keeps something between calls is not captured (stackable.py)
+
+    def __init__(self, module: LossModule, workload: Workload, seed: int) -> None:
+        self._workload, self._seed = workload, seed
+        tensors = module.tensors()
+
+        def record() -> Stepper:
+            stepper = Stepper(module, workload, stacked=False, shared=True)
+            params = [tensors[name].detach() for name in stepper.trainable]
+            non_trainable = [tensors[name].detach() for name in stepper.non_trainable]
+            workload.seed_step(seed, 0)
+            stepper.freeze_unused(params, non_trainable, workload.batch(seed, 0))
+            return stepper
+
+        self._stepper = workload.once("captured step", record)
+        self._trained = [tensors[name] for name in self._stepper.trainable]
+        self._non_trainable = [tensors[name] for name in self._stepper.non_trainable]
+
+    @property
+    def random(self) -> bool:
+        return self._stepper.random is not False
+
+    def forward(self, batch: tuple[Any, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        result = self._stepper.train(*self._values(), batch)
+        self._grads = result.grads
+        return result.losses, result.metrics
+
+    def backward(self, loss: Tensor) -> None:
+        # The fused CPU kernels read a gradient as if it lay in memory as its parameter does, and clipping writes into
+        # each: two parameters that are added have one gradient.
+        seen: set[int] = set()
+        for parameter, grad in zip(self._trained, self._grads, strict=True):
+            fine = grad.stride() == parameter.stride() and grad.data_ptr() not in seen
+            seen.add(grad.data_ptr())
+            parameter.grad = grad if fine else torch.empty_like(parameter).copy_(grad)
+
+    def evaluate(self, split: str, step: int) -> Evaluation:
+        def forward(*batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+            result = self._stepper.evaluate(*self._values(), batch)
+            return result.losses, result.metrics
+
+        return means_over(forward, self._workload, split, self._seed, step)
+
+    def _values(self) -> tuple[list[Tensor], list[Tensor]]:
+        return [value.detach() for value in self._trained], [value.detach() for value in self._non_trainable]
+
+
+class Trainer:
+    """One run on its way: its model, optimizer, schedule and evaluations."""
+
+    def __init__(self, run: Run, workload: Workload, *, captured: bool = False, fused: bool = True) -> None:
+        """`captured`: how steps are made. `fused`: take torch's fused kernels where it has them."""
         self._run, self._workload = run, workload
         self.model = workload.build_model(run.seed)
-        self._parameters = list(self.model.parameters())
-        self.weights = [parameter for parameter in self._parameters if parameter.requires_grad]
-        setting, workload_spec = run.setting, run.workload_spec
-        real = all(parameter.is_floating_point() for parameter in self._parameters)
-        self._fused = optimizers.fused(setting.name, workload.device.type) if real else {}
+        self._steps: Eager | Captured = (Captured if captured else Eager)(self.model, workload, run.seed)
+        parameters = list(self.model.parameters())
+        self.weights = [parameter for parameter in parameters if parameter.requires_grad]
+        setting, workload_spec = run.setting, workload.workload_spec
+        real = all(parameter.is_floating_point() for parameter in parameters)
+        self._fused = optimizers.fused(setting.name, workload.device.type) if real and fused else {}
         self._build_optimizer()
-        # A user's optimizer may give its groups rates of their own: the schedule scales each.
-        self._group_lr = [group.get("lr") for group in self.optimizer.param_groups]
+        # A user's optimizer may give its groups learning rates of their own: the schedule scales each.
+        self.group_lrs: Sequence[float | None] = [group.get("lr") for group in self.optimizer.param_groups]
         self._factors = schedules.factors(setting.schedule, workload.total_steps, workload_spec.base_dir)
         self._plateau = schedules.plateau_of(setting.schedule, workload.total_steps)
         self._clip_norm = workload_spec.train["clip_norm"]
         self._decay = setting.independent_weight_decay
-        self.recorder = Recorder(
-            workload.metric_names,
-            train_metrics=workload.train_metrics,
-            finalize=workload.finalize,
-            steps_per_epoch=workload.steps_per_epoch,
-            device=workload.device,
-        )
-        self.step = 0  # updates applied
+        self.recorder = Recorder(workload)
+        self.step = 0  # steps applied
         self.diverged_step: int | None = None
         self._lr_now = run.lr * float(self._factors[0])
         self._hashes = (weights_hash(self.model.model), workload.order_hash(run.seed))
@@ -134,68 +248,59 @@ class Training:
 
     def start(self) -> None:
         """Row 0: the untrained model on the whole of both splits."""
-        self._row(0, train=self._evaluate("train"))
+        if self._steps.stateless:
+            first = untrained(self._workload, self._run.seed, self.model)
+        else:
+            first = {split: self._evaluate(split) for split in ("train", "val")}
+        self._row(0, train=first["train"], val=first["val"])
 
-    def update(self) -> None:
-        """Make one update, or find that the run has diverged. Evaluates where a row is due."""
-        factor = float(self._factors[self.step]) * (1.0 if self._plateau is None else self._plateau.factor)
-        loss = self._loss()
+    def train_step(self) -> None:
+        """Make one step, or find that the run has diverged. Evaluates where a row is due."""
+        loss = self.next_loss()
         if not math.isfinite(loss.item()):
             self.diverged_step = self.step + 1
             self._row(self.diverged_step)
             return
-        self._backward(loss)
-        self._apply(factor)
-        self.step += 1
+        factor = float(self._factors[self.step]) * (1.0 if self._plateau is None else self._plateau.factor)
+        self.apply(loss, lr_factor=factor, decay_factor=factor)
+        self._lr_now = self._run.lr * factor
         if not _all_finite(self.weights):
             self.diverged_step = self.step
         if self.diverged_step is not None or self._workload.is_row(self.step):
             self._row(self.step)
 
-    def _build_optimizer(self) -> None:
-        setting, parameters = self._run.setting, list(self.model.model.parameters())
-        args = {**setting.args, **self._fused}
-        self.optimizer = optimizers.build(
-            setting.name, args, parameters, self._run.lr, self._run.workload_spec.base_dir
-        )
-        self._optimizer_step = optimizers.step_of(self.optimizer)
-
-    def _loss(self) -> torch.Tensor:
+    def next_loss(self) -> Tensor:
         """The loss of the next batch."""
         batch = self._workload.batch(self._run.seed, self.step)
-        self._seed_step()
-        loss, metrics = self._forward(batch)
+        if self._steps.random:
+            self._workload.seed_step(self._run.seed, self.step)
+        loss, metrics = self._steps.forward(batch)
         self.recorder.add(loss, metrics)
         return loss
 
-    def _seed_step(self) -> None:
-        self._workload.seed_step(self._run.seed, self.step)
-
-    def _forward(self, batch: tuple[Any, ...]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        for parameter in self._parameters:  # also those that the optimizer was not given
-            parameter.grad = None
-        loss, metrics = self.model(*batch)
-        return loss, metrics
-
-    def _backward(self, loss: torch.Tensor) -> None:
-        """Put the gradients of the loss that `_forward` gave last into the parameters."""
-        loss.backward()
+    def apply(self, loss: Tensor, *, lr_factor: float, decay_factor: float = 1.0) -> None:
+        """Take the step for a `loss` of `next_loss`, with the learning rate and the independent decay scaled so."""
+        self._steps.backward(loss)
         if self._fused and self.step == 0 and not _fusible([weight.grad for weight in self.weights]):
             self._fused = {}
             self._build_optimizer()
-
-    def _apply(self, factor: float) -> None:
         if self._clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.model.parameters(), self._clip_norm)
         if self._decay is not None:
-            optimizers.decay_independently(self.weights, self._decay * factor)
-        for group, lr in zip(self.optimizer.param_groups, self._group_lr, strict=True):
+            optimizers.decay_independently(self.weights, self._decay * decay_factor)
+        for group, lr in zip(self.optimizer.param_groups, self.group_lrs, strict=True):
             if lr is not None:
-                group["lr"] = lr * factor
+                group["lr"] = lr * lr_factor
         self._optimizer_step()
-        self._lr_now = self._run.lr * factor
+        self.step += 1
 
-    def _row(self, step: int, train: Values | None = None, val: Values | None = None) -> None:
+    def _build_optimizer(self) -> None:
+        setting, parameters = self._run.setting, list(self.model.model.parameters())
+        args, base_dir = {**setting.args, **self._fused}, self._workload.workload_spec.base_dir
+        self.optimizer = optimizers.build(setting.name, args, parameters, self._run.lr, base_dir)
+        self._optimizer_step = optimizers.step_of(self.optimizer)
+
+    def _row(self, step: int, train: Evaluation | None = None, val: Evaluation | None = None) -> None:
         self.recorder.row(step, [self._lr_now], val or self._evaluate("val"), train=train)
         self.recorder.restart()
         losses = (self.recorder.last("train_loss"), self.recorder.last("val_loss"))
@@ -204,41 +309,37 @@ class Training:
         if self._plateau is not None and self.diverged_step is None:
             self._plateau.observe(self.recorder.last(self._plateau.metric), step)
 
-    def _evaluate(self, split: str) -> Values:
+    def _evaluate(self, split: str) -> Evaluation:
         """Per-example means over a whole split, model and optimizer in evaluation mode."""
         optimizers.set_mode(self.optimizer, training=False)
-        values = self._means_over(split)
+        values = self._steps.evaluate(split, self.step)
         optimizers.set_mode(self.optimizer, training=True)
-        return {name: [value] for name, value in values.items()}
+        return values
 
-    def _means_over(self, split: str) -> dict[str, float]:
-        return evaluate(self.model, self._workload, split, self._run.seed, self.step)
-
-    def outcome(self) -> RunResult:
+    def result(self) -> RunResult:
         """What the finished run leaves; the test split, where there is one, is evaluated here and only here."""
-        rows = self.recorder.rows()
+        history = self.recorder.rows()
         if self.diverged_step is None:
-            self.diverged_step = finite_divergence(rows["step"], rows["train_loss"])
+            self.diverged_step = finite_divergence(history["step"], history["train_loss"])
         test = self._evaluate("test") if "test" in self._workload.splits else {}
         return RunResult(
             run_id=self._run.run_id,
             status="ok" if self.diverged_step is None else "diverged",
             diverged_step=self.diverged_step,
             steps=self.step,
-            history=rows,
+            history=history,
             test={f"test_{name}": value for name, (value,) in test.items()},
             weights_hash=self._hashes[0],
             batches_hash=self._hashes[1],
         )
 
     def state(self) -> dict[str, Any]:
-        """A copy of all that the next update depends on (random numbers follow from the seed and the step)."""
-        tensors = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        """A copy of all that the next step depends on (random numbers follow from the seed and the step)."""
         return {
             "run_id": self._run.run_id,
             "step": self.step,
             "lr_now": self._lr_now,
-            "tensors": {name: tensor.detach().clone() for name, tensor in tensors.items()},
+            "tensors": {name: tensor.detach().clone() for name, tensor in self.model.tensors().items()},
             "modules": {name: _attributes(module) for name, module in self.model.named_modules()},
             "optimizer": _copied(self.optimizer.state_dict()),
             "optimizer_attributes": _attributes(self.optimizer),
@@ -250,7 +351,7 @@ class Training:
     @torch.no_grad()
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state()` to the bit."""
-        tensors = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        tensors = self.model.tensors()
         for name, saved in state["tensors"].items():
             tensors[name].copy_(saved)
         for name, module in self.model.named_modules():
@@ -264,13 +365,13 @@ class Training:
         self._hashes = (state["hashes"][0], state["hashes"][1])
 
 
-def _fusible(grads: Sequence[torch.Tensor | None]) -> bool:
+def _fusible(grads: Sequence[Tensor | None]) -> bool:
     """Fused kernels take no sparse gradients, and no weight whose momentum begins later than that of others."""
     return all(grad is not None and not grad.is_sparse for grad in grads)
 
 
 @torch.no_grad()
-def _all_finite(weights: Sequence[torch.Tensor]) -> bool:
+def _all_finite(weights: Sequence[Tensor]) -> bool:
     """A finite sum has only finite terms: one look at the device. Only a sum that overflowed needs a closer one."""
     if not weights or cmath.isfinite(torch.stack([weight.sum() for weight in weights]).sum().item()):
         return True
@@ -284,8 +385,8 @@ def _attributes(thing: object) -> dict[str, Any]:
 
 
 def _copied(state: Any) -> Any:
-    """A state dict that later updates do not write into."""
-    if isinstance(state, torch.Tensor):
+    """A state dict that later steps do not write into."""
+    if isinstance(state, Tensor):
         return state.detach().clone()
     if isinstance(state, Mapping):
         return {key: _copied(value) for key, value in state.items()}
@@ -298,7 +399,7 @@ def _is_plain(state: Any) -> bool:
         return all(_is_plain(key) and _is_plain(value) for key, value in state.items())
     if type(state) in (list, tuple):
         return all(_is_plain(value) for value in state)
-    return state is None or isinstance(state, torch.Tensor) or type(state) in (bool, int, float, str)
+    return state is None or isinstance(state, Tensor) or type(state) in (bool, int, float, str)
 
 
 # What torch keeps itself: in state dicts, or not at all.

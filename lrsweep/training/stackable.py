@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,8 +27,6 @@ RATE = 0.01  # of the trial's gradient descent
 # What two ways of the same arithmetic may differ by, relative to the larger one's size.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
 BFLOAT16_TOLERANCE = 0.05
-
-_known: weakref.WeakKeyDictionary[Workload, Reason | None] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +67,7 @@ def workload_reason(workload: Workload) -> Reason | None:
 
     Then their step can also be recorded, and the task's functions keep nothing between calls.
     """
-    if workload not in _known:
-        _known[workload] = None if our_own(workload) else model_reason(workload)
-    return _known[workload]
+    return None if our_own(workload) else workload.once("stack reason", lambda: model_reason(workload))
 
 
 def our_own(workload: Workload) -> bool:
@@ -187,7 +182,7 @@ def _stacked(
     modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, workload: Workload
 ) -> list[list[Tensor]]:
     stepper = Stepper(modules[0], workload, shared=True)
-    each = [{**dict(module.named_parameters()), **dict(module.named_buffers())} for module in modules]
+    each = [module.tensors() for module in modules]
 
     def stack(names: Sequence[str]) -> list[Tensor]:
         return [torch.stack([values[name].detach() for values in each]) for name in names]

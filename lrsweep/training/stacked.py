@@ -1,7 +1,7 @@
-"""A group of runs trained at once in stacked tensors: any mix of rates, optimizers, schedules and seeds of one recipe.
+"""A group of runs trained at once in stacked tensors: any mix of learning rates, optimizers, schedules and seeds.
 
-Each run comes out as if it had been trained alone (single.py): the rules for rows, divergence and clipping are the same
-ones, kept per run. A run that has diverged leaves a row of zeros behind, so that nothing of it reaches a neighbour.
+Each run comes out as if it had been trained alone (sequential.py): the rules for rows, divergence and clipping are the
+same, kept per run. A diverged run leaves zeros behind in the tensors, so that nothing of it reaches a neighbour.
 """
 
 # M runs of the group, K of them still in the tensors
@@ -9,7 +9,6 @@ ones, kept per run. A run that has diverged leaves a row of zeros behind, so tha
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -20,11 +19,11 @@ import torch
 from torch import Tensor
 
 from lrsweep import schedules
-from lrsweep.analysis.diagnosis import finite_divergence
 from lrsweep.errors import StoppedError
 from lrsweep.run_result import Hooks, RunResult
 from lrsweep.training import update_rules
-from lrsweep.training.recorder import MeanMetrics, Recorder, untrained
+from lrsweep.training.divergence import finite_divergence
+from lrsweep.training.recorder import Evaluation, Recorder, means_over, untrained
 from lrsweep.training.stepper import Result, Stepper
 from lrsweep.training.update_rules import Weights
 from lrsweep.training.workload import Workload, weights_hash
@@ -32,14 +31,12 @@ from lrsweep.training.workload import Workload, weights_hash
 if TYPE_CHECKING:
     from lrsweep.plan import Run
 
-TICK_MEMBER_STEPS = 256  # member steps between two calls of Hooks.tick, about
-# What was recorded for one group serves the next ones of the same problem: weights are inputs of a recording.
-_STEPPERS: weakref.WeakKeyDictionary[Workload, dict[tuple[bool, bool], Stepper]] = weakref.WeakKeyDictionary()
+TICK_EVERY = 256  # steps, summed over the runs, between two calls of Hooks.tick, about
 COMPACT_SHARE = 0.5  # diverged runs leave the tensors once they are this share of them
 
 
 def train(runs: Sequence[Run], workload: Workload, hooks: Hooks, *, compile: bool = False) -> Iterator[RunResult]:
-    """Train `runs`, which share the recipe of `problem`, together; yield each outcome as soon as it is known.
+    """Train `runs`, which share `workload`, together; yield each result as soon as it is known.
 
     What the user's code raises is raised: the runs that are left must then be trained alone, where each tells its own
     failure. Raises StoppedError, after `hooks.save`, when the sweep is stopping.
@@ -49,90 +46,84 @@ def train(runs: Sequence[Run], workload: Workload, hooks: Hooks, *, compile: boo
 
 
 def _train(runs: Sequence[Run], workload: Workload, hooks: Hooks, compile: bool) -> Iterator[RunResult]:
-    group = Group(runs, workload, compile)
-    if hooks.resume is not None and hooks.resume.get("runs") == group.run_ids:
-        group.restore(hooks.resume)
+    trainer = StackedTrainer(runs, workload, compile)
+    if hooks.resume is not None and hooks.resume.get("runs") == trainer.run_ids:
+        trainer.restore(hooks.resume)
     else:
-        group.start()
-    yield from group.finished()
-    waiting = 0
-    while not group.done:
+        trainer.start()
+    yield from trainer.new_results()
+    unreported = 0
+    while not trainer.done:
         if hooks.stopping or hooks.checkpoint_due():
-            hooks.tick(waiting)
-            waiting = 0
-            hooks.save(group.state())
+            hooks.tick(unreported)
+            unreported = 0
+            hooks.save(trainer.state())
             if hooks.stopping:
                 raise StoppedError
-        waiting += group.update()
-        yield from group.finished()
-        if waiting >= TICK_MEMBER_STEPS or group.done:
+        unreported += trainer.train_step()
+        yield from trainer.new_results()
+        if unreported >= TICK_EVERY or trainer.done:
             try:
-                hooks.tick(waiting)
+                hooks.tick(unreported)
             except StoppedError:
-                hooks.save(group.state())
+                hooks.save(trainer.state())
                 raise
-            waiting = 0
-    group.end()
-    yield from group.finished()
+            unreported = 0
+    trainer.end()
+    yield from trainer.new_results()
 
 
-class Group:
-    """The stacked state of M runs. `positions` [K] says which runs are still in the tensors, in their order."""
+class StackedTrainer:
+    """The stacked state of M runs. A run is known by its index in `runs`, or by its slot in the tensors: runs that
+    diverge leave the tensors sooner or later, and `_present` [K] holds the index of the run in each slot."""
 
     def __init__(self, runs: Sequence[Run], workload: Workload, compile: bool = False) -> None:
-        split = {run.run_id: update_rules.split(
-                     run.setting.name, run.setting.args, run.setting.independent_weight_decay)
-                 for run in runs}  # fmt: skip
-        self.runs = sorted(runs, key=lambda run: split[run.run_id][0])
+        rule_and_decay = {
+            run.run_id: update_rules.split(run.setting.name, run.setting.args, run.setting.independent_weight_decay)
+            for run in runs
+        }
+        self.runs = sorted(runs, key=lambda run: rule_and_decay[run.run_id][0])
         self.run_ids = [run.run_id for run in self.runs]
         self._workload = workload
         self._clip_norm = workload.workload_spec.train["clip_norm"]
         self.step = 0
-        self._positions = list(range(len(self.runs)))
-        self._dead: list[int] = []
-        self._outcomes: list[RunResult] = []
-        self._told = 0
+        self._present = list(range(len(self.runs)))
+        self._dead: list[int] = []  # slots
+        self._results: list[RunResult] = []
+        self._yielded = 0
         self._build_weights(compile)
         self._rates = Rates(self.runs, workload)
-        self._rule_text = [split[run.run_id][0] for run in self.runs]
-        self._build_rules([split[run.run_id][1] for run in self.runs])
-        self._recorder = Recorder(
-            workload.metric_names,
-            train_metrics=workload.train_metrics,
-            finalize=workload.finalize,
-            steps_per_epoch=workload.steps_per_epoch,
-            members=len(self.runs),
-            device=workload.device,
-        )
+        self._build_rules(*zip(*(rule_and_decay[run_id] for run_id in self.run_ids), strict=True))
+        self._recorder = Recorder(workload, len(self.runs))
 
     def _build_weights(self, compile: bool) -> None:
         workload, seeds = self._workload, list(dict.fromkeys(run.seed for run in self.runs))
         models = {seed: workload.build_model(seed) for seed in seeds}
-        module = models[seeds[0]]
         self._hashes = {seed: (weights_hash(models[seed].model), workload.order_hash(seed)) for seed in seeds}
-        self._seeds, self._shared = seeds, len(seeds) == 1
+        self._seeds, self._same_batch = seeds, len(seeds) == 1
         self._index_seeds()
-        values = {seed: {**dict(m.named_parameters()), **dict(m.named_buffers())} for seed, m in models.items()}
+        tensors = {seed: model.tensors() for seed, model in models.items()}
 
         def stack(names: Sequence[str]) -> list[Tensor]:
-            return [torch.stack([values[run.seed][name].detach() for run in self.runs]) for name in names]
+            return [torch.stack([tensors[run.seed][name].detach() for run in self.runs]) for name in names]
 
-        kept = _STEPPERS.setdefault(workload, {})
-        if (stepper := kept.get((self._shared, compile))) is None:
-            stepper = Stepper(module, workload, shared=self._shared, compile=compile)
+        def make_stepper() -> Stepper:
+            stepper = Stepper(models[seeds[0]], workload, shared=self._same_batch, compile=compile)
             workload.seed_step(seeds[0], 0)
             stepper.freeze_unused(stack(stepper.trainable), stack(stepper.non_trainable), self._batch())
-            kept[self._shared, compile] = stepper
-        self._stepper = stepper
-        self._non_trainable = stack(stepper.non_trainable)
-        self._weights = Weights(stack(stepper.trainable))
+            return stepper
 
-    def _build_rules(self, decays: Sequence[update_rules.Decay]) -> None:
-        cuts = [0, *(i for i in range(1, len(self.runs)) if self._rule_text[i] != self._rule_text[i - 1])]
+        # What was recorded for one group serves the next ones of a workload: weights are inputs of a recording.
+        self._stepper = workload.once(("stacked step", self._same_batch, compile), make_stepper)
+        self._non_trainable = stack(self._stepper.non_trainable)
+        self._weights = Weights(stack(self._stepper.trainable))
+
+    def _build_rules(self, rules: Sequence[str], decays: Sequence[update_rules.Decay]) -> None:
+        bounds = [0, *(i for i in range(1, len(rules)) if rules[i] != rules[i - 1]), len(rules)]
         self._rules = []
-        for low, high in pairwise([*cuts, len(self.runs)]):
+        for low, high in pairwise(bounds):
             rule = update_rules.StackedRule(
-                self._rule_text[low],
+                rules[low],
                 decays[low:high],
                 [param.shape[1:] for param in self._weights.params],
                 dtype=self._workload.dtype,
@@ -140,63 +131,66 @@ class Group:
                 base_dir=self._workload.workload_spec.base_dir,
             )
             self._rules.append((slice(low, high), rule))
-        self._cut()
+        self._slice_by_rule()
 
-    def _cut(self) -> None:
-        """What each rule updates, cut once: `_rules` and the weights change only when runs leave."""
-        self._parts = [[param[rows] for param in self._weights.params] for rows, _ in self._rules]
-        self._cut_rates: tuple[tuple[Tensor, Tensor] | None, list[tuple[Tensor, Tensor]]] = (None, [])
+    def _slice_by_rule(self) -> None:
+        """What each rule updates, sliced once: `_rules` and the weights change only when runs leave."""
+        self._parts = [[param[slots] for param in self._weights.params] for slots, _ in self._rules]
+        self._sliced_rates: tuple[tuple[Tensor, Tensor] | None, list[tuple[Tensor, Tensor]]] = (None, [])
 
     @property
     def done(self) -> bool:
-        return self.step == self._workload.total_steps or len(self._dead) == len(self._positions)
+        return self.step == self._workload.total_steps or len(self._dead) == len(self._present)
 
-    def finished(self) -> Iterator[RunResult]:
-        """The outcomes that have not been asked for before."""
-        while self._told < len(self._outcomes):
-            self._told += 1
-            yield self._outcomes[self._told - 1]
+    def new_results(self) -> Iterator[RunResult]:
+        """The results that have not been asked for before."""
+        while self._yielded < len(self._results):
+            self._yielded += 1
+            yield self._results[self._yielded - 1]
 
     def start(self) -> None:
         """Row 0: the untrained models on the whole of both splits."""
-        found = {seed: untrained(self._workload, seed) for seed in self._seeds}
-        of_run = [found[run.seed] for run in self.runs]
-        train, val = (_columns([one[split] for one in of_run]) for split in ("train", "val"))
+        first = {seed: untrained(self._workload, seed) for seed in self._seeds}
+        train, val = (
+            {name: [first[run.seed][split][name][0] for run in self.runs] for name in first[self._seeds[0]][split]}
+            for split in ("train", "val")
+        )
         self._recorder.row(0, self._rates.last, val, train=train)
         self._end_rows(0)
 
-    def update(self) -> int:
-        """One update of every run that is left; returns how many there were. Evaluates where a row is due."""
-        seed, step = self._seeds[0], self.step
+    def train_step(self) -> int:
+        """One step of every run that is left; returns how many there were. Evaluates where a row is due."""
         batch = self._batch()
         if self._stepper.random is not False:
-            self._workload.seed_step(seed, step)
+            self._workload.seed_step(self._seeds[0], self.step)
         result = self._stepper.train(self._weights.params, self._non_trainable, batch)
         self._note_losses(result)
-        left = len(self._positions) - len(self._dead)
+        left = len(self._present) - len(self._dead)
         if left:
             self._apply(result.grads)
             self.step += 1
-            self._look_at_weights()
+            if not self._weights.finite() and (bad := self._weights.not_finite()):
+                self._diverge(bad, self.step)
             self._end_rows(self.step)
-            self._compact()
+            if self._dead and len(self._dead) >= COMPACT_SHARE * len(self._present) and not self.done:
+                self._keep(self._alive())
         return left
 
     def _batch(self) -> Any:
-        if self._shared:
+        if self._same_batch:
             return self._workload.batch(self._seeds[0], self.step)
         return self._workload.batches(self._seeds, self._seed_index, self.step)
 
     def _index_seeds(self) -> None:
-        of_run = [self._seeds.index(self.runs[position].seed) for position in self._positions]
-        self._seed_index = torch.tensor(of_run, device=self._workload.device)
+        of_slot = [self._seeds.index(self.runs[index].seed) for index in self._present]
+        self._seed_index = torch.tensor(of_slot, device=self._workload.device)
 
     def _note_losses(self, result: Result) -> None:
-        losses, metrics = result.losses, result.metrics
+        losses = result.losses
         if self._dead:
-            losses = losses.index_fill(0, self._dead_index, 0.0)
-        whole = len(self._positions) == len(self.runs)
-        self._recorder.add(losses, metrics, members=None if whole else self._position_index)
+            losses = losses.index_fill(0, self._dead_slots, 0.0)
+        whole = len(self._present) == len(self.runs)
+        self._recorder.add(losses, result.metrics, runs=None if whole else self._present_runs)
         if math.isfinite(losses.sum().item()):
             return
         bad = [slot for slot, loss in enumerate(losses.tolist()) if not math.isfinite(loss)]
@@ -207,156 +201,138 @@ class Group:
     def _apply(self, grads: Sequence[Tensor]) -> None:
         if self._clip_norm is not None:
             grads = _clipped(grads, self._clip_norm)
-        for (rows, rule), parts, (lr, factor) in zip(self._rules, self._parts, self._rates_of_rules(), strict=True):
-            rule.step(parts, [grad[rows] for grad in grads], lr, factor)
+        for (slots, rule), parts, (lr, factor) in zip(self._rules, self._parts, self._rates_of_rules(), strict=True):
+            rule.step(parts, [grad[slots] for grad in grads], lr, factor)
         if self._dead:
-            self._weights.clear(self._dead_index)
+            self._weights.clear(self._dead_slots)
 
     def _rates_of_rules(self) -> list[tuple[Tensor, Tensor]]:
-        """Rates and factors of the runs of each rule in this update; cut anew only where they have changed."""
-        pair = self._rates.at(self.step, self._positions)
-        if pair is not self._cut_rates[0]:
-            self._cut_rates = (pair, [(pair[0][rows], pair[1][rows]) for rows, _ in self._rules])
-        return self._cut_rates[1]
-
-    def _look_at_weights(self) -> None:
-        if not self._weights.finite() and (bad := self._weights.not_finite()):
-            self._diverge(bad, self.step)
+        """Learning rates and factors of the runs of each rule in this step; sliced anew only where they changed."""
+        pair = self._rates.at(self.step, self._present)
+        if pair is not self._sliced_rates[0]:
+            self._sliced_rates = (pair, [(pair[0][slots], pair[1][slots]) for slots, _ in self._rules])
+        return self._sliced_rates[1]
 
     def _diverge(self, slots: list[int], step: int) -> None:
         """End the runs in `slots`, with one last row measured with the weights as they are."""
-        self._row(step, [self._positions[slot] for slot in slots])
+        self._row(step, slots)
         self._finish(slots, step)
 
     def _finish(self, slots: list[int], diverged_step: int | None) -> None:
-        """Make the outcomes of runs that get no more updates."""
+        """Make the results of runs that make no more steps."""
         test = self._evaluate("test") if "test" in self._workload.splits else {}
         for slot in slots:
-            position = self._positions[slot]
-            run, rows = self.runs[position], self._recorder.rows(position)
+            run, history = self.runs[self._present[slot]], self._recorder.rows(self._present[slot])
             step = diverged_step
             if step is None:
-                step = finite_divergence(rows["step"], rows["train_loss"])
-            self._outcomes.append(
+                step = finite_divergence(history["step"], history["train_loss"])
+            self._results.append(
                 RunResult(
                     run_id=run.run_id,
                     status="ok" if step is None else "diverged",
                     diverged_step=step,
                     steps=self.step,
-                    history=rows,
-                    test={f"test_{name}": values[position] for name, values in test.items()},
+                    history=history,
+                    test={f"test_{name}": values[slot] for name, values in test.items()},
                     weights_hash=self._hashes[run.seed][0],
                     batches_hash=self._hashes[run.seed][1],
                 )
             )
         if diverged_step is not None:
             self._dead = sorted({*self._dead, *slots})
-            self._index()
-            self._weights.clear(self._dead_index)
+            self._index_slots()
+            self._weights.clear(self._dead_slots)
 
     def end(self) -> None:
-        """The outcomes of the runs that made all updates."""
+        """The results of the runs that made all steps."""
         if alive := self._alive():
             self._finish(alive, None)
 
     def _alive(self) -> list[int]:
-        return [slot for slot in range(len(self._positions)) if slot not in self._dead]
+        return [slot for slot in range(len(self._present)) if slot not in self._dead]
 
-    def _index(self) -> None:
-        self._dead_index = torch.tensor(self._dead, dtype=torch.long, device=self._workload.device)
-        self._position_index = torch.tensor(self._positions, dtype=torch.long, device=self._workload.device)
+    def _index_slots(self) -> None:
+        self._dead_slots = torch.tensor(self._dead, dtype=torch.long, device=self._workload.device)
+        self._present_runs = torch.tensor(self._present, dtype=torch.long, device=self._workload.device)
 
     def _end_rows(self, step: int) -> None:
         """Where a row is due: write it, end the runs whose losses in it are not finite, tell the plateaus."""
         if step > 0:
             if not self._workload.is_row(step):
                 return
-            self._row(step, [self._positions[slot] for slot in self._alive()])
+            self._row(step, self._alive())
             self._recorder.restart()
         bad = []
         for slot in self._alive():
-            position = self._positions[slot]
-            losses = [self._recorder.last(column, position) for column in ("train_loss", "val_loss")]
-            if not all(math.isfinite(loss) for loss in losses):
+            index = self._present[slot]
+            if not all(math.isfinite(self._recorder.last(loss, index)) for loss in ("train_loss", "val_loss")):
                 bad.append(slot)
             elif step > 0:
-                self._rates.observe(position, self._recorder, step)
+                self._rates.observe(index, self._recorder, step)
         if bad:
             self._finish(bad, step)
 
-    def _row(self, step: int, positions: Sequence[int]) -> None:
-        val = self._evaluate("val")
-        chosen = {name: [values[position] for position in positions] for name, values in val.items()}
-        lr_now = [self._rates.last[position] for position in positions]
-        self._recorder.row(step, lr_now, chosen, members=positions)
+    def _row(self, step: int, slots: Sequence[int]) -> None:
+        val = {name: [values[slot] for slot in slots] for name, values in self._evaluate("val").items()}
+        runs = [self._present[slot] for slot in slots]
+        self._recorder.row(step, [self._rates.last[index] for index in runs], val, runs=runs)
 
-    @torch.no_grad()
-    def _evaluate(self, split: str) -> dict[str, list[float]]:
-        """Per-example means over a whole split, an entry per run of the group (nan for those that have left)."""
-        workload, seed = self._workload, self._seeds[0]
-        means = MeanMetrics(("loss", *workload.metric_names), len(self._positions), workload.device)
-        workload.seed_step(seed, self.step)
-        for batch, size in workload.eval_batches(split, seed, self.step):
+    def _evaluate(self, split: str) -> Evaluation:
+        """Per-example means over a whole split, an entry per slot."""
+
+        def forward(*batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
             result = self._stepper.evaluate(self._weights.params, self._non_trainable, batch)
-            means.add({"loss": result.losses, **result.metrics}, weight=size)
-        found = means.values(workload.finalize)
-        spread = {name: [math.nan] * len(self.runs) for name in found}
-        for name, values in found.items():
-            for position, value in zip(self._positions, values, strict=True):
-                spread[name][position] = value
-        return spread
+            return result.losses, result.metrics
 
-    def _compact(self) -> None:
-        if self._dead and len(self._dead) >= COMPACT_SHARE * len(self._positions) and not self.done:
-            self._keep(self._alive())
+        return means_over(forward, self._workload, split, self._seeds[0], self.step, len(self._present))
 
     def _keep(self, slots: list[int]) -> None:
-        """Go on with these rows of the tensors only."""
+        """Go on with the runs in these slots only."""
         index = torch.tensor(slots, dtype=torch.long, device=self._workload.device)
         self._weights = Weights([param[index] for param in self._weights.params])
         self._non_trainable = [value[index] for value in self._non_trainable]
-        kept, low = [], 0
-        for rows, rule in self._rules:
-            inside = [slot - rows.start for slot in slots if rows.start <= slot < rows.stop]
+        rules, low = [], 0
+        for old, rule in self._rules:
+            inside = [slot - old.start for slot in slots if old.start <= slot < old.stop]
             if inside:
                 rule.keep(torch.tensor(inside, dtype=torch.long, device=self._workload.device))
-                kept.append((slice(low, low + len(inside)), rule))
+                rules.append((slice(low, low + len(inside)), rule))
                 low += len(inside)
-        self._rules = kept
-        self._positions, self._dead = [self._positions[slot] for slot in slots], []
-        self._seeds = list(dict.fromkeys(self.runs[position].seed for position in self._positions))
+        self._rules = rules
+        self._present, self._dead = [self._present[slot] for slot in slots], []
+        self._seeds = list(dict.fromkeys(self.runs[index].seed for index in self._present))
         self._index_seeds()
-        self._cut()
-        self._index()
+        self._slice_by_rule()
+        self._index_slots()
 
     def parameters(self, run_id: str) -> dict[str, Tensor]:
         """The trainable weights of a run that is still in the tensors, by name."""
-        slot = self._positions.index(self.run_ids.index(run_id))
+        slot = self._present.index(self.run_ids.index(run_id))
         return {name: value[slot] for name, value in zip(self._stepper.trainable, self._weights.params, strict=True)}
 
     def state(self) -> dict[str, Any]:
-        """A copy of all that the next update depends on (random numbers follow from the seed and the step)."""
+        """A copy of all that the next step depends on (random numbers follow from the seed and the step)."""
         return {
             "run_id": "",
             "runs": list(self.run_ids),
             "step": self.step,
-            "positions": list(self._positions),
+            "positions": list(self._present),
             "dead": list(self._dead),
             "params": [param.clone() for param in self._weights.params],
             "fixed": [value.clone() for value in self._non_trainable],
             "rules": [rule.state() for _, rule in self._rules],
             "rates": self._rates.state(),
             "recorder": self._recorder.state(),
-            "outcomes": [asdict(outcome) for outcome in self._outcomes],
+            "outcomes": [asdict(result) for result in self._results],
         }
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state()` to the bit; the outcomes made before it are told again."""
+        """Continue from a `state()` to the bit; the results made before it are yielded again."""
         if len(state["positions"]) < len(self.runs):
             self._keep(list(state["positions"]))
         self.step, self._dead = int(state["step"]), list(state["dead"])
-        self._index()
+        self._index_slots()
         saved_values = (*state["params"], *state["fixed"])
         for value, saved in zip((*self._weights.params, *self._non_trainable), saved_values, strict=True):
             value.copy_(saved)
@@ -364,11 +340,7 @@ class Group:
             rule.restore(saved)
         self._rates.restore(state["rates"])
         self._recorder.restore(state["recorder"])
-        self._outcomes = [RunResult(**outcome) for outcome in state["outcomes"]]
-
-
-def _columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
-    return {name: [row[name] for row in rows] for name in rows[0]}
+        self._results = [RunResult(**result) for result in state["outcomes"]]
 
 
 @torch.no_grad()
@@ -383,51 +355,46 @@ def _clipped(grads: Sequence[Tensor], max_norm: float) -> list[Tensor]:
 
 
 class Rates:
-    """The learning rate of each run at each update: its own rate, times its schedule, times its plateau."""
+    """The learning rate of each run at each step: its own, times its schedule's factor, times its plateau's."""
 
     def __init__(self, runs: Sequence[Run], workload: Workload) -> None:
-        distinct: dict[str, int] = {}
-        table: list[schedules.Floats] = []
-        for run in runs:
-            if repr(run.setting.schedule) not in distinct:
-                distinct[repr(run.setting.schedule)] = len(table)
-                table.append(
-                    schedules.factors(run.setting.schedule, workload.total_steps, workload.workload_spec.base_dir)
-                )
-        self._factors = np.stack(table)
-        self._which = np.array([distinct[repr(run.setting.schedule)] for run in runs])
+        schedule_of = {repr(run.setting.schedule): run.setting.schedule for run in runs}
+        total_steps, base_dir = workload.total_steps, workload.workload_spec.base_dir
+        self._factors = np.stack([schedules.factors(one, total_steps, base_dir) for one in schedule_of.values()])
+        rows = {text: row for row, text in enumerate(schedule_of)}
+        self._row_of_run = np.array([rows[repr(run.setting.schedule)] for run in runs])
         self._lr = np.array([run.lr for run in runs], dtype=np.float64)
-        self._plateaus = [schedules.plateau_of(run.setting.schedule, workload.total_steps) for run in runs]
+        self._plateaus = [schedules.plateau_of(run.setting.schedule, total_steps) for run in runs]
         self._has_plateaus = any(plateau is not None for plateau in self._plateaus)
         self._constant = not self._has_plateaus and bool((self._factors == self._factors[:, :1]).all())
         self._like: dict[str, Any] = {"dtype": workload.dtype, "device": workload.device}
-        self._kept: tuple[int, tuple[Tensor, Tensor]] | None = None
-        self.last: list[float] = (self._lr * self._factors[self._which, 0]).tolist()
+        self._cached: tuple[int, tuple[Tensor, Tensor]] | None = None
+        self.last: list[float] = (self._lr * self._factors[self._row_of_run, 0]).tolist()
 
-    def at(self, step: int, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Rates and factors [K] of update `step` for the runs at `positions`; `last` then holds the rates of all."""
-        if self._constant and self._kept is not None and self._kept[0] == len(positions):
-            return self._kept[1]
-        factor = self._factors[self._which, step]
+    def at(self, step: int, present: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Learning rates and factors [K] of step `step` for the runs of these indices; `last` then holds all rates."""
+        if self._constant and self._cached is not None and self._cached[0] == len(present):
+            return self._cached[1]
+        factor = self._factors[self._row_of_run, step]
         if self._has_plateaus:
             factor = factor * np.array([1.0 if plateau is None else plateau.factor for plateau in self._plateaus])
         lr = self._lr * factor
         self.last = lr.tolist()
-        pair = tuple(torch.from_numpy(values[list(positions)]).to(**self._like) for values in (lr, factor))
-        self._kept = (len(positions), (pair[0], pair[1]))  # runs only ever leave, so their number tells them apart
-        return self._kept[1]
+        pair = tuple(torch.from_numpy(values[list(present)]).to(**self._like) for values in (lr, factor))
+        self._cached = (len(present), (pair[0], pair[1]))  # runs only ever leave, so their number tells them apart
+        return self._cached[1]
 
-    def observe(self, position: int, recorder: Recorder, step: int) -> None:
-        """Show the run's plateau, if it has one, the row that was just written."""
-        plateau = self._plateaus[position]
+    def observe(self, index: int, recorder: Recorder, step: int) -> None:
+        """Show the plateau of a run, if it has one, the row that was just written."""
+        plateau = self._plateaus[index]
         if plateau is not None:
-            plateau.observe(recorder.last(plateau.metric, position), step)
+            plateau.observe(recorder.last(plateau.metric, index), step)
 
     def state(self) -> dict[str, Any]:
         return {"last": list(self.last), "plateaus": [None if p is None else p.state() for p in self._plateaus]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.last, self._kept = list(state["last"]), None
+        self.last, self._cached = list(state["last"]), None
         for plateau, saved in zip(self._plateaus, state["plateaus"], strict=True):
             if plateau is not None:
                 plateau.restore(saved)

@@ -11,13 +11,13 @@ import hashlib
 import inspect
 import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -32,6 +32,8 @@ from lrsweep.user_imports import argument_error, resolve, user_place
 
 if TYPE_CHECKING:
     from lrsweep.plan import WorkloadSpec
+
+T = TypeVar("T")
 
 FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial, type)
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
@@ -55,6 +57,10 @@ class LossModule(nn.Module):
         self._names = metric_names
         self._train_metrics = bool(workload.workload_spec.train["metrics"])
         self._autocast_device = workload.device.type if workload.workload_spec.train["dtype"] == "bfloat16" else None
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Parameters and buffers by name."""
+        return {**dict(self.named_parameters()), **dict(self.named_buffers())}
 
     @property
     def functions(self) -> list[Callable[..., Any]]:
@@ -147,6 +153,14 @@ class Workload:
     _epochs: dict[int, tuple[int, torch.Tensor, tuple[torch.Tensor, ...] | None]] = field(default_factory=dict)
     _together: dict[tuple[int, ...], tuple[int, tuple[torch.Tensor, ...]]] = field(default_factory=dict)
     _built: weakref.WeakValueDictionary[int, nn.Module] = field(default_factory=weakref.WeakValueDictionary)
+    _once: dict[Hashable, Any] = field(default_factory=dict)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives, called once for each key while this workload lives."""
+        if key not in self._once:
+            self._once[key] = make()
+        value: T = self._once[key]
+        return value
 
     @property
     def shared_batches(self) -> bool:

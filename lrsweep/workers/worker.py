@@ -20,7 +20,7 @@ from lrsweep.run_result import Hooks, RunResult
 from lrsweep.store import checkpoints, lock
 from lrsweep.system.machine import keep_freed_memory
 from lrsweep.system.signals import die_with
-from lrsweep.training import isolation, recorded, sequential, stacked, workload
+from lrsweep.training import isolation, sequential, stacked, workload
 from lrsweep.training.workload import Workload
 from lrsweep.workers.messages import (
     Ended,
@@ -46,22 +46,11 @@ CHECKPOINT_SHARE = 0.05
 KEPT_WORKLOADS = 4
 
 
-def _train_single(job: Job, workload: Workload, hooks: Hooks) -> Iterator[RunResult]:
-    return sequential.train(job.runs, workload, hooks)
-
-
-def _train_recorded(job: Job, workload: Workload, hooks: Hooks) -> Iterator[RunResult]:
-    return recorded.train(job.runs, workload, hooks)
-
-
-def _train_stacked(job: Job, workload: Workload, hooks: Hooks) -> Iterator[RunResult]:
-    return stacked.train(job.runs, workload, hooks, compile=job.group.compile)
-
-
+# By the engine of a group, as it is stored. One run after another: eager ("single") or captured ("recorded").
 ENGINES: dict[str, Callable[[Job, Workload, Hooks], Iterator[RunResult]]] = {
-    "single": _train_single,
-    "recorded": _train_recorded,
-    "stacked": _train_stacked,
+    "single": lambda job, workload, hooks: sequential.train(job.runs, workload, hooks),
+    "recorded": lambda job, workload, hooks: sequential.train(job.runs, workload, hooks, captured=True),
+    "stacked": lambda job, workload, hooks: stacked.train(job.runs, workload, hooks, compile=job.group.compile),
 }
 
 

@@ -13,9 +13,10 @@ from lrsweep import schedules
 from lrsweep.analysis.analyse import analyse, facts_of
 from lrsweep.analysis.caveats import caveats_of
 from lrsweep.analysis.cells import PLATEAU_METRIC, config_of, tracks_of
-from lrsweep.analysis.diagnosis import Curve, diagnose, finite_divergence
+from lrsweep.analysis.diagnosis import Curve, diagnose
 from lrsweep.analysis.facts import SweepFacts
 from lrsweep.analysis.summary import summary_frame, summary_rows
+from lrsweep.training.divergence import finite_divergence
 from lrsweep.wording import advice
 from tests.support.planted_tables import HALF_DECADES, STEPS, curves, frame, named, run, said, spec, table, valley
 

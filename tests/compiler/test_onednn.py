@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from torch import nn
 
 from lrsweep.compiler import onednn, passes, trace
 from lrsweep.run_result import NoHooks
-from lrsweep.training import recorded, sequential, stacked, workload
+from lrsweep.training import sequential, stacked, workload
 from tests.support.oracle import run, workload_spec
 
 aten = torch.ops.aten
@@ -219,8 +221,8 @@ def test_a_stack_of_networks() -> None:
 
 
 @pytest.mark.parametrize("net", ["mlp", "conv", "attention"])
-@pytest.mark.parametrize("engine", [stacked, recorded], ids=["stacked", "recorded"])
-def test_runs_with_them_are_runs_without(engine, net: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("captured", [False, True], ids=["stacked", "captured"])
+def test_runs_with_them_are_runs_without(captured: bool, net: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onednn, "WORTH", 0)
     calls = []
     for op, (product, rewritten) in onednn.PRODUCTS.items():
@@ -235,6 +237,7 @@ def test_runs_with_them_are_runs_without(engine, net: str, monkeypatch: pytest.M
         one.run_id = str(number)
     plain = {one.run_id: one for one in sequential.train(runs, workload.build(shared), NoHooks())}
     assert not calls
-    for found in engine.train(runs, workload.build(shared), NoHooks()):
+    train = functools.partial(sequential.train, captured=True) if captured else stacked.train
+    for found in train(runs, workload.build(shared), NoHooks()):
         assert found.history["val_loss"] == pytest.approx(plain[found.run_id].history["val_loss"], rel=1e-3)
     assert calls

@@ -16,14 +16,14 @@ TRAINING = """
 import sys
 sys.path.insert(0, {here!r})
 from tests.support.oracle import workload_spec
-from tests.training.test_stacked import MIXED, made, outcomes
-from lrsweep.training import recorded, sequential, stacked
+from tests.training.test_stacked import MIXED, captured, made, outcomes
+from lrsweep.training import sequential, stacked
 
 shared = workload_spec({{"name": "stacked_tasks.py:task"}}, steps=3)
-for engine in (stacked, recorded, sequential):
-    outcomes(engine, made(shared, *MIXED), shared)
-    assert "sympy" not in sys.modules, engine
-    assert "torch._dynamo" not in sys.modules, engine
+for train in (stacked.train, captured, sequential.train):
+    outcomes(train, made(shared, *MIXED), shared)
+    assert "sympy" not in sys.modules, train
+    assert "torch._dynamo" not in sys.modules, train
 """
 
 

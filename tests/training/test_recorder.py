@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,19 +11,20 @@ import torch
 from lrsweep.training.recorder import MeanMetrics, Recorder
 
 
-def recorder(members: int = 3, train_metrics: bool = True, finalize=None) -> Recorder:
-    return Recorder(
-        ["accuracy"], train_metrics=train_metrics, finalize=finalize or {}, steps_per_epoch=4, members=members
+def recorder(runs: int = 3, train_metrics: bool = True) -> Recorder:
+    workload = SimpleNamespace(
+        metric_names=("accuracy",), train_metrics=train_metrics, finalize={}, steps_per_epoch=4, device="cpu"
     )
+    return Recorder(workload, runs)
 
 
 def values(*numbers: float) -> dict[str, list[float]]:
     return {"loss": list(numbers), "accuracy": [0.5] * len(numbers)}
 
 
-def add(record: Recorder, losses: list[float], members=None) -> None:
+def add(record: Recorder, losses: list[float], runs=None) -> None:
     metrics = {"accuracy": torch.ones(len(losses)), "more": torch.zeros(())}
-    record.add(torch.tensor(losses, dtype=torch.float32), metrics, members=members)
+    record.add(torch.tensor(losses, dtype=torch.float32), metrics, runs=runs)
 
 
 def test_means_of_a_split_weigh_chunks_by_their_size() -> None:
@@ -45,13 +47,13 @@ def test_a_run_that_leaves_takes_its_own_last_row() -> None:
     record = recorder()
     record.row(0, [1.0, 2.0, 3.0], values(9.0, 9.0, 9.0), train=values(8.0, 8.0, 8.0))
     add(record, [1.0, math.inf, 3.0])
-    record.row(1, [2.0], values(math.nan), members=[1])
+    record.row(1, [2.0], values(math.nan), runs=[1])
     rest = torch.tensor([0, 2])
-    add(record, [3.0, 5.0], members=rest)
-    record.row(2, [1.0, 3.0], values(0.0, -0.5), members=[0, 2])
+    add(record, [3.0, 5.0], runs=rest)
+    record.row(2, [1.0, 3.0], values(0.0, -0.5), runs=[0, 2])
     record.restart()
-    add(record, [7.0, 8.0], members=rest)
-    record.row(3, [1.0, 3.0], values(0.0, -0.5), members=[0, 2])
+    add(record, [7.0, 8.0], runs=rest)
+    record.row(3, [1.0, 3.0], values(0.0, -0.5), runs=[0, 2])
     assert record.rows(0)["train_loss"] == [8.0, 2.0, 7.0]
     assert record.rows(1)["train_loss"] == [8.0, math.inf]
     assert record.rows(2)["train_loss"] == [8.0, 4.0, 8.0]

@@ -6,17 +6,36 @@ import io
 import itertools
 import math
 import warnings
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
-from lrsweep.errors import StoppedError, StorageError
+from lrsweep.analysis.lr_finder import Ramp, ramp_lrs, smoothed, suggestions
+from lrsweep.errors import StoppedError, StorageError, UsageError
 from lrsweep.run_result import NoHooks, RunResult
 from lrsweep.training import sequential, workload
 from tests.support import stacked_tasks
 from tests.support import tasks as own_tasks
 from tests.support.oracle import double, plain_loop, run, workload_spec
+from tests.training.test_stacked import (
+    MIXED,
+    NETS,
+    SCHEDULES,
+    STABLE,
+    STEPS,
+    Recording,
+    _same_curves,
+    alone,
+    captured,
+    made,
+    outcomes,
+)
 
 # the optimizer's name and arguments in the spec, and torch's own class
 OPTIMIZERS = {
@@ -533,3 +552,187 @@ def test_momentum_may_begin_later_for_some_weights() -> None:
     )
     assert outcome.error is None
     assert outcome.history["val_loss"] == pytest.approx([row[2] for row in plain.rows], rel=1e-12)
+
+
+# --- captured steps
+
+# Rules that no stack can take, at a rate that trains stably.
+ALONE_RULES: list[tuple[str, float]] = [("asgd", 0.1), ("rprop", 0.01), ("adafactor", 0.02), ("muon", 0.01)]
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+def test_every_rule_schedule_and_clipping_captured_equals_plain_torch(clip_norm: float | None) -> None:
+    shared = workload_spec(
+        {"name": "stacked_tasks.py:task"}, steps=STEPS, clip_norm=clip_norm, eval_every={"steps": 10}
+    )
+    prepared = workload.build(shared)
+    for one in made(shared, *((*rule, schedule, 0) for rule in STABLE for schedule in SCHEDULES)):
+        start, end = alone(one, clip_norm, 10)
+        with prepared.user_code():
+            trainer = sequential.Trainer(one, prepared, captured=True)
+            trainer.start()
+            while not trainer.done:
+                trainer.train_step()
+        assert trainer.result().status == "ok"
+        pairs = list(zip(trainer.model.parameters(), end, strict=True))
+        difference = torch.cat([(a - b).detach().flatten() for a, b in pairs]).norm()
+        moved = torch.cat([(b.detach() - a).flatten() for a, b in zip(start, end, strict=True)]).norm()
+        assert difference <= 1e-8 * moved, (one.setting, float(difference / moved))
+        assert moved > 1e-3
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.05])
+@pytest.mark.parametrize("net", [*NETS, "mlp", "turned", "channels_last"])
+def test_layers_captured_equal_the_eager_run(net: str, clip_norm: float | None) -> None:
+    function = "tokens" if net in ("attention", "mha") else "task"
+    task = {"name": f"stacked_tasks.py:{function}", "net": net}
+    shared = workload_spec(task, steps=60, eval_every={"steps": 10}, clip_norm=clip_norm)
+    runs = made(shared, *MIXED, ("adam", 1e-3, {}, None, 1))
+    _same_curves(outcomes(sequential.train, runs, shared), outcomes(captured, runs, shared))
+
+
+def test_rules_that_cannot_be_stacked_captured_equal_the_eager_run() -> None:
+    shared = workload_spec({"name": "stacked_tasks.py:task", "test": True}, steps=60, clip_norm=1.0, metrics=True)
+    runs = made(shared, *ALONE_RULES)
+    _same_curves(outcomes(sequential.train, runs, shared), outcomes(captured, runs, shared))
+
+
+def test_divergence_is_the_same_eager_and_captured() -> None:
+    shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=60, dtype="float32")
+    runs = made(shared, *((name, rate) for name in ("sgd", "adam", "adagrad") for rate in (1e2, 1e10, 1e36)))
+    expected, found = outcomes(sequential.train, runs, shared), outcomes(captured, runs, shared)
+    told = {key: (one.status, one.diverged_step, one.steps) for key, one in found.items()}
+    assert told == {key: (one.status, one.diverged_step, one.steps) for key, one in expected.items()}
+    assert {"diverged"} <= {one.status for one in found.values()}
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("net", ["batchnorm", "dropout"])
+def test_a_captured_run_resumes_to_the_bit(net: str) -> None:
+    shared = workload_spec({"name": "stacked_tasks.py:task", "net": net}, steps=20, dtype="float32")
+    for member in (("adam", 0.01, {}, SCHEDULES[2]), ("sgd", 0.1, {"momentum": 0.9})):
+        (one,) = made(shared, member)
+        hooks = Recording()
+        (straight,) = captured([one], workload.build(shared), hooks)
+        assert len(hooks.states) > 5
+        for state in hooks.states:
+            (resumed,) = captured([one], workload.build(shared), Recording(state))
+            assert repr(resumed) == repr(straight)
+
+
+def test_the_untrained_model_of_a_seed_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[tuple[str, int, int]] = []
+    batches = workload.Workload.eval_batches
+
+    def counted(self: Any, split: str, seed: int = 0, step: int = 0) -> Any:
+        looks.append((split, seed, step))
+        return batches(self, split, seed, step)
+
+    monkeypatch.setattr(workload.Workload, "eval_batches", counted)
+    shared = workload_spec({"name": "stacked_tasks.py:task"}, epochs=2)
+    runs = made(shared, *MIXED, *((name, rate, {}, None, 1) for name, rate, *_ in MIXED))
+    found = list(captured(runs, workload.build(shared), NoHooks()))
+    assert sorted(look for look in looks if look[2] == 0) == sorted(
+        (split, seed, 0) for split in ("train", "val") for seed in (0, 1)
+    )
+    first = {(one.weights_hash, one.history["train_loss"][0], one.history["val_loss"][0]) for one in found}
+    assert len(first) == 2
+
+
+@pytest.fixture(scope="module")
+def all_runs() -> tuple[list[Any], Any, dict[str, Any]]:
+    shared = workload_spec({"name": "stacked_tasks.py:task", "net": "dropout"}, steps=8, dtype="float32")
+    seeds = [(name, rate, {}, None, seed) for name, rate, *_ in MIXED for seed in (0, 1)]
+    runs = made(shared, *seeds, ("sgd", 1e38))
+    return runs, shared, outcomes(captured, runs, shared)
+
+
+@given(chosen=st.permutations(range(9)).flatmap(lambda order: st.integers(1, 9).map(lambda n: order[:n])))
+@settings(max_examples=15, deadline=None)
+def test_neither_order_nor_company_changes_a_bit_of_a_captured_run(all_runs: Any, chosen: list[int]) -> None:
+    runs, shared, expected = all_runs
+    found = outcomes(captured, [runs[number] for number in chosen], shared)
+    assert repr(sorted(found.items())) == repr(sorted((key, expected[key]) for key in found))
+
+
+# --- the ramp of the lr finder
+
+RAMP_TASK = """
+import torch
+from torch import nn
+from lrsweep import Task
+
+def data():
+    x = torch.randn(96, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return x, x.sin().sum(1, keepdim=True)
+
+def model():
+    return nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+
+def make(broken=False):
+    def loss(output, target):
+        if broken:
+            raise ValueError("no loss today")
+        return ((output - target) ** 2).mean()
+    return Task(train=data(), val=data(), model=model, loss=loss)
+"""
+
+
+def ramp_workload(folder: Path, name: str = "make", **train: Any) -> tuple[Any, Any]:
+    (folder / "mine.py").write_text(RAMP_TASK)
+    made = workload_spec({"name": f"mine.py:{name}"}, batch_size=32, epochs=1, **train)
+    made.base_dir = str(folder)
+    return workload.build(made), made
+
+
+def test_the_ramp_is_a_plain_torch_run_with_growing_rates(tmp_path: Path) -> None:
+    built, made = ramp_workload(tmp_path, clip_norm=1.0)
+    setting = run(made, "sgd", momentum=0.9, independent_weight_decay=0.01).setting
+    found: Ramp = sequential.ramp(setting, built, 3, ramp_lrs(1e-4, 1e-1, 12))
+
+    namespace: dict[str, Any] = {}
+    exec(compile(RAMP_TASK, "mine.py", "exec"), namespace)
+    x, y = namespace["data"]()
+    torch.set_default_dtype(torch.float64)
+    try:
+        torch.manual_seed(3)
+        model = namespace["model"]()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
+    expected = []
+    for step, lr in enumerate(np.logspace(-4, -1, 12)):
+        epoch, within = divmod(step, 3)
+        order = torch.randperm(96, generator=torch.Generator().manual_seed(3 * 1_000_003 + epoch))
+        rows = order[32 * within : 32 * within + 32]
+        optimizer.zero_grad()
+        loss = ((model(x[rows]) - y[rows]) ** 2).mean()
+        expected.append(loss.item())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        with torch.no_grad():
+            for p in model.parameters():
+                p.mul_(0.99)
+        optimizer.param_groups[0]["lr"] = lr
+        optimizer.step()
+    np.testing.assert_allclose(found.losses, expected, rtol=1e-12)
+    np.testing.assert_allclose(found.lrs, np.logspace(-4, -1, 12), rtol=1e-12)
+    assert found.stopped is None
+
+
+def test_the_ramp_keeps_what_it_saw_when_the_loss_explodes(tmp_path: Path) -> None:
+    built, made = ramp_workload(tmp_path)
+    found = sequential.ramp(run(made, "sgd").setting, built, 0, ramp_lrs(1e-3, 1e6, 60))
+    assert found.stopped is not None
+    assert len(found.lrs) == len(found.losses) < 60
+    assert found.losses[-1] > found.losses[0]
+    assert suggestions(found.lrs, smoothed(found.losses))["steepest"] < 10
+
+
+def test_the_ramp_says_where_the_users_code_broke(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(RAMP_TASK)
+    made = workload_spec({"name": "mine.py:make", "broken": True}, epochs=1)
+    made.base_dir = str(tmp_path)
+    with pytest.raises(UsageError, match=r"no loss today.*mine\.py:\d+"):
+        sequential.ramp(run(made, "sgd").setting, workload.build(made), 0, ramp_lrs(1e-7, 10.0, 100))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -15,9 +16,11 @@ from lrsweep import optimizers
 from lrsweep.compiler import passes, trace
 from lrsweep.errors import StoppedError
 from lrsweep.run_result import NoHooks
-from lrsweep.training import recorded, sequential, stackable, stacked, workload
+from lrsweep.training import sequential, stackable, stacked, workload
 from tests.support import stacked_tasks
 from tests.support.oracle import double, run, workload_spec
+
+captured = functools.partial(sequential.train, captured=True)
 
 STEPS = 200
 # What trains the small network stably for 200 steps.
@@ -55,21 +58,21 @@ def made(shared: Any, *members: tuple[Any, ...], **more: Any) -> list[Any]:
     return runs
 
 
-def ended(runs: list[Any], shared: Any) -> stacked.Group:
+def ended(runs: list[Any], shared: Any) -> stacked.StackedTrainer:
     """The group after its last update."""
     prepared = workload.build(shared)
     with prepared.user_code():
-        group = stacked.Group(runs, prepared)
-        group.start()
-        while not group.done:
-            group.update()
-        group.end()
-    return group
+        trainer = stacked.StackedTrainer(runs, prepared)
+        trainer.start()
+        while not trainer.done:
+            trainer.train_step()
+        trainer.end()
+    return trainer
 
 
-def outcomes(engine: Any, runs: list[Any], shared: Any) -> dict[str, Any]:
-    """What the engine makes of the runs."""
-    found = {one.run_id: one for one in engine.train(runs, workload.build(shared), NoHooks())}
+def outcomes(train: Any, runs: list[Any], shared: Any) -> dict[str, Any]:
+    """The results of the runs by `train`: `sequential.train`, `captured` or `stacked.train`."""
+    found = {one.run_id: one for one in train(runs, workload.build(shared), NoHooks())}
     assert {one.error for one in found.values()} == {None}
     return found
 
@@ -118,7 +121,7 @@ def test_every_rule_schedule_and_clipping_equals_plain_torch(clip_norm: float | 
     )
     runs = made(shared, *((*rule, schedule, 0) for rule in STABLE for schedule in SCHEDULES))
     group = ended(runs, shared)
-    assert {one.status for one in group.finished()} == {"ok"}
+    assert {one.status for one in group.new_results()} == {"ok"}
     for one in runs:
         start, end = alone(one, clip_norm, 10)
         ours = group.parameters(one.run_id).values()
@@ -154,7 +157,7 @@ def test_layers_equal_the_run_alone(net: str, clip_norm: float | None) -> None:
     # A bias before BatchNorm does not count (contract), so that network has none.
     runs = made(shared, *MIXED)
     assert stackable.model_reason(workload.build(shared)) is None
-    _same_curves(outcomes(sequential, runs, shared), outcomes(stacked, runs, shared))
+    _same_curves(outcomes(sequential.train, runs, shared), outcomes(stacked.train, runs, shared))
 
 
 @pytest.mark.parametrize("net", ["mlp", "groupnorm", "tied", "attention"])
@@ -170,7 +173,7 @@ def test_rounding_is_no_reason_to_train_alone(net: str, dtype: str) -> None:
 def test_losses_metrics_and_test_split(loss: str) -> None:
     shared = workload_spec({"name": "stacked_tasks.py:task", "loss": loss, "test": True}, epochs=20, metrics=True)
     runs = made(shared, *MIXED, *((name, lr, {}, {"name": "constant"}, 1) for name, lr, *_ in MIXED))
-    one, other = outcomes(sequential, runs, shared), outcomes(stacked, runs, shared)
+    one, other = outcomes(sequential.train, runs, shared), outcomes(stacked.train, runs, shared)
     _same_curves(one, other)
     assert {"train_accuracy", "val_accuracy"} <= one["000"].history.keys()
     for key, value in one.items():
@@ -192,9 +195,9 @@ def _same_curves(one: dict[str, Any], other: dict[str, Any]) -> None:
 def test_a_step_of_the_users_with_several_seeds_in_the_group() -> None:
     shared = workload_spec("stepped")
     runs = made(shared, ("sgd", 0.1, {}, SCHEDULES[0], 0), ("adam", 0.01, {}, SCHEDULES[0], 1))
-    wanted = outcomes(sequential, runs, shared)
+    wanted = outcomes(sequential.train, runs, shared)
     group = ended(runs, shared)
-    found = {one.run_id: one.history["train_loss"] for one in group.finished()}
+    found = {one.run_id: one.history["train_loss"] for one in group.new_results()}
     for run_id, one in wanted.items():
         assert found[run_id] == pytest.approx(one.history["train_loss"], rel=1e-10)
 
@@ -202,7 +205,7 @@ def test_a_step_of_the_users_with_several_seeds_in_the_group() -> None:
 def test_bfloat16_is_close_to_the_run_alone() -> None:
     shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=30, dtype="bfloat16")
     runs = made(shared, *MIXED)
-    one, other = outcomes(sequential, runs, shared), outcomes(stacked, runs, shared)
+    one, other = outcomes(sequential.train, runs, shared), outcomes(stacked.train, runs, shared)
     for key, mine in one.items():
         assert other[key].history["val_loss"] == pytest.approx(mine.history["val_loss"], rel=0.05)
 
@@ -218,7 +221,7 @@ def test_divergence_is_told_as_alone(where: str, dtype: str) -> None:
         {"name": "stacked_tasks.py:task", "loss": "mse"}, steps=40, dtype=dtype, eval_every={"steps": 7}
     )
     runs = made(shared, *((name, rate) for name in ("sgd", "adam") for rate in (*rates, 0.01)))
-    one, other = outcomes(sequential, runs, shared), outcomes(stacked, runs, shared)
+    one, other = outcomes(sequential.train, runs, shared), outcomes(stacked.train, runs, shared)
     assert {"diverged", "ok"} == {mine.status for mine in one.values()}
     for key, mine in one.items():
         theirs = other[key]
@@ -233,7 +236,7 @@ def test_divergence_is_told_as_alone(where: str, dtype: str) -> None:
 def test_a_parameter_that_is_a_single_number_may_overflow() -> None:
     shared = workload_spec({"name": "stacked_tasks.py:task", "net": "tempered"}, steps=6, dtype="float32")
     runs = made(shared, ("sgd", 3e38, {"weight_decay": 9.0}), ("sgd", 0.01), ("adam", 0.01))
-    one, other = outcomes(sequential, runs, shared), outcomes(stacked, runs, shared)
+    one, other = outcomes(sequential.train, runs, shared), outcomes(stacked.train, runs, shared)
     told = {key: (found.status, found.diverged_step) for key, found in one.items()}
     assert sorted(told.values(), key=str) == [("diverged", 1), ("ok", None), ("ok", None)]
     assert told == {key: (found.status, found.diverged_step) for key, found in other.items()}
@@ -245,9 +248,9 @@ def test_a_neighbour_that_explodes_changes_no_bit() -> None:
         {"name": "stacked_tasks.py:task", "loss": "mse"}, steps=60, dtype="float32", eval_every={"steps": 5}
     )
     members = [("sgd", 0.1), ("sgd", 0.05), ("adam", 0.01), ("sgd", 0.02), ("adam", 0.003)]
-    quiet = outcomes(stacked, made(shared, *members), shared)
+    quiet = outcomes(stacked.train, made(shared, *members), shared)
     members[1], members[4] = ("sgd", 1e5), ("adam", 1e38)
-    loud = outcomes(stacked, made(shared, *members), shared)
+    loud = outcomes(stacked.train, made(shared, *members), shared)
     assert [loud[key].status for key in ("001", "004")] == ["diverged", "diverged"]
     for key in ("000", "002", "003"):
         assert loud[key] == quiet[key], key
@@ -260,8 +263,8 @@ POOL = [(*rule, schedule, seed) for rule in STABLE[:9:2] for schedule in SCHEDUL
 @pytest.fixture(scope="module")
 def whole_group() -> dict[Any, Any]:
     shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=40)
-    return dict(zip(range(len(POOL)), outcomes(stacked, made(shared, *POOL), shared).values(), strict=True)) | {
-        "rows": {one.run_id: one.history for one in outcomes(stacked, made(shared, *POOL), shared).values()}
+    return dict(zip(range(len(POOL)), outcomes(stacked.train, made(shared, *POOL), shared).values(), strict=True)) | {
+        "rows": {one.run_id: one.history for one in outcomes(stacked.train, made(shared, *POOL), shared).values()}
     }
 
 
@@ -270,7 +273,7 @@ def whole_group() -> dict[Any, Any]:
 def test_groups_and_their_order_do_not_matter(whole_group: dict[Any, Any], chosen: list[int]) -> None:
     shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=40)
     runs = [made(shared, *POOL)[number] for number in chosen]
-    for key, mine in outcomes(stacked, runs, shared).items():
+    for key, mine in outcomes(stacked.train, runs, shared).items():
         for column, values in whole_group["rows"][key].items():
             assert mine.history[column] == pytest.approx(values, rel=1e-8), column
 
@@ -346,15 +349,15 @@ def test_a_group_with_dropout_resumes_to_the_bit() -> None:
         assert repr(sorted(resumed.items())) == repr(sorted(straight.items()))
 
 
-@pytest.mark.parametrize("engine", [stacked, recorded])
-def test_a_stop_saves_and_leaves(engine: Any) -> None:
+@pytest.mark.parametrize("train", [stacked.train, captured])
+def test_a_stop_saves_and_leaves(train: Any) -> None:
     class Stopping(Recording):
         stopping = True
 
     shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=30)
     hooks = Stopping()
     with pytest.raises(StoppedError):
-        list(engine.train(made(shared, *MIXED), workload.build(shared), hooks))
+        list(train(made(shared, *MIXED), workload.build(shared), hooks))
     assert [state["step"] for state in hooks.states] == [0]
 
 
@@ -377,9 +380,9 @@ def test_what_the_users_code_raises_is_raised(monkeypatch: pytest.MonkeyPatch) -
 def test_batches_of_many_shapes_need_no_recording(monkeypatch: pytest.MonkeyPatch) -> None:
     shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=20)
     runs = made(shared, *MIXED)
-    recorded = outcomes(stacked, runs, shared)
+    recorded = outcomes(stacked.train, runs, shared)
     monkeypatch.setattr("lrsweep.training.stepper.MANY_SHAPES", 0)
-    _same_curves(recorded, outcomes(stacked, runs, shared))
+    _same_curves(recorded, outcomes(stacked.train, runs, shared))
 
 
 def test_a_rewrite_is_checked_with_healthy_values(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,7 +393,7 @@ def test_a_rewrite_is_checked_with_healthy_values(monkeypatch: pytest.MonkeyPatc
     shared = workload_spec("stacked_tasks.py:task")
     prepared = workload.build(shared)
     with prepared.user_code():
-        group = stacked.Group(made(shared, *MIXED), prepared)
+        group = stacked.StackedTrainer(made(shared, *MIXED), prepared)
         for weight in group._weights.params:
             weight.fill_(math.inf)
         group._evaluate("val")
@@ -459,7 +462,7 @@ def test_compiled_steps_equal_the_run_alone() -> None:
     shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=30)
     runs = made(shared, *MIXED)
     compiled = {one.run_id: one for one in stacked.train(runs, workload.build(shared), NoHooks(), compile=True)}
-    _same_curves(outcomes(sequential, runs, shared), compiled)
+    _same_curves(outcomes(sequential.train, runs, shared), compiled)
 
 
 def test_a_rewrite_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
