@@ -63,10 +63,10 @@ class Variant:
         begun = time.process_time()
         self.workload = workloads.build(runs[0].workload_spec)
         with self.workload.user_code():
-            self.group = stacked.Group(runs, self.workload)
+            self.group = stacked.StackedTrainer(runs, self.workload)
             self.group.start()
             for _ in range(WARM):
-                self.group.update()
+                self.group.train_step()
         self.start = time.process_time() - begun
 
     def train(self, updates: int) -> None:
@@ -74,7 +74,7 @@ class Variant:
         begun = time.process_time()
         with self.workload.user_code():
             for _ in range(updates):
-                self.group.update()
+                self.group.train_step()
         self.seconds.append(time.process_time() - begun)
 
 
