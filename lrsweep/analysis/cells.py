@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Frames: TypeAlias = "pd.DataFrame | Iterable[pd.DataFrame] | None"
 PLATEAU_METRIC = "train_loss"
-"""What a plateau schedule watches unless it is told otherwise."""
+"""What a plateau schedule watches by default."""
 INITIAL_COLUMNS = {"train_loss": "initial_train_loss", "val_loss": "initial_val_loss"}
 
 
@@ -143,7 +143,7 @@ def _budget(train: Any) -> Budget | None:
 
 
 def axis_text(value: Any) -> str:
-    """The value of an axis as it stands in the tables."""
+    """The value of an axis as the tables write it."""
     if isinstance(value, str):
         return value
     return repr(value) if isinstance(value, float) else json.dumps(value, sort_keys=True)

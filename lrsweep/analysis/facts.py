@@ -3,7 +3,7 @@
 Conventions of every field:
 
 - a learning rate is the run's own `lr` (before any schedule factor); widths and margins are in decades (log10);
-- an *objective* stands in the metric's own sign and units; the median over seeds of a rate where half or more of the
+- an *objective* has the metric's own sign and units; the median over seeds of a rate where half or more of the
   seeds diverged is +inf for a minimised metric and -inf for a maximised one;
 - *differences* (sensitivity, regret, gains) are costs, smaller is better, in the units of the objective;
 - nan means "not defined here" (nothing trained, one seed, outside the grid), never zero;
@@ -252,7 +252,7 @@ class OptimizerFacts:
 
     @property
     def failed_lrs(self) -> tuple[float, ...]:
-        """The rates at which every run failed: nothing is known of them."""
+        """The rates at which every run failed: they have no result."""
         return tuple(point.lr for point in self.rates if point.n_runs == point.n_failed)
 
     @property

@@ -53,15 +53,15 @@ def target_facts(lrs: Floats, time: Floats, target: float, mode: Mode) -> Target
     """`time` (R, S) as of `times`. The profile counts the share of the grid's rates that have rows at all."""
     typical = medians(time)
     finite = np.isfinite(typical)
-    shown = uncost(target, mode)
+    objective = uncost(target, mode)
     if not finite.any():
         return Targets(
-            target=shown, least_time=math.nan if np.isnan(typical).all() else math.inf, fastest_lr=math.nan,
+            target=objective, least_time=math.nan if np.isnan(typical).all() else math.inf, fastest_lr=math.nan,
             finite=(), within_2x=(), profile=(),
         )  # fmt: skip
     least = float(typical[finite].min())
     return Targets(
-        target=shown,
+        target=objective,
         least_time=least,
         fastest_lr=float(lrs[finite & (typical == least)][0]),
         finite=tuple(lrs[finite].tolist()),

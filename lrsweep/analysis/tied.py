@@ -1,4 +1,4 @@
-"""Which rates cannot be told from the best one, and how sure the best one is, from the seeds they share."""
+"""Which rates are tied with (indistinguishable from) the best one, and the interval of the best rate over seeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lrsweep.analysis.stats import Bools, Floats, interval, medians, paired, res
 def is_tied(differences: Floats) -> bool:
     """Paired differences of cost to the best rate: tied if the lower end of their 95 % t interval is not above 0.
 
-    A rate with a diverged seed (+inf) is not tied; neither is anything that fewer than two seeds speak for.
+    A rate with a diverged seed (+inf) is not tied; neither is one with fewer than two shared seeds.
     """
     finite = differences[np.isfinite(differences)]
     if len(finite) < 2 or bool((differences == math.inf).any()):

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from lrsweep.analysis.facts import SweepFacts
 from lrsweep.plot import legend, style
 from lrsweep.plot.style import GREY, INK, Look
-from lrsweep.plot.u_curves import draw_overlay, overlay_key, rail_label, value_range
+from lrsweep.plot.u_curves import draw_overlay, overlay_key, rail_label, rate_range, value_range
 from lrsweep.wording import words
 
 PANEL = (6.4, 4.0)
@@ -31,8 +31,7 @@ def overlay(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> Figu
     page = style.page(1, title, subtitle, columns=1, panel=PANEL, legend=key, head=0.05, left=0.75)
     ax = page.panels[0]
     draw_overlay(ax, facts, looks, limits)
-    rates = [point.lr for row in facts.rows for point in row.rates] or [1e-6, 1.0]
-    style.rate_axis(ax, min(rates), max(rates))
+    style.rate_axis(ax, *rate_range(facts.rows))
     ax.set_ylabel(words.axis_text(facts))
     rail_label(ax, limits)
     return page.figure

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from lrsweep.analysis.facts import SweepFacts
 from lrsweep.plot import legend, style
 from lrsweep.plot.style import INK, Look
-from lrsweep.plot.u_curves import RAIL, draw_overlay, overlay_key, rail_label, value_range
+from lrsweep.plot.u_curves import RAIL, draw_overlay, overlay_key, rail_label, rate_range, value_range
 from lrsweep.wording import words
 
 TARGET = (0, (3, 1, 1, 1))
@@ -31,7 +31,6 @@ def time_to_target(facts: SweepFacts, looks: Sequence[Look], setting: str = "") 
         3, f"{facts.name}: how soon each rate gets there", f"{words.budget_line(facts, setting)} · {goal}",
         columns=3, panel=(3.6, 2.9), legend=key, left=0.7, gap=(0.75, 0.4),
     )  # fmt: skip
-    rates = [point.lr for row in facts.rows for point in row.rates] or [1e-6, 1.0]
     end, times, profile = page.panels
     draw_overlay(end, facts, looks, limits)
     if shown:
@@ -41,7 +40,7 @@ def time_to_target(facts: SweepFacts, looks: Sequence[Look], setting: str = "") 
     _times(times, facts, looks)
     _profile(profile, facts, looks)
     for ax in (end, times):
-        style.rate_axis(ax, min(rates), max(rates))
+        style.rate_axis(ax, *rate_range(facts.rows))
     style.panel_title(end, "where it ends", "medians over seeds")
     style.panel_title(times, "updates to the target", "median over seeds; on the rail: half of the seeds never arrive")
     style.panel_title(profile, "performance profile", "share of the grid that needs at most tau times the least time")

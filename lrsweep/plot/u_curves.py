@@ -75,6 +75,12 @@ def value_range(rows: Iterable[OptimizerFacts], mode: str) -> Range:
     )
 
 
+def rate_range(rows: Iterable[OptimizerFacts]) -> tuple[float, float]:
+    """The lowest and the highest rate of all rows."""
+    rates = [point.lr for row in rows for point in row.rates] or [1e-6, 1.0]
+    return min(rates), max(rates)
+
+
 def open_axes(ax: Axes, limits: Range) -> None:
     """Set the objective axis and draw the rail at its worse end."""
     low, high = (math.log10(limits.low), math.log10(limits.high)) if limits.log else (limits.low, limits.high)
@@ -129,7 +135,6 @@ def _beside(row: OptimizerFacts, runs: Sequence[RunPoint]) -> list[float]:
 
 def draw_rail(ax: Axes, row: OptimizerFacts, limits: Range) -> None:
     """Crosses for diverged runs, hollow squares for failed ones, triangles for finite values beyond the axis."""
-    blend = ax.get_xaxis_transform()
     size = 30 if row.n_seeds <= 5 else 16
     any_failed = any(run.status == "failed" for run in row.runs)
     diverged = _beside(row, [run for run in row.runs if run.status == "diverged"])
@@ -137,21 +142,18 @@ def draw_rail(ax: Axes, row: OptimizerFacts, limits: Range) -> None:
     beyond = _beside(row, _beyond(row, limits))
     if diverged:
         y = _rail_y(limits, AT_DIVERGED if any_failed else 0.5)
-        ax.scatter(
-            diverged, [y] * len(diverged), s=size, marker="x", color=RED, linewidth=1.3, transform=blend, zorder=6
-        )
+        _at_height(ax, diverged, y, s=size, marker="x", color=RED, linewidth=1.3)
     if failed:
         y = _rail_y(limits, AT_FAILED)
-        ax.scatter(
-            failed, [y] * len(failed), s=size * 0.6, marker="s", facecolor="none", edgecolor=INK, linewidth=0.9,
-            transform=blend, zorder=6,
-        )  # fmt: skip
+        _at_height(ax, failed, y, s=size * 0.6, marker="s", facecolor="none", edgecolor=INK, linewidth=0.9)
     if beyond:
         marker = "^" if limits.worse_up else "v"
-        ax.scatter(
-            beyond, [_end_y(limits)] * len(beyond), s=22, marker=marker, facecolor="none", edgecolor=GREY,
-            transform=blend, zorder=6,
-        )  # fmt: skip
+        _at_height(ax, beyond, _end_y(limits), s=22, marker=marker, facecolor="none", edgecolor=GREY)
+
+
+def _at_height(ax: Axes, rates: Sequence[float], y: float, **how: Any) -> None:
+    """A mark per rate, all at the same share `y` of the height of the panel."""
+    ax.scatter(rates, [y] * len(rates), transform=ax.get_xaxis_transform(), zorder=6, **how)
 
 
 def draw_median(
@@ -269,8 +271,7 @@ def u_curve(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> Figu
     )  # fmt: skip
     warnings = [words.warning_line(row) for row in rows]
     blank = " " if any(warnings) else ""  # titles of all panels stand equally high
-    low = min((row.rates[0].lr for row in rows if row.rates), default=1e-6)
-    high = max((row.rates[-1].lr for row in rows if row.rates), default=1.0)
+    low, high = rate_range(rows)
     for index, (row, ax) in enumerate(zip(rows, page.panels, strict=False)):
         draw_row(ax, row, looks[index], limits[index])
         style.rate_axis(ax, low, high, label="learning rate" if page.bottom_row(index) else None)
@@ -309,7 +310,6 @@ def by_optimizer(facts: SweepFacts, setting: str = "") -> Figure:
         legend=overlay_key(facts, common),
     )
     colors = shades.rate_colormap()
-    rates = [point.lr for row in facts.rows for point in row.rates] or [1e-6, 1.0]
     for index, (label, ax) in enumerate(zip(labels, page.panels, strict=True)):
         rows = tuple(row for row in facts.rows if row.optimizer == label)
         mine = [to_hex(colors(number / max(len(rows) - 1, 1))) for number in range(len(rows))]
@@ -317,7 +317,7 @@ def by_optimizer(facts: SweepFacts, setting: str = "") -> Figure:
             Look(color=color, line="-", marker=style.MARKERS[n % len(style.MARKERS)]) for n, color in enumerate(mine)
         ]
         draw_overlay(ax, replace(facts, rows=rows), looks, common)
-        style.rate_axis(ax, min(rates), max(rates), label="learning rate" if page.bottom_row(index) else None)
+        style.rate_axis(ax, *rate_range(facts.rows), label="learning rate" if page.bottom_row(index) else None)
         first, last = (words.axes_text(row.axes) for row in (rows[0], rows[-1]))
         style.panel_title(ax, label, f"{len(rows)} median curves, dark: {first}\nlight: {last}")
         if page.left_column(index):
@@ -375,13 +375,8 @@ def _overlay_marks(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range, y:
     """At the curve's own height on the rail a cross per rate at which half or more of the seeds diverged; below the
     rail a triangle per rate whose median is beyond the axis."""
     diverged = [point.lr for point in row.rates if _half_diverged(point)]
-    blend = ax.get_xaxis_transform()
-    ax.scatter(
-        diverged, [y] * len(diverged), s=18, marker="x", color=looks.color, linewidth=1.2, transform=blend, zorder=6
-    )
+    _at_height(ax, diverged, y, s=18, marker="x", color=looks.color, linewidth=1.2)
     beyond = [point.lr for point in row.rates if limits.beyond(point.objective)]
     if beyond:
-        ax.scatter(
-            beyond, [_end_y(limits)] * len(beyond), s=22, marker="^" if limits.worse_up else "v", facecolor="white",
-            edgecolor=looks.color, transform=blend, zorder=6,
-        )  # fmt: skip
+        marker = "^" if limits.worse_up else "v"
+        _at_height(ax, beyond, _end_y(limits), s=22, marker=marker, facecolor="white", edgecolor=looks.color)

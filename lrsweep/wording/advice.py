@@ -168,7 +168,7 @@ def warnings(row: OptimizerFacts) -> list[tuple[Caveat, str]]:
     line = lr_line(row) if first else ""
     long = len(line) > LONG_LINE and first in ("cliff", "steep")  # which --refine answers
     paste = {first: "; `--refine` tries it" if long else f"; try `{line}`"} if line else {}
-    return [(kind, f"{row.title}: {_CAVEATS[kind](row)}{paste.get(kind, '')}") for kind in found]
+    return [(kind, f"{row.title}: {CAVEATS[kind](row)}{paste.get(kind, '')}") for kind in found]
 
 
 def _mostly_diverged(row: OptimizerFacts) -> str:
@@ -214,7 +214,7 @@ def _few_seeds(row: OptimizerFacts) -> str:
     return f"{tied} of {row.n_rates} rates cannot be told from the best one with {row.n_seeds} seeds: add seeds"
 
 
-_CAVEATS: dict[Caveat, Callable[[OptimizerFacts], str]] = {
+CAVEATS: dict[Caveat, Callable[[OptimizerFacts], str]] = {
     "failed": lambda row: f"{row.n_failed} of {row.n_runs} runs failed and are left out; run again to retry them",
     "broken_start": lambda row: f"{BROKEN_START}; {LOOK}",
     "all_diverged": lambda row: "at every rate at least half of the seeds diverged",
