@@ -10,16 +10,15 @@ import errno
 import functools
 import json
 import os
-import re
 import sys
 import traceback
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
+from lrsweep.cli.help import Command, Group
 from lrsweep.errors import LrsweepError, StorageError, UsageError
 from lrsweep.system import process
 from lrsweep.system.process import few_collections
@@ -30,66 +29,18 @@ if TYPE_CHECKING:
     from lrsweep.sweep.runner import Finished
 
 
-class _Command(TyperCommand):
-    """A command whose flags are shown without `<bool>`."""
-
-    def get_params(self, ctx: Any) -> Any:
-        return _without_bool(super().get_params(ctx))
-
-
-class _Group(TyperGroup):
-    """The group of commands; reports a wrong option in plain words, without pydantic's."""
-
-    def get_params(self, ctx: Any) -> Any:
-        return _without_bool(super().get_params(ctx))
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except typer.BadParameter as error:
-            text = re.sub(r", unable to parse.*", "", error.message.removeprefix("Value error, "))
-            text = text.replace("a valid integer", "a whole number").replace("a valid ", "a ")
-            error.message = text.replace("Input should be", "must be")
-            raise
-
-
-def _without_bool(params: list[Any]) -> list[Any]:
-    for param in params:
-        if getattr(param, "is_bool_flag", False):
-            param.metavar = ""
-    return params
-
-
 EXIT_SOME_FAILED = 3
 EXIT_LIMITS_BROKEN = 6
-EPILOG = """\
-Start with:
-  lrsweep init sweep.yaml      write a commented spec
-  lrsweep run sweep.yaml       train it; results go to results/NAME
-  lrsweep COMMAND --help       options, and what each command writes
-
-Exit codes:
-  0          done
-  1          a bug in lrsweep
-  2          bad usage or spec
-  3          finished, but some runs failed (diverged is not failed)
-  4          results cannot be read or written
-  5          the sweep is being run by another process
-  6          results are outside the limits of `check`
-  130, 143   interrupted, terminated
-
-Messages go to stderr, results to stdout."""
 
 app = typer.Typer(
     name="lrsweep",
-    cls=_Group,
+    cls=Group,
     help="Learning-rate sensitivity sweeps for PyTorch: one YAML file in; tidy CSVs and U-curves out.",
-    epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-command = functools.partial(app.command, cls=_Command)
+command = functools.partial(app.command, cls=Command)
 
 Device = StrEnum("Device", ["auto", "cpu", "cuda"])
 ExecutorName = StrEnum("ExecutorName", ["local", "ray"])
