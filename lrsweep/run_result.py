@@ -12,9 +12,9 @@ Status = Literal["ok", "diverged", "failed"]
 class RunResult:
     """One finished run.
 
-    `history` holds equally long columns, one entry per evaluation: `step` (updates made, int), `epoch`, `lr_now`,
+    `history` holds equally long columns, one entry per evaluation: `step` (steps made, int), `epoch`, `lr_now`,
     `train_loss`, `val_loss`, then `train_<metric>` where asked for and `val_<metric>`. Values are as measured: nan and
-    inf stay. `test` holds `test_loss` and `test_<metric>` where the task has a test split. `steps` counts the updates
+    inf stay. `test` holds `test_loss` and `test_<metric>` where the task has a test split. `steps` counts the steps
     that were applied. `weights_hash` and `batches_hash` identify the initial weights and the order of the first epoch.
     """
 
@@ -38,14 +38,14 @@ class Hooks(Protocol):
     resume: dict[str, Any] | None
 
     def tick(self, run_steps: int) -> None:
-        """Report `run_steps` more updates (summed over the runs of the group)."""
+        """Report `run_steps` more steps (summed over the runs of the group)."""
 
     @property
     def stopping(self) -> bool:
         """True once the sweep is asked to stop: call `save`, then raise `StoppedError`."""
 
     def checkpoint_due(self) -> bool:
-        """True when a checkpoint is worth its cost; asked between updates."""
+        """True when a checkpoint is worth its cost; asked between steps."""
 
     def save(self, state: dict[str, Any]) -> None:
         """Keep `state`: tensors, numbers, strings, None, lists and dicts of them only."""

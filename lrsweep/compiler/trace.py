@@ -10,7 +10,8 @@ Without replaying, training takes 180 % longer on workload a of `python -m tests
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,12 +33,15 @@ class NotRepeatableError(TraceError):
 
 
 def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
-    """`value` with every leaf of its tuples, lists and dicts replaced by `function` of it."""
+    """`value` with every leaf of its tuples, named tuples, lists and mappings replaced by `function` of it."""
     kind = type(value)
-    if kind is tuple or kind is list:
-        return kind([map_leaves(function, one) for one in value])
-    if kind is dict:
-        return {key: map_leaves(function, one) for key, one in value.items()}
+    if isinstance(value, tuple | list):
+        mapped = [map_leaves(function, one) for one in value]
+        return kind(*mapped) if hasattr(value, "_fields") else kind(mapped)
+    if isinstance(value, MutableMapping):
+        changed = copy(value)
+        changed.update({key: map_leaves(function, one) for key, one in value.items()})
+        return changed
     return function(value)
 
 

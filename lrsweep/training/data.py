@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
-from copy import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.utils.data import default_collate
 
+from lrsweep.compiler.trace import map_leaves
 from lrsweep.tasks.base import Split
 
 EVAL_CHUNK = 512  # examples of one evaluation batch, at most
@@ -17,18 +17,8 @@ EVAL_TARGETS = 2048  # and targets in it, where examples are sequences: each cos
 
 
 def map_tensors(function: Callable[[torch.Tensor], Any], batch: Any) -> Any:
-    """`batch` with every tensor in its tuples, named tuples, lists and dicts replaced by `function` of it."""
-    if isinstance(batch, torch.Tensor):
-        return function(batch)
-    if isinstance(batch, MutableMapping):
-        mapped = copy(batch)
-        mapped.update({key: map_tensors(function, value) for key, value in batch.items()})
-        return mapped
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(map_tensors(function, value) for value in batch))
-    if isinstance(batch, list | tuple):
-        return type(batch)(map_tensors(function, value) for value in batch)
-    return batch
+    """`batch` with every tensor in it replaced by `function` of it."""
+    return map_leaves(lambda leaf: function(leaf) if isinstance(leaf, torch.Tensor) else leaf, batch)
 
 
 class TensorSplit:
@@ -46,7 +36,7 @@ class TensorSplit:
         return sum(tensor.nbytes for tensor in self.tensors)
 
     def chunk(self, batch_size: int) -> int:
-        """Examples of one evaluation batch; the same for every run of a recipe, whatever it is trained with."""
+        """Examples of one evaluation batch; the same for every run of a workload, whatever it is trained with."""
         width = max(1, sum(tensor[0].numel() for tensor in self.tensors))
         targets = max(1, self.tensors[-1][0].numel())
         return min(EVAL_CHUNK, max(batch_size, min(EVAL_NUMBERS // width, EVAL_TARGETS // targets)))

@@ -133,12 +133,12 @@ def _cut_stackable(
     }
     runs = sorted(runs, key=lambda run: text[run.setting.key])  # runs of one rule stay together: a part has few rules
     best, best_time = None, _time([sizes.alone] * len(runs), workers) * WORTH
-    pools = [[_Pool.of(members, text) for members in _by_seed(runs)]]
+    pools = [[_Pool.of(of_seed, text) for of_seed in _by_seed(runs)]]
     if not sizes.random and workload.shared_batches:
         pools.append([_Pool.of(runs, text)])
     part_sizes = _part_sizes(len(runs), sizes, machine, workers)
     for pool, size, multiple in itertools.product(pools, part_sizes, {1, workers}):
-        parts = [(members, low, high) for members in pool for low, high in _bounds(len(members.runs), size, multiple)]
+        parts = [(one, low, high) for one in pool for low, high in _bounds(len(one.runs), size, multiple)]
         steps = [_group_step(*part, sizes) for part in parts]
         time = _time(steps, workers)
         if time < best_time * BETTER:

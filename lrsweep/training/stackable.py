@@ -1,4 +1,4 @@
-"""Can the runs of a recipe be stacked? Found out before training; the answer is a plain sentence or None."""
+"""Can the runs of a workload be stacked? Found out before training; the answer is a plain sentence or None."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from lrsweep.compiler import trace
 from lrsweep.training import isolation, python_state, update_rules
+from lrsweep.training.data import map_tensors
 from lrsweep.training.stepper import Stepper
 from lrsweep.training.workload import LossModule, Workload
 from lrsweep.user_imports import user_place
@@ -22,7 +22,7 @@ from lrsweep.user_imports import user_place
 if TYPE_CHECKING:
     from lrsweep.plan import OptimizerSetting
 
-STEPS = 3  # updates of the trial: the first is recorded, the others replay it
+STEPS = 3  # of the trial: the first is recorded, the others replay it
 RATE = 0.01  # of the trial's gradient descent
 # What two ways of the same arithmetic may differ by, relative to the larger one's size.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
@@ -53,17 +53,17 @@ class _Otherwise(_Limit):
 
 
 def stack_reason(workload: Workload, setting: OptimizerSetting) -> Reason | None:
-    """Why runs of this recipe and optimizer setting train one at a time; None if they can be stacked.
+    """Why runs of this workload and optimizer setting train one at a time; None if they can be stacked.
 
-    Tasks and models of our own are known to stack; the user's are tried out, once per problem: two members and three
-    updates, stacked and apart.
+    Tasks and models of our own are known to stack; the user's are tried out, once per workload: two runs and
+    three steps, stacked and apart.
     """
     text = update_rules.stack_reason(setting.name, setting.args, workload.workload_spec.base_dir)
     return workload_reason(workload) if text is None else Reason(text)
 
 
 def workload_reason(workload: Workload) -> Reason | None:
-    """Why runs of this recipe train one at a time whatever their optimizer; None if they can be stacked.
+    """Why runs of this workload train one at a time whatever their optimizer; None if they can be stacked.
 
     Then their step can also be recorded, and the task's functions keep nothing between calls.
     """
@@ -77,7 +77,7 @@ def our_own(workload: Workload) -> bool:
 
 
 def model_reason(workload: Workload) -> Reason | None:
-    """Try the model, the loss and the batches of `problem` on a stack of two."""
+    """Try the model, the loss and the batches of `workload` on a stack of two."""
     try:
         with workload.user_code():
             _try(workload)
@@ -86,7 +86,7 @@ def model_reason(workload: Workload) -> Reason | None:
     except (_Limit, trace.TraceError) as limit:
         return Reason(f"the model {limit}")
     except (Exception, SystemExit) as error:  # noqa: BLE001 - user code and vmap may raise anything
-        return Reason(_told(error))
+        return Reason(_explain(error))
     return None
 
 
@@ -106,14 +106,14 @@ def _try(workload: Workload) -> None:
             raise
         try:
             exact = [copy.deepcopy(module).double() for module in modules]
-            batches, checks = tree_map(_double, (batches, checks))
+            batches, checks = map_tensors(_double, (batches, checks))
             torch.set_default_dtype(torch.float64)
-            found = _both_ways(exact, batches, checks, workload)
+            results = _both_ways(exact, batches, checks, workload)
         except Exception:  # noqa: BLE001 - not every model can be cast; then its own precision must do
             raise limit from None
         finally:
             torch.set_default_dtype(workload.dtype)
-        _compare(*found, BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE[torch.float64])
+        _compare(*results, BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE[torch.float64])
 
 
 def _both_ways(
@@ -135,8 +135,8 @@ def _by_itself() -> Iterator[None]:
         raise _Broken(f"an error in the trial of the model: {isolation.describe(error)}") from error
 
 
-def _double(leaf: Any) -> Any:
-    return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def _look_at(module: nn.Module) -> None:
@@ -153,15 +153,15 @@ def _look_at(module: nn.Module) -> None:
 def _alone(
     modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, workload: Workload
 ) -> list[list[Tensor]]:
-    """Losses, weights and buffers of every member after gradient descent, and an evaluation of it."""
-    found = []
+    """Losses, weights and buffers of every run after gradient descent, and an evaluation of it."""
+    results = []
     for module in modules:
         before, values = python_state.state(module, *module.functions), []
         params = [value for value in module.parameters() if value.requires_grad]
         for step, batch in enumerate(batches):
             workload.seed_step(0, step)
             module.zero_grad()
-            loss, metrics = module.train()(*_copied(batch))
+            loss, metrics = module.train()(*map_tensors(Tensor.clone, batch))
             loss.backward()
             values += [loss.detach(), *metrics.values()]
             with torch.no_grad():
@@ -172,10 +172,10 @@ def _alone(
             raise _Limit("keeps Python values that change from step to step")
         with torch.no_grad():
             workload.seed_step(0, len(batches))
-            loss, metrics = module.eval()(*_copied(checks))
+            loss, metrics = module.eval()(*map_tensors(Tensor.clone, checks))
         values += [loss, *metrics.values(), *module.parameters(), *module.buffers()]
-        found.append([value.detach().clone() for value in values])
-    return found
+        results.append([value.detach().clone() for value in values])
+    return results
 
 
 def _stacked(
@@ -188,24 +188,20 @@ def _stacked(
         return [torch.stack([values[name].detach() for values in each]) for name in names]
 
     workload.seed_step(0, 0)
-    stepper.freeze_unused(stack(stepper.trainable), stack(stepper.non_trainable), _copied(batches[0]))
+    stepper.freeze_unused(stack(stepper.trainable), stack(stepper.non_trainable), map_tensors(Tensor.clone, batches[0]))
     params, non_trainable, values = stack(stepper.trainable), stack(stepper.non_trainable), []
     for step, batch in enumerate(batches):
         workload.seed_step(0, step)
-        result = stepper.train(params, non_trainable, _copied(batch))
+        result = stepper.train(params, non_trainable, map_tensors(Tensor.clone, batch))
         values += [result.losses, *result.metrics.values()]
         for param, grad in zip(params, result.grads, strict=True):
             param.sub_(grad, alpha=RATE)
     workload.seed_step(0, len(batches))
-    result = stepper.evaluate(params, non_trainable, _copied(checks))
+    result = stepper.evaluate(params, non_trainable, map_tensors(Tensor.clone, checks))
     names = dict(zip((*stepper.trainable, *stepper.non_trainable), (*params, *non_trainable), strict=True))
     values += [result.losses, *result.metrics.values()]
     values += [names[name] for name, _ in (*modules[0].named_parameters(), *modules[0].named_buffers())]
-    return [[value[member] for value in values] for member in range(len(modules))]
-
-
-def _copied(batch: Any) -> Any:
-    return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, batch)
+    return [[value[run] for value in values] for run in range(len(modules))]
 
 
 def _compare(alone: list[list[Tensor]], stacked: list[list[Tensor]], tolerance: float) -> None:
@@ -216,21 +212,21 @@ def _compare(alone: list[list[Tensor]], stacked: list[list[Tensor]], tolerance: 
             size = max(float(finite.abs().max()) if finite.numel() else 0.0, 1e-6)
             if one.numel() and not torch.allclose(one, other, rtol=0, atol=tolerance * size, equal_nan=True):
                 raise _Otherwise("computes something else when runs are stacked")
-    if not all(math.isfinite(float(value.double().sum())) for member in alone for value in member[:1]):
+    if not all(math.isfinite(float(value.double().sum())) for values in alone for value in values[:1]):
         raise _Limit("starts from a loss that is not finite, so that a stack could not be checked")
 
 
-def _told(error: BaseException) -> str:
+def _explain(error: BaseException) -> str:
     text = str(error).strip().split("\n")[0]
-    for sign, told in _SIGNS:
+    for sign, reason in _SIGNS:
         if sign in str(error):
-            return f"the model {told}"
+            return f"the model {reason}"
     return f"the model cannot be run for several runs at once ({type(error).__name__}: {text[:160]}{_place(error)})"
 
 
 def _place(error: BaseException) -> str:
-    found = user_place(error)
-    return f", {found}" if found else ""
+    place = user_place(error)
+    return f", {place}" if place else ""
 
 
 _SIGNS = (

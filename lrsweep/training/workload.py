@@ -1,4 +1,4 @@
-"""A recipe made ready to train: data on the device, model builder, losses and batches. Both engines use it.
+"""A task and model made ready to train: data on the device, model builder, losses and batches, for both trainers.
 
 What a run sees follows from its seed and the step alone: the initial weights, the order of the batches, and the numbers
 that random layers and Datasets draw (contract, What a run means).
@@ -133,10 +133,10 @@ def _scalar(name: str, value: Any) -> torch.Tensor:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Workload:
-    """What every run of a recipe shares. Made by `build`.
+    """What the runs of a group share: task, model and the `train` section, ready to train. Made by `build`.
 
     `builder` makes the model, `splits` holds "train", "val" and, where there is one, "test". `n_train` examples in
-    batches of `batch_size` make `steps_per_epoch` updates an epoch and `total_steps` in all. `dtype` is that of
+    batches of `batch_size` make `steps_per_epoch` steps an epoch and `total_steps` in all. `dtype` is that of
     parameters and batches (float32 under autocast).
     """
 
@@ -232,7 +232,7 @@ class Workload:
         return self.place_module(model)
 
     def seed_step(self, seed: int, step: int) -> None:
-        """Seed the global generators for random layers at update `step` (from 0), or the evaluation after `step`."""
+        """Seed the global generators for random layers at step `step` (from 0), or the evaluation after `step`."""
         isolation.seed_all(isolation.stream_seed("layers", seed, step))
 
     def epoch_order(self, seed: int, epoch: int) -> torch.Tensor:
@@ -258,7 +258,7 @@ class Workload:
         self._together.clear()
 
     def batch(self, seed: int, step: int) -> tuple[Any, ...]:
-        """The arguments of `LossModule.forward` at update `step` (from 0); the caller may write into them.
+        """The arguments of `LossModule.forward` at step `step` (from 0); the caller may write into them.
 
         (*inputs, target), or for a task with `step` one argument: what that is to be given. A Dataset draws its random
         numbers from (seed, step).
@@ -284,7 +284,7 @@ class Workload:
         return self._arguments(tuple(torch.stack(part).index_select(0, of_run) for part in zip(*parts, strict=True)))
 
     def _place_in_epoch(self, step: int) -> tuple[int, int, int]:
-        """The epoch of an update, and the first and last place in it."""
+        """The epoch of a step, and the first and last place in it."""
         epoch, number = divmod(step, self.steps_per_epoch)
         low = number * self.batch_size
         return epoch, low, min(low + self.batch_size, self.n_train)
@@ -301,7 +301,7 @@ class Workload:
         return kept[1]
 
     def eval_batches(self, split: str, seed: int = 0, step: int = 0) -> Iterator[tuple[tuple[Any, ...], int]]:
-        """Batches of a split in stored order with their sizes; the chunks are the same for every run of the recipe.
+        """Batches of a split in stored order with their sizes; the chunks are the same for every run.
 
         A Dataset draws its random numbers from (seed, step).
         """
@@ -323,12 +323,12 @@ class Workload:
         return tuple(batch)
 
     def is_row(self, step: int) -> bool:
-        """Is there an evaluation after `step` updates (from 1)?"""
+        """Is there an evaluation after `step` steps (from 1)?"""
         return step % self.row_interval == 0 or step == self.total_steps
 
     @property
     def row_interval(self) -> int:
-        """Updates between two rows."""
+        """Steps between two rows."""
         every = self.workload_spec.train["eval_every"]
         return int(every["steps"] if isinstance(every, Mapping) else every * self.steps_per_epoch)
 
@@ -347,7 +347,7 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def build(workload_spec: WorkloadSpec, device: torch.device | str = "cpu") -> Workload:
-    """Make a recipe ready: load its task and data, find its model builder, move the data to `device`.
+    """Make a workload: load its task and data, find its model builder, move the data to `device`.
 
     Raises UsageError, with the place in the user's file, when the task function raises, refuses an argument or returns
     something else than a Task, and when the model or the batches cannot be what the spec says.
