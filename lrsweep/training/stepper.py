@@ -64,7 +64,7 @@ class Stepper:
         self.non_trainable = [name for name, value in module.named_parameters() if not value.requires_grad]
         self.non_trainable += [name for name, _ in module.named_buffers()]
         self._programs: dict[Any, _Program] = {}
-        self._images: Callable[[], AbstractContextManager[Any]] = (
+        self._image_layout: Callable[[], AbstractContextManager[Any]] = (
             RunsAmongChannels if enabled("channels") else contextlib.nullcontext
         )
         self._start: dict[str, Tensor] = {}
@@ -223,7 +223,7 @@ class Stepper:
             filled = [next(iterator) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
             return functional_call(self.module, dict(weights), tuple(tree_unflatten(filled, spec)))
 
-        with self._images():
+        with self._image_layout():
             if not self._stacked:
                 loss, metrics = one(weights, tensors)
                 return loss.reshape(1), {name: value.reshape(1) for name, value in metrics.items()}
@@ -232,11 +232,11 @@ class Stepper:
     @contextlib.contextmanager
     def _in_planes(self) -> Iterator[None]:
         """Images lie as the model lays them, so that dropout masks, drawn in the order of memory, are its own."""
-        before, self._images = self._images, contextlib.nullcontext
+        before, self._image_layout = self._image_layout, contextlib.nullcontext
         try:
             yield
         finally:
-            self._images = before
+            self._image_layout = before
 
     @contextlib.contextmanager
     def _modes(self, training: bool) -> Iterator[None]:

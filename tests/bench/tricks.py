@@ -50,8 +50,8 @@ def group_of(name: str) -> list[Run]:
     runs = {run.run_id: run for run in plan.build(spec, plan.fingerprints(spec)).runs}
     workload = workloads.build(next(iter(runs.values())).workload_spec)
     groups = grouping.cut(list(runs.values()), workload, this_machine(), 2)
-    largest = max(groups, key=lambda group: len({runs[run_id].setting.key for run_id in group.run_ids}))
-    return [runs[run_id] for run_id in largest.run_ids]
+    largest = max(groups, key=lambda group: len({runs[run_id].setting.key for run_id in group.runs}))
+    return [runs[run_id] for run_id in largest.runs]
 
 
 class Variant:
@@ -60,14 +60,12 @@ class Variant:
     def __init__(self, trick: str, runs: Sequence[Run]) -> None:
         self.trick, self.seconds = trick, list[float]()
         os.environ[VARIABLE] = trick
-        begun = time.process_time()
         self.workload = workloads.build(runs[0].workload_spec)
         with self.workload.user_code():
             self.group = stacked.StackedTrainer(runs, self.workload)
             self.group.start()
             for _ in range(WARM):
                 self.group.train_step()
-        self.start = time.process_time() - begun
 
     def train(self, updates: int) -> None:
         os.environ[VARIABLE] = self.trick

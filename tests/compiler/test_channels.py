@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.func import grad, vmap
 
-from lrsweep.compiler import channels as images
-from lrsweep.compiler import passes, trace
+from lrsweep.compiler import channels, passes, trace
 from lrsweep.compiler.channels import RunsAmongChannels
 
 M = 3
@@ -206,7 +205,7 @@ def rewritten(step: Callable[[Tensor], Any], values: Tensor, trained: bool = Tru
     graph = trace.record(whole, values)
     passes.tidy(graph)
     changed = graph.copy()
-    images.rectify_what_was_pooled(changed)
+    channels.rectify_what_was_pooled(changed)
     with torch.no_grad():
         results = [trace.compiled(each)(values.clone()) for each in (graph, changed)]
     for ours, recorded in zip(*reversed(results), strict=True):
@@ -281,7 +280,7 @@ def test_bias_gradients_are_sums() -> None:
 
     graph = trace.record(step, images_, weight, bias)
     wanted = trace.compiled(graph)(images_, weight, bias)
-    images.bias_gradients_by_sums(graph)
+    channels.bias_gradients_by_sums(graph)
     assert [node.args[-1][2] for node in graph.nodes if "convolution_backward" in str(node.op)] == [False]
     for ours, torchs in zip(trace.compiled(graph)(images_, weight, bias), wanted, strict=True):
         torch.testing.assert_close(ours, torchs)
