@@ -128,14 +128,13 @@ def _cut_stackable(
 
     Each group comes with the seconds of a step of it.
     """
-    text = {
-        run.setting.key: update_rules.split(run.setting.name, run.setting.args)[0] for run in _first_of_settings(runs)
-    }
-    runs = sorted(runs, key=lambda run: text[run.setting.key])  # runs of one rule stay together: a part has few rules
+    settings = {run.setting.key: run.setting for run in runs}
+    rule = {key: update_rules.split(setting.name, setting.args)[0] for key, setting in settings.items()}
+    runs = sorted(runs, key=lambda run: rule[run.setting.key])  # runs of one rule stay together: a part has few rules
     best, best_time = None, _time([sizes.alone] * len(runs), workers) * WORTH
-    pools = [[_Pool.of(of_seed, text) for of_seed in _by_seed(runs)]]
+    pools = [[_Pool.of(of_seed, rule) for of_seed in _by_seed(runs)]]
     if not sizes.random and workload.shared_batches:
-        pools.append([_Pool.of(runs, text)])
+        pools.append([_Pool.of(runs, rule)])
     part_sizes = _part_sizes(len(runs), sizes, machine, workers)
     for pool, size, multiple in itertools.product(pools, part_sizes, {1, workers}):
         parts = [(one, low, high) for one in pool for low, high in _bounds(len(one.runs), size, multiple)]
@@ -151,10 +150,6 @@ def _cut_stackable(
     ]
 
 
-def _first_of_settings(runs: Iterable[Run]) -> Iterable[Run]:
-    return {run.setting.key: run for run in runs}.values()
-
-
 @dataclass(frozen=True, slots=True)
 class _Pool:
     """Runs in their order, and how often the rule and the seed have changed before each: cuts are counted fast."""
@@ -164,8 +159,8 @@ class _Pool:
     seed_changes: Sequence[int]
 
     @classmethod
-    def of(cls, runs: Sequence[Run], text: Mapping[str, str]) -> _Pool:
-        return cls(runs, _changes([text[run.setting.key] for run in runs]), _changes([run.seed for run in runs]))
+    def of(cls, runs: Sequence[Run], rule: Mapping[str, str]) -> _Pool:
+        return cls(runs, _changes([rule[run.setting.key] for run in runs]), _changes([run.seed for run in runs]))
 
 
 def _changes(values: Sequence[object]) -> list[int]:

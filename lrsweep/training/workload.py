@@ -242,15 +242,15 @@ class Workload:
         return torch.randperm(self.n_train, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
     def _epoch(self, seed: int, epoch: int) -> tuple[torch.Tensor, tuple[torch.Tensor, ...] | None]:
-        kept = self._epochs.get(seed)
-        if kept is None or kept[0] != epoch:
+        permuted = self._epochs.get(seed)
+        if permuted is None or permuted[0] != epoch:
             order, split, data = self.epoch_order(seed, epoch), self.splits["train"], None
             if isinstance(split, TensorSplit) and not self.workload_spec.train["shuffle"]:
                 data = split.tensors
             elif isinstance(split, TensorSplit) and split.nbytes <= PERMUTED_BYTES:
                 data = split.take(order)
-            kept = self._epochs[seed] = (epoch, order, data)
-        return kept[1], kept[2]
+            permuted = self._epochs[seed] = (epoch, order, data)
+        return permuted[1], permuted[2]
 
     def release(self) -> None:
         """Forget the permuted epochs; called when the runs that read them are done."""
@@ -294,11 +294,11 @@ class Workload:
         split = self.splits["train"]
         if not isinstance(split, TensorSplit) or len(seeds) * split.nbytes > PERMUTED_BYTES:
             return None
-        kept = self._together.get(seeds)
-        if kept is None or kept[0] != epoch:
+        permuted = self._together.get(seeds)
+        if permuted is None or permuted[0] != epoch:
             parts = [split.take(self._epoch(seed, epoch)[0]) for seed in seeds]
-            kept = self._together[seeds] = (epoch, tuple(torch.stack(part) for part in zip(*parts, strict=True)))
-        return kept[1]
+            permuted = self._together[seeds] = (epoch, tuple(torch.stack(part) for part in zip(*parts, strict=True)))
+        return permuted[1]
 
     def eval_batches(self, split: str, seed: int = 0, step: int = 0) -> Iterator[tuple[tuple[Any, ...], int]]:
         """Batches of a split in stored order with their sizes; the chunks are the same for every run.
@@ -314,9 +314,7 @@ class Workload:
             yield self._arguments(examples.slice(low, high)), high - low
 
     def _arguments(self, batch: Any) -> tuple[Any, ...]:
-        if self.task.step is not None:
-            return (batch,)
-        if isinstance(batch, torch.Tensor):
+        if self.task.step is not None or isinstance(batch, torch.Tensor):
             return (batch,)
         if not isinstance(batch, list | tuple):
             raise TypeError(f"a batch is a {type(batch).__name__}; without step= it must be (*inputs, target)")
@@ -462,16 +460,11 @@ def _named(
     return function, {key: value for key, value in entry.items() if key != "name"}
 
 
-def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
-    try:
-        return inspect.signature(function)
-    except (TypeError, ValueError):  # some callables written in C do not tell
-        return None
-
-
 def _parameters(function: Callable[..., Any]) -> set[str]:
-    signature = _signature(function)
-    return set() if signature is None else set(signature.parameters)
+    try:
+        return set(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # some callables written in C do not tell
+        return set()
 
 
 def _placed(section: str, error: LrsweepError) -> LrsweepError:
