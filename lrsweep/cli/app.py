@@ -26,7 +26,7 @@ from lrsweep.system.signals import leave_at_once
 
 if TYPE_CHECKING:
     from lrsweep.results.results import Results
-    from lrsweep.sweep.runner import Finished
+    from lrsweep.sweep.publish import Finished
 
 
 EXIT_SOME_FAILED = 3
@@ -141,33 +141,32 @@ def run(
     from lrsweep.sweep import background
 
     with background.renderer(aside=not dry_run) as renderer:
+        from lrsweep.cli import output
         from lrsweep.sweep import api
         from lrsweep.sweep import progress as display
 
         with display.reporter(progress.value) as reporter:
-            finished = api.execute(
-                config,
-                results=results,
-                device=device.value,
-                workers=_worker_count(workers),
-                executor=executor.value,
-                overrides=set_ or (),
-                compile=compile_.value,
-                refine=refine,
-                dry_run=dry_run,
-                fresh=fresh,
-                reporter=reporter,
-                renderer=renderer,
-            )
+            options: dict[str, Any] = {
+                "results": results,
+                "device": device.value,
+                "workers": _worker_count(workers),
+                "executor": executor.value,
+                "set": set_ or (),
+                "compile": compile_.value,
+                "refine": refine,
+                "fresh": fresh,
+                "reporter": reporter,
+            }
+            if dry_run:
+                typer.echo(output.estimate(api.estimate(config, **options)))
+                return
+            finished = api.execute(config, renderer=renderer, **options)
     _print_finished(finished, quiet=progress is ProgressStyle.none)
 
 
 def _print_finished(finished: Finished, *, quiet: bool) -> None:
     from lrsweep.cli import output
 
-    if finished.estimate is not None:
-        typer.echo(output.estimate(finished.estimate))
-        return
     if not finished.trained and not quiet:
         typer.echo(f"nothing to train: all {finished.total} runs are done (--fresh trains them anew)", err=True)
     facts = finished.facts or _stored(finished.path).facts()

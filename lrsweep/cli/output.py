@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
     from lrsweep.analysis.lr_finder import RangeTest
-    from lrsweep.results.status import Status
-    from lrsweep.sweep.dry_run import Estimate
+    from lrsweep.results.status import SweepStatus
+    from lrsweep.sweep.dry_run import CostEstimate
 
 MOST_FAILURES = 20
 
@@ -92,7 +92,7 @@ def failures(runs: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def estimate(facts: Estimate) -> str:
+def estimate(facts: CostEstimate) -> str:
     """What a dry run found."""
     engines = ", ".join(f"{count} {engine}" for engine, count in facts.engines.items())
     long = "less than 1 s" if facts.seconds < 1 else f"about {duration(facts.seconds)}"
@@ -115,7 +115,7 @@ def estimate(facts: Estimate) -> str:
     )
 
 
-def status(facts: Status) -> str:
+def status(facts: SweepStatus) -> str:
     """Done, to do, failed of one sweep."""
     parts = [
         f"{facts.done} of {plural(facts.total, 'run')} done",

@@ -17,6 +17,7 @@ from lrsweep.store.journal import Group, Replay
 
 if TYPE_CHECKING:
     from lrsweep.plan import Plan
+    from lrsweep.results.tables import Written
 
 FILE = "manifest.json"
 PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "matplotlib")
@@ -47,17 +48,15 @@ def session(*, begun: float, ended: float, training_seconds: float, trained: int
 def write(
     folder: Path,
     plan: Plan,
-    replay: Replay,
     *,
     session: dict[str, Any],
-    hashes: dict[str, Any],
-    sha256: dict[str, str],
+    written: Written,
     tasks: dict[str, Any],
 ) -> None:
     """Replace the manifest; sessions and task notes of earlier runs of the command are kept. Raises StorageError."""
     before = read(folder)
     wanted = {run.run_id for run in plan.runs}
-    kept = _trained_by(replay, wanted)
+    kept = _trained_by(written.replay, wanted)
     facts = {
         "lrsweep": __version__,
         "name": plan.spec.name,
@@ -68,8 +67,8 @@ def write(
         "seeds": list(plan.spec.seeds),
         "fingerprints": plan.fingerprints,
         "tasks": {**before.get("tasks", {}), **tasks},
-        "determinism": {"threads_per_worker": 1, "initial_weights_and_batches": hashes},
-        "tables": sha256,
+        "determinism": {"threads_per_worker": 1, "initial_weights_and_batches": written.hashes},
+        "tables": written.sha256,
         "groups": [
             {"id": g.id, "engine": g.engine, "compile": g.compile, "reason": g.reason, "runs": list(g.runs)}
             for g in kept

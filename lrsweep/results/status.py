@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Status:
+class SweepStatus:
     """What is stored of a sweep. `outside`: stored runs that its spec no longer asks for. `busy`: it is being run."""
 
     name: str
@@ -32,7 +32,7 @@ class Status:
     busy: bool
 
 
-def status(folder: Path | str) -> Status:
+def status(folder: Path | str) -> SweepStatus:
     """What is done, to do and failed in a sweep's folder. Needs neither torch nor the user's code.
 
     Raises UsageError for a folder without a sweep, StorageError.
@@ -46,10 +46,10 @@ def status(folder: Path | str) -> Status:
     return stored_of(folder, tables.planned(replay.plan, folder), replay)
 
 
-def stored_of(folder: Path, planned: Plan, replay: Replay) -> Status:
+def stored_of(folder: Path, planned: Plan, replay: Replay) -> SweepStatus:
     entries = [replay.entries[run.run_id].status for run in planned.runs if run.run_id in replay.entries]
     counts = Counter(entries)
-    return Status(
+    return SweepStatus(
         name=planned.spec.name,
         path=folder,
         total=len(planned.runs),
@@ -62,11 +62,11 @@ def stored_of(folder: Path, planned: Plan, replay: Replay) -> Status:
     )
 
 
-def _published(folder: Path) -> Status:
+def _published(folder: Path) -> SweepStatus:
     """A copy of the tables without a journal: all that there is, is done."""
     counts = Counter(tables.read_runs(folder)["status"])
     total = counts.total()
-    return Status(
+    return SweepStatus(
         name=folder.name, path=folder, total=total, done=total - counts["failed"], diverged=counts["diverged"],
         failed=counts["failed"], to_do=counts["failed"], outside=0, busy=False,
     )  # fmt: skip

@@ -43,6 +43,7 @@ _log = logging.getLogger("lrsweep")
 class Written:
     """What a rebuild of the tables learned on its way."""
 
+    replay: Replay
     hashes: dict[str, Any]
     sha256: dict[str, str]
     facts: SweepFacts
@@ -154,7 +155,7 @@ def write(
     digests = {name: _sha256(folder / name) for name in (SPEC, RUNS, CURVES, SUMMARY)}
     stamp = {"lrsweep": __version__, "journal": _sizes(folder), "files": digests}
     atomic.replace(folder / journal.FOLDER / STAMP, json.dumps(stamp, indent=1) + "\n")
-    return Written(hashes=hashes, sha256=digests, facts=summary.facts)
+    return Written(replay=replay, hashes=hashes, sha256=digests, facts=summary.facts)
 
 
 def default_rates(record: dict[str, Any]) -> dict[str, float]:

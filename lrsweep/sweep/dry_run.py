@@ -1,16 +1,24 @@
-"""What a sweep would cost: counted from the plan, timed on a few real steps."""
+"""What a sweep would cost: counted from the plan, timed on a few real steps; writes nothing."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lrsweep import plan as planning
 from lrsweep.errors import StoppedError
+from lrsweep.store import journal
+from lrsweep.store.journal import Replay
+from lrsweep.sweep import pending, preflight
+from lrsweep.workers import worker
 
 if TYPE_CHECKING:
     from lrsweep.plan import Run, WorkloadSpec
+    from lrsweep.spec.model import Spec
+    from lrsweep.sweep.context import Context
     from lrsweep.training.workload import Workload
     from lrsweep.workers.messages import Job
 
@@ -23,7 +31,7 @@ BYTES_PER_CELL = 22
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class CostEstimate:
     """`seconds` of training with `workers` processes, nan if a step could not be timed; `bytes` of all files.
 
     `run_steps` are updates summed over the runs to do; `engines` counts those runs by engine; `reasons` say why
@@ -43,6 +51,40 @@ class Estimate:
     device: str
     engines: dict[str, int]
     reasons: tuple[str, ...]
+
+
+def dry_run(spec: Spec, context: Context, *, fresh: bool) -> CostEstimate:
+    """Count and time what a run would do. Raises what the preflight raises."""
+    options = context.options
+    plan = planning.build(spec, planning.fingerprints(spec))
+    replay = Replay() if fresh else journal.replay(context.folder)
+    work = preflight.prepare(pending.pending(plan, replay), plan, replay, options)
+    for text in work.remarks:
+        context.notes.once(text)
+    jobs, workers = work.jobs, options.processes(work.jobs)
+
+    def workload_of(workload_spec: WorkloadSpec) -> Workload:
+        return worker.workloads().get(workload_spec, options.device)
+
+    done = sum(run.run_id in replay.entries and replay.entries[run.run_id].status != "failed" for run in plan.runs)
+    engines: Counter[str] = Counter()
+    for job in jobs:
+        engines[job.group.engine] += len(job.runs)
+    return CostEstimate(
+        name=spec.name,
+        path=str(context.folder),
+        runs=len(plan.runs),
+        done=done,
+        to_do=len(plan.runs) - done,
+        groups=len(jobs),
+        run_steps=sum(job.run_steps for job in jobs),
+        seconds=seconds_of(jobs, workload_of, workers),
+        bytes=bytes_of(plan.runs, len(plan.axis_names), workload_of) if jobs else 0,
+        workers=workers,
+        device=options.device,
+        engines=dict(engines),
+        reasons=tuple(dict.fromkeys(job.group.reason for job in jobs if job.group.reason)),
+    )
 
 
 class _Clock:
@@ -103,11 +145,9 @@ def seconds_of(jobs: Sequence[Job], workload_of: WorkloadOf, workers: int) -> fl
 
 def per_step(job: Job, workload_of: WorkloadOf) -> float:
     """Seconds of an update of one run in its group; 0 if it ended before it could be timed."""
-    from lrsweep.workers.worker import ENGINES
-
     clock = _Clock()
     try:
-        for _ in ENGINES[job.group.engine](job, workload_of(job.runs[0].workload_spec), clock):
+        for _ in worker.ENGINES[job.group.engine](job, workload_of(job.runs[0].workload_spec), clock):
             pass
     except StoppedError:
         pass

@@ -1,19 +1,92 @@
-"""What can be known to be wrong with a sweep before anything of it is trained, beyond what the spec alone tells."""
+"""What can be known of a sweep before anything of it is trained, beyond what the spec alone tells.
+
+Groups are cut, and what is wrong with the user's code, the metrics or the schedules is found out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from lrsweep import optimizers
+from lrsweep import optimizers, tasks
 from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.schedules import warmup_steps
+from lrsweep.sweep import pending
+from lrsweep.system.machine import this_machine
+from lrsweep.training import grouping
 from lrsweep.user_imports import argument_error
+from lrsweep.workers import worker
 
 if TYPE_CHECKING:
-    from lrsweep.plan import Run, WorkloadSpec
+    from lrsweep.plan import Plan, Run
     from lrsweep.spec.model import Spec
+    from lrsweep.store.journal import Group, Replay
+    from lrsweep.sweep.context import Options
+    from lrsweep.sweep.pending import Pending
     from lrsweep.training.workload import Workload
+    from lrsweep.workers.messages import Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What is about to be trained. `descriptions` and `task_notes` (by workload) are of the tasks; `remarks` are
+    sentences about the spec, `warnings` those of the tasks about their data."""
+
+    jobs: tuple[Job, ...] = ()
+    descriptions: tuple[str, ...] = ()
+    task_notes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work:
+    """Cut what is left to train into jobs.
+
+    Raises UsageError if the user's code cannot be used or does not record what the spec asks for.
+    """
+    if not left.runs:
+        return Work()
+    user_code(left.runs)
+    jobs = pending.jobs(left, replay, lambda runs: _cut(runs, options))
+    members = _by_workload(run for job in jobs for run in job.runs)
+    required = pending.required_metrics((run for runs in members.values() for run in runs), plan.spec.objective.metric)
+    steps, notes, described = {}, {}, {}
+    again = len(left.retry)
+    remarks = [f"{again} failed run{'s are' if again > 1 else ' is'} tried again"] if again else []
+    for key, runs in members.items():
+        workload = worker.workloads().get(runs[0].workload_spec, "cpu")
+        metrics(workload, required[key])
+        steps[key] = workload.total_steps
+        notes[key] = {"task": runs[0].workload_spec.task, **workload.task.notes}
+        described[f"{runs[0].workload_spec.task['name']}: {tasks.describe(workload.task)}"] = workload.task.notes
+        remarks += [f"warning: {remark}" for remark in (*of_labels(plan.spec), *of_runs(runs, workload))]
+    return Work(
+        jobs=tuple(
+            dataclasses.replace(job, run_steps=steps[job.runs[0].workload_spec.key] * len(job.runs)) for job in jobs
+        ),
+        descriptions=tuple(described),
+        task_notes=notes,
+        remarks=tuple(remarks),
+        warnings=tuple(f"warning: {text}" for each in described.values() for text in each.get("warnings", ())),
+    )
+
+
+def _by_workload(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.workload_spec.key, []).append(run)
+    return found
+
+
+def _cut(runs: Iterable[Run], options: Options) -> list[Group]:
+    """Cut runs into groups, workload by workload. Raises UsageError if a task cannot be built."""
+    groups: list[Group] = []
+    for members in _by_workload(runs).values():
+        workload = worker.workloads().get(members[0].workload_spec, "cpu")
+        groups += grouping.cut(members, workload, this_machine(), options.workers, options.compile)
+    return groups
 
 
 def metrics(workload: Workload, required_metrics: Mapping[str, str]) -> None:
@@ -27,11 +100,11 @@ def metrics(workload: Workload, required_metrics: Mapping[str, str]) -> None:
             raise WrongInSpec((tuple(key.split(".")), wrong))
 
 
-def user_code(runs: Sequence[Run], build: Callable[[WorkloadSpec], object]) -> None:
-    """Raises WrongInSpec with all that is wrong with the task, built by `build`, and the optimizers of the user's."""
+def user_code(runs: Sequence[Run]) -> None:
+    """Build the task of the first run. Raises WrongInSpec with all that is wrong with it and the user's optimizers."""
     found: list[tuple[tuple[str, ...], str]] = []
     try:
-        build(runs[0].workload_spec)
+        worker.workloads().get(runs[0].workload_spec, "cpu")
     except WrongInSpec as error:
         found += error.found
     except UsageError as error:

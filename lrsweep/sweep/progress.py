@@ -26,7 +26,7 @@ def _left(update: Update, steps_before: int, seconds: float) -> str:
     made = update.run_steps - steps_before
     if made <= 0 or seconds <= 0:
         return "time left unknown"
-    return f"{duration(seconds * (update.member_steps_total - update.run_steps) / made)} left"
+    return f"{duration(seconds * (update.run_steps_total - update.run_steps) / made)} left"
 
 
 def _counts(update: Update) -> str:
@@ -116,8 +116,8 @@ class BarReporter:
         most = 1.0 if update.done == update.total else NOT_YET
         self._progress.update(
             self._task,
-            completed=min(update.run_steps, most * update.member_steps_total),
-            total=update.member_steps_total,
+            completed=min(update.run_steps, most * update.run_steps_total),
+            total=update.run_steps_total,
             description=_counts(update),
             left=_left(update, 0, now - self._started),
             refresh=True,
@@ -190,7 +190,7 @@ class Update:
     diverged: int
     failed: int
     run_steps: int
-    member_steps_total: int
+    run_steps_total: int
 
 
 class Reporter(Protocol):
@@ -205,6 +205,23 @@ class Reporter(Protocol):
 
     def finish(self) -> None:
         """Training ended, for whatever reason."""
+
+
+class Notes:
+    """What is said of one sweep, to whom its progress is reported."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+        self._said: set[str] = set()
+
+    def note(self, text: str) -> None:
+        self.reporter.note(text)
+
+    def once(self, text: str, key: str | None = None) -> None:
+        """Say it unless it was said before, or anything else with the same `key`."""
+        if (key := key or text) not in self._said:
+            self._said.add(key)
+            self.reporter.note(text)
 
 
 class Silent:

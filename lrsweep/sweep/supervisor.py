@@ -18,7 +18,7 @@ from lrsweep.errors import StorageError
 from lrsweep.run_result import RunResult, Status
 from lrsweep.store import checkpoints, journal
 from lrsweep.store.journal import Checkpoint, Group, Journal, Replay
-from lrsweep.sweep.progress import Reporter, Update
+from lrsweep.sweep.progress import Notes, Update
 from lrsweep.workers.executors import Event, Executor
 from lrsweep.workers.messages import Died, Ended, Job, OutOfMemory, Raised, Saved, Ticked, Trained, Unwritable
 
@@ -32,14 +32,14 @@ Trouble: TypeAlias = Died | OutOfMemory | Raised
 
 
 @dataclass(kw_only=True)
-class Progress:
-    """Counts for the reporter: runs, and updates summed over runs."""
+class _Counts:
+    """For the reporter: runs, and updates summed over runs."""
 
     total: int
     done: int
     diverged: int
-    failed: int
-    member_steps_total: int
+    failed: int = 0
+    run_steps_total: int = 0
     _finished: int = 0
     _running: Counter[str] = field(default_factory=Counter)
 
@@ -61,7 +61,7 @@ class Progress:
             diverged=self.diverged,
             failed=self.failed,
             run_steps=self._finished + sum(self._running.values()),
-            member_steps_total=self.member_steps_total,
+            run_steps_total=self.run_steps_total,
         )
 
 
@@ -74,24 +74,24 @@ class Supervisor:
         folder: Path,
         writer: Journal,
         replay: Replay,
-        reporter: Reporter,
+        notes: Notes,
         wanted: frozenset[str],
-        told: set[str] | None = None,
     ) -> None:
-        """`wanted` are the runs of the plan; what a repeated group gives of others is not written. `told` are the
-        reasons to train runs one at a time that were said before in this sweep."""
+        """`wanted` are the runs of the plan; what a repeated group gives of others is not written."""
         self._folder = folder
-        self._writer, self._reporter, self._wanted = writer, reporter, wanted
+        self._writer, self._notes, self._wanted = writer, notes, wanted
         entries = {run: entry.status for run, entry in replay.entries.items() if run in wanted}
         self._settled: dict[str, Status] = {run: status for run, status in entries.items() if status != "failed"}
         self._saved: dict[str, Checkpoint] = dict(replay.checkpoints)
         self._tries: Counter[str] = Counter()
         self._queue: deque[Job] = deque()
-        self._notes: set[str] = set()
         self._raised: Counter[str] = Counter()  # runs by the exception that they are trained one at a time for
-        self._told = set() if told is None else told
         self.trained = 0
-        self.progress: Progress
+        self.counts = _Counts(
+            total=len(wanted),
+            done=len(self._settled),
+            diverged=sum(status == "diverged" for status in self._settled.values()),
+        )
 
     def run(
         self, jobs: Sequence[Job], executor: Executor, stopping: Callable[[], bool], meanwhile: Callable[[], None]
@@ -103,20 +103,14 @@ class Supervisor:
         # The longest first: a long group that starts last would keep one core busy and the others idle.
         self._queue.extend(sorted(jobs, key=lambda job: -job.run_steps))
         self._raised.update(job.group.reason for job in jobs if job.group.raised and job.group.reason)
-        self.progress = Progress(
-            total=len(self._wanted),
-            done=len(self._settled),
-            diverged=sum(status == "diverged" for status in self._settled.values()),
-            failed=0,
-            member_steps_total=sum(job.run_steps for job in jobs),
-        )
+        self.counts.run_steps_total = sum(job.run_steps for job in jobs)
         for events in executor.events(self._queue):
             self._write(events)
             for job, message in events:
                 self._take(job, message)
             if stopping():
                 executor.stop()
-            self._reporter.update(self.progress.update())
+            self._notes.reporter.update(self.counts.update())
             meanwhile()
             meanwhile = _nothing
 
@@ -138,31 +132,30 @@ class Supervisor:
     def _count(self, outcome: RunResult) -> None:
         self._settled[outcome.run_id] = outcome.status
         self.trained += 1
-        self.progress.done += 1
-        self.progress.diverged += outcome.status == "diverged"
-        self.progress.failed += outcome.status == "failed"
+        self.counts.done += 1
+        self.counts.diverged += outcome.status == "diverged"
+        self.counts.failed += outcome.status == "failed"
 
     def _tell_raised(self, group: Group, outcome: RunResult) -> None:
         """Why runs are trained one at a time that raised something together, unless it fails them alone too."""
         reason = group.reason
-        if reason is not None and group.raised and reason not in self._told and outcome.status != "failed":
-            self._told.add(reason)
+        if reason is not None and group.raised and outcome.status != "failed":
             count = self._raised[reason]
-            self._reporter.note(f"at least {count} run{'s' * (count > 1)} trained one at a time: {reason}")
+            self._notes.once(f"at least {count} run{'s' * (count > 1)} trained one at a time: {reason}", reason)
 
     def _take(self, job: Job, message: object) -> None:
         if isinstance(message, Ticked):
-            self.progress.tick(job, message.run_steps)
+            self.counts.tick(job, message.run_steps)
         elif isinstance(message, Saved):
             self._forget(job.group)
             self._saved[job.group.id] = message.checkpoint
         elif isinstance(message, Ended):
-            self.progress.end(job)
+            self.counts.end(job)
             self._forget(job.group)
         elif isinstance(message, Unwritable):
             raise StorageError(message.text)
         elif isinstance(message, Died | OutOfMemory | Raised):
-            self.progress.drop(job)
+            self.counts.drop(job)
             self._recover(job, message)
 
     def _forget(self, group: Group) -> None:
@@ -175,7 +168,7 @@ class Supervisor:
         self._tries[job.group.id] += 1
         if isinstance(message, Died) and self._tries[job.group.id] < TRIES:
             what = f"{len(job.runs)} runs are" if len(job.runs) > 1 else "run is"
-            self._note(f"{message.text}; its {what} tried again")
+            self._notes.once(f"{message.text}; its {what} tried again")
             self._queue.appendleft(replace(job, resume=self._saved.get(job.group.id)))
             return
         self._forget(job.group)
@@ -191,7 +184,7 @@ class Supervisor:
             self._requeue(job, [[run] for run in left], "single", reason, raised=True)
         else:
             why = "out of memory" if isinstance(message, OutOfMemory) else message.text
-            self._note(f"{why}: a group of {len(left)} runs is cut in halves")
+            self._notes.once(f"{why}: a group of {len(left)} runs is cut in halves")
             halves = [left[: len(left) // 2], left[len(left) // 2 :]]
             self._requeue(job, halves, job.group.engine, message.text, worker_died=isinstance(message, Died))
 
@@ -225,12 +218,7 @@ class Supervisor:
             died = isinstance(message, Died)
             self._writer.append([journal.outcome_record(outcome, job.group.id, worker_died=died)])
             self._count(outcome)
-        self.progress.end(job)
-
-    def _note(self, text: str) -> None:
-        if text not in self._notes:
-            self._notes.add(text)
-            self._reporter.note(text)
+        self.counts.end(job)
 
 
 def _nothing() -> None:

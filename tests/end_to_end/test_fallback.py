@@ -76,8 +76,7 @@ def test_a_stack_whose_runs_all_fail_alone_needs_no_note(tmp_path: Path) -> None
 
 def test_a_dry_run_says_why_no_update_can_be_made(tmp_path: Path) -> None:
     broken = config(tmp_path, build="raise ValueError('no weights')", optimizers=["sgd"])
-    found = sweeps.run(tmp_path, broken, dry_run=True).estimate
-    assert found is not None
+    found = sweeps.estimate(tmp_path, broken)
     text = output.estimate(found)
     assert "unknown: no update could be made" in text
     assert "one at a time    an error in the trial of the model: ValueError: no weights (task.py:11" in text

@@ -14,7 +14,7 @@ import pytest
 
 from lrsweep.errors import BusyError, StoppedError
 from lrsweep.results import tables
-from lrsweep.store import lock
+from lrsweep.store import checkpoints, lock
 from lrsweep.sweep import runner
 from lrsweep.sweep.progress import Silent, Update
 from lrsweep.system.signals import Stopping
@@ -118,7 +118,7 @@ def test_a_second_interrupt_ends_it_at_once(tmp_path: Path, monkeypatch: pytest.
     def hang(*_: object) -> Any:
         time.sleep(60)
 
-    monkeypatch.setattr(worker, "write", hang)  # saving takes for ever
+    monkeypatch.setattr(checkpoints, "write", hang)  # saving takes for ever
     pid = started(tmp_path, LONG)
     workers = children(pid)
     os.kill(pid, signal.SIGINT)
@@ -132,7 +132,7 @@ def test_workers_that_do_not_leave_are_killed(tmp_path: Path, monkeypatch: pytes
     def hang(*_: object) -> Any:
         time.sleep(60)
 
-    monkeypatch.setattr(worker, "write", hang)
+    monkeypatch.setattr(checkpoints, "write", hang)
     pid = started(tmp_path, LONG)
     os.kill(pid, signal.SIGTERM)
     assert ended(pid, 10) == 143

@@ -29,7 +29,7 @@ from lrsweep.compiler import onednn
 from lrsweep.errors import SpecError, StoppedError, StorageError, UsageError
 from lrsweep.report import page
 from lrsweep.results import figures, tables
-from lrsweep.results.status import Status
+from lrsweep.results.status import SweepStatus
 from lrsweep.run_result import RunResult
 from lrsweep.store import journal
 from lrsweep.sweep import api, progress
@@ -94,7 +94,7 @@ def test_a_sweep_leaves_what_the_contract_names(tmp_path: Path) -> None:
     assert len(tables.read_summary(folder)) == 2
     last = watching.updates[-1]
     assert (last.done, last.total, last.diverged, last.failed) == (12, 12, 4, 0)
-    assert last.run_steps == last.member_steps_total == 12 * 6 * 1
+    assert last.run_steps == last.run_steps_total == 12 * 6 * 1
     assert watching.starts[0].total == 12
     assert told(watching) == []
 
@@ -405,29 +405,24 @@ def test_a_sweep_stopped_before_its_first_run_has_tables(tmp_path: Path) -> None
 
 
 def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
-    finished = sweeps.run(tmp_path, dry_run=True)
-    facts = finished.estimate
-    assert facts is not None
+    facts = sweeps.estimate(tmp_path)
     assert (facts.runs, facts.done, facts.to_do, facts.run_steps) == (12, 0, 12, 72)
     assert sum(facts.engines.values()) == 12
     assert facts.bytes > 1000
     assert not (tmp_path / "small").exists()
     sweeps.run(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    grown = sweeps.run(tmp_path, sweeps.spec(seeds=3), dry_run=True).estimate
-    assert grown is not None
+    grown = sweeps.estimate(tmp_path, sweeps.spec(seeds=3))
     assert (grown.runs, grown.done, grown.to_do, grown.run_steps) == (18, 12, 6, 36)
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_dry_run_times_real_steps(tmp_path: Path) -> None:
     config = sweeps.spec(train={"steps": 1_000_000, "batch_size": 20}, lr=[0.01, 0.1])
-    facts = sweeps.run(tmp_path, config, dry_run=True).estimate
-    assert facts is not None
+    facts = sweeps.estimate(tmp_path, config)
     assert facts.seconds > 10
     assert math.isfinite(facts.seconds)
-    short = sweeps.run(tmp_path, sweeps.spec(train={"steps": 2, "batch_size": 20}), dry_run=True).estimate
-    assert short is not None
+    short = sweeps.estimate(tmp_path, sweeps.spec(train={"steps": 2, "batch_size": 20}))
     assert 0 < short.seconds < 60
 
 
@@ -448,17 +443,16 @@ def test_a_dry_run_times_real_steps(tmp_path: Path) -> None:
 def test_what_the_spec_allows_but_hardly_means_is_said_once(
     changed: dict[str, Any], said: list[str], tmp_path: Path
 ) -> None:
-    for options in ({"dry_run": True}, {}):
+    for either in (sweeps.estimate, sweeps.run):
         reporter = Silent()
-        sweeps.run(tmp_path, sweeps.spec(lr=[0.01, 0.1], **changed), reporter=reporter, **options)
+        either(tmp_path, sweeps.spec(lr=[0.01, 0.1], **changed), reporter=reporter)
         warned = [note for note in reporter.notes if note.startswith("warning")]
         assert len(warned) == len(said)
         assert all(part in note for part, note in zip(said, warned, strict=True))
 
 
 def test_a_dry_run_tells_what_its_time_is_of(tmp_path: Path) -> None:
-    facts = sweeps.run(tmp_path, dry_run=True).estimate
-    assert facts is not None
+    facts = sweeps.estimate(tmp_path)
 
     def time(seconds: float) -> str:
         told = output.estimate(dataclasses.replace(facts, seconds=seconds, workers=1))
@@ -473,14 +467,16 @@ def test_a_dry_run_tells_what_its_time_is_of(tmp_path: Path) -> None:
 def test_one_run_is_one_run_and_not_done_before_it_is(tmp_path: Path) -> None:
     stream = io.StringIO()
     plain = progress.PlainReporter(stream, every=0.0)
-    plain.update(Update(done=0, total=1, diverged=0, failed=0, run_steps=6, member_steps_total=6))
+    plain.update(Update(done=0, total=1, diverged=0, failed=0, run_steps=6, run_steps_total=6))
     assert stream.getvalue() == "0/1 run, 0 diverged, 0 s left\n"
     bar = progress.BarReporter()
     for done, share in ((0, 99.0), (1, 100.0)):
         bar._shown = 0.0
-        bar.update(Update(done=done, total=1, diverged=0, failed=0, run_steps=6, member_steps_total=6))
+        bar.update(Update(done=done, total=1, diverged=0, failed=0, run_steps=6, run_steps_total=6))
         assert bar._progress.tasks[0].percentage == pytest.approx(share)
-    stored = Status(name="s", path=Path("s"), total=1, done=1, to_do=0, diverged=0, failed=0, outside=0, busy=False)
+    stored = SweepStatus(
+        name="s", path=Path("s"), total=1, done=1, to_do=0, diverged=0, failed=0, outside=0, busy=False
+    )
     assert output.status(stored).startswith("s (s): 1 of 1 run done, 0 to do")
     alone = fabricate.folder(tmp_path, rates=[0.01], optimizers=["sgd"], seeds=1)
     facts = plot.load(alone).facts

@@ -12,9 +12,14 @@ from typing import Any
 from lrsweep.errors import LrsweepError
 from lrsweep.store import atomic
 from lrsweep.sweep import api
+from lrsweep.sweep.background import LocalRenderer
+from lrsweep.sweep.dry_run import CostEstimate
 from lrsweep.sweep.progress import Silent
-from lrsweep.sweep.runner import Finished, Sweep
+from lrsweep.sweep.publish import Finished
 
+GIVEN: dict[str, Any] = {
+    "device": "cpu", "workers": 1, "executor": "local", "set": (), "compile": "off", "refine": False, "fresh": False,
+}  # fmt: skip
 TABLES = ("runs.csv", "curves.csv", "summary.csv")
 
 
@@ -32,20 +37,20 @@ def spec(**changed: Any) -> dict[str, Any]:
     }
 
 
+class _Undrawn(LocalRenderer):
+    def report(self, folder: Path) -> None:
+        atomic.replace(folder / "report.html", "")
+
+
 def run(folder: Path, config: Any = None, *, reporter: Any = None, draw: bool = False, **options: Any) -> Finished:
     """`folder` is that of all results. Pictures are left out unless asked for: they take longer than the training."""
-    given: dict[str, Any] = {
-        "device": "cpu", "workers": 1, "executor": "local", "overrides": (), "compile": "off",
-        "refine": False, "dry_run": False, "fresh": False,
-    }  # fmt: skip
-    drawn = Sweep._draw
-    if not draw:
-        Sweep._draw = lambda self: atomic.replace(self.folder / "report.html", "")  # type: ignore[method-assign]
-    try:
-        config = spec() if config is None else config
-        return api.execute(config, results=folder, reporter=reporter or Silent(), **(given | options))
-    finally:
-        Sweep._draw = drawn  # type: ignore[method-assign]
+    config = spec() if config is None else config
+    renderer = LocalRenderer() if draw else _Undrawn()
+    return api.execute(config, results=folder, reporter=reporter or Silent(), renderer=renderer, **(GIVEN | options))
+
+
+def estimate(folder: Path, config: Any = None, *, reporter: Any = None, **options: Any) -> CostEstimate:
+    return api.estimate(config or spec(), results=folder, reporter=reporter or Silent(), **(GIVEN | options))
 
 
 def tables(folder: Path) -> dict[str, bytes]:

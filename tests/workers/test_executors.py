@@ -21,7 +21,7 @@ from lrsweep.errors import StoppedError, StorageError, UsageError
 from lrsweep.run_result import RunResult
 from lrsweep.store import checkpoints, journal
 from lrsweep.store.journal import Checkpoint, Group, Journal
-from lrsweep.sweep.progress import Silent
+from lrsweep.sweep.progress import Notes, Silent
 from lrsweep.sweep.supervisor import TRIES, Supervisor
 from lrsweep.workers import worker
 from lrsweep.workers.executors import Event, Local
@@ -80,7 +80,9 @@ class Scripted:
 def train(folder: Path, behave: Behaviour, *jobs: Job) -> tuple[journal.Replay, Scripted, Silent, Supervisor]:
     wanted = frozenset(run.run_id for one in jobs for run in one.runs)
     writer, reporter, executor = Journal(folder), Silent(), Scripted(behave)
-    training = Supervisor(folder=folder, writer=writer, replay=journal.replay(folder), reporter=reporter, wanted=wanted)
+    training = Supervisor(
+        folder=folder, writer=writer, replay=journal.replay(folder), notes=Notes(reporter), wanted=wanted
+    )
     try:
         training.run(jobs, executor, lambda: False, lambda: None)
     finally:
@@ -95,8 +97,8 @@ def statuses(replay: journal.Replay) -> dict[str, str]:
 def test_outcomes_reach_the_journal(tmp_path: Path) -> None:
     found, _, _, training = train(tmp_path, ok, job("a", "b"), job("c"))
     assert statuses(found) == {"a": "ok", "b": "ok", "c": "ok"}
-    update = training.progress.update()
-    assert (update.done, update.total, update.run_steps, update.member_steps_total) == (3, 3, 30, 30)
+    update = training.counts.update()
+    assert (update.done, update.total, update.run_steps, update.run_steps_total) == (3, 3, 30, 30)
 
 
 @pytest.mark.parametrize("names", ["abcdefgh", "abcde", "e", "ae"])
@@ -127,7 +129,7 @@ def test_a_worker_that_dies_once_costs_nothing(tmp_path: Path) -> None:
     assert statuses(found) == {"a": "ok", "b": "ok"}
     assert [one.resume for one in seen] == [None, saved]
     assert seen[0].group == seen[1].group
-    assert training.progress.update().run_steps == 20
+    assert training.counts.update().run_steps == 20
 
 
 def test_out_of_memory_halves_the_group(tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""Where a sweep is run and how, for all that take part in running it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lrsweep.errors import UsageError
+from lrsweep.sweep.background import LocalRenderer
+from lrsweep.sweep.progress import Notes, Reporter
+from lrsweep.system.machine import this_machine
+from lrsweep.system.signals import Stopping
+from lrsweep.workers import executors, worker
+from lrsweep.workers.messages import Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to run: nothing of this changes what a run is."""
+
+    device: str
+    workers: int
+    executor: str
+    compile: str
+
+    @classmethod
+    def of(cls, *, device: str, workers: int | str, executor: str, compile: str) -> Options:
+        """Check the options of the command line and resolve `auto`. Raises UsageError."""
+        if workers != "auto" and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
+            raise UsageError(f"workers={workers!r}: give a whole number from 1, or auto")
+        if executor in executors.NOT_YET:
+            raise UsageError(f"--executor {executor}: {executors.NOT_YET[executor]}")
+        if executor not in executors.EXECUTORS:
+            raise UsageError(f"executor {executor!r}: there is no such executor ({', '.join(executors.EXECUTORS)})")
+        if compile not in ("auto", "on", "off"):
+            raise UsageError(f"compile={compile!r}: give auto, on or off")
+        count = this_machine().cores if workers == "auto" else int(workers)
+        return cls(device=worker.device_of(device), workers=count, executor=executor, compile=compile)
+
+    def processes(self, jobs: Sequence[Job]) -> int:
+        """How many train these jobs: a GPU is kept busy by one."""
+        return 1 if self.device == "cuda" else min(self.workers, max(len(jobs), 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Where a sweep is run, how, who is told, who may stop it and who draws."""
+
+    folder: Path
+    options: Options
+    notes: Notes
+    stopping: Stopping = field(default_factory=Stopping)
+    renderer: LocalRenderer = field(default_factory=LocalRenderer)
+
+    @property
+    def reporter(self) -> Reporter:
+        return self.notes.reporter

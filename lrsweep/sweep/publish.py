@@ -1,0 +1,112 @@
+"""What a sweep leaves for its readers: tables, manifest, pictures and report, all derived from the journal."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrsweep.compiler import onednn
+from lrsweep.errors import LrsweepError, StoppedError
+from lrsweep.results import figures, manifest, tables
+from lrsweep.results.status import stored_of
+from lrsweep.store import journal, lock, plan_record
+
+if TYPE_CHECKING:
+    from lrsweep.analysis.facts import SweepFacts
+    from lrsweep.plan import Plan
+    from lrsweep.spec.model import Spec
+    from lrsweep.store.journal import Replay
+    from lrsweep.sweep.context import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """What one pass over a plan came to; `--refine` makes several. `replay` is of its start; `task_notes` go to the
+    manifest, by workload."""
+
+    plan: Plan
+    replay: Replay
+    trained: int = 0
+    seconds: float = 0.0
+    task_notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What a sweep came to; counts are runs of the plan. `facts` are there if the tables were written anew."""
+
+    path: Path
+    total: int
+    trained: int
+    diverged: int
+    failed: int
+    facts: SweepFacts | None
+
+
+def write_tables(plan: Plan, folder: Path, summarise: tables.Summarise = tables.summarise) -> tables.Written:
+    """Raises StorageError."""
+    with lock.tables(folder):
+        replay = journal.replay(folder)
+        record = plan_record.plan_record(plan, folder, replay.plan)
+        return tables.write(folder, plan, replay, record, summarise)
+
+
+def publish(rounds: Sequence[Round], context: Context, begun: float) -> Finished:
+    """Write what is missing or outdated; after a stop the tables and the manifest alone.
+
+    Raises StorageError, and StoppedError after a stop.
+    """
+    folder, stopping, plan = context.folder, context.stopping, rounds[-1].plan
+    trained = sum(one.trained for one in rounds)
+    replay, facts = rounds[-1].replay, None
+    if trained or not tables.current(folder) or not (folder / figures.REPORT).is_file():
+        with stopping.graceful():
+            written = write_tables(plan, folder, context.renderer.summarise)
+        replay, facts = written.replay, written.facts
+        session = manifest.session(
+            begun=begun,
+            ended=time.time(),
+            training_seconds=sum(one.seconds for one in rounds),
+            trained=trained,
+            products=onednn.library(),
+            **dataclasses.asdict(context.options),
+        )
+        notes = {key: note for one in rounds for key, note in one.task_notes.items()}
+        manifest.write(folder, plan, session=session, written=written, tasks=notes)
+        if not stopping.requested():
+            draw(context)  # after the manifest, which the report reads
+    elif not stopping.requested() and figures.other_than(_objective(plan.spec), folder):
+        draw(context)
+    stored = stored_of(folder, plan, replay)
+    if stopping.exit_code is not None:
+        raise StoppedError(
+            f"stopped: {stored.done} of {stored.total} runs are done and in the tables of {folder}; "
+            "the same command goes on from there",
+            stopping.exit_code,
+        )
+    return Finished(
+        path=folder,
+        total=stored.total,
+        trained=trained,
+        diverged=stored.diverged,
+        failed=stored.failed,
+        facts=facts,
+    )
+
+
+def _objective(spec: Spec) -> str:
+    return figures.objective_text(spec.objective.metric, spec.objective.at, spec.objective.mode)
+
+
+def draw(context: Context) -> None:
+    """Pictures and report. What goes wrong in them is told and loses nothing: they can be drawn again."""
+    try:
+        context.renderer.report(context.folder)
+    except LrsweepError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the results are safe; a picture must not cost them
+        context.notes.note(f"the report could not be made ({type(error).__name__}: {error}); see lrsweep report")
