@@ -25,6 +25,8 @@ import asyncio, gc, io, logging, multiprocessing, os, random, signal, sys, threa
 import matplotlib, numpy, pandas, sklearn.datasets, torch
 import matplotlib.figure, matplotlib.backends.backend_agg, filelock
 
+HOOKS = [value for name, value in vars(sys.modules["torch.optim.optimizer"]).items() if name.startswith("_global_")]
+
 def umask():
     return next(line for line in open("/proc/self/status") if line.startswith("Umask"))
 
@@ -54,7 +56,7 @@ def snapshot():
             for name, method in vars(torch.optim.Optimizer).items()
             if callable(method)
         },
-        "optimizer hooks": {name: len(v) for name, v in vars(sys.modules["torch.optim.optimizer"]).items() if isinstance(v, dict) and "hooks" in name},
+        "optimizer hooks": [len(hooks) for hooks in HOOKS],
         "garbage collector": (gc.get_threshold(), gc.isenabled(), gc.get_freeze_count(), len(gc.callbacks)),
         "signal handlers": {number: signal.getsignal(number) for number in signal.valid_signals()},
         "signal mask": signal.pthread_sigmask(signal.SIG_BLOCK, ()),
