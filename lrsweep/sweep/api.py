@@ -150,14 +150,14 @@ def _opened(
     stopping = Stopping()
     with stopping.installed(), ExitStack() as stack:
         with few_collections(), stopping.importing():
-            from lrsweep.spec.load import load_spec
-            from lrsweep.spec.resolved import located
-            from lrsweep.sweep.context import Context, Options
-            from lrsweep.sweep.progress import Notes
             from lrsweep.system.caller import restored
 
             stack.enter_context(restored())
+            from lrsweep.spec.load import load_spec
+            from lrsweep.spec.resolved import located
             from lrsweep.sweep import runner
+            from lrsweep.sweep.context import Context, Options
+            from lrsweep.sweep.progress import Notes
 
             del runner
         resolved = Options.of(**options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gc
+import os
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,13 +13,13 @@ def restored() -> Iterator[None]:
     """Within: torch as a fresh process has it, with one thread; forked workers inherit that. Afterwards: as before.
 
     That is torch's threads, default dtype, default device, gradient mode, autocast and matmul precision, numpy's error
-    handling, the global generators of torch, numpy and Python, and the thresholds of the garbage collector.
+    handling, the global generators of torch, numpy and Python, and the environment.
     """
     import numpy as np
     import torch
 
     threads, dtype, precision = torch.get_num_threads(), torch.get_default_dtype(), torch.get_float32_matmul_precision()
-    numpy_state, python_state, thresholds = np.random.get_state(), random.getstate(), gc.get_threshold()
+    numpy_state, python_state, environment = np.random.get_state(), random.getstate(), dict(os.environ)
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=gpus, device_type="cuda"))
@@ -42,4 +42,6 @@ def restored() -> Iterator[None]:
             torch.set_default_dtype(dtype)
             np.random.set_state(numpy_state)
             random.setstate(python_state)
-            gc.set_threshold(*thresholds)
+            for name in os.environ.keys() - environment.keys():
+                del os.environ[name]  # torch's compiler, where something imports it, sets one of its own
+            os.environ.update(environment)

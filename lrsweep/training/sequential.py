@@ -403,4 +403,5 @@ def _is_plain(state: Any) -> bool:
 
 
 # What torch keeps itself: in state dicts, or not at all.
-_TORCHS_OWN = (vars(nn.Module()).keys() | vars(torch.optim.SGD([torch.zeros(())])).keys()) - {"training"}
+with optimizers.without_compiler():
+    _TORCHS_OWN = (vars(nn.Module()).keys() | vars(torch.optim.SGD([torch.zeros(())])).keys()) - {"training"}

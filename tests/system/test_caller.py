@@ -23,7 +23,7 @@ def make():
 SNAPSHOT = """
 import asyncio, gc, io, logging, multiprocessing, os, random, signal, sys, threading, time, warnings
 import matplotlib, numpy, pandas, sklearn.datasets, torch
-import matplotlib.figure, matplotlib.backends.backend_agg, filelock
+import matplotlib.figure, matplotlib.backends.backend_agg, sympy  # what a library's import changes is its own affair
 
 HOOKS = [value for name, value in vars(sys.modules["torch.optim.optimizer"]).items() if name.startswith("_global_")]
 
@@ -37,7 +37,8 @@ def descriptors():
             found[name] = os.readlink(f"/proc/self/fd/{name}")
         except OSError:
             pass  # that of the listing itself
-    return found
+    caches = (".ttf", "/dev/shm/pym-")  # fonts that matplotlib keeps open, memory that multiprocessing does
+    return {name: target for name, target in found.items() if not any(part in target for part in caches)}
 
 def snapshot():
     gc.collect()
@@ -52,9 +53,10 @@ def snapshot():
         "python generator": random.getstate(),
         "numpy errors": numpy.geterr(),
         "optimizer methods": {
-            name: (id(method), sorted(vars(getattr(method, "__wrapped__", method))))
+            # torch keeps what its compiler makes of a method here; the method itself it never does
+            name: (id(method), getattr(method.__wrapped__, "__dynamo_disable", None) is method.__wrapped__)
             for name, method in vars(torch.optim.Optimizer).items()
-            if callable(method)
+            if hasattr(method, "__wrapped__")
         },
         "optimizer hooks": [len(hooks) for hooks in HOOKS],
         "garbage collector": (gc.get_threshold(), gc.isenabled(), gc.get_freeze_count(), len(gc.callbacks)),
@@ -77,7 +79,11 @@ def snapshot():
 
 def compare(before, what):
     for name, value in snapshot().items():
-        assert value == before[name], f"{what}: {name}: {before[name]!r} became {value!r}"[:2000]
+        was = before[name]
+        if isinstance(value, dict):
+            keys = [key for key in {**was, **value} if was.get(key) != value.get(key)]
+            was, value = [{key: each.get(key) for key in keys} for each in (was, value)]
+        assert value == was, f"{what}: {name}: {was!r} became {value!r}"[:2000]
 """
 
 SWEEPS = """
