@@ -20,6 +20,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lrsweep.analysis.lr_finder import RangeTest as RangeTest
     from lrsweep.errors import BusyError as BusyError
     from lrsweep.errors import LrsweepError as LrsweepError
     from lrsweep.errors import SpecError as SpecError
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from lrsweep.sweep.api import lr_finder as lr_finder
     from lrsweep.sweep.api import run as run
     from lrsweep.sweep.dry_run import CostEstimate as CostEstimate
-    from lrsweep.sweep.lr_finder import RangeTest as RangeTest
     from lrsweep.tasks import Task as Task
 
 __version__ = "0.1.0"
@@ -48,6 +48,7 @@ __version__ = "0.1.0"
 # Each public name is fetched when it is first used: importing lrsweep imports neither torch nor pandas. There is no
 # __all__, with which help(lrsweep) would import everything and show every class in full.
 _PUBLIC = {
+    "lrsweep.analysis.lr_finder": ("RangeTest",),
     "lrsweep.errors": (
         *("BusyError", "LrsweepError", "SpecError", "SpecIssue", "StoppedError", "StorageError", "UsageError"),
         "WrongInSpec",
@@ -59,7 +60,6 @@ _PUBLIC = {
     "lrsweep.spec.model": ("Spec",),
     "lrsweep.sweep.api": ("dry_run", "lr_finder", "run"),
     "lrsweep.sweep.dry_run": ("CostEstimate",),
-    "lrsweep.sweep.lr_finder": ("RangeTest",),
     "lrsweep.tasks": ("Task",),
 }
 _HOMES = {name: module for module, names in _PUBLIC.items() for name in names}

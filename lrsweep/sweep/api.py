@@ -15,12 +15,12 @@ from lrsweep.system.process import few_collections
 from lrsweep.system.signals import Stopping
 
 if TYPE_CHECKING:
+    from lrsweep.analysis.lr_finder import RangeTest
     from lrsweep.results.results import Results
     from lrsweep.spec.model import Spec
     from lrsweep.sweep.background import LocalRenderer
     from lrsweep.sweep.context import Context
     from lrsweep.sweep.dry_run import CostEstimate
-    from lrsweep.sweep.lr_finder import RangeTest
     from lrsweep.sweep.publish import Finished
 
     Config: TypeAlias = Path | str | Mapping[str, Any] | Spec
@@ -101,8 +101,8 @@ def lr_finder(
 
     Raises SpecError, UsageError, StorageError.
 
-        for line in lrsweep.lr_finder("sweep.yaml").lines:
-            print(line.label, line.rules)
+        for ramp in lrsweep.lr_finder("sweep.yaml").results:
+            print(ramp.label, ramp.suggested)
     """
     from lrsweep.system.caller import restored
 
