@@ -1,6 +1,6 @@
 """Plain torch training, written out: what one run must equal. Nothing of lrsweep is used in here.
 
-`setting`, `recipe` and `run` make the inputs of the engines by hand, with the attributes of the plan's own types.
+`workload_spec` and `run` make the inputs of the engines by hand, with the attributes of the plan's own types.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HERE = str(Path(__file__).parent)
 
 
 def workload_spec(task: dict[str, Any] | str, model: dict[str, Any] | None = None, **train: Any) -> SimpleNamespace:
-    """A recipe; float64, 3 epochs and batches of 32 unless told otherwise.
+    """A workload; float64, 3 epochs and batches of 32 unless told otherwise.
 
     A bare task name is a function of tasks.py, `builtin:digits` the package's own, one with a colon an import path.
     """
@@ -49,7 +49,7 @@ def run(
     independent_weight_decay: float | None = None,
     **args: Any,
 ) -> SimpleNamespace:
-    """One run of a recipe; `args` are the optimizer's."""
+    """One run of a workload; `args` are the optimizer's."""
     setting = SimpleNamespace(
         name=optimizer,
         args=args,

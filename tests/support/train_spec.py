@@ -32,11 +32,11 @@ def spec_dict(task: Any, optimizers: Any = "sgd", lr: Any = 0.1, **rest: Any) ->
 def trained(spec: dict[str, Any]) -> Iterator[tuple[Run, RunResult]]:
     """Every run of the spec with its outcome, in the order of the plan."""
     loaded = load_spec(spec)
-    problems: dict[str, workload.Workload] = {}
+    workloads: dict[str, workload.Workload] = {}
     for run in plan.build(loaded, plan.fingerprints(loaded)).runs:
-        if run.workload_spec.key not in problems:
-            problems[run.workload_spec.key] = workload.build(run.workload_spec)
-        (outcome,) = sequential.train([run], problems[run.workload_spec.key], NoHooks())
+        if run.workload_spec.key not in workloads:
+            workloads[run.workload_spec.key] = workload.build(run.workload_spec)
+        (outcome,) = sequential.train([run], workloads[run.workload_spec.key], NoHooks())
         assert outcome.status != "failed", outcome.error
         yield run, outcome
 

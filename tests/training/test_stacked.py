@@ -48,7 +48,7 @@ SCHEDULES: list[dict[str, Any]] = [
 
 
 def made(shared: Any, *members: tuple[Any, ...], **more: Any) -> list[Any]:
-    """Runs of one recipe from (optimizer, lr, args, schedule, seed), each with an id of its own."""
+    """Runs of one workload from (optimizer, lr, args, schedule, seed), each with an id of its own."""
     runs = []
     for number, member in enumerate(members):
         name, lr, args, schedule, seed = (*member, *(None, None, {}, {"name": "constant"}, 0)[len(member) :])
