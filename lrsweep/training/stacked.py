@@ -116,7 +116,9 @@ class StackedTrainer:
         # What was recorded for one group serves the next ones of a workload: weights are inputs of a recording.
         self._stepper = workload.once(("stacked step", self._same_batch, compile), make_stepper)
         self._non_trainable = stack(self._stepper.non_trainable)
-        self._weights = Weights(stack(self._stepper.trainable))
+        # A class of the user's may tell its parameters apart.
+        ours = all(":" not in run.setting.name for run in self.runs)
+        self._weights = Weights(stack(self._stepper.trainable), in_rows=ours)
 
     def _build_rules(self, rules: Sequence[str], decays: Sequence[update_rules.Decay]) -> None:
         bounds = [0, *(i for i in range(1, len(rules)) if rules[i] != rules[i - 1]), len(rules)]
@@ -125,7 +127,7 @@ class StackedTrainer:
             rule = update_rules.StackedRule(
                 rules[low],
                 decays[low:high],
-                [param.shape[1:] for param in self._weights.params],
+                [part.shape[1:] for part in self._weights.parts],
                 dtype=self._workload.dtype,
                 device=self._workload.device,
                 base_dir=self._workload.workload_spec.base_dir,
@@ -135,7 +137,7 @@ class StackedTrainer:
 
     def _slice_by_rule(self) -> None:
         """What each rule updates, sliced once: `_rules` and the weights change only when runs leave."""
-        self._parts = [[param[slots] for param in self._weights.params] for slots, _ in self._rules]
+        self._parts = [[part[slots] for part in self._weights.parts] for slots, _ in self._rules]
         self._sliced_rates: tuple[tuple[Tensor, Tensor] | None, list[tuple[Tensor, Tensor]]] = (None, [])
 
     @property
@@ -201,6 +203,7 @@ class StackedTrainer:
     def _apply(self, grads: Sequence[Tensor]) -> None:
         if self._clip_norm is not None:
             grads = _clipped(grads, self._clip_norm)
+        grads = self._weights.gathered(grads)
         for (slots, rule), parts, (lr, factor) in zip(self._rules, self._parts, self._rates_of_rules(), strict=True):
             rule.step(parts, [grad[slots] for grad in grads], lr, factor)
         if self._dead:
@@ -289,7 +292,7 @@ class StackedTrainer:
     def _keep(self, slots: list[int]) -> None:
         """Go on with the runs in these slots only."""
         index = torch.tensor(slots, dtype=torch.long, device=self._workload.device)
-        self._weights = Weights([param[index] for param in self._weights.params])
+        self._weights = Weights([param[index] for param in self._weights.params], in_rows=self._weights.in_rows)
         self._non_trainable = [value[index] for value in self._non_trainable]
         rules, low = [], 0
         for old, rule in self._rules:
