@@ -40,6 +40,7 @@ TRICKS = (
     "stacked_loss",
     "fused",
     "kernels",
+    "rows",
 )
 WARM = 3  # updates before the clock starts: the first two are recorded
 
