@@ -20,7 +20,7 @@ from lrsweep.plot import best_lr_drift, heatmap, loss_curves, overlays, sensitiv
 from lrsweep.plot.loss_curves import RunCurves
 from lrsweep.plot.style import Look
 from lrsweep.results import tables
-from lrsweep.results.figures import CAPTIONS, Rendered, objective_text, save
+from lrsweep.results.figures import CAPTIONS, Rendered, save
 from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import Spec, call_text
 from lrsweep.system.machine import available_cores
@@ -212,12 +212,11 @@ def _picture(name: str, draw: Callable[[], Figure], facts: SweepFacts) -> Pictur
 
 def rendered(sweep: SweepFigures, formats: Sequence[str]) -> list[Rendered]:
     """The files of every picture, drawn on all cores; the same bytes as on one."""
-    shows = objective_text(sweep.facts.metric, sweep.facts.at, sweep.facts.mode)
     drafts = _drafts(sweep)
 
     def one(name: str) -> Rendered:
         picture = _picture(name, drafts[name], sweep.facts)
-        files = {kind: style.rendered(picture.figure, kind, shows) for kind in formats}
+        files = {kind: style.rendered(picture.figure, kind) for kind in formats}
         return Rendered(name=name, caption=picture.caption, alt=picture.alt, files=files)
 
     order = sorted(drafts, key=lambda name: LONGEST.index(name) if name in LONGEST else len(LONGEST))
@@ -271,4 +270,7 @@ def draw_all(
         raise UsageError(
             f"format {unknown[0]!r}: there is no such picture format (one of: {', '.join(style.METADATA)})"
         )
-    return save(rendered(load(folder, metric=metric, at=at), formats), Path(folder), formats)
+    sweep = load(folder, metric=metric, at=at)
+    sides = (sweep.facts, sweep.spec.objective)
+    shown, objective = ({key: getattr(side, key) for key in ("metric", "at", "mode")} for side in sides)
+    return save(rendered(sweep, formats), Path(folder), formats, None if shown == objective else shown)

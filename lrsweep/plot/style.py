@@ -24,7 +24,6 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter, NullLocator
 
-from lrsweep.results.figures import SHOWS
 from lrsweep.wording import words
 
 # Okabe and Ito's palette without its yellow (unreadable on white), darkest first.
@@ -381,14 +380,10 @@ def empty(title: str, subtitle: str) -> Figure:
     return figure
 
 
-def rendered(figure: Figure, kind: str, shows: str = "") -> bytes:
-    """The figure as the bytes of a png, svg or pdf file; the same bytes for the same figure.
-
-    A png keeps what it `shows` as text, see results/figures.py.
-    """
+def rendered(figure: Figure, kind: str) -> bytes:
+    """The figure as the bytes of a png, svg or pdf file; the same bytes for the same figure."""
     buffer = io.BytesIO()
-    metadata = METADATA[kind] | ({SHOWS: shows} if kind == "png" and shows else {})
     with styled(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is drawn in its place
-        figure.savefig(buffer, format=kind, metadata=metadata)
+        figure.savefig(buffer, format=kind, metadata=METADATA[kind])
     return buffer.getvalue()

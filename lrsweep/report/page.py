@@ -13,7 +13,7 @@ from lrsweep.report import tables as html_tables
 from lrsweep.report.rules import RULES
 from lrsweep.report.template import bullets, folded, page, paragraph, picture, section
 from lrsweep.results import manifest, tables
-from lrsweep.results.figures import Rendered, Report, objective_text, other_than, save_report
+from lrsweep.results.figures import Rendered, Report, save_report, show_another
 from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import call_text
 from lrsweep.store import atomic
@@ -43,8 +43,7 @@ def stale(folder: Path) -> tuple[str, ...]:
     Raises what `write` raises.
     """
     tables.ensure(folder)
-    objective = read_resolved(folder / tables.SPEC).objective
-    return ("png",) if other_than(objective_text(objective.metric, objective.at, objective.mode), folder) else ()
+    return ("png",) if show_another(folder) else ()
 
 
 def make(folder: Path, formats: Sequence[str]) -> Report:

@@ -7,13 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lrsweep.results import manifest
 from lrsweep.store import atomic
 
 REPORT = "report.html"
-SHOWS = "Description"
-"""The keyword of the text in a png that says which objective it shows."""
-HEAD = 4096
-"""In this many bytes from the start of the file."""
 
 CAPTIONS = {
     "u_curve": "What each rate costs: one dot per seed, the line is the median. Crosses on the rail are diverged runs.",
@@ -48,19 +45,32 @@ class Report:
     pictures: list[Rendered]
 
 
-def save(pictures: Sequence[Rendered], folder: Path, formats: Sequence[str]) -> list[Path]:
+def save(
+    pictures: Sequence[Rendered], folder: Path, formats: Sequence[str], shows: dict[str, str] | None = None
+) -> list[Path]:
     """Write all pictures of a sweep and return their paths; one that the sweep no longer has is removed.
+
+    `shows` (metric, at, mode) is what pngs show if it is not the objective; the manifest keeps it, see `show_another`.
 
     Raises StorageError.
     """
     paths = {folder / f"{one.name}.{kind}": one.files[kind] for one in pictures for kind in formats}
+    if "png" in formats and shows is not None:
+        manifest.note_figures(folder, shows)
     for path, data in paths.items():
         atomic.replace(path, data)
     for path in folder.glob("*.*"):
         if path.suffix[1:] in formats and path not in paths and _is_ours(path.stem):
             with atomic.storage_errors(path, "remove"):
                 path.unlink(missing_ok=True)
+    if "png" in formats and shows is None:
+        manifest.note_figures(folder, None)  # last: after a crash the pngs are drawn again
     return list(paths)
+
+
+def show_another(folder: Path) -> bool:
+    """Whether pngs of the sweep in `folder` show something else than its objective (`lrsweep plot --metric`)."""
+    return "figures" in manifest.read(folder)
 
 
 def save_report(report: Report, folder: Path, formats: Sequence[str]) -> Path:
@@ -68,31 +78,6 @@ def save_report(report: Report, folder: Path, formats: Sequence[str]) -> Path:
     save(report.pictures, folder, formats)
     atomic.replace(folder / REPORT, report.text)
     return folder / REPORT
-
-
-def objective_text(metric: str, at: str, mode: str) -> str:
-    """What pictures show, as they say it themselves: `val_loss final min`."""
-    return f"{metric} {at} {mode}"
-
-
-def shown(path: Path) -> str:
-    """What a png of ours says that it shows; empty where it says nothing."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(HEAD)
-    except OSError:
-        return ""
-    found = re.search(rb"(....)tEXt" + SHOWS.encode() + rb"\0", head, re.DOTALL)
-    if found is None:
-        return ""
-    length = int.from_bytes(found[1], "big") - len(SHOWS) - 1
-    return head[found.end() : found.end() + length].decode("latin-1")
-
-
-def other_than(objective: str, folder: Path) -> bool:
-    """Whether a png of the sweep in `folder` says that it shows something else (`lrsweep plot --metric` draws such)."""
-    ours = (path for path in folder.glob("*.png") if _is_ours(path.stem))
-    return any(shown(path) not in ("", objective) for path in ours)
 
 
 def _is_ours(name: str) -> bool:

@@ -74,8 +74,17 @@ def write(
             for g in kept
         ],
         "sessions": [*before.get("sessions", []), session],
+        **{key: before[key] for key in ("figures",) if key in before},
     }
     atomic.replace(folder / FILE, json.dumps(facts, indent=1, default=str) + "\n")
+
+
+def note_figures(folder: Path, shows: dict[str, str] | None) -> None:
+    """Keep under `figures` what the pictures show; without the key they show the objective. Raises StorageError."""
+    facts = read(folder)
+    if facts.pop("figures", None) != shows:
+        facts |= {"figures": shows} if shows else {}
+        atomic.replace(folder / FILE, json.dumps(facts, indent=1) + "\n")
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from lrsweep.store import journal, lock, plan_record
 if TYPE_CHECKING:
     from lrsweep.analysis.facts import SweepFacts
     from lrsweep.plan import Plan
-    from lrsweep.spec.model import Spec
     from lrsweep.store.journal import Replay
     from lrsweep.sweep.context import Context
 
@@ -79,7 +78,7 @@ def publish(rounds: Sequence[Round], context: Context, begun: float) -> Finished
         manifest.write(folder, plan, session=session, written=written, tasks=notes)
         if not stopping.requested():
             draw(context)  # after the manifest, which the report reads
-    elif not stopping.requested() and figures.other_than(_objective(plan.spec), folder):
+    elif not stopping.requested() and figures.show_another(folder):
         draw(context)
     stored = stored_of(folder, plan, replay)
     if stopping.exit_code is not None:
@@ -96,10 +95,6 @@ def publish(rounds: Sequence[Round], context: Context, begun: float) -> Finished
         failed=stored.failed,
         facts=facts,
     )
-
-
-def _objective(spec: Spec) -> str:
-    return figures.objective_text(spec.objective.metric, spec.objective.at, spec.objective.mode)
 
 
 def draw(context: Context) -> None:

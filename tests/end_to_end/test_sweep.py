@@ -499,12 +499,13 @@ def test_a_finished_sweep_redraws_pictures_of_another_objective(tmp_path: Path) 
     assert {name: mark for name, mark in marked(folder).items() if not name.endswith("svg")} == before
     for asked in ({"metric": "val_accuracy"}, {"at": "best"}):
         plot.draw_all(folder, **asked)
+        shown = {"metric": "val_loss", "at": "final", "mode": "max" if "metric" in asked else "min"} | asked
+        assert json.loads((folder / "manifest.json").read_text())["figures"] == shown
         assert (folder / "u_curve.png").read_bytes() != right
         again = sweeps.run(tmp_path, config, draw=True)
         assert (again.trained, again.facts) == (0, None)
         assert (folder / "u_curve.png").read_bytes() == right
-        assert figures.shown(folder / "u_curve.png") == "val_loss final min"
-    assert figures.shown(folder / "nothing.png") == figures.shown(folder / "runs.csv") == ""
+        assert not figures.show_another(folder)
 
 
 def test_the_python_function(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
