@@ -13,8 +13,19 @@ import pytest
 
 from lrsweep.system.plain import VARIABLE
 
-SLOWER = ("tests/end_to_end/", "tests/bench/")
-"""Folders and modules whose tests train whole sweeps or start processes: the default tier."""
+SLOWER = (
+    "tests/bench/",
+    "tests/cli/test_app.py",
+    "tests/end_to_end/",
+    "tests/plot/test_plot.py",
+    "tests/sweep/",
+    "tests/system/",
+    "tests/training/test_sequential.py",
+    "tests/training/test_stacked.py",
+    "tests/training/test_update_rules.py",
+    "tests/workers/",
+)
+"""Folders and modules whose tests train many runs, draw all plots or start processes: the default tier."""
 
 _connect, _bind, _sendto = socket.socket.connect, socket.socket.bind, socket.socket.sendto
 
