@@ -7,6 +7,7 @@ import json
 import math
 import re
 import subprocess
+import shutil
 import sys
 from decimal import Decimal
 from importlib.resources import files
@@ -444,7 +445,9 @@ WIDE: dict[str, Any] = {
 
 @pytest.mark.parametrize("source", [{}, WIDE, *CONFIGS], ids=str)
 def test_the_resolved_file_is_the_same_spec(source: Any, tmp_path: Path) -> None:
-    made = spec(**source) if isinstance(source, dict) else load_spec(source)
+    if isinstance(source, Path):  # beside the files that it names
+        shutil.copytree(source.parent, tmp_path, dirs_exist_ok=True)
+    made = spec(**source) if isinstance(source, dict) else load_spec(tmp_path / source.name)
     text = dump_resolved(made, tmp_path)
     path = tmp_path / "spec.yaml"
     path.write_text(text, encoding="utf-8")
