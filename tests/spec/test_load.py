@@ -6,8 +6,8 @@ import inspect
 import json
 import math
 import re
-import subprocess
 import shutil
+import subprocess
 import sys
 from decimal import Decimal
 from importlib.resources import files
