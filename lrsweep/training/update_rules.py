@@ -357,11 +357,12 @@ def _kernel(name: str, optimizer: Any) -> Kernel:
         return lambda grads: kernel(weights, grads, grads, squares, [], late, **more)
     steps = state("step")
     if name == "adagrad":
-        lists, more = (state("sum"), steps), options("lr_decay", "eps")
+        lists = [state("sum"), steps]
+        more = options("lr_decay", "eps")
     else:
         largest = state("max_exp_avg_sq") if group["amsgrad"] else []
         beta1, beta2 = group["betas"]
-        lists = (state("exp_avg"), state("exp_avg_sq"), largest, steps)
+        lists = [state("exp_avg"), state("exp_avg_sq"), largest, steps]
         more = options("eps", "amsgrad") | {"beta1": beta1, "beta2": beta2}
 
     def update(grads: list[Tensor]) -> None:
