@@ -121,7 +121,9 @@ def cnn(
         raise UsageError(f"cnn: {reason}")
     depth, height, width = in_shape
     if min(height, width) >> len(channels) == 0:
-        raise UsageError(f"cnn: {len(channels)} poolings leave nothing of {height}x{width} pixels; list fewer channels")
+        raise UsageError(
+            f"cnn: {len(channels)} pooling layers are too many for {height}x{width} pixels; list fewer channels"
+        )
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise([depth, *channels]):
         layers.append(nn.Conv2d(fan_in, fan_out, kernel_size=3, padding=1))
@@ -249,9 +251,9 @@ def _no_image(in_shape: Sequence[int]) -> str | None:
 def misfit(name: str, shapes: Shapes) -> str | None:
     """Why the built-in model `name` cannot train on inputs of these shapes, or None."""
     if shapes.in_shape is None:
-        return "the task has no inputs, or they are no tensors; such a task brings its own model"
+        return "the task has no tensor inputs, so it needs a model of its own"
     if shapes.num_outputs is None:
-        return "the number of outputs cannot be read off the targets; state it: Task(notes={'num_outputs': ...})"
+        return "cannot infer the number of outputs from the targets; set it with Task(notes={'num_outputs': ...})"
     if name == "transformer":
         if not shapes.tokens:
             return "it reads tokens (whole numbers), but the task's inputs are real numbers"

@@ -23,8 +23,8 @@ from lrsweep.user_imports import resolve
 
 # Optimizers of torch.optim that lrsweep does not offer, and why.
 NOT_OFFERED = {
-    "lbfgs": "it evaluates the loss several times per update and needs a closure",
-    "sparseadam": "it takes sparse gradients only",
+    "lbfgs": "it evaluates the loss several times per step and needs a closure",
+    "sparseadam": "it supports sparse gradients only",
 }
 # Arguments that are not the spec's to set: the first two are lrsweep's, the others choose an implementation.
 IMPLEMENTATION = ("foreach", "capturable", "differentiable", "fused")
@@ -312,8 +312,10 @@ def decay_independently(params: Sequence[torch.Tensor], rate: float) -> None:
         param.mul_(1 - rate)
 
 
-_COUPLED = "weight decay is coupled: added to the gradient, so it passes through the rule and is multiplied by lr"
-_DECOUPLED = "weight decay is decoupled and multiplied by lr, w <- w (1 - lr decay): an lr sweep sweeps the decay too"
+_COUPLED = (
+    "weight decay is coupled: it is added to the gradient, so it passes through the update rule and is multiplied by lr"
+)
+_DECOUPLED = "weight decay is decoupled and multiplied by lr, w <- w (1 - lr decay): sweeping lr also sweeps the decay"
 
 
 def decay_note(name: str) -> str:
@@ -331,14 +333,14 @@ def decay_note(name: str) -> str:
 FUSED = {"sgd": ("cpu", "cuda"), "adam": ("cpu", "cuda"), "adamw": ("cpu", "cuda"), "adagrad": ("cpu",)}
 # What a user should know before sweeping the rate of an optimizer.
 NOTES: dict[str, tuple[str, ...]] = {
-    "adadelta": ("its lr is on another scale than the others': torch's default is 1.0",),
-    "adafactor": ("its lr bounds a step that is relative to the weights' size, and is itself bounded by 1/sqrt(step)",),
-    "asgd": ("torch keeps the averaged weights aside and trains with the others; lr also enters its own decay",),
-    "muon": (
-        "takes the 2-D weights and leaves the rest to adamw at the same rate; aux: {...} sets the arguments of adamw",
+    "adadelta": ("its lr is on a different scale from the others; torch's default is 1.0",),
+    "adafactor": (
+        ("lr is an upper bound on a step relative to the size of the weights, and is itself capped at 1/sqrt(step)"),
     ),
-    "rprop": ("lr is only the first step size, each weight then has its own; meant for batch_size: full",),
-    "sgd": ("without momentum unless asked for; with it the effective rate is lr / (1 - momentum)",),
+    "asgd": ("torch trains the plain weights and keeps the averaged ones aside; lr also enters its own decay",),
+    "muon": ("applied to 2-D weights; all others use adamw with the same lr (set its arguments with aux: {...})",),
+    "rprop": ("lr is only the initial step size, after which each weight has its own; meant for batch_size: full",),
+    "sgd": ("plain SGD unless momentum is set; with momentum the effective lr is lr / (1 - momentum)",),
 }
 
 

@@ -116,7 +116,7 @@ class _Identity:
         self.content: dict[str, str] = {}
         for role, path in named_files(spec):
             if role not in prints:
-                raise UsageError(f"{role}: no fingerprint of {path}; run the sweep where its files are")
+                raise UsageError(f"{role}: no fingerprint of {path}; run the sweep where its files are available")
             self.content[path] = f"sha256:{prints[role]}"
 
     def absolute(self, section: Mapping[str, Any]) -> dict[str, Any]:

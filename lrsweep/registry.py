@@ -25,7 +25,7 @@ REFUSED = {
     "params": "lrsweep passes the parameters itself",
     **dict.fromkeys(
         ("foreach", "fused", "capturable", "differentiable"),
-        "it chooses an implementation, not a rule; lrsweep has its own",
+        "it selects an implementation, which lrsweep does itself",
     ),
 }
 
@@ -107,7 +107,7 @@ def listing(kind: str | None = None) -> str:
     if kind is not None and kind not in sections:
         homes = [section for section in sections if kind.lower() in getattr(names, section)]
         where = f"; {kind} is in `lrsweep list {homes[0]}`" if homes else ""
-        raise UsageError(f"list {kind}: there is no such kind (one of: {', '.join(sections)}){where}")
+        raise UsageError(f"list {kind}: unknown kind (allowed: {', '.join(sections)}){where}")
     chosen = [kind] if kind else list(sections)
     return "\n\n".join("\n".join([f"{name}:", *sections[name]()]) for name in chosen)
 

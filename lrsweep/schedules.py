@@ -243,8 +243,8 @@ def factors(schedule: Mapping[str, Any], total_steps: int, base_dir: Path | str)
     if wrong.any():
         step = int(np.argmax(wrong))
         raise UsageError(
-            f"schedule {name}: the factor of update {step} of {total_steps} is {float(result[step])!r}; "
-            "it must be finite and not negative"
+            f"schedule {name}: the factor at step {step} of {total_steps} is {float(result[step])!r}; it "
+            "must be finite and not negative"
         )
     return result
 

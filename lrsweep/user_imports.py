@@ -28,7 +28,7 @@ def resolve(import_path: str, base_dir: str | Path) -> Any:
     """
     place, _, name = import_path.rpartition(":")
     if not place or not name:
-        raise UsageError(f"{import_path!r} is no import path; write file.py:name or package.module:name")
+        raise UsageError(f"{import_path!r} is not an import path; write file.py:name or package.module:name")
     LOADED.add(import_path)
     folder = Path(base_dir)
     is_file = place.endswith(".py") or "/" in place or "\\" in place
@@ -87,12 +87,12 @@ def _unknown_name(owner: Any, name: str, source: str) -> str:
     names = [known for known in vars(owner) if not known.startswith("_")] if hasattr(owner, "__dict__") else []
     near = nearest(name, names)
     if near is None:
-        return f"{source}: there is no {name!r} in it"
+        return f"{source}: it does not define {name!r}"
     try:
         source += f":{inspect.getsourcelines(inspect.unwrap(getattr(owner, near)))[1]}"
     except (TypeError, OSError):
         pass
-    return f"{source}: there is no {name!r} in it (did you mean {near}?)"
+    return f"{source}: it does not define {name!r} (did you mean {near}?)"
 
 
 def _file_module(path: Path) -> ModuleType:

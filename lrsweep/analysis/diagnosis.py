@@ -30,15 +30,15 @@ LONG_TAIL = 256
 """A slope is fitted to at most this many rows, evenly spread over the tail: its cost grows with their square."""
 
 MEANINGS: dict[str, str] = {
-    "failed": "an exception ended the run",
+    "failed": "stopped by an exception",
     "diverged": "non-finite loss or weights, or a loss that ends above its start and keeps rising",
-    "worse_than_start": "training error went up and stayed",
-    "oscillating": "goes up as often as down, or drifts up",
-    "too_slow": "little or no change, still crawling",
-    "improving": "not finished: more epochs would help",
-    "stuck": "stopped high",
-    "recovered_spike": "blew up, came back, arrived",
-    "converged": "arrived and flat",
+    "worse_than_start": "training loss rose and stayed above its start",
+    "oscillating": "rises as often as it falls, or drifts up",
+    "too_slow": "little or no progress yet",
+    "improving": "still falling; more epochs would help",
+    "stuck": "flat at a high loss",
+    "recovered_spike": "spiked, then recovered and converged",
+    "converged": "converged",
 }
 
 

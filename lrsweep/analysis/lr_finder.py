@@ -109,9 +109,11 @@ def ramp_lrs(low: float, high: float, steps: int) -> Floats:
     Raises UsageError for what cannot be a ramp.
     """
     if not (0 < low < high < math.inf):
-        raise UsageError(f"range test: the rates must satisfy 0 < low < high, not low {low!r} and high {high!r}")
+        raise UsageError(
+            f"range test: the learning rates must satisfy 0 < low < high, not low {low!r} and high {high!r}"
+        )
     if steps < 2:
-        raise UsageError(f"range test: a ramp needs at least 2 updates, not {steps}")
+        raise UsageError(f"range test: a ramp needs at least 2 steps, not {steps}")
     return np.logspace(math.log10(low), math.log10(high), steps)
 
 
@@ -131,12 +133,12 @@ def must_stop(losses: Sequence[float]) -> str | None:
     4 noise). Differences only, so any sign of loss will do.
     """
     if not math.isfinite(losses[-1]):
-        return f"the loss of update {len(losses)} is {losses[-1]!r}"
+        return f"stopped at step {len(losses)}: the loss is {losses[-1]!r}"
     if len(losses) <= STOP_FROM:
         return None
     mean = smoothed(losses)
     if mean[-1] > mean[0] + 3 * max(mean[0] - mean.min(), 4 * noise_of(losses)):
-        return f"the loss has risen far above its start at update {len(losses)}"
+        return f"stopped at step {len(losses)}: loss far above its initial value"
     return None
 
 

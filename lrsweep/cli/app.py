@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from lrsweep.cli.help import Command, Group
+from lrsweep.cli.help import CommandGroup, PlainFlagsCommand
 from lrsweep.errors import LrsweepError, StorageError, UsageError
 from lrsweep.system import process
 from lrsweep.system.process import few_collections
@@ -34,13 +34,13 @@ EXIT_LIMITS_BROKEN = 6
 
 app = typer.Typer(
     name="lrsweep",
-    cls=Group,
+    cls=CommandGroup,
     help="Learning-rate sensitivity sweeps for PyTorch: one YAML file in; tidy CSVs and U-curves out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-command = functools.partial(app.command, cls=Command)
+command = functools.partial(app.command, cls=PlainFlagsCommand)
 
 Device = StrEnum("Device", ["auto", "cpu", "cuda"])
 ExecutorName = StrEnum("ExecutorName", ["local", "ray"])
@@ -168,7 +168,7 @@ def _print_finished(finished: Finished, *, quiet: bool) -> None:
     from lrsweep.cli import output
 
     if not finished.trained and not quiet:
-        typer.echo(f"nothing to train: all {finished.total} runs are done (--fresh trains them anew)", err=True)
+        typer.echo(f"nothing to train: all {finished.total} runs are done (--fresh retrains)", err=True)
     facts = finished.facts or _stored(finished.path).facts()
     typer.echo(output.summary(facts, finished.path, unicode=_unicode()))
     if finished.failed:
@@ -223,9 +223,7 @@ def plot(
         for path in drawing.draw_all(folder, formats, metric=metric, at=at):
             typer.echo(str(path))
     if metric is not None or at is not None:
-        typer.echo(
-            "the pictures show what was asked for now; without --metric and --at they show the objective", err=True
-        )
+        typer.echo("plots now show what was requested; rerun without --metric/--at to restore the objective", err=True)
 
 
 @command()
@@ -244,7 +242,7 @@ def report(results: Folder) -> None:
         formats = writing.stale(folder)
         typer.echo(str(writing.write(folder, formats=formats)))
         if formats:
-            typer.echo(f"the pictures beside it showed another objective ({folder}): drawn anew", err=True)
+            typer.echo(f"plots in {folder} showed another metric and were redrawn", err=True)
 
 
 @command()

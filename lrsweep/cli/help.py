@@ -27,14 +27,14 @@ EPILOG = """\
  Messages go to stderr, results to stdout."""
 
 
-class Command(TyperCommand):
+class PlainFlagsCommand(TyperCommand):
     """A command whose flags are shown without `<bool>`."""
 
     def get_params(self, ctx: Any) -> Any:
         return _without_bool(super().get_params(ctx))
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """The group of commands; reports a wrong option in plain words, without pydantic's."""
 
     def get_params(self, ctx: Any) -> Any:

@@ -40,10 +40,10 @@ def summary(facts: SweepFacts, folder: Path, *, unicode: bool = True) -> str:
     """What a finished sweep says: a line per optimizer, the U-curves as text, what to know before believing it, where
     the files are. `unicode=False` keeps to ASCII."""
     if facts.all_failed:
-        return f"{facts.name}: every run failed, so there is nothing to show\n\n{folder}/: report.html, runs.csv"
+        return f"{facts.name}: every run failed; no results\n\n{folder}/: report.html, runs.csv"
     head = ("optimizer", "best lr", facts.metric, "good range", "decades", "S", "diverged", "")
     lines = [
-        f"{facts.name}: {words.objective_text(facts)}, best of the rates tried",
+        f"{facts.name}: {words.objective_text(facts)} at the best learning rate tried",
         words.budget_line(facts),
         "",
         table(head, [_summary_row(row) for row in facts.rows], right=(1, 2, 4, 5, 6)),
@@ -84,11 +84,11 @@ def failures(runs: pd.DataFrame) -> str:
         first = of_text[0]
         rows.append((str(len(of_text)), str(first.run_id), str(first.optimizer), repr(first.lr), str(first.seed), text))
     lines = [
-        f"{len(failed)} of {plural(len(runs), 'run')} failed; the same command tries them again",
-        table(("runs", "the first", "optimizer", "lr", "seed", "error"), rows, right=(0, 3, 4)),
+        f"{len(failed)} of {plural(len(runs), 'run')} failed; rerun the command to retry them",
+        table(("runs", "first run", "optimizer", "lr", "seed", "error"), rows, right=(0, 3, 4)),
     ]
     if len(by_text) > len(rows):
-        lines.append(f"... and {len(by_text) - len(rows)} more errors: see the column `error` of runs.csv")
+        lines.append(f"... and {len(by_text) - len(rows)} more errors; see the `error` column of runs.csv")
     return "\n".join(lines)
 
 
@@ -97,12 +97,12 @@ def estimate(facts: CostEstimate) -> str:
     engines = ", ".join(f"{count} {engine}" for engine, count in facts.engines.items())
     long = "less than 1 s" if facts.seconds < 1 else f"about {duration(facts.seconds)}"
     processes = f"{plural(facts.workers, 'process')} on {facts.device}"
-    timed = f"{long} of training with {processes}, and some seconds to start and to draw"
+    timed = f"{long} of training with {processes}, plus a few seconds for startup and plots"
     rows = [
         ("runs", f"{facts.runs}: {facts.done} done, {facts.to_do} to do"),
         ("groups", f"{facts.groups}" + (f" ({engines})" if engines else "")),
-        ("updates to make", f"{facts.run_steps}"),
-        ("time", timed if math.isfinite(facts.seconds) else "unknown: no update could be made"),
+        ("optimizer steps", f"{facts.run_steps}"),
+        ("time", timed if math.isfinite(facts.seconds) else "unknown: no step could be timed"),
         ("disk", f"about {size(facts.bytes)}"),
         ("folder", facts.path),
         *(("one at a time", reason) for reason in facts.reasons),
@@ -124,9 +124,9 @@ def status(facts: SweepStatus) -> str:
         f"{facts.failed} failed",
     ]
     if facts.outside:
-        parts.append(f"{facts.outside} stored that the spec no longer asks for")
+        parts.append(f"{facts.outside} obsolete (no longer in the spec)")
     if facts.busy:
-        parts.append("being run now")
+        parts.append("running now")
     return f"{facts.name} ({facts.path}): {', '.join(parts)}"
 
 
@@ -144,7 +144,7 @@ def range_test_axes(found: RangeTest) -> str:
 def range_test(found: RangeTest) -> str:
     """What every rule of the finder suggests, and what following it would cost by the sweep's U-curve."""
     head = ("optimizer", "rule", "suggested lr", "regret", "")
-    early = "the loss has not fallen by then"
+    early = "before the loss starts to fall"
     rows = [
         (one.label, rule, words.rate_text(lr), words.number_text(one.regret(rule)), early * (rule in one.unmoved))
         for one in found.results
@@ -156,18 +156,18 @@ def range_test(found: RangeTest) -> str:
         + (f"; the ramp stopped: {one.ramp.stopped}" if one.ramp.stopped else "")
         for one in found.results
     ]
-    known = "regret: by the sweep's U-curve, in units of its objective; nan outside its grid"
-    unknown = "no finished sweep of this spec to hold the rules against: run it first to see what each would cost"
-    head_line = f"one ramp from {found.low:g} to {found.high:g} in {found.steps} updates, seed {found.seed}"
+    known = "regret: loss of objective on the sweep's U-curve; nan outside its grid"
+    unknown = "no finished sweep to compare with; run `lrsweep run` first to get the regret of each rule"
+    head_line = f"lr ramped from {found.low:g} to {found.high:g} over {found.steps} steps (seed {found.seed})"
     return "\n".join(
         [
-            f"{head_line}: one noisy number each",
+            f"{head_line}; each suggestion is a single noisy estimate",
             "",
             table(head, rows, right=(2, 3)),
             "",
             *spread,
             unknown if found.facts is None else known,
-            "per_unit is shown as a warning: it runs to the low edge",
+            "per_unit is biased toward the low end and shown only as a warning",
             f"written: {', '.join(str(path) for path in found.files)}",
         ]
     )

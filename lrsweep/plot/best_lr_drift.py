@@ -44,7 +44,7 @@ def drift(facts: SweepFacts, labels: Sequence[str], setting: str = "") -> Figure
     room = max(style.width_of(_entry(one), 8) for one in drifts) + 0.85
     page = style.page(
         len(kinds),
-        f"{facts.name}: does the best rate move, by {words.objective_text(facts)}?",
+        f"{facts.name}: how the best learning rate moves, by {words.objective_text(facts)}?",
         words.budget_line(facts, setting),
         columns=1 if room > 3.4 else min(2, len(kinds)),
         panel=(4.6, 3.4),
@@ -56,14 +56,14 @@ def drift(facts: SweepFacts, labels: Sequence[str], setting: str = "") -> Figure
     )
     for kind, ax in zip(kinds, page.panels, strict=True):
         _panel(ax, lines[kind], style.looks([one.optimizer for one in lines[kind]], labels))
-        name = "budget in updates" if kind == "budget" else kind
+        name = "budget (steps)" if kind == "budget" else kind
         ax.set_xlabel(name)
         ax.set_ylabel("best learning rate")
         rows = any(one.from_rows for one in lines[kind])
         style.panel_title(
             ax,
             f"against {'the budget' if kind == 'budget' else kind}",
-            "shorter budgets: earlier rows of the same runs" if rows else "",
+            "shorter budgets: earlier evaluations of the same runs" if rows else "",
         )
     return page.figure
 
@@ -72,12 +72,12 @@ def _key(drifts: Sequence[Drift]) -> list[Artist]:
     """The marks that are there."""
     found: list[Artist] = []
     if any(one.n_used and not one.refined for one in drifts):
-        found.append(legend.line("best rate of the grid", marker="o", markersize=4.5, linewidth=1.4))
+        found.append(legend.line("best learning rate of the grid", marker="o", markersize=4.5, linewidth=1.4))
     if any(one.refined for one in drifts):
         hollow = {"markersize": 6.5, "markerfacecolor": "white", "linewidth": 1.4}
-        found.append(legend.line("best rate, between grid points (parabola)", marker="o", **hollow))
+        found.append(legend.line("best learning rate, between grid points (parabola)", marker="o", **hollow))
     if any(_left_out(one) for one in drifts):
-        found.append(legend.mark("o", "at an edge of the grid: left out of the slope", size=5, alpha=FAINT))
+        found.append(legend.mark("o", "at the edge of the grid (not used in the fit)", size=5, alpha=FAINT))
     return found
 
 

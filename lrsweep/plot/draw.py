@@ -97,7 +97,7 @@ class SweepFigures:
         cells = {row.optimizer: row.axes.items() for row in best}
         moves = tuple(one for one in self.facts.drifts if one.fixed.items() <= cells[one.optimizer])
         facts = replace(self.facts, rows=tuple(best), drifts=moves)
-        return replace(self, facts=facts, setting=f"{self.setting}; each optimizer at its best of them")
+        return replace(self, facts=facts, setting=f"{self.setting}; each optimizer at its best value")
 
 
 def load(folder: Path | str, *, metric: str | None = None, at: str | None = None) -> SweepFigures:
@@ -136,7 +136,7 @@ def _check(curves: pd.DataFrame, metric: str | None, at: str | None) -> None:
     first = list(curves.columns).index("lr_now") + 1 if "lr_now" in curves else 0
     columns = [str(name) for name in curves.columns[first:]]
     if metric is not None and metric not in columns:
-        raise UsageError(f"--metric {metric} is no column to draw (one of: {', '.join(columns)})")
+        raise UsageError(f"--metric {metric} is not a column of curves.csv (have: {', '.join(columns)})")
     if at is not None and at not in ("final", "best", "mean"):
         try:
             last_k(at)
@@ -267,9 +267,7 @@ def draw_all(
     `formats`: any of png, svg, pdf. Pictures of the same files are the same bytes. Raises UsageError, StorageError.
     """
     if unknown := sorted(set(formats) - set(style.METADATA)):
-        raise UsageError(
-            f"format {unknown[0]!r}: there is no such picture format (one of: {', '.join(style.METADATA)})"
-        )
+        raise UsageError(f"format {unknown[0]!r}: unknown format (allowed: {', '.join(style.METADATA)})")
     sweep = load(folder, metric=metric, at=at)
     sides = (sweep.facts, sweep.spec.objective)
     shown, objective = ({key: getattr(side, key) for key in ("metric", "at", "mode")} for side in sides)

@@ -56,7 +56,7 @@ def heatmap(facts: SweepFacts, axis: str, setting: str = "") -> Figure:
     deepest = max((len(rows) for *_, rows in parts), default=1)
     tall = min(4.6, max(1.5, 0.42 * deepest + 0.4))
     page = style.page(
-        len(parts), f"{facts.name}: {words.objective_text(facts)}, rate by {axis}", words.budget_line(facts, setting),
+        len(parts), f"{facts.name}: {words.objective_text(facts)}, lr by {axis}", words.budget_line(facts, setting),
         columns=columns, panel=(5.6 if len(parts) == 1 else 3.3, tall), right=bar,
         head=0.45 if any(others for _, others, _ in parts) else 0.3,
         left=0.95, gap=(0.85, 0.45), legend=_handles(parts),
@@ -77,7 +77,7 @@ def _handles(parts: Sequence[Slice]) -> list[Artist]:
     found: list[Artist] = []
     if any(math.isfinite(row.best_lr.value) for row in rows):
         star = {"marker": "*", "markerfacecolor": "white", "markersize": 9}
-        found.append(legend.line("best rate", color=INK, linewidth=1.2, **star))
+        found.append(legend.line("best lr", color=INK, linewidth=1.2, **star))
     if any(not math.isfinite(point.objective) and point.n_diverged for point in points):
         found.append(legend.mark("x", "half of the seeds diverged", color=RED))
     cells = sum(len(some) * len({point.lr for row in some for point in row.rates}) for *_, some in parts)

@@ -43,7 +43,7 @@ def mark(marker: str, label: str, *, color: str = GREY, size: float = 5.5, **mor
 
 def leaves(*, up: bool) -> Artist:
     """What the triangles at the border of a panel mean."""
-    return mark("^" if up else "v", "first leaves the panel here", size=4.5)
+    return mark("^" if up else "v", "goes off scale", size=4.5)
 
 
 def curves(rows: Sequence[OptimizerFacts], looks: Sequence[Look]) -> list[Artist]:
@@ -68,11 +68,11 @@ def adam(name: str, against: AgainstAdam) -> Artist:
 
 
 def tries() -> Artist:
-    return mark("^", "0.01 and 0.1, the usual first tries", color=INK, size=5)
+    return mark("^", "traditional defaults 0.01, 0.1", color=INK, size=5)
 
 
 def beyond(*, worse_up: bool, color: str = GREY) -> Artist:
-    return mark("^" if worse_up else "v", "finite, beyond the axis", color=color, size=5, markerfacecolor="none")
+    return mark("^" if worse_up else "v", "off scale (finite)", color=color, size=5, markerfacecolor="none")
 
 
 def legend(rows: Sequence[OptimizerFacts], *, worse_up: bool, beyond_axis: bool, default: bool) -> list[Artist]:
@@ -88,16 +88,16 @@ def legend(rows: Sequence[OptimizerFacts], *, worse_up: bool, beyond_axis: bool,
         found.append(Patch(color=GREY, alpha=0.3, linewidth=0, label="range over seeds"))
     found += untrained(rows)
     if any(row.trained for row in rows):
-        found.append(Patch(color=GREY, alpha=0.14, linewidth=0, label="basin: within 5 % of the gain"))
+        found.append(Patch(color=GREY, alpha=0.14, linewidth=0, label="good range: within 5 % of the improvement"))
     if any(math.isfinite(row.best_objective) for row in rows):
-        found.append(mark("*", "best of the grid", size=10, markeredgecolor=INK))
+        found.append(mark("*", "best learning rate tried", size=10, markeredgecolor=INK))
     if any(math.isfinite(row.recommended_lr) for row in rows):
         found.append(mark("o", "recommended", size=10, **hollow))
     if default:
-        found.append(line("default rate", color=INK, linestyle=DEFAULT, linewidth=0.9))
+        found.append(line("default lr", color=INK, linestyle=DEFAULT, linewidth=0.9))
     found.append(tries())
     if "diverged" in statuses:
-        found.append(mark("x", "diverged (a cross a run)", color=RED))
+        found.append(mark("x", "diverged run", color=RED))
     if "failed" in statuses:
         found.append(mark("s", "failed", size=5, **hollow))
     return [*found, *([beyond(worse_up=worse_up)] if beyond_axis else [])]

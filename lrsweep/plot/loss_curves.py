@@ -157,7 +157,7 @@ def loss_curves(
     columns, bar = style.columns_for(len(rows)), 0.95
     handles = _handles(facts, rows, leaving=any(map(any, gone)))
     page = style.page(
-        len(rows), f"{facts.name}: {column} over the run, by learning rate", words.budget_line(facts, setting),
+        len(rows), f"{facts.name}: {column} during training, by learning rate", words.budget_line(facts, setting),
         columns=columns, panel=_size(rows), right=bar, head=legend.head(rows, 0.34), legend=handles,
     )  # fmt: skip
     rates = sorted({point.lr for row in rows for point in row.rates}) or [1.0]
@@ -279,15 +279,15 @@ def _colorbar(figure: Figure, scale: ScalarMappable, rates: Sequence[float], roo
 
 def _handles(facts: SweepFacts, rows: Sequence[OptimizerFacts], *, leaving: bool) -> list[Artist]:
     many = any(row.n_seeds > MOST_SEEDS for row in rows)
-    label = "median over seeds, with their range" if many else "one run"
+    label = "median and range over seeds" if many else "one run"
     handles: list[Artist] = [legend.line(label, linewidth=1.1)]
     if any(math.isfinite(row.best_lr.value) for row in rows):
-        label = f"best rate, by {words.objective_text(facts)} (black edge)"
+        label = f"best lr by {words.objective_text(facts)} (black edge)"
         handles.append(legend.line(label, color=INK, linewidth=2.8))
     if leaving:
         handles.append(legend.leaves(up=facts.mode == "min"))
     if any(row.n_diverged for row in rows):
-        handles.append(legend.mark("x", "diverged here (at the border: beyond it)", color=RED))
+        handles.append(legend.mark("x", "diverged (at the border: off scale)", color=RED))
     return handles
 
 
@@ -305,9 +305,9 @@ def zoom(
     if any(any(one.gone) for one in zoomed):
         handles.append(legend.leaves(up=facts.mode == "min"))
     if any(run.status == "diverged" and run.lr in zoom_rates(row) for row in rows for run in row.runs):
-        handles.append(legend.mark("x", "diverged here", color=RED))
+        handles.append(legend.mark("x", "diverged", color=RED))
     page = style.page(
-        len(rows), f"{facts.name}: {column} at the best rate and above it", words.budget_line(facts, setting),
+        len(rows), f"{facts.name}: {column} at the best learning rate and above", words.budget_line(facts, setting),
         columns=columns, panel=_size(rows), head=legend.head(rows, 0.34), legend=handles,
     )  # fmt: skip
     for index, (row, ax, one) in enumerate(zip(rows, page.panels, zoomed, strict=True)):

@@ -36,13 +36,13 @@ def range_test(test: RangeTest) -> Figure:
     gone = [_exits(result, test) for result in test.results]
     key = _key(test, leaving=any(map(any, gone)))
     beside = 0.65 if test.facts is not None and not _is_loss(test.facts) else 0.0  # the room of a second axis
-    subtitle = f"one ramp of {test.steps} updates per optimizer, seed {test.seed}"
+    subtitle = f"one ramp of {test.steps} steps per optimizer, seed {test.seed}"
     if test.facts is not None:
         subtitle += f"; the thick line is the sweep's median {words.objective_text(test.facts)}"
     if test.axes:
         subtitle += f"\nat {', '.join(f'{one.axis}={one.value}' for one in test.axes)}"
     page = style.page(
-        len(test.results), f"{test.name}: what one ramp suggests", subtitle,
+        len(test.results), f"{test.name}: LR range test", subtitle,
         columns=style.columns_for(len(test.results)), panel=(3.3, 2.5), legend=key, left=0.75,
         right=0.2 + beside, gap=(0.55 + beside, 0.36), top=0.78 if test.axes else 0.62,
     )  # fmt: skip
@@ -80,7 +80,7 @@ def _key(test: RangeTest, *, leaving: bool) -> list[Artist]:
             key.append(Line2D([], [], color=color, marker=marker, linestyle="", markersize=6, label=label))
     key += [legend.tries(), *([legend.leaves(up=True)] if leaving else [])]
     if any(result.unmoved for result in test.results):
-        key.append(Line2D([], [], linestyle="", label="grey: the loss has not fallen by then"))
+        key.append(Line2D([], [], linestyle="", label="gray: before the loss starts to fall"))
     return key
 
 

@@ -43,11 +43,11 @@ def aligned(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> Figu
     shown = [(row, one) for row, one in zip(facts.rows, looks, strict=True) if row.trained]
     key = legend.curves([row for row, _ in shown], [one for _, one in shown])
     key += legend.untrained([row for row, _ in shown])
-    key.append(Patch(color=BASIN, alpha=0.3, linewidth=0, label="basin: within 5 % of the gain"))
-    key.append(legend.line("a factor of 3 from the best rate", color=INK, linestyle=MISSED, linewidth=0.9))
+    key.append(Patch(color=BASIN, alpha=0.3, linewidth=0, label="good range: within 5 % of the improvement"))
+    key.append(legend.line("a factor of 3 from the best lr", color=INK, linestyle=MISSED, linewidth=0.9))
     left_out = [words.title(row) for row in facts.rows if not row.trained]
-    note = f" · left out, nothing trained: {', '.join(left_out)}" if left_out else ""
-    title = f"{facts.name}: what a wrong rate costs, by {words.objective_text(facts)}"
+    note = f" · not shown (nothing trained): {', '.join(left_out)}" if left_out else ""
+    title = f"{facts.name}: cost of a mis-set learning rate, by {words.objective_text(facts)}"
     subtitle = words.budget_line(facts, setting) + note
     page = style.page(1, title, subtitle, columns=1, panel=PANEL, legend=key, head=0.05, left=0.75)
     ax = page.panels[0]
@@ -75,6 +75,6 @@ def _aligned_axes(ax: Axes, low: float, high: float) -> None:
     ax.axhspan(-0.03, 0.05, color=BASIN, alpha=0.12, linewidth=0, zorder=0)
     ax.axhline(1.0, color=GREY, linestyle=legend.UNTRAINED, linewidth=1.0, zorder=1)
     style.value_axis(ax, -0.03, 1.2, log=False, show=(0.0, 1.0))
-    style.note(ax, "above: worse than untrained, or diverged", (low, 1.2), (4, -9), size=7, color=GREY)
-    ax.set_xlabel("rate / best rate of the grid")
-    ax.set_ylabel("share of the gain that is lost")
+    style.note(ax, "above: worse than the untrained model, or diverged", (low, 1.2), (4, -9), size=7, color=GREY)
+    ax.set_xlabel("lr / best lr")
+    ax.set_ylabel("fraction of the improvement lost")

@@ -27,7 +27,7 @@ def sensitivity(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> 
     names = max((style.width_of(words.title(row), 8.5) for row in rows), default=1.0)
     left = min(4.0, names + 0.25)
     numbers = max((style.width_of(far_text(row), 7.5) for row in rows), default=0.0)
-    title = f"{facts.name}: how sensitive is each to its rate, by {words.objective_text(facts)}?"
+    title = f"{facts.name}: learning-rate sensitivity, by {words.objective_text(facts)}"
     page = style.page(
         3, title, words.budget_line(facts, setting), columns=3, panel=(3.0, tall), left=left, right=0.25 + numbers,
         gap=(0.3, 0.4), legend=_handles(facts),
@@ -43,9 +43,9 @@ def sensitivity(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> 
         style.name_ticks(ax.yaxis, list(places), titles)
         ax.grid(False, axis="y")
         ax.tick_params(axis="y", length=0)
-    style.panel_title(spread, "sensitivity S", "mean excess over the best (Wortsman 2023)")
-    style.panel_title(width, "basin, in decades", "rates within 5 % of the gain; arrow: the grid ends first")
-    style.panel_title(cost, "share of the gain that is lost", "0: best of the grid, 1: untrained")
+    style.panel_title(spread, "sensitivity S", "mean excess over the best (Wortsman et al. 2023)")
+    style.panel_title(width, "good range (decades)", "within 5 % of the improvement; arrow: the grid ends first")
+    style.panel_title(cost, "fraction of the improvement lost", "0: best tried, 1: untrained")
     return page.figure
 
 
@@ -61,12 +61,12 @@ def _handles(facts: SweepFacts) -> list[Artist]:
     if any(math.isfinite(row.sensitivity.window) for row in facts.rows):
         found.append(legend.mark("D", "S over the best three decades", color=INK, size=5, markerfacecolor="white"))
     if any(not math.isnan(row.default.objective) and math.isfinite(row.default.lr) for row in rows):
-        found.append(legend.mark("s", "at the default rate"))
+        found.append(legend.mark("s", "at the default lr"))
     if rows:
-        found.append(legend.mark("o", "median rate of the grid", size=6))
-        found.append(legend.mark("|", "worst rate", size=10, markeredgewidth=2.2))
+        found.append(legend.mark("o", "median over the grid", size=6))
+        found.append(legend.mark("|", "worst over the grid", size=10, markeredgewidth=2.2))
     if any(far_text(row) for row in rows):
-        found.append(legend.mark(">", "beyond the axis, with its value", color=INK, size=5))
+        found.append(legend.mark(">", "off scale, with its value", color=INK, size=5))
     if any(math.isinf(share) for share in shares):
         found.append(legend.mark("s", "in red: diverged", color=RED))
     return found

@@ -28,7 +28,7 @@ def time_to_target(facts: SweepFacts, looks: Sequence[Look], setting: str = "") 
         key.append(legend.line("target", color=INK, linestyle=TARGET, linewidth=0.9))
     goal = f"target: {facts.metric} {'≤' if facts.mode == 'min' else '≥'} {words.number_text(facts.target, 4)}"
     page = style.page(
-        3, f"{facts.name}: how soon each rate gets there", f"{words.budget_line(facts, setting)} · {goal}",
+        3, f"{facts.name}: time to target", f"{words.budget_line(facts, setting)} · {goal}",
         columns=3, panel=(3.6, 2.9), legend=key, left=0.7, gap=(0.75, 0.4),
     )  # fmt: skip
     end, times, profile = page.panels
@@ -41,9 +41,9 @@ def time_to_target(facts: SweepFacts, looks: Sequence[Look], setting: str = "") 
     _profile(profile, facts, looks)
     for ax in (end, times):
         style.rate_axis(ax, *rate_range(facts.rows))
-    style.panel_title(end, "where it ends", "medians over seeds")
-    style.panel_title(times, "updates to the target", "median over seeds; on the rail: half of the seeds never arrive")
-    style.panel_title(profile, "performance profile", "share of the grid that needs at most tau times the least time")
+    style.panel_title(end, "final objective", "medians over seeds")
+    style.panel_title(times, "steps to target", ("median over seeds; top edge: half of the seeds never reach it"))
+    style.panel_title(profile, "performance profile", "fraction of the grid within tau times the shortest time")
     return page.figure
 
 
@@ -78,5 +78,5 @@ def _profile(ax: Axes, facts: SweepFacts, looks: Sequence[Look]) -> None:
     ticks = [tick for tick in (1, 1.5, 2, 3, 5, 10, 20, 50, 100, 1000, 10000) if tick <= end]
     style.name_ticks(ax.xaxis, ticks, [f"{tick:g}" for tick in ticks])
     style.value_axis(ax, 0.0, 1.02, log=False, show=(0.0, 1.0))
-    ax.set_xlabel("tau: time / least time of that optimizer")
-    ax.set_ylabel("share of the rates")
+    ax.set_xlabel("tau: time / shortest time of that optimizer")
+    ax.set_ylabel("fraction of learning rates")

@@ -285,7 +285,7 @@ def u_curve(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> Figu
     if len(rows) > 1:
         draw_overlay(page.panels[-1], facts, looks, common)
         style.rate_axis(page.panels[-1], low, high)
-        style.panel_title(page.panels[-1], "all of them", "medians over seeds" + "\n " * bool(facts.axes), blank)
+        style.panel_title(page.panels[-1], "all optimizers", "medians over seeds" + "\n " * bool(facts.axes), blank)
         if page.left_column(len(rows)):
             _name_values(page.panels[-1], facts, common)
     return page.figure

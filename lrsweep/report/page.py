@@ -71,7 +71,7 @@ class ReportBuilder:
     def report(self) -> Report:
         """When all that it reads is there and `draw` has come to its end."""
         if not self._drawn:
-            raise RuntimeError("the pictures could not be drawn")
+            raise RuntimeError("the plots could not be drawn")
         return _around(self._drawn, self.folder, self._sweep, self._runs)
 
 
@@ -115,13 +115,13 @@ def html(
     body = [
         f"<header>{_title(facts, setting or budget_text(facts.budget))}</header>",
         _contents(),
-        section("verdict", "The answer", *_verdict(facts)),
+        section("verdict", "Summary", *_verdict(facts)),
         section("pictures", "Pictures", *pictures),
         section("numbers", "The numbers", *_numbers(facts)),
         section("diagnosis", "Diagnosis", *_diagnosis(facts, runs)),
         section("comparisons", "Comparisons", *_comparisons(facts)),
-        section("setting", "What was run", *_setting(facts, spec, split_sizes)),
-        section("rules", "Rules behind the numbers", *_rules()),
+        section("setting", "Setup", *_setting(facts, spec, split_sizes)),
+        section("rules", "Definitions", *_rules()),
     ]
     return page(f"{facts.name}: learning-rate sensitivity", body)
 
@@ -137,7 +137,7 @@ def _title(facts: SweepFacts, setting: str) -> str:
 def _contents() -> str:
     names = {
         "pictures": "pictures", "numbers": "numbers", "diagnosis": "diagnosis", "comparisons": "comparisons",
-        "setting": "what was run", "rules": "rules",
+        "setting": "setup", "rules": "rules",
     }  # fmt: skip
     links = "".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in names.items())
     return f'<nav aria-label="contents">{links}</nav>'
@@ -147,9 +147,9 @@ def _verdict(facts: SweepFacts) -> Iterable[str]:
     yield paragraph(advice.headline(facts), "verdict")
     said = [(advice.sentence(row, facts.budget), advice.recommendation(row, facts.metric)) for row in facts.rows]
     sentences = [" ".join(parts).strip() for parts in said]
-    yield bullets(sentences) if len(sentences) <= MOST_LINES else folded("Every curve in words", bullets(sentences))
+    yield bullets(sentences) if len(sentences) <= MOST_LINES else folded("Details per optimizer", bullets(sentences))
     if texts := advice.sweep_warnings(facts):
-        yield "<h3>Before you believe it</h3>" + bullets(texts[:MOST_LINES], "warnings")
+        yield "<h3>Caveats</h3>" + bullets(texts[:MOST_LINES], "warnings")
         if len(texts) > MOST_LINES:
             yield folded(f"{len(texts) - MOST_LINES} more", bullets(texts[MOST_LINES:], "warnings"))
 
@@ -158,20 +158,21 @@ def _numbers(facts: SweepFacts) -> Iterable[str]:
     sizes = " or ".join(str(n) for n in sorted({row.n_seeds for row in facts.rows}))
     better = "smaller" if facts.mode == "min" else "larger"
     yield paragraph(
-        f"Objective: {facts.metric} ({facts.at.replace('_', ' ')}), {better} is better. Each best rate is the best of "
-        f"the grid rates tried on this budget. Brackets are 95 % intervals over {sizes or 'no'} seeds, ≥ is a lower "
-        f"bound: the grid ended first, or the next rate diverged. Column heads sort."
+        f"Objective: {facts.metric} ({facts.at.replace('_', ' ')}), {better} is better. Each best learning "
+        f"rate is the best of those tried with this budget. Brackets are 95 % intervals over {sizes or 'no'} "
+        "seeds; ≥ marks a lower bound (the grid ended first, or the next learning rate diverged). Click a "
+        "column heading to sort."
     )
     yield from html_tables.numbers(facts)
     for row in facts.rows:
-        yield folded(f"{row.title}: every rate", html_tables.rates(row))
+        yield folded(f"{row.title}: every learning rate", html_tables.rates(row))
 
 
 def _diagnosis(facts: SweepFacts, runs: pd.DataFrame) -> Iterable[str]:
     yield html_tables.diagnoses(facts)
     yield html_tables.failures(runs)
     for row in facts.rows:
-        yield folded(f"{row.title}: diagnosis by rate", html_tables.diagnosis_by_rate(row))
+        yield folded(f"{row.title}: diagnosis by learning rate", html_tables.diagnosis_by_rate(row))
 
 
 def _comparisons(facts: SweepFacts) -> Iterable[str]:
@@ -191,10 +192,10 @@ def _setting(facts: SweepFacts, spec: str, split_sizes: Sequence[str]) -> Iterab
 
 def _chosen_on(metric: str) -> str:
     split = {"train": "training", "val": "validation"}.get(metric.split("_")[0], "")
-    where = f"the {split} split" if split else "no split by name"
+    where = f"the {split} split" if split else "no named split"
     return (
-        f"Every rate in this report was chosen by `{metric}`, measured on {where}. A test split never chooses "
-        f"anything: its numbers stand in runs.csv (final_test_*) for those who report them."
+        f"Every learning rate in this report was selected by `{metric}`, measured on {where}. The test set "
+        "is never used for selection; its results are in runs.csv (final_test_*)."
     )
 
 

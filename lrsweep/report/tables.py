@@ -55,34 +55,34 @@ def _columns(caption: str, columns: Mapping[str, Callable[[T], TableCell | str]]
 def numbers(facts: SweepFacts) -> list[str]:
     """Three tables with a line per row of summary.csv."""
     return [
-        _columns("Best rates and the range that is nearly as good", BEST, facts.rows),
-        _columns("Sensitivity to the rate", SENSITIVE, facts.rows),
-        _columns("What the grid costs", GRID, facts.rows),
+        _columns("Best learning rate and good range", BEST, facts.rows),
+        _columns("Sensitivity to the learning rate", SENSITIVE, facts.rows),
+        _columns("Cost of an untuned learning rate", GRID, facts.rows),
     ]
 
 
-EDGES = {"": "", "low": "lowest of the grid", "high": "highest of the grid", "both": "only rate"}
+EDGES = {"": "", "low": "lowest tried", "high": "highest tried", "both": "only one tried"}
 BEST: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
     "curve": lambda row: row.title,
-    "best rate": lambda row: replace(rate(row.best_lr.value), note=EDGES[row.edge_side]),
+    "best lr": lambda row: replace(rate(row.best_lr.value), note=EDGES[row.edge_side]),
     "interval": lambda row: TableCell(_span(row.best_lr.low, row.best_lr.high), row.best_lr.low),
     "best objective": lambda row: number(row.best_objective),
     "recommended": lambda row: rate(row.recommended_lr),
     "good from": lambda row: rate(row.good_range.low),
     "to": lambda row: rate(row.good_range.high),
     "decades": lambda row: number(round(row.good_range.decades, 3), at_least=row.good_range.at_least),
-    "rates not told from the best": lambda row: count(len(row.near_tied_lrs)),
+    "tied with the best": lambda row: count(len(row.near_tied_lrs)),
     "diverges from": lambda row: rate(row.margins.diverges_from),
-    "largest that trains": lambda row: rate(row.margins.largest_safe_lr),
+    "largest useful lr": lambda row: rate(row.margins.largest_safe_lr),
 }
 SENSITIVE: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
     "curve": lambda row: row.title,
     "S": lambda row: with_interval(row.sensitivity.whole),
     "over the grid": lambda row: _span(row.sensitivity.range_low, row.sensitivity.range_high),
-    "S / (l0 - best)": lambda row: with_interval(row.sensitivity.norm),
+    "S / improvement": lambda row: with_interval(row.sensitivity.norm),
     "S, three decades": lambda row: number(row.sensitivity.window),
     "window": lambda row: _span(row.sensitivity.window_low, row.sensitivity.window_high) or "grid too short",
-    "1 % basin, decades": lambda row: number(
+    "1 % range, decades": lambda row: number(
         round(row.good_range_1pct.decades, 3), at_least=row.good_range_1pct.at_least
     ),
     "margin, decades": lambda row: number(round(row.margins.margin, 3), at_least=row.margins.censored),
@@ -91,14 +91,14 @@ GRID: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
     "curve": lambda row: row.title,
     "untrained": lambda row: number(row.initial_objective),
     "best": lambda row: number(row.best_objective),
-    "median rate": lambda row: number(row.median_objective),
-    "worst rate": lambda row: number(row.worst_objective),
-    "default rate": lambda row: rate(row.default.lr),
+    "grid median": lambda row: number(row.median_objective),
+    "worst over the grid": lambda row: number(row.worst_objective),
+    "default lr": lambda row: rate(row.default.lr),
     "at the default": lambda row: number(row.default.objective, note="~" * row.default.interpolated),
-    "regret there": lambda row: number(row.default.regret, note="~" * row.default.interpolated),
-    "1 try": lambda row: number(row.best_of(1)),
-    "3 tries": lambda row: number(row.best_of(3)),
-    "5 tries": lambda row: number(row.best_of(5)),
+    "regret at default": lambda row: number(row.default.regret, note="~" * row.default.interpolated),
+    "expected best of 1": lambda row: number(row.best_of(1)),
+    "of 3": lambda row: number(row.best_of(3)),
+    "of 5": lambda row: number(row.best_of(5)),
     "runs": lambda row: count(row.n_runs),
     "diverged": lambda row: count(row.n_diverged),
     "failed": lambda row: count(row.n_failed),
@@ -121,13 +121,11 @@ def rates(row: OptimizerFacts) -> str:
         "diverged": lambda point: count(point.n_diverged),
         "failed": lambda point: count(point.n_failed),
         "good range": lambda point: "yes" * point.in_good_range,
-        "not told from the best": lambda point: "yes" * (point.lr in near),
-        "updates to target": lambda point: (
-            TableCell("never", math.inf) if point.time == math.inf else number(point.time)
-        ),
+        "tied with the best": lambda point: "yes" * (point.lr in near),
+        "steps to target": lambda point: TableCell("never", math.inf) if point.time == math.inf else number(point.time),
         "arrived": lambda point: number(point.arrived),
     }
-    return _columns(f"{row.title}, rate by rate", columns, row.rates)
+    return _columns(f"{row.title}: every learning rate", columns, row.rates)
 
 
 # --- comparisons --------------------------------------------------------------------------------------------------
@@ -137,29 +135,31 @@ def against_adam(facts: SweepFacts) -> str:
     """The best of every other optimizer against Adam at its default rate."""
     columns: dict[str, Callable[[AgainstAdam], TableCell | str]] = {
         "curve": lambda one: title(one.optimizer, one.axes),
-        "its best rate": lambda one: rate(one.best_lr),
-        "its objective": lambda one: number(one.best_objective),
+        "best lr": lambda one: rate(one.best_lr),
+        "objective": lambda one: number(one.best_objective),
         f"{facts.adam} at": lambda one: rate(one.adam_lr),
-        "its objective there": lambda one: number(one.adam_objective),
-        "gain over it": lambda one: with_interval(one.gain),
+        "objective there": lambda one: number(one.adam_objective),
+        "difference": lambda one: with_interval(one.gain),
         "verdict": lambda one: (
-            f"cannot be told apart with {plural(one.gain.n, 'seed')}" if one.verdict == "tied" else one.verdict
+            f"indistinguishable with {plural(one.gain.n, 'seed')}" if one.verdict == "tied" else one.verdict
         ),
     }
-    caption = f"Against {facts.adam} at its default rate (gain: how much lower the cost is, paired by seed)"
+    caption = (
+        f"Against {facts.adam} at its default learning rate (difference: how much lower the cost is, paired by seed)"
+    )
     return _columns(caption, columns, facts.against_adam)
 
 
 def drifts(facts: SweepFacts) -> str:
     columns: dict[str, Callable[[Drift], TableCell | str]] = {
         "curve": lambda one: title(one.optimizer, one.fixed),
-        "against": lambda one: "budget in updates" if one.against == "budget" else one.against,
+        "against": lambda one: "budget (steps)" if one.against == "budget" else one.against,
         "from": lambda one: number(one.values[0]),
         "to": lambda one: number(one.values[-1]),
-        "best rates": lambda one: ", ".join(rate_text(value) for value in one.best_lrs),
+        "best learning rates": lambda one: ", ".join(rate_text(value) for value in one.best_lrs),
         "slope": lambda one: with_interval(one.slope),
     }
-    caption = "How the best rate moves (slope in decades of rate per decade)"
+    caption = "How the best learning rate moves (slope in decades of lr per decade)"
     return _columns(caption, columns, [one for one in facts.drifts if one.values])
 
 
@@ -167,9 +167,9 @@ def ratios(facts: SweepFacts) -> str:
     columns: dict[str, Callable[[RateRatio], TableCell | str]] = {
         "curve": lambda one: title(one.optimizer, one.axes),
         "relative to": lambda one: one.reference,
-        "best rate over its": lambda one: with_interval(one.ratio),
+        "ratio of best learning rates": lambda one: with_interval(one.ratio),
     }
-    return _columns("Best rates relative to the first optimizer", columns, facts.ratios)
+    return _columns("Best learning rates relative to the first optimizer", columns, facts.ratios)
 
 
 # --- diagnosis ----------------------------------------------------------------------------------------------------
@@ -188,8 +188,8 @@ def diagnoses(facts: SweepFacts) -> str:
     rows: Iterable[list[TableCell | str]] = (
         [row.title, *(count(one.get(label, 0)) for label in known)] for row, one in zip(facts.rows, counts, strict=True)
     )
-    names = ("curve", *(label or "too few rows" for label in known))
-    return table("Runs by diagnosis (of train_loss alone)", names, rows)
+    names = ("curve", *(label or "too few evaluations" for label in known))
+    return table("Runs by diagnosis (from train_loss)", names, rows)
 
 
 def diagnosis_by_rate(row: OptimizerFacts) -> str:
@@ -201,7 +201,7 @@ def diagnosis_by_rate(row: OptimizerFacts) -> str:
         return [rate(point.lr), text]
 
     names = ("rate", "diagnosis of train_loss over seeds")
-    return table(f"{row.title}, diagnosis by rate", names, map(line, row.rates))
+    return table(f"{row.title}, diagnosis by learning rate", names, map(line, row.rates))
 
 
 def failures(runs: pd.DataFrame) -> str:

@@ -101,7 +101,7 @@ def check_summary(summary: Sequence[Mapping[Any, Any]], limits: Limits, *, optim
     rows = [row for row in summary if optimizer in (None, row["optimizer"])]
     if optimizer is not None and not rows:
         known = ", ".join(dict.fromkeys(str(row["optimizer"]) for row in summary))
-        raise UsageError(f"--optimizer {optimizer}: the sweep has no such label; it has {known or 'none'}")
+        raise UsageError(f"--optimizer {optimizer}: no such optimizer label (have: {known or 'none'}")
     checks = [one for row in rows for one in _checks(row, limits)]
     return Verdict(ok=bool(checks) and all(one.ok for one in checks), checks=tuple(checks))
 
@@ -141,13 +141,13 @@ def _check_limits(limits: Limits) -> None:
     for option in ("min_basin_decades", "max_sensitivity"):
         value = getattr(limits, option)
         if value is not None and not (math.isfinite(value) and value >= 0):
-            raise UsageError(f"--{option.replace('_', '-')} {value!r}: it must be a finite number from 0")
+            raise UsageError(f"--{option.replace('_', '-')} {value!r}: must be a finite number, 0 or more")
     if limits.max_diverged is not None and not 0 <= limits.max_diverged <= 1:
-        raise UsageError(f"--max-diverged {limits.max_diverged!r}: it is a share of the runs, from 0 to 1")
+        raise UsageError(f"--max-diverged {limits.max_diverged!r}: must be a fraction of the runs, from 0 to 1")
     if limits.best_lr_within is not None:
         low, high = limits.best_lr_within
         if not (0 < low <= high and math.isfinite(high)):
-            raise UsageError(f"--best-lr-within {low!r} {high!r}: two rates above 0, the lower one first")
+            raise UsageError(f"--best-lr-within {low!r} {high!r}: give two learning rates above 0, the lower one first")
 
 
 def _plain(value: float | tuple[float, float]) -> Any:

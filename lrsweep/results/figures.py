@@ -13,15 +13,27 @@ from lrsweep.store import atomic
 REPORT = "report.html"
 
 CAPTIONS = {
-    "u_curve": "What each rate costs: one dot per seed, the line is the median. Crosses on the rail are diverged runs.",
-    "u_curve_overlay": "The median curves on one axis; the dotted line is what Adam reaches at its default rate.",
-    "u_curve_aligned": "The same curves against the rate over each one's best: who forgives a factor of 3?",
-    "loss_curves": "Every run; colour is the rate, a black edge marks the best rate, a cross where a run diverged.",
-    "loss_curves_zoom": "The best rate and the grid rates next to 2, 5 and 10 times it; dotted is the training loss.",
-    "sensitivity": "Sensitivity, width of the basin, and what default, middle and worst rate of the grid cost.",
-    "time_to_target": "Large rates arrive sooner, smaller ones may end better: end, time to target and its profile.",
-    "best_lr_drift": "How the best rate moves with the budget or an axis, in decades of rate per decade.",
-    "heatmap": "Rate against the axis; the line joins the best rates.",
+    "u_curve": (
+        "Objective against learning rate: one dot per seed, the line is the median. Crosses along "
+        "the edge are diverged runs."
+    ),
+    "u_curve_overlay": "The median curves on one axis; the dotted line is Adam at its default learning rate.",
+    "u_curve_aligned": "The same curves against lr / best lr: how costly is a 3x error?",
+    "loss_curves": (
+        "Every run; color is the learning rate, a black edge marks the best one, a cross marks where a run diverged."
+    ),
+    "loss_curves_zoom": (
+        "The best learning rate and those closest to 2, 5 and 10 times it; dotted lines are the training loss."
+    ),
+    "sensitivity": (
+        "Sensitivity, width of the good range, and the cost of the default, median and worst learning rate of the grid."
+    ),
+    "time_to_target": (
+        "Final objective, steps to target and performance profile: larger learning rates get "
+        "there sooner, smaller ones may end lower."
+    ),
+    "best_lr_drift": "How the best learning rate moves with the budget or an axis, in decades of lr per decade.",
+    "heatmap": "Learning rate against the axis; the line joins the best learning rates.",
 }
 """By name of the picture; those of heatmaps go on with their axis."""
 

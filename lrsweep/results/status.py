@@ -42,7 +42,7 @@ def status(folder: Path | str) -> SweepStatus:
         return _published(folder)
     replay = journal.replay(folder)
     if replay.plan is None:
-        raise UsageError(f"{folder}: nothing was planned here yet; run the sweep first")
+        raise UsageError(f"{folder}: no sweep here yet; run `lrsweep run` first")
     return stored_of(folder, tables.planned(replay.plan, folder), replay)
 
 
@@ -97,6 +97,6 @@ def _spec_before(folder: Path) -> Spec | None:
         if not journal.exists(folder):
             return None
         raise StorageError(
-            f"neither the journal nor {path} can tell what was run here ({error}); run again with --fresh, which sets "
-            "the journal aside, or delete spec.yaml if nothing was ever refined"
+            f"neither the journal nor {path} records what was run here ({error}); rerun with --fresh, which "
+            "sets the journal aside, or delete spec.yaml if --refine was never used"
         ) from error

@@ -77,9 +77,9 @@ def sweeps_below(folder: Path | str) -> list[Path]:
 def _check_folder(folder: Path) -> None:
     """Raises UsageError if this is no folder at all."""
     if folder.is_file():
-        raise UsageError(f"{folder}: this is a file; give the folder of a sweep: <results>/<name>")
+        raise UsageError(f"{folder}: this is a file; give the folder of a sweep (<results>/<name>)")
     if not folder.is_dir():
-        raise UsageError(f"{folder}: there is no such folder (give the folder of a sweep: <results>/<name>)")
+        raise UsageError(f"{folder}: no such folder; give the folder of a sweep (<results>/<name>)")
 
 
 def is_sweep(folder: Path) -> bool:
@@ -107,9 +107,7 @@ def ensure(folder: Path | str) -> None:
         if replay.plan is None:
             if not replay.entries and (folder / RUNS).is_file():
                 return
-            raise StorageError(
-                f"{folder / journal.FOLDER}: the journal does not say what the sweep was; run it again (`lrsweep run`)"
-            )
+            raise StorageError(f"{folder / journal.FOLDER}: the journal has lost its plan; rerun `lrsweep run`")
         _log.info("rebuilding the tables of %s from its journal", folder)
         plan = planned(replay.plan, folder)
         write(folder, plan, replay, replay.plan)
@@ -170,7 +168,9 @@ def keep_edited(folder: Path, replay: Replay) -> None:
         data = path.read_bytes()
         if data.decode("utf-8", "replace") not in replay.specs:
             atomic.replace(folder / "spec.edited.yaml", data)
-            _log.warning("%s was changed by hand; it is written anew, the change is kept in spec.edited.yaml", path)
+            _log.warning(
+                ("%s was edited by hand; it will be rewritten (your version is kept as spec.edited.yaml)"), path
+            )
 
 
 def current(folder: Path) -> bool:
@@ -225,7 +225,7 @@ def _frames(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
     import pandas as pd
 
     if not path.is_file():
-        raise UsageError(f"{path}: there is no such file; run the sweep first")
+        raise UsageError(f"{path}: no such file; run the sweep first")
     types = _types(path)
     numbers = [name for name, kind in types.items() if kind == "float64"]
     options: dict[str, Any] = {
@@ -244,7 +244,7 @@ def _frames(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
                 with pd.read_csv(path, chunksize=rows, **options) as reader:
                     yield from reader
         except (ValueError, pd.errors.ParserError) as error:
-            raise StorageError(f"{path} cannot be read ({error}); delete it and run the same command again") from error
+            raise StorageError(f"{path} cannot be read ({error}); delete it and rerun the command") from error
 
 
 def _types(path: Path) -> dict[str, str]:
@@ -266,7 +266,7 @@ def _header(path: Path) -> list[str]:
         header = next(csv.reader(stream), [])
     wanted = ["optimizer"] if path.name == SUMMARY else ["seed", "step" if path.name == CURVES else "status"]
     if not set(wanted) <= set(header):
-        raise StorageError(f"{path} has no column {wanted[-1]!r}: it is damaged; delete it and run the command again")
+        raise StorageError(f"{path} has no column {wanted[-1]!r}: it is damaged; delete it and rerun the command")
     return header
 
 

@@ -177,7 +177,7 @@ def resolved(
         elif mine and head != "optimizers" and (head in written or any(map(is_whole, mine))):
             resolved_axes |= _of_section(ctx, head, mine, written.get(head), notes, wrong=head in wrong)
         elif mine and not notes.found:
-            message = f"there is no {head} to set it in: the task brings its own; name one with `{head}:`"
+            message = f"there is no {head} to set it in; set one with `{head}:`"
             notes.add(("axes", next(iter(mine))), message, key=True)
     for axis, values in resolved_axes.items():
         seen: set[str] = set()
@@ -207,14 +207,14 @@ def _sound(axis: str, values: Any, raw: Mapping[str, Any], notes: Notes) -> bool
         notes.add(
             path,
             check.with_hint(
-                "is no value of the spec", "task, model, schedule, train.<key>, optimizers.<argument>", hint
+                "is not a value of the spec", "task, model, schedule, train.<key>, optimizers.<argument>", hint
             ),
             key=True,
         )
     elif head == "train" and below and below[0] not in check.TRAIN:
         notes.add(path, check.unknown_key(below[0], check.TRAIN, "train"), key=True)
     elif axis == "train" or "" in below:
-        notes.add(path, "is no single value; write for example train.epochs", key=True)
+        notes.add(path, "is not a single value; write for example train.epochs", key=True)
     elif axis.endswith(".name") and is_whole(axis) and head in raw:
         notes.add(path, f"{head} and {axis} set the same thing; keep one of them", key=True)
     if not isinstance(values, list) or not values:

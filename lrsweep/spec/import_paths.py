@@ -17,7 +17,7 @@ def import_path(base_dir: Path, text: str, path: Keys, notes: Notes) -> bool:
     """Whether `text` is an import path and its file is there. Nothing is imported."""
     match = IMPORT_PATH.fullmatch(text)
     if match is None:
-        notes.add(path, f"{text!r} is no import path (file.py:name or package.module:name)")
+        notes.add(path, f"{text!r} is not an import path (file.py:name or package.module:name)")
         return False
     file = match["file"]
     if not file.endswith(".py"):

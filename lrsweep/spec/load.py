@@ -98,7 +98,9 @@ def _resolve(data: Any, ctx: Context, stem: str, notes: Notes) -> Spec | None:
     """The resolved spec; None if the notes say what is wrong. A wrong section does not hide what is wrong in others."""
     if not isinstance(data, dict):
         what = "the spec is empty" if data is None else f"the spec is {repr_value(data)}"
-        notes.add((), f"{what}; it must be a mapping with task, optimizers and train (`lrsweep init` writes one)")
+        notes.add(
+            (), (f"{what}; it must be a mapping with task, optimizers and train (`lrsweep init` writes an example)")
+        )
         return None
     _unknown_keys(data, notes)
     name = sections.name(data.get("name", stem), ("name",), notes)
@@ -209,7 +211,7 @@ def _refined(
     raw: Any, optimizers: list[OptimizerSpec], invalid: Sequence[Any], ctx: Context, notes: Notes
 ) -> dict[str, list[float]]:
     if not isinstance(raw, dict):
-        notes.add(("refined",), f"must be a mapping from labels to lists of rates, not {repr_value(raw)}")
+        notes.add(("refined",), f"must be a mapping from labels to lists of learning rates, not {repr_value(raw)}")
         return {}
     maybe = [_label_start(entry, ctx) for entry in invalid]
     labels = [*(entry.label for entry in optimizers), *maybe]
@@ -229,7 +231,7 @@ def _check_run_count(spec: Spec, notes: Notes) -> None:
     count = math.prod(len(values) for values in spec.axes.values()) * len(spec.seeds)
     count *= sum(len(spec.rates(optimizer)) for optimizer in spec.optimizers)
     if count > MAX_RUNS:
-        notes.add((), f"{count} runs are too many (at most {MAX_RUNS}); shorten the grid, the axes or the seeds")
+        notes.add((), f"{count} runs are too many (limit {MAX_RUNS}); reduce the grid, the axes or the seeds")
 
 
 def _check_equal_settings(spec: Spec, places: Sequence[int], notes: Notes) -> None:
@@ -274,5 +276,5 @@ def _warnings(spec: Spec) -> list[str]:
     epochs, every = spec.train.epochs, spec.train.eval_every
     if k.isdigit() and epochs is not None and isinstance(every, int) and int(k) > math.ceil(epochs / every):
         rows, at = math.ceil(epochs / every), spec.objective.at
-        warnings.append(f"objective.at: {at} of a run with {rows} rows after the first is the mean of all")
+        warnings.append(f"objective.at: {at} with {rows} evaluations after the first is the mean of all of them")
     return [text for text in warnings if text]

@@ -72,8 +72,8 @@ def refuse_overruled(tree: Tree, text: str) -> None:
             tree.refuse(
                 tuple(keys),
                 Mark(file=f"--set {text}", line=1, column=1),
-                f"would change nothing: the axis {axis} ({place}) decides this value "
-                f"(write --set axes.{axis}=[{instead}], or take one of the two out)",
+                f"has no effect: the axis {axis} ({place}) overrides it (use --set axes.{axis}=[{instead}], "
+                "or remove one of the two)",
             )
 
 

@@ -52,7 +52,7 @@ def json_schema(known: Known) -> dict[str, Any]:
             "objective": _closed({key: json_type(argument) for key, argument in OBJECTIVE.items()}),
             "axes": {"type": "object", "additionalProperties": {"type": "array", "minItems": 1}},
             "refined": {
-                "description": "Rates by optimizer label that count as part of its grid; --refine writes them here.",
+                "description": "Extra learning rates per optimizer label, added by --refine.",
                 "type": "object",
                 "additionalProperties": {"type": "array", "items": RATE_TYPE},
             },

@@ -104,7 +104,7 @@ def unknown_name(text: str, kind: str, table: Mapping[str, Any]) -> str:
     if text.endswith(".py"):
         near = f"did you mean {text}:function?"
     allowed = f"one of {', '.join(table)}; or file.py:name, package.module:name"
-    return with_hint(f"there is no {kind} {text!r}", allowed, near)
+    return with_hint(f"unknown {kind} {text!r}", allowed, near)
 
 
 def metric(text: str, path: Keys, notes: Notes) -> bool:
@@ -112,7 +112,7 @@ def metric(text: str, path: Keys, notes: Notes) -> bool:
     if METRIC.fullmatch(text):
         return True
     if text.startswith("test_"):
-        fix = f"a test split never chooses; did you mean val_{text.removeprefix('test_')}?"
+        fix = f"the test set is never used for selection; did you mean val_{text.removeprefix('test_')}?"
     elif did_you_mean(text, ["loss"]):
         fix = "did you mean val_loss or train_loss?"
     elif near := did_you_mean(text, ["val_loss", "train_loss", "val_accuracy"]):
@@ -132,32 +132,38 @@ def grid(raw: Any, path: Keys, notes: Notes) -> Grid | None:
         rates = listed(raw, path, notes)
         return None if rates is None else Grid(listed=tuple(rates))
     if not isinstance(raw, dict):
-        fix = f"write [{raw!r}] for one rate" if isinstance(raw, int | float) and not isinstance(raw, bool) else ""
-        wrong = f"must be a list of rates or a mapping, not {repr_value(raw)}"
+        fix = (
+            f"write [{raw!r}] for a single learning rate"
+            if isinstance(raw, int | float) and not isinstance(raw, bool)
+            else ""
+        )
+        wrong = f"must be a list of learning rates or a mapping, not {repr_value(raw)}"
         notes.add(path, with_hint(wrong, "{min, max, per_decade} or {min, max, points}", fix))
         return None
     before = len(notes.found)
     full = check.arguments(GRID, raw, path, notes, "lr")
     if "points" in raw and "per_decade" in raw:
-        notes.add((*path, "per_decade"), "points and per_decade exclude each other; remove one of them", key=True)
+        notes.add((*path, "per_decade"), "give points or per_decade, not both", key=True)
     low, high = full.get("min", grids.DEFAULT_MIN), full.get("max", grids.DEFAULT_MAX)
     points = full.get("points")
     per_decade = None if points is not None else full.get("per_decade", grids.DEFAULT_PER_DECADE)
     if low >= high and all(end in full for end in ("min", "max") if end in raw):
-        notes.add((*path, "max"), f"must be above min ({low!r}), not {high!r}; for one rate write a list")
+        notes.add(
+            (*path, "max"), (f"must be above min ({low!r}), not {high!r}; for a single learning rate give a list")
+        )
     if len(notes.found) > before:
         return None
     made = Grid(min=low, max=high, per_decade=per_decade, points=points)
     if all(a < b for a, b in itertools.pairwise(made.rates)):
         return made
-    notes.add(path, "so fine that neighbours are equal in 6 digits; widen the range or take fewer points")
+    notes.add(path, "the grid is so fine that neighbors agree to 6 digits; widen the range or use fewer points")
     return None
 
 
 def listed(raw: Any, path: Keys, notes: Notes) -> list[float] | None:
     """A list of learning rates: finite, above 0, each given once."""
     if not isinstance(raw, list) or not raw:
-        notes.add(path, f"must be a list of at least one rate, not {repr_value(raw)}")
+        notes.add(path, f"must be a list of at least one learning rate, not {repr_value(raw)}")
         return None
     return _distinct(Rate, raw, path, notes)
 
@@ -181,8 +187,8 @@ def seeds(raw: Any, path: Keys, notes: Notes) -> list[int] | None:
     if type(raw) is int and 1 <= raw <= MAX_SEEDS:
         return list(range(raw))
     fix = check.hint(Count, raw) if isinstance(raw, str) else ""
-    most = f"how many is an integer from 1 to {MAX_SEEDS}"
-    notes.add(path, with_hint(f"must be how many seeds or a list of seeds, not {repr_value(raw)}", most, fix))
+    most = f"must be an integer from 1 to {MAX_SEEDS}"
+    notes.add(path, with_hint(f"must be a number of seeds or a list of seeds, not {repr_value(raw)}", most, fix))
     return None
 
 
@@ -199,7 +205,7 @@ def train(raw: Any, path: Keys, notes: Notes, *, given_by_axes: bool = False) ->
         full["eval_every"] = check.arguments(check.EVERY, every, (*path, "eval_every"), notes, "eval_every")
     epochs, steps = raw.get("epochs"), raw.get("steps")
     if epochs is not None and steps is not None:
-        notes.add((*path, "steps"), "epochs and steps exclude each other; remove one of them", key=True)
+        notes.add((*path, "steps"), "give epochs or steps, not both", key=True)
     elif epochs is None and steps is None and not given_by_axes:
         notes.add(path, "needs epochs or steps (exactly one of the two), for example epochs: 20")
     return TrainSpec(**full) if len(notes.found) == before else None
@@ -274,7 +280,7 @@ def _independent(mapping: dict[str, Any], path: Keys, notes: Notes) -> float | N
     key = "independent_weight_decay"
     value: float | None = check_value(check.NotNegative, mapping[key], (*path, key), notes)[0]
     if mapping.get("weight_decay", 0) != 0:
-        notes.add((*path, "weight_decay"), "independent_weight_decay excludes it; remove one of them", key=True)
+        notes.add((*path, "weight_decay"), "give weight_decay or independent_weight_decay, not both", key=True)
     return value
 
 
@@ -304,6 +310,5 @@ def rates_above_one(made: Grid | None, path: str) -> str | None:
     high = [rate for rate in made.rates if rate > 1] if made else []
     if not high or not all(map(math.isfinite, high)):
         return None
-    are = "rate is" if len(high) == 1 else "rates are"
-    few = "few sweeps need such, but those whose summary asks for a wider grid do; trained as asked"
-    return f"{path}: {len(high)} {are} above 1 (up to {max(high)!r}); {few}"
+    are = "learning rate" if len(high) == 1 else "learning rates"
+    return f"{path}: {len(high)} {are} above 1 (max {max(high)!r})"

@@ -343,7 +343,7 @@ def _plain(value: Any, path: Keys, tree: Tree) -> Any:
         if hasattr(value, "tolist"):
             return _plain(value.tolist(), (*path, 0), tree)
     kind_name = type(value).__name__
-    message = f"a {kind_name} cannot stand in a spec; use numbers, text, lists, dicts"
+    message = f"a {kind_name} is not allowed in a spec; use numbers, strings, lists and dicts"
     tree.refuse(path, Mark(file=DICT), message, void=True)
     return None
 

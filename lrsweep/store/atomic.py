@@ -19,14 +19,14 @@ TEMPORARY = ".tmp-"
 
 ADVICE = {
     errno.ENOSPC: "the disk is full: free some space",
-    errno.EDQUOT: "the disk quota is used up: free some space",
+    errno.EDQUOT: "the disk quota is exhausted: free some space",
     errno.EFBIG: "the file would exceed the size limit (ulimit -f): raise the limit",
     errno.EROFS: "the file system is read-only: choose another folder with --results",
     errno.EACCES: "permission denied: change the folder's permissions or choose another with --results",
     errno.EPERM: "not permitted: change the folder's permissions or choose another with --results",
-    errno.EIO: "the device reports an error: check the disk",
+    errno.EIO: "the device reported an error: check the disk",
     errno.ENOTDIR: "a part of this path is a file: remove it or choose another folder with --results",
-    errno.EISDIR: "there is a folder of this name: remove it or choose another folder with --results",
+    errno.EISDIR: "a folder has this name: remove it or choose another folder with --results",
     errno.EEXIST: "something else has this name: remove it or choose another folder with --results",
     errno.ENAMETOOLONG: "the path is too long: choose a shorter --results or name",
     errno.EMFILE: "too many open files (ulimit -n): raise the limit",
@@ -46,7 +46,7 @@ def storage_errors(path: Path, verb: str = "write", *, only_storage: bool = Fals
             raise
         cause = error.strerror or str(error)
         if advice := ADVICE.get(error.errno or 0):
-            cause = f"{advice}; then run the same command again, what was finished before is kept"
+            cause = f"{advice}; then rerun the same command (finished runs are kept)"
         raise StorageError(f"cannot {verb} {path}: {cause}") from error
 
 

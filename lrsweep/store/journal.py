@@ -119,7 +119,7 @@ class Replay:
             line = stream.read(entry.length)
         record = _checked(line)
         if isinstance(record, str):
-            raise StorageError(f"{entry.file} changed while it was read ({record}); run the same command again")
+            raise StorageError(f"{entry.file} changed while it was being read ({record}); rerun the command")
         return outcome_of(json.loads(record))
 
 
@@ -289,7 +289,7 @@ def _header() -> dict[str, Any]:
 def _checked(line: bytes) -> bytes | str:
     """The JSON of a line, or what is wrong with it."""
     if not line.endswith(b"\n"):
-        return "cut short (its writer was stopped while writing it)"
+        return "incomplete (the writer was stopped while writing it)"
     if len(line) < 11 or line[8:9] != b" ":
         return "not a journal line"
     data = line[9:-1]
@@ -358,4 +358,4 @@ def _texts(value: Any) -> Any:
 def damaged_lines(damage: Iterable[Damage]) -> Iterator[str]:
     """One sentence per damaged line, for the user."""
     for item in damage:
-        yield f"{item}; skipped and copied to {item.file.name}.corrupt, what it held is trained again if it is needed"
+        yield f"{item}; skipped (copied to {item.file.name}.corrupt); affected runs will be retrained if needed"

@@ -87,4 +87,4 @@ def _busy_text(folder: Path) -> str:
         who = f"process {facts['pid']} on {facts['host']} (since {facts['since']})"
     except (OSError, ValueError, KeyError, TypeError):
         who = "another process"
-    return f"{folder} is being run by {who}; wait until it ends or stop it, then run the command again"
+    return f"{folder} is in use by {who}; wait for it or stop it, then rerun the command"

@@ -42,7 +42,7 @@ def note(before: dict[str, Any], plan: Plan, replay: Replay, folder: Path) -> st
     keys = changed_keys(old, resolved_dict(plan.spec, folder))
     prints = before["fingerprints"]
     keys += [
-        f"the file of {role}"
+        f"the {role} file"
         for role, digest in plan.fingerprints.items()
         if role in prints and prints[role] != digest and not any(key.startswith(role) for key in keys)
     ]
@@ -50,6 +50,6 @@ def note(before: dict[str, Any], plan: Plan, replay: Replay, folder: Path) -> st
     if not keys or not kept:
         return ""
     return (
-        f"changed since this sweep was last run: {', '.join(dict.fromkeys(keys))}; runs with other settings are other "
-        f"runs ({kept} stored runs stay in the journal, outside of this spec)"
+        f"changed since the last run of this sweep: {', '.join(dict.fromkeys(keys))}; affected runs will be "
+        f"trained again ({kept} runs with the old settings stay in the journal)"
     )

@@ -131,7 +131,7 @@ def estimate(config: Config, *, refine: bool, fresh: bool, **options: Any) -> Co
 
         if refine:
             context.notes.note(
-                "--dry-run does not count the rates that --refine would add: they follow from the results"
+                "--dry-run cannot count the learning rates that --refine would add, which depend on the results"
             )
         return dry_run(with_refined(spec, context.folder, fresh), context, fresh=fresh)
 

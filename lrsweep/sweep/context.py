@@ -32,7 +32,7 @@ class Options:
         if executor in executors.NOT_YET:
             raise UsageError(f"--executor {executor}: {executors.NOT_YET[executor]}")
         if executor not in executors.EXECUTORS:
-            raise UsageError(f"executor {executor!r}: there is no such executor ({', '.join(executors.EXECUTORS)})")
+            raise UsageError(f"executor {executor!r}: unknown executor (allowed: {', '.join(executors.EXECUTORS)})")
         if compile not in ("auto", "on", "off"):
             raise UsageError(f"compile={compile!r}: give auto, on or off")
         count = this_machine().cores if workers == "auto" else int(workers)

@@ -95,8 +95,8 @@ def jobs(left: Pending, replay: Replay, cut: Cut) -> list[Job]:
             continue
         if group.id not in lost and any(run_id in replay.entries for run_id in group.runs):
             raise StorageError(
-                "the journal is damaged: it no longer says which runs were trained together, so what is missing cannot "
-                "be trained as it would have been; run again with --fresh, which sets the journal aside"
+                "the journal is damaged: it lost the record of which runs were trained together, so the "
+                "rest cannot be reproduced exactly; rerun with --fresh, which sets the journal aside"
             )
         runs = tuple(by_id[run_id] for run_id in group.runs)
         fresh.append(Job(group=group, runs=runs, resume=replay.checkpoints.get(group.id)))

@@ -17,6 +17,7 @@ from lrsweep.sweep import pending
 from lrsweep.system.machine import this_machine
 from lrsweep.training import grouping
 from lrsweep.user_imports import argument_error
+from lrsweep.wording.words import plural
 from lrsweep.workers import worker
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work
     required = pending.required_metrics((run for runs in members.values() for run in runs), plan.spec.objective.metric)
     steps, notes, described = {}, {}, {}
     again = len(left.retry)
-    remarks = [f"{again} failed run{'s are' if again > 1 else ' is'} tried again"] if again else []
+    remarks = [f"{plural(again, 'failed run')} will be retried"] if again else []
     for key, runs in members.items():
         workload = worker.workloads().get(runs[0].workload_spec, "cpu")
         metrics(workload, required[key])
@@ -96,7 +97,7 @@ def metrics(workload: Workload, required_metrics: Mapping[str, str]) -> None:
     columns += [f"train_{name}" for name in names if workload.train_metrics]
     for metric, key in required_metrics.items():
         if metric not in columns and (names or workload.task.step is None):
-            wrong = f"this task records no {metric!r} (it records {', '.join(columns)})"
+            wrong = f"this task does not record {metric!r} (it records {', '.join(columns)})"
             raise WrongInSpec((tuple(key.split(".")), wrong))
 
 
@@ -138,15 +139,15 @@ def of_runs(runs: Sequence[Run], workload: Workload) -> Iterator[str]:
     size, total = workload.workload_spec.train["batch_size"], workload.total_steps
     if size != "full" and size > workload.n_train:
         yield (
-            f"train.batch_size {size} is more than the {workload.n_train} training examples: every batch holds all of "
-            "them, as with `full`"
+            f"train.batch_size {size} exceeds the {workload.n_train} training examples; every batch will "
+            "contain all of them, as with `full`"
         )
     for schedule in (run.setting.schedule for run in runs):
         length = warmup_steps(schedule.get("warmup", 0), total) if ":" not in schedule["name"] else 0
         if length > total:
             yield (
-                f"schedule {schedule['name']}: its warmup of {length} updates is longer than the run of {total}: the "
-                f"rate rises to {total / length:.3g} of its value and no further"
+                f"schedule {schedule['name']}: its warmup of {length} steps is longer than the run ({total} "
+                f"steps), so lr only reaches {total / length:.3g} of its value"
             )
 
 
@@ -156,6 +157,6 @@ def of_labels(spec: Spec) -> Iterator[str]:
         for name, value in optimizer.args.items():
             if f"optimizers.{name}" in spec.axes and f"{name}={value}" in optimizer.label:
                 yield (
-                    f"the axis optimizers.{name} sets {name} in every row of {optimizer.label!r}, whatever that name "
-                    f"says: leave {name} out of the optimizer, or give it a `label:`"
+                    f"the axis optimizers.{name} sets {name} for {optimizer.label!r}, whatever that label "
+                    f"says; remove {name} from the optimizer or give it a `label:`"
                 )

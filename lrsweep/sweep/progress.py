@@ -151,7 +151,7 @@ def reporter(style: str) -> Iterator[Reporter]:
     Raises UsageError for any other style than auto, rich, plain and none.
     """
     if style not in STYLES:
-        raise UsageError(f"progress {style!r}: there is no such style (one of: {', '.join(STYLES)})")
+        raise UsageError(f"progress {style!r}: unknown style (allowed: {', '.join(STYLES)})")
     if style == "auto":
         terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and "CI" not in os.environ
         style = "rich" if terminal else "plain"

@@ -83,8 +83,7 @@ def publish(rounds: Sequence[Round], context: Context, begun: float) -> Finished
     stored = stored_of(folder, plan, replay)
     if stopping.exit_code is not None:
         raise StoppedError(
-            f"stopped: {stored.done} of {stored.total} runs are done and in the tables of {folder}; "
-            "the same command goes on from there",
+            f"stopped: {stored.done} of {stored.total} runs saved in {folder}; rerun the command to resume",
             stopping.exit_code,
         )
     return Finished(
@@ -104,4 +103,6 @@ def draw(context: Context) -> None:
     except LrsweepError:
         raise
     except Exception as error:  # noqa: BLE001 - the results are safe; a picture must not cost them
-        context.notes.note(f"the report could not be made ({type(error).__name__}: {error}); see lrsweep report")
+        context.notes.note(
+            f"the report could not be written ({type(error).__name__}: {error}); retry with `lrsweep report`"
+        )

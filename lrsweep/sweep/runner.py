@@ -67,7 +67,10 @@ def _tidy(folder: Path, fresh: bool, notes: Notes) -> None:
             (folder / journal.FOLDER).rename(aside)
             atomic.sync_folder(folder)
     elif (folder / tables.RUNS).is_file() and not journal.exists(folder):
-        notes.note(f"{folder} holds tables without a journal (a published copy); they are replaced when this run ends")
+        notes.note(
+            f"{folder} contains results without a journal (a published copy); they will be "
+            "overwritten when this run finishes"
+        )
 
 
 def train_missing(spec: Spec, context: Context, writer: Journal, *, retry: bool = True) -> Round:
@@ -163,10 +166,10 @@ def _refined(plan: Plan, context: Context, writer: Journal) -> list[Round]:
             context.notes.note(nothing_added(facts))
             break
         if len(rounds) == ROUNDS:
-            context.notes.note(f"rates are missing after {ROUNDS} rounds of --refine; the same command goes on")
+            context.notes.note(f"--refine stopped after {ROUNDS} rounds; rerun to continue")
             break
         text = "; ".join(f"{label}: {', '.join(map(repr, rates))}" for label, rates in added.items())
-        context.notes.note(f"rates added by --refine: {text}")
+        context.notes.note(f"learning rates added by --refine: {text}")
         rounds.append(train_missing(plan.spec.with_rates(added), context, writer, retry=False))
         plan = rounds[-1].plan
     return rounds

@@ -184,7 +184,7 @@ class Supervisor:
             self._requeue(job, [[run] for run in left], "single", reason, raised=True)
         else:
             why = "out of memory" if isinstance(message, OutOfMemory) else message.text
-            self._notes.once(f"{why}: a group of {len(left)} runs is cut in halves")
+            self._notes.once(f"{why}: splitting a group of {len(left)} runs in two")
             halves = [left[: len(left) // 2], left[len(left) // 2 :]]
             self._requeue(job, halves, job.group.engine, message.text, worker_died=isinstance(message, Died))
 

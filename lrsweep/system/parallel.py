@@ -75,7 +75,7 @@ def _received(pipe: Connection) -> dict[int, Any]:
     try:
         done, result = pipe.recv()
     except EOFError:
-        raise RuntimeError("a process that was drawing pictures was killed") from None
+        raise RuntimeError("a process drawing plots was killed") from None
     if not done:
         raise result
     found: dict[int, Any] = result

@@ -15,7 +15,7 @@ from typing import NoReturn
 from lrsweep.errors import StoppedError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_STOPPED = "stopped; what was finished is kept, the same command goes on from there"
+_STOPPED = "interrupted; finished runs are saved, rerun the command to resume"
 
 
 class _Interrupt(BaseException):

@@ -67,7 +67,7 @@ def _checked_split(name: str, split: Any, *, keep_dataset: bool) -> Split:
     if isinstance(split, (tuple, list)):
         return _checked_tensors(name, tuple(split))
     if isinstance(split, IterableDataset):
-        raise UsageError(f"Task: {name} is an IterableDataset; batches are drawn by index, so it must be map-style")
+        raise UsageError(f"Task: {name} is an IterableDataset; batches are drawn by index; use a map-style Dataset")
     if not (hasattr(split, "__getitem__") and hasattr(split, "__len__")) or isinstance(split, (str, dict)):
         raise UsageError(f"Task: {name} is a {type(split).__name__}; give a tuple of tensors or a map-style Dataset")
     if len(split) == 0:
@@ -112,7 +112,7 @@ def _check_functions(task: Task) -> None:
     if task.step is not None and task.metrics:
         raise UsageError('Task: with step=, leave metrics out and return them: {"loss": ..., "accuracy": ...}')
     if isinstance(task.model, torch.nn.Module):
-        raise UsageError("Task: model is a module; give the function that builds it, so that every run has its own")
+        raise UsageError("Task: model is a module; give a function that builds it, so that every run gets its own")
     for name in ("model", "loss", "step", "collate_fn"):
         value = getattr(task, name)
         if value is not None and not callable(value):
@@ -121,7 +121,7 @@ def _check_functions(task: Task) -> None:
         raise UsageError(f"Task: metrics is a {type(task.metrics).__name__}; give a dict of name: function")
     for name, metric in task.metrics.items():
         if not isinstance(name, str) or not name or name == "loss" or any(sign in name for sign in ',"\r\n'):
-            raise UsageError(f"Task: {name!r} cannot name a metric (a column of the tables; `loss` is taken)")
+            raise UsageError(f"Task: {name!r} cannot name a metric (it becomes a column name; `loss` is taken)")
         if not callable(metric):
             raise UsageError(f"Task: metric {name!r} is a {type(metric).__name__}, not a function")
 
@@ -139,7 +139,7 @@ def describe(task: Task) -> str:
         parts.append(f"{notes['kind']}{inferred}{outputs}")
     if "scale" in notes:
         both = " and target" if notes.get("target_scale") == "standard" else ""
-        parts.append(f"inputs{both} standardised" if notes["scale"] == "standard" else "inputs not scaled")
+        parts.append(f"inputs{both} standardized" if notes["scale"] == "standard" else "inputs not scaled")
     if "baselines" in notes:
         parts.append(", ".join(f"{name} baseline {value:.3f}" for name, value in notes["baselines"].items()))
     return "; ".join(parts)

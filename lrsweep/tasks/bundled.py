@@ -22,7 +22,7 @@ def _folder() -> Path:
     """Where scikit-learn keeps its data, found without importing it."""
     spec = importlib.util.find_spec("sklearn")
     if spec is None or not spec.submodule_search_locations:
-        raise UsageError("this task's data comes with scikit-learn, which is not installed: pip install scikit-learn")
+        raise UsageError("this task's data comes with scikit-learn, which is not installed (pip install scikit-learn)")
     return Path(spec.submodule_search_locations[0]) / "datasets" / "data"
 
 

@@ -46,7 +46,7 @@ class Cut:
             wrong = "the validation split has no rows (give a share such as 0.2, or a number of rows)"
             raise WrongInSpec((("task", "val"), wrong))
         if train <= 0:
-            wrong = f"val and test take {val} + {test} of {count} rows, which leaves none for train"
+            wrong = f"val and test use {val} + {test} of {count} rows, leaving none for train"
             raise WrongInSpec((("task", "val"), wrong))
         order = np.arange(count)
         if self.split == "shuffled":
@@ -81,8 +81,8 @@ def scale_warnings(values: Array) -> list[str]:
     if size.size == 0 or (size.max() <= 10 and size.min() >= 0.1):
         return []
     return [
-        f"scale: none, but the inputs' root mean squares run from {size.min():.2g} to {size.max():.2g}; the usual "
-        "range of learning rates is for inputs near 1 (scale: standard)"
+        f"scale: none, but the inputs have root mean squares from {size.min():.2g} to {size.max():.2g}; the "
+        "usual learning rates assume inputs near 1 (scale: standard)"
     ]
 
 

@@ -169,7 +169,7 @@ def _alone(
                     if param.grad is not None:
                         param.sub_(param.grad, alpha=RATE)
         if python_state.differ(before, python_state.state(module, *module.functions)):
-            raise _Limit("keeps Python values that change from step to step")
+            raise _Limit("changes Python state between steps")
         with torch.no_grad():
             workload.seed_step(0, len(batches))
             loss, metrics = module.eval()(*map_tensors(Tensor.clone, checks))
@@ -211,9 +211,9 @@ def _compare(alone: list[list[Tensor]], stacked: list[list[Tensor]], tolerance: 
             finite = one[one.isfinite()]
             size = max(float(finite.abs().max()) if finite.numel() else 0.0, 1e-6)
             if one.numel() and not torch.allclose(one, other, rtol=0, atol=tolerance * size, equal_nan=True):
-                raise _Otherwise("computes something else when runs are stacked")
+                raise _Otherwise("gives different results when runs are trained together")
     if not all(math.isfinite(float(value.double().sum())) for values in alone for value in values[:1]):
-        raise _Limit("starts from a loss that is not finite, so that a stack could not be checked")
+        raise _Limit("starts from a loss that is not finite, so training runs together could not be checked")
 
 
 def _explain(error: BaseException) -> str:
@@ -221,7 +221,7 @@ def _explain(error: BaseException) -> str:
     for sign, reason in _SIGNS:
         if sign in str(error):
             return f"the model {reason}"
-    return f"the model cannot be run for several runs at once ({type(error).__name__}: {text[:160]}{_place(error)})"
+    return f"the model cannot be trained for several runs at once ({type(error).__name__}: {text[:160]}{_place(error)})"
 
 
 def _place(error: BaseException) -> str:

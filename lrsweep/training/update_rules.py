@@ -31,9 +31,9 @@ from lrsweep.system.plain import uses
 # Rules that one factor per run cannot express, and why their runs train alone.
 ALONE = {
     "adafactor": "adafactor scales its steps by norms of whole tensors",
-    "asgd": "asgd is not linear in lr, which enters its own decay too",
-    "muon": "muon orthogonalises whole weight matrices",
-    "rprop": "rprop is not linear in lr, which is only its first step size",
+    "asgd": "asgd is not linear in lr (lr also enters its decay)",
+    "muon": "muon orthogonalizes whole weight matrices",
+    "rprop": "rprop is not linear in lr (lr is only its initial step size)",
 }
 PROBE_STEPS = 30
 
@@ -226,12 +226,15 @@ def probe(name: str, args: Mapping[str, Any], base_dir: Path | str) -> str | Non
         with torch.random.fork_rng(devices=[]):
             difference = _probe_error(name, args, base_dir)
     except Exception as error:  # noqa: BLE001 - code of the user's, which may raise anything
-        return f"{cls.__name__} cannot be tried on a stack: {type(error).__name__}: {error}"
+        return f"{cls.__name__} could not be tried on several runs at once: {type(error).__name__}: {error}"
     if difference <= 1e-10:
         return None
     if args.get("weight_decay"):
-        return f"{cls.__name__} with weight_decay reads the weights (independent_weight_decay can be stacked)"
-    return f"{cls.__name__} is not elementwise, or not linear in lr (stacked and alone differ by {difference:.1e})"
+        return (
+            f"{cls.__name__} with weight_decay reads the weights (with independent_weight_decay runs can "
+            "be trained together)"
+        )
+    return f"{cls.__name__} is not elementwise, or not linear in lr (together and alone differ by {difference:.1e})"
 
 
 def _probe_error(name: str, args: Mapping[str, Any], base_dir: Path | str) -> float:

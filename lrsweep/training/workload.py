@@ -365,8 +365,8 @@ def build(workload_spec: WorkloadSpec, device: torch.device | str = "cpu") -> Wo
     size = count if train["batch_size"] == "full" else min(train["batch_size"], count)
     if train["drop_last"] and train["batch_size"] != "full" and count < train["batch_size"]:
         raise UsageError(
-            f"train.drop_last: a batch of {train['batch_size']} is more than the {count} training examples, so no "
-            "batch is left (choose a smaller train.batch_size, or drop_last: false)"
+            f"train.drop_last: a batch of {train['batch_size']} exceeds the {count} training examples, "
+            "leaving no batch (use a smaller train.batch_size, or drop_last: false)"
         )
     per_epoch = count // size if train["drop_last"] else -(-count // size)
     total = train["steps"] if train["steps"] is not None else train["epochs"] * per_epoch
@@ -416,7 +416,7 @@ def builder_of(workload_spec: WorkloadSpec, task: Task) -> Callable[[], nn.Modul
     """
     if workload_spec.model is None:
         if task.model is None:
-            raise UsageError(f"task {workload_spec.task['name']}: it brings no model; name one with `model:`")
+            raise UsageError(f"task {workload_spec.task['name']}: it has no model of its own; set one with `model:`")
         name, function = "of the task", task.model
         arguments: dict[str, Any] = {}
     else:
@@ -454,7 +454,7 @@ def _named(
     isolation.seed_all(isolation.stream_seed("import"))
     function = resolve(name, base_dir) if ":" in name else table.get(name)
     if function is None:
-        raise UsageError(f"{kind}: there is no {name!r} (one of: {', '.join(table)})")
+        raise UsageError(f"{kind}: unknown name {name!r} (allowed: {', '.join(table)})")
     if not callable(function):
         raise UsageError(f"{kind} {name}: is a {type(function).__name__}, not a function")
     return function, {key: value for key, value in entry.items() if key != "name"}

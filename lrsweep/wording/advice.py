@@ -25,29 +25,30 @@ LONG_LINE = 80
 MANY = 12
 """Sentences or names of one kind that are still read."""
 
-BROKEN_START = "the loss of the untrained model is not finite already, so the learning rate is not the cause"
-LOOK = "look for values that are not finite in the data, the loss and the model"
-TOO_CLOSE = "rates are less than 26 % apart already: more seeds, not more rates, would tell"
+BROKEN_START = "the initial loss is NaN or infinite, so the learning rate is not the cause"
+LOOK = "check the data, the loss and the model for NaN and infinite values"
+TOO_CLOSE = "learning rates are already less than 26 % apart; add seeds, not learning rates"
 NO_RANKING = (
-    "No optimizer is best everywhere: this is one task, one model and one budget, so read no ranking into it; "
-    "only how each optimizer takes to its learning rate here."
+    "No optimizer is best everywhere. These results are for one task, one model and one budget: do not read "
+    "them as a ranking of optimizers, only as how each one responds to its learning rate here."
 )
-BENGIO = "Bengio (2012): the best rate is often within a factor of 2 of the largest one that does not diverge."
+BENGIO = "Bengio (2012): the best learning rate is often within a factor of 2 of the largest one that does not diverge."
 ADADELTA = (
-    "Adadelta's lr multiplies a step already in the units of the weights: its scale is another (torch's default: 1.0)."
+    "Adadelta's lr multiplies a step that already has the units of the weights, so it is on a different "
+    "scale (torch's default is 1.0)."
 )
 WINDOWS = (
-    "Sensitivity depends on the range of rates, and means nothing across a change of what lr means (Lion, Muon, "
-    "Adadelta, schedule-free): compare it on windows centred on each best rate."
+    "Sensitivity depends on the range of learning rates. Where lr means something different (Lion, Muon, "
+    "Adadelta, Schedule-Free), compare it only over windows centered on each optimizer's best learning rate."
 )
-BEST_TRIED = "the best of the rates tried"
+BEST_TRIED = "best learning rate tried"
 RECOMMENDED = {
-    "centre": "the tried rate nearest to the middle of the good range, with no diverged seed",
-    "edge": f"{BEST_TRIED}; the good range runs out of the grid at {{ends}}, so widen it first",
-    "failed_edge": f"{BEST_TRIED}; the good range ends at rates whose runs failed",
-    "no_clean_rate": f"{BEST_TRIED}; at every rate of the good range some seed diverged",
-    "no_start": f"{BEST_TRIED}; without the untrained model's value no range can be told",
-    "nothing": "nothing trained, so there is nothing to recommend",
+    "centre": "closest to the center of the good range; no seed diverged",
+    "edge": f"{BEST_TRIED}; the good range extends past the grid at {{ends}}, so widen it first",
+    "failed_edge": f"{BEST_TRIED}; the good range ends where runs failed",
+    "no_clean_rate": f"{BEST_TRIED}; some seed diverged at every learning rate of the good range",
+    "no_start": f"{BEST_TRIED}; without the untrained model's value the good range is unknown",
+    "nothing": "nothing trained",
 }
 
 
@@ -56,17 +57,21 @@ RECOMMENDED = {
 
 def sentence(row: OptimizerFacts, budget: Budget | None) -> str:
     """What one row of the summary says."""
-    known = plural(row.n_rates - len(row.failed_lrs), "rate") if row.failed_lrs else f"{row.n_rates} rates"
+    known = (
+        plural(row.n_rates - len(row.failed_lrs), "learning rate")
+        if row.failed_lrs
+        else f"{row.n_rates} learning rates"
+    )
     but = " that did not fail" * bool(row.failed_lrs)
-    tried = f"the {known} tried{but}, on this budget ({budget_text(budget)}, {plural(row.n_seeds, 'seed')})"
+    tried = f"the {known} tried{but} with this budget ({budget_text(budget)}, {plural(row.n_seeds, 'seed')})"
     if row.n_runs == row.n_failed:
-        return f"{row.title}: every run failed, so there is nothing to say."
+        return f"{row.title}: every run failed; there are no results."
     if row.broken_start:
         return f"{row.title}: {BROKEN_START}; {LOOK}."
     if math.isnan(row.best_lr.value):
-        return f"{row.title}: every one of {tried} diverged; try smaller ones."
+        return f"{row.title}: every one of {tried} diverged; try smaller learning rates."
     if not row.trained and not math.isnan(row.initial_objective):
-        return f"{row.title}: nothing trained at any of {tried}: no rate got below the untrained model."
+        return f"{row.title}: no learning rate improved on the untrained model ({tried})."
     parts = [f"{row.title}: {rate_text(row.best_lr.value)} is the best of {tried}", _width(row), _price(row)]
     parts += [_top(row), f"every run failed at {_rates(row.failed_lrs)}" * bool(row.failed_lrs)]
     return "; ".join(part for part in parts if part) + "."
@@ -75,13 +80,13 @@ def sentence(row: OptimizerFacts, budget: Budget | None) -> str:
 def _width(row: OptimizerFacts) -> str:
     good_range = row.good_range
     if not good_range.rates:
-        return "how wide the good range is cannot be told without a value of the untrained model"
+        return "the width of the good range is unknown because the untrained model has no finite value"
     cliffs = [lr for lr in (row.cliff_below, row.cliff_above) if not math.isnan(lr)]
     if good_range.censored and not cliffs:
         return f"the good range is at least {good_range.decades:.2g} decades wide ({_span(row)})"
-    beyond = f" ({' and '.join(map(rate_text, cliffs))} {agree(len(cliffs), 'diverge')}; nothing tried between)"
+    beyond = f" ({' and '.join(map(rate_text, cliffs))} {agree(len(cliffs), 'diverge')}; nothing in between was tried)"
     if good_range.decades == 0:
-        return f"no rate beside it is about as good{beyond if cliffs else ''}"
+        return f"no neighboring learning rate is about as good{beyond if cliffs else ''}"
     if not cliffs:
         return f"the good range is {_span(row)}, {good_range.decades:.2g} decades"
     low = f"{'at most ' if good_range.censored_low or row.cliff_below > 0 else ''}{rate_text(good_range.low)}"
@@ -94,13 +99,13 @@ def _price(row: OptimizerFacts) -> str:
     if math.isnan(row.recommended_objective) or row.recommended_lr == row.best_lr.value:
         return ""
     there, best = row.recommended_objective, row.best_objective
-    return f"the recommended {rate_text(row.recommended_lr)} ends at {there:.4g}, the best at {best:.4g}"
+    return f"the recommended {rate_text(row.recommended_lr)} reaches {there:.4g}, the best {best:.4g}"
 
 
 def _top(row: OptimizerFacts) -> str:
     """What happens above the best rate."""
     if not math.isnan(row.margins.diverges_from):
-        return f"it diverges from {rate_text(row.margins.diverges_from)} up"
+        return f"it diverges from {rate_text(row.margins.diverges_from)} upwards"
     above = [point for point in row.rates if point.lr > row.best_lr.value]
     tried = [point for point in row.rates if point.n_runs > point.n_failed]
     if "high" in row.failed_ends and row.best_lr.value == tried[-1].lr:
@@ -113,16 +118,19 @@ def _top(row: OptimizerFacts) -> str:
     runs = plural(sum(point.n_ok + point.n_diverged for point in above), "run")
     of = f"of the {runs} above {rate_text(row.best_lr.value)}"
     n = sum(point.n_worse for point in worse)
-    ends = f"{agree(n, 'end')} worse than the untrained model"
+    ends = "finished worse than the untrained model"
     if not gone:
         return f"nothing diverges up to {top}, but {n} {of} {ends}"
-    return f"{gone} {of} {agree(gone, 'diverge')}{f' and {n} {ends}' if n else ''}, at no rate half of the seeds"
+    return (
+        f"{gone} {of} {agree(gone, 'diverge')}{f' and {n} {ends}' if n else ''}, but never half of the "
+        "seeds at one learning rate"
+    )
 
 
 def _rates(values: Sequence[float]) -> str:
     """`10 and 100`, or from which on to which where they are many."""
     texts = [rate_text(value) for value in values]
-    return " and ".join(texts) if len(texts) < 3 else f"{len(texts)} rates of {texts[0]} to {texts[-1]}"
+    return " and ".join(texts) if len(texts) < 3 else f"{len(texts)} learning rates, {texts[0]} to {texts[-1]}"
 
 
 def _span(row: OptimizerFacts) -> str:
@@ -137,17 +145,14 @@ def recommendation(row: OptimizerFacts, metric: str) -> str:
     reason = RECOMMENDED[row.recommended_by].format(ends=ends)
     if row.recommended_lr != row.best_lr.value:
         there, best = row.recommended_objective, row.best_objective
-        reason += f"; its price: {metric} {there:.4g} there, {best:.4g} at the best rate {row.best_lr.value:.3g}"
+        reason += f"; {metric} {there:.4g}, against {best:.4g} at the best lr ({row.best_lr.value:.3g})"
     text = f"Recommended: {rate_text(row.recommended_lr)}, {reason}."
     largest = row.margins.largest_safe_lr
     if math.isnan(largest):
         return text
     worse = next(point.n_worse for point in row.rates if point.lr == largest)
-    but = f"; {plural(worse, 'run')} there {agree(worse, 'end')} worse than it" if worse else ""
-    return (
-        f"{text} Largest rate that still trains: {rate_text(largest)}, the largest below divergence where no seed "
-        f"diverged and the median beats the untrained model{but}."
-    )
+    but = f"; {plural(worse, 'run')} there finished worse" if worse else ""
+    return f"{text} Largest learning rate better than no training: {rate_text(largest)}{but}."
 
 
 # --- caveats ------------------------------------------------------------------------------------------------------
@@ -157,7 +162,7 @@ def sweep_warnings(facts: SweepFacts) -> list[str]:
     """The warnings of all rows, then those about the sweep."""
     out = [text for row in facts.rows for _, text in warnings(row)]
     if facts.rows and not facts.trained and not facts.all_failed:
-        out.append("nothing was trained in this sweep: no run beats its own start")
+        out.append("no run improved on the untrained model")
     return out
 
 
@@ -173,29 +178,29 @@ def warnings(row: OptimizerFacts) -> list[tuple[Caveat, str]]:
 
 def _mostly_diverged(row: OptimizerFacts) -> str:
     share = f"{row.n_diverged} of {row.n_runs - row.n_failed} runs diverged"
-    return f"{share}{'; the grid reaches too far up' * bool(too_high(row))}"
+    return f"{share}{'; the grid extends too high' * bool(too_high(row))}"
 
 
 def _worse(row: OptimizerFacts) -> str:
     worse = [point for point in row.rates if point.n_worse]
     share = f"{sum(point.n_worse for point in worse)} of {plural(row.n_runs - row.n_failed, 'run')}"
     where = " to ".join(dict.fromkeys([rate_text(worse[0].lr), rate_text(worse[-1].lr)]))
-    return f"{share} end worse than the untrained model without counting as diverged (at {where})"
+    return f"{share} finished worse than the untrained model (lr {where}) without diverging"
 
 
 def _failed_edge(row: OptimizerFacts) -> str:
-    ends = "the best rate" if row.at_edge else "the good range"
-    text = f"{ends} borders on {_rates(row.failed_lrs)}, where every run failed: nothing is known beyond"
-    return f"{text}; find out why before widening the grid"
+    ends = "the best learning rate" if row.at_edge else "the good range"
+    text = f"{ends} borders on {_rates(row.failed_lrs)}, where every run failed, so nothing is known beyond it"
+    return f"{text}; fix the failures before widening the grid"
 
 
 def _edge(row: OptimizerFacts) -> str:
     where = {"low": "lowest", "high": "highest", "both": "only"}[row.edge_side]
-    return f"the best rate {rate_text(row.best_lr.value)} is the {where} one of its grid"
+    return f"the best learning rate {rate_text(row.best_lr.value)} is the {where} one tried"
 
 
 def _narrow(row: OptimizerFacts) -> str:
-    return f"only {plural(len(row.good_range.rates), 'grid rate')} in the good range"
+    return f"only {plural(len(row.good_range.rates), 'grid point')} in the good range"
 
 
 def _gaps(gaps: Sequence[tuple[float, float]]) -> str:
@@ -205,34 +210,41 @@ def _gaps(gaps: Sequence[tuple[float, float]]) -> str:
 
 def _short_budget(row: OptimizerFacts) -> str:
     improving, good = row.still_improving
-    text = f"{improving} of {good} runs in the good range were still improving: the budget is short"
-    return f"{text}, and the best rate may move when it grows"
+    text = f"{improving} of {good} runs in the good range were still improving: train longer"
+    return f"{text} (the best learning rate may shift)"
 
 
 def _few_seeds(row: OptimizerFacts) -> str:
     tied = len(row.near_tied_lrs)
-    return f"{tied} of {row.n_rates} rates cannot be told from the best one with {row.n_seeds} seeds: add seeds"
+    return (
+        f"{tied} of {row.n_rates} learning rates are statistically tied with the best at {row.n_seeds} seeds: add seeds"
+    )
 
 
 CAVEATS: dict[Caveat, Callable[[OptimizerFacts], str]] = {
-    "failed": lambda row: f"{row.n_failed} of {row.n_runs} runs failed and are left out; run again to retry them",
+    "failed": lambda row: f"{row.n_failed} of {row.n_runs} runs failed and are left out; rerun to retry them",
     "broken_start": lambda row: f"{BROKEN_START}; {LOOK}",
-    "all_diverged": lambda row: "at every rate at least half of the seeds diverged",
-    "no_start": lambda row: "the untrained model has no finite value of this metric, so gains cannot be measured",
-    "untrained": lambda row: "nothing trained: no rate got below the untrained model",
+    "all_diverged": lambda row: "at least half of the seeds diverged at every learning rate",
+    "no_start": lambda row: (
+        "the untrained model has no finite value of this metric, so improvements cannot be measured"
+    ),
+    "untrained": lambda row: "no learning rate improved on the untrained model",
     "mostly_diverged": _mostly_diverged,
     "worse_than_untrained": _worse,
     "failed_edge": _failed_edge,
     "edge": _edge,
-    "censored": lambda row: "the good range runs out of the grid",
+    "censored": lambda row: "the good range extends past the grid",
     "crowded": lambda row: f"{_narrow(row)}; {TOO_CLOSE}",
     "narrow": _narrow,
-    "cliff": lambda row: f"{_gaps(open_gaps(row))} in divergence: a better rate may lie there",
-    "steep": lambda row: f"{_gaps(steep_gap(row))} and half of the gain or more is lost: a better rate may lie there",
-    "uneven": lambda row: "the rates are unevenly spaced: sensitivity weighs crowded parts of the grid more",
-    "flat": lambda row: "no U in sight: every rate ends about as well as the best one",
+    "cliff": lambda row: f"{_gaps(open_gaps(row))} in divergence; a better learning rate may lie in that gap",
+    "steep": lambda row: (
+        f"{_gaps(steep_gap(row))} and half of the improvement or more is lost; "
+        "a better learning rate may lie in that gap"
+    ),
+    "uneven": lambda row: "uneven grid: S over-weights densely sampled regions",
+    "flat": lambda row: "no U-shape: every learning rate ends about as well as the best",
     "short_budget": _short_budget,
-    "one_seed": lambda row: "one seed: no interval, and no rate can be called tied with the best",
+    "one_seed": lambda row: "only one seed: no intervals, and no learning rate can be called tied with the best",
     "few_seeds": _few_seeds,
 }
 
@@ -255,13 +267,15 @@ def written(rates: Sequence[float]) -> str:
 def nothing_added(facts: SweepFacts) -> str:
     """What can be said of the rates where `refine` adds none."""
     if not facts.trained:
-        return "--refine: no rate to add"
-    failed = "; none is added beside rates whose runs failed" if any(row.failed_lrs for row in facts.rows) else ""
+        return "--refine: nothing to add"
+    failed = (
+        "; none is added next to learning rates whose runs failed" if any(row.failed_lrs for row in facts.rows) else ""
+    )
     if thin := [row.title for row in facts.rows if close_enough(row)]:
-        return f"--refine: no rate to add: around the best rate of {listed(thin)}, {TOO_CLOSE}{failed}"
+        return f"--refine: nothing to add: around the best learning rate of {listed(thin)}, {TOO_CLOSE}{failed}"
     return (
-        f"--refine: no rate is missing by its rules: {ENOUGH} or more in each good range, and at most a factor of 2 "
-        f"between it and a rate beside it that diverges or, above it, loses half of the gain{failed}"
+        f"--refine: nothing to add: each good range has {ENOUGH} or more learning rates and its edges are "
+        f"known within a factor of 2{failed}"
     )
 
 
@@ -272,7 +286,7 @@ def notes(facts: SweepFacts) -> list[str]:
     """The sentences that belong under every reading of the sweep."""
     better = "smaller" if facts.mode == "min" else "larger"
     of = f"Objective: {facts.metric}, {better} is better."
-    out = [f"{of} Seeds are summarised by medians, ties go to the smaller rate."]
+    out = [f"{of} Results are medians over seeds; ties go to the smaller learning rate."]
     if len({row.optimizer for row in facts.rows}) > 1:
         out.append(NO_RANKING)
     factors = [row for row in facts.rows if math.isfinite(row.margins.bengio_factor)]
@@ -288,7 +302,7 @@ def notes(facts: SweepFacts) -> list[str]:
     moved = [_moved(drift) for drift in facts.drifts if math.isfinite(drift.slope.value)]
     out += moved[:MANY]
     if len(moved) > MANY:
-        out.append(f"{len(moved) - MANY} more drifts of this kind were fitted.")
+        out.append(f"{len(moved) - MANY} more such trends were fitted.")
     return out
 
 
@@ -298,8 +312,8 @@ def _factor(row: OptimizerFacts) -> str:
 
 def _coupled(label: str, decay: float) -> str:
     return (
-        f"{label}: its weight decay ({decay:g}) acts in steps of the learning rate, so sweeping the rate sweeps the "
-        "decay too; `independent_weight_decay` takes the two apart."
+        f"{label}: its weight decay ({decay:g}) is multiplied by lr, so sweeping lr also sweeps the decay; "
+        "use `independent_weight_decay` to separate them."
     )
 
 
@@ -309,8 +323,11 @@ def _longer_steps(rows: Sequence[OptimizerFacts]) -> list[str]:
     if len({row.momentum for row in known}) < 2:
         return []
     shown = listed([f"{row.title} at {rate_text(row.best_lr.value / (1 - row.momentum))}" for row in known], MANY)
-    text = "With momentum SGD's steps add up to those of lr / (1 - momentum), by which curves roughly line up. "
-    return [f"{text}The best rates as lr / (1 - momentum): {shown}."]
+    text = (
+        "With momentum, the effective learning rate of SGD is lr / (1 - momentum); plotted against it, "
+        "the curves roughly coincide. "
+    )
+    return [f"{text}Best learning rates as lr / (1 - momentum): {shown}."]
 
 
 def _watched(facts: SweepFacts) -> list[str]:
@@ -319,25 +336,28 @@ def _watched(facts: SweepFacts) -> list[str]:
     for metric in dict.fromkeys(facts.plateau_metrics.values()):
         labels = listed([label for label, watched in facts.plateau_metrics.items() if watched == metric], MANY)
         usual = metric == PLATEAU_METRIC
-        rest = "its default; `metric:` names another" if usual else f"not {PLATEAU_METRIC}, its default"
+        rest = "its default; set `metric:` to change it" if usual else f"not {PLATEAU_METRIC}, its default"
         out.append(f"The plateau schedule of {labels} watches {metric}, {rest}.")
     return out
 
 
 def _moved(drift: Drift) -> str:
-    what = "the budget (earlier rows of the same runs)" if drift.from_rows else drift.against
+    what = "the budget (earlier evaluations of the same runs)" if drift.from_rows else drift.against
     where = title(drift.optimizer, drift.fixed)
     kept = [lr for lr in drift.refined_lrs if math.isfinite(lr)]
     if max(kept) == min(kept):
-        text = f"{where}: the best rate stays at {rate_text(kept[0])} along {what}"
+        text = f"{where}: the best learning rate stays at {rate_text(kept[0])} along {what}"
     else:
-        text = f"{where}: the best rate moves by {drift.slope.value:+.2g} decades per decade of {what}"
+        text = f"{where}: the best learning rate moves by {drift.slope.value:+.2g} decades per decade of {what}"
         if not math.isnan(drift.slope.low):
             text += f" [{drift.slope.low:+.2g}, {drift.slope.high:+.2g}], {plural(drift.slope.n, 'seed')}"
     if not drift.refined:
-        text += "; in steps of the grid, since a neighbour of some best rate diverged"
+        text += "; to within a grid step, because a neighbor of some best learning rate diverged"
     if left_out := len(drift.values) - drift.n_used:
-        text += f"; {left_out} of {len(drift.values)} left out, where the best rate is at the grid's edge or missing"
+        text += (
+            f"; {left_out} of {len(drift.values)} left out, where the best learning rate is at the "
+            "grid's edge or unknown"
+        )
     return f"{text}."
 
 
@@ -351,14 +371,16 @@ def headline(facts: SweepFacts) -> str:
     if not rows:
         return "No run has finished yet."
     if all(row.n_runs == row.n_failed for row in rows):
-        return "Every run failed: there is nothing to say of any rate. What was raised stands under Diagnosis."
+        return "Every run failed, so there are no results. The errors are listed under Diagnosis."
     if all(row.broken_start for row in rows):
         return f"Nothing could be trained: {BROKEN_START}. {LOOK.capitalize()}."
     if not trained:
-        where = f"on this budget ({budget_text(facts.budget)}) no rate of any optimizer got below the untrained model"
-        return f"Nothing trained: {where}."
+        budget = budget_text(facts.budget)
+        return f"Nothing trained: with this budget ({budget}) no learning rate improved on the untrained model."
     if len(trained) == 1:
-        text = f"{sentence(trained[0], facts.budget)} Its decade is {decade(trained[0].best_lr.value)}."
+        text = (
+            f"{sentence(trained[0], facts.budget)} The right order of magnitude is {decade(trained[0].best_lr.value)}."
+        )
     else:
         text = f"{_best_range(trained)} {_widths(trained)} {_divergence(trained)}"
     return f"{text} {_next(rows)}".strip()
@@ -374,10 +396,10 @@ def _best_range(rows: Sequence[OptimizerFacts]) -> str:
     low = min(rows, key=lambda row: row.best_lr.value)
     high = max(rows, key=lambda row: row.best_lr.value)
     if low.best_lr.value == high.best_lr.value:
-        return f"The best of the rates tried is {rate_text(low.best_lr.value)} in every row."
+        return f"The best learning rate tried is {rate_text(low.best_lr.value)} for every setting."
     return (
-        f"The best of the rates tried lies between {rate_text(low.best_lr.value)} ({low.title}) "
-        f"and {rate_text(high.best_lr.value)} ({high.title})."
+        f"The best learning rates tried range from {rate_text(low.best_lr.value)} ({low.title}) to "
+        f"{rate_text(high.best_lr.value)} ({high.title})."
     )
 
 
@@ -387,8 +409,8 @@ def _widths(rows: Sequence[OptimizerFacts]) -> str:
     if widest is narrowest or widest.good_range.decades == narrowest.good_range.decades:
         return f"The good range is {_decades(widest)} wide."
     return (
-        f"{widest.title} is good over {_decades(widest)} of rates ({_span(widest)}), "
-        f"{narrowest.title} over {_decades(narrowest)} ({_span(narrowest)})."
+        f"{widest.title} has the widest good range: {_decades(widest)} ({_span(widest)}), "
+        f"{narrowest.title} the narrowest: {_decades(narrowest)} ({_span(narrowest)})."
     )
 
 
@@ -404,10 +426,10 @@ def _divergence(rows: Sequence[OptimizerFacts]) -> str:
     cliffs = [row for row in rows if not math.isnan(row.margins.diverges_from)]
     if not cliffs:
         worse = [row.title for row in rows if any(p.n_worse for p in row.rates if p.lr > row.best_lr.value)]
-        but = f", but runs up there end worse than the untrained model: {listed(worse)}" if worse else ""
+        but = f", but some runs there finished worse than the untrained model: {listed(worse)}" if worse else ""
         failed = listed([row.title for row in rows if any(lr > row.best_lr.value for lr in row.failed_lrs)])
-        aside = f", rates whose runs failed aside ({failed})" if failed else ""
-        return f"No rate above its row's best one diverges within the grid{aside}{but}."
+        aside = f", leaving out learning rates whose runs failed ({failed})" if failed else ""
+        return f"Nothing diverged above the best learning rate{aside}{but}."
     return f"Diverging: {listed([f'{row.title} from {rate_text(row.margins.diverges_from)}' for row in cliffs], 6)}."
 
 
@@ -415,20 +437,20 @@ def _next(rows: Sequence[OptimizerFacts]) -> str:
     few = [row for row in rows if row.trained and not row.good_range.censored and len(row.good_range.rates) < ENOUGH]
     steps: dict[str, list[OptimizerFacts]] = {
         "find out why runs failed for {}": [row for row in rows if row.failed_lrs],
-        "move the grid for {}": [
+        "shift the grid for {}": [
             row for row in rows if not row.trained and row.n_runs > row.n_failed and not row.broken_start
         ],
-        "leave out the highest rates for {}": [row for row in rows if row.trained and too_high(row)],
+        "drop the highest learning rates for {}": [row for row in rows if row.trained and too_high(row)],
         "widen the grid for {}": [
             row for row in rows if row.open_ends - row.failed_ends and not math.isnan(row.best_lr.value)
         ],
-        "add rates near the best one for {}": [row for row in few if not close_enough(row)],
-        "add seeds, not rates, for {}": [row for row in few if close_enough(row)],
-        "fill the gap up to divergence for {}": [row for row in rows if row.trained and open_gaps(row)],
-        "try rates between the best ones and much worse ones for {}": [
+        "add learning rates near the best for {}": [row for row in few if not close_enough(row)],
+        "add seeds, not learning rates, for {}": [row for row in few if close_enough(row)],
+        "refine the gap before divergence for {}": [row for row in rows if row.trained and open_gaps(row)],
+        "refine between the best and much worse learning rates for {}": [
             row for row in rows if row.trained and steep_gap(row)
         ],
-        "train longer: {} still improving": [row for row in rows if "short_budget" in caveats_of(row)],
+        "train longer ({} still improving)": [row for row in rows if "short_budget" in caveats_of(row)],
     }
     texts = [text.format(listed([row.title for row in some])) for text, some in steps.items() if some]
-    return f"Next: {'; '.join(texts)}." if texts else "The grid shows the whole of every good range."
+    return f"Next: {'; '.join(texts)}." if texts else "The grid covers every good range in full."

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 CHANGED = {True: "moved", False: "no clear change", None: "no interval"}
 UNITS = {
-    "gain_share": "share of the gain",
+    "gain_share": "fraction of the improvement",
     "objective_mean": "objective, mean of {seeds}",
     "objective_median": "objective, median",
 }
 EDGES = {"low": "the lowest", "high": "the highest", "both": "the only one"}
 SUMMARY_NOTE = (
-    "Changes are B - A with 95 % intervals over seeds, rough for a few seeds. best_objective is the mean over "
-    "paired seeds at the best rate of each side (summary.csv has the median), with a t interval; the median where "
-    "there are no such means. The other numbers are of medians over seeds, as in summary.csv."
+    "Changes are B minus A, with 95 % intervals over seeds (rough with few seeds). best_objective is the "
+    "mean over paired seeds at each side's best learning rate, with a t interval (the median if a mean is "
+    "undefined; summary.csv has medians). All other numbers use medians over seeds, as in summary.csv."
 )
 
 
@@ -36,10 +36,10 @@ def comparison_text(found: Comparison) -> str:
     for row in found.rows:
         lines += ["", f"{row.title} ({_basis(row)})", *(f"  {_change(change)}" for change in row.changes)]
         if caution := "; ".join(_cautions(row)):
-            lines.append(f"  Caution: {caution}: other rates may change what is said")
+            lines.append(f"  Caution: {caution}; a wider grid could change this result")
         if row.shared < 2:
-            share = "one rate only" if row.shared else "no rate"
-            lines.append(f"  {'sensitivity':<17} nothing can be said: the grids share {share}")
+            share = "only one learning rate" if row.shared else "no learning rate"
+            lines.append(f"  {'sensitivity':<17} not comparable: the grids share {share}")
     lines += ["", *(f"only in A: {name}" for name in found.only_a), *(f"only in B: {name}" for name in found.only_b)]
     return "\n".join([*lines, *_notes(found)]).replace("\n\n\n", "\n\n").rstrip()
 
@@ -48,10 +48,10 @@ def _caveats(found: Comparison) -> Iterator[str]:
     """What the two sweeps do not have in common and no number below makes up for."""
     if found.tasks is not None:
         what = " and ".join(found.tasks) if len(set(found.tasks)) > 1 else "not the same data"
-        yield f"the tasks differ ({what}): best_objective and sensitivity are of two problems, in two scales."
+        yield f"the tasks differ ({what}): best_objective and sensitivity are not comparable across tasks."
     (metric_a, _), (metric_b, _) = found.objectives
     if metric_a != metric_b:
-        good = "a good rate for one need not be one for the other"
+        good = "a good learning rate for one metric may be poor for the other"
         yield f"the objective is {metric_a} in A and {metric_b} in B: {good}."
 
 
@@ -59,13 +59,19 @@ def _notes(found: Comparison) -> Iterator[str]:
     if not found.same_objective:
         (metric_a, at_a), (metric_b, at_b) = found.objectives
         yield (
-            f"The objectives differ (A: {metric_a}, {at_a}; B: {metric_b}, {at_b}): only numbers "
-            "without their units are compared."
+            f"The objectives differ (A: {metric_a}, {at_a}; B: {metric_b}, {at_b}): only unit-free numbers "
+            "are compared."
         )
     if found.grids_differ:
-        yield "The grids differ: sensitivity is taken over the rates that both have, the rest over each grid."
+        yield (
+            "The grids differ: sensitivity is computed over the learning rates that both have, everything "
+            "else over each grid."
+        )
     if found.seeds_differ:
-        yield "The seeds differ: everything is taken over those that both have, so summary.csv may differ."
+        yield (
+            "The seeds differ: everything is computed over the seeds that both have, so values may differ "
+            "from summary.csv."
+        )
     yield SUMMARY_NOTE
 
 
@@ -81,9 +87,9 @@ def _cautions(row: RowChange) -> Iterator[str]:
     """Which best rates lie at the end of their grid, and which good ranges may be wider than it shows."""
     for name, edge, bound in zip("AB", row.edges, row.at_least, strict=True):
         if edge:
-            yield f"{name}'s best rate is {EDGES[edge]} of its grid"
+            yield f"{name}'s best learning rate is {EDGES[edge]} of its grid"
         if bound:
-            yield f"{name}'s good range may be wider than its grid shows (>=)"
+            yield f"{name}'s good range may extend past its grid (>=)"
 
 
 def _change(change: Change) -> str:
@@ -99,7 +105,7 @@ def _change(change: Change) -> str:
         value = low = high = "+0"
     spread = "" if math.isnan(one.low) else f" [{low}, {high}]"
     unit = UNITS.get(change.unit, change.unit).format(seeds=plural(one.n, "seed"))
-    verdict = "the same" if same else CHANGED[change.moved]
+    verdict = "identical" if same else CHANGED[change.moved]
     return f"{change.name:<17} {before} -> {after}  ({value}{spread} {unit}: {verdict})"
 
 
@@ -124,28 +130,28 @@ def _rounded(change: Change) -> tuple[str, str, str, str, str]:
 
 def verdict_text(found: Verdict) -> str:
     """A line per check, and one for the whole."""
-    lines = [f"{'ok    ' if one.ok else 'BROKEN'}  {one.optimizer}: {_check(one)}" for one in found.checks]
+    lines = [f"{'ok    ' if one.ok else 'FAIL  '}  {one.optimizer}: {_check(one)}" for one in found.checks]
     broken = sum(not one.ok for one in found.checks)
-    last = "all limits hold" if found.ok else f"{broken} of {len(found.checks)} checks broken"
+    last = "all checks passed" if found.ok else f"{broken} of {len(found.checks)} checks failed"
     if found.ok and all(one.check == "trained" for one in found.checks):
-        last = "no limit was given; every optimizer trained"
+        last = "no limits given; every optimizer improved on the untrained model"
     lines.append(last if found.checks else "nothing was trained: the sweep has no finished run")
     parts = {"not run yet": found.not_run, "failed": found.failed}
     if listed := " and ".join(f"{n} {what}" for what, n in parts.items() if n):
-        lines.append(f"unfinished: of {found.planned} planned runs {listed}; the verdict is on the others")
+        lines.append(f"incomplete: of {found.planned} planned runs, {listed}; the verdict is based on the rest")
     return "\n".join(lines)
 
 
 def _check(one: Check) -> str:
     if one.check == "trained":
-        why = "every run failed" if one.all_failed else "no run ended below the untrained model"
+        why = "every run failed" if one.all_failed else "no run improved on the untrained model"
         return "trained" if one.ok else f"nothing was trained: {why}"
     if isinstance(one.limit, tuple):
-        return f"best lr {one.value:.3g}, wanted within {one.limit[0]:.3g} .. {one.limit[1]:.3g}"
+        return f"best lr {one.value:.3g} (required: {one.limit[0]:.3g} to {one.limit[1]:.3g})"
     if one.check == "max_sensitivity":
-        return f"sensitivity {one.value:.4g}, wanted at most {one.limit:g}"
+        return f"sensitivity {one.value:.4g} (limit: {one.limit:g})"
     if one.check == "max_diverged":
-        return f"share of diverged runs {one.value:.3g}, wanted at most {one.limit:g}"
-    where = ", or into runs that failed" if one.some_failed else ": a wider grid would tell"
-    hint = f" (it runs out of the grid{where})" if one.at_least and not one.ok else ""
-    return f"good range of {'>= ' * one.at_least}{one.value:.3g} decades, wanted at least {one.limit:g}{hint}"
+        return f"fraction of diverged runs {one.value:.3g} (limit: {one.limit:g})"
+    where = ", or ends at runs that failed" if one.some_failed else "; widen the grid to know"
+    hint = f" (it extends past the grid{where})" if one.at_least and not one.ok else ""
+    return f"good range of {'>= ' * one.at_least}{one.value:.3g} decades (required: {one.limit:g}){hint}"

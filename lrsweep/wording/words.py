@@ -81,18 +81,18 @@ def decades_text(row: OptimizerFacts) -> str:
 
 _SIDES = {"low": "the low end", "high": "the high end", "both": "both ends"}
 _SHORT = (
-    ("broken_start", "the untrained loss is not finite: not the rate's fault"),
-    ("all_diverged", "half or more of the seeds diverge at every rate: no U"),
-    ("no_start", "no finite value for the untrained model: no U"),
-    ("untrained", "no rate beat the untrained model: no U"),
-    ("failed_edge", "every run failed beside the best rates"),
-    ("edge", "best at {side} of the grid: widen"),
-    ("flat", "flat: every rate is about as good as the best, no U"),
-    ("mostly_diverged", "more than half of the runs diverged: shift the grid down"),
-    ("censored", "the basin runs out of the grid: widen"),
-    ("narrow", "{inside} in the basin: refine"),
-    ("crowded", "{inside} in the basin, others close by: add seeds"),
-    ("cliff", "nothing tried between the basin and divergence: refine"),
+    ("broken_start", "initial loss is NaN/inf; lr is not the cause"),
+    ("all_diverged", "most seeds diverge at every lr"),
+    ("no_start", "untrained model has no finite value"),
+    ("untrained", "no lr improved on the untrained model"),
+    ("failed_edge", "every run next to the best lr failed"),
+    ("edge", "best lr is at {side} of the grid; widen it"),
+    ("flat", "flat: all learning rates perform about the same"),
+    ("mostly_diverged", "over half the runs diverged; lower the grid"),
+    ("censored", "good range reaches the grid edge; widen the grid"),
+    ("narrow", "{inside} in the good range; try --refine"),
+    ("crowded", "{inside} in the good range, others close by; add seeds"),
+    ("cliff", "untested gap before divergence; try --refine"),
 )
 
 
@@ -135,7 +135,7 @@ def axes_text(axes: Mapping[str, str]) -> str:
 def objective_text(facts: SweepFacts) -> str:
     """The objective in words: `val_loss at the end`."""
     at = {"final": "at the end", "best": "at its best", "mean": "mean over the run"}.get(
-        facts.at, f"mean of the last {facts.at.removeprefix('last_')} rows"
+        facts.at, f"mean of the last {facts.at.removeprefix('last_')} evaluations"
     )
     return f"{facts.metric} {at}"
 

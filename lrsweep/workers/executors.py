@@ -197,14 +197,14 @@ def _undisturbed() -> Iterator[None]:
 
 def _death(code: int | None) -> str:
     if code is None:
-        return "the worker process hung up"
+        return "the worker closed its connection"
     if code >= 0:
-        return f"the worker process ended with exit code {code}"
+        return f"the worker exited with code {code}"
     name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
-    hint = " (the system may be out of memory)" if name == "SIGKILL" else ""
-    return f"the worker process was killed by {name}{hint}"
+    hint = " (out of memory?)" if name == "SIGKILL" else ""
+    return f"worker killed by {name}{hint}"
 
 
 EXECUTORS: dict[str, Callable[[WorkerConfig, int], Executor]] = {"local": Local}
-NOT_YET = {"ray": "training over ray is not part of this version; use --executor local"}
+NOT_YET = {"ray": "not available in this version; use --executor local"}
 """Executors with a name but without code, and what to say to who asks for them."""

@@ -125,9 +125,9 @@ def device_of(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
+        raise UsageError("--device cuda: torch finds no CUDA device; use --device cpu or auto")
     if wanted not in ("cpu", "cuda"):
-        raise UsageError(f"--device {wanted}: there is no such device (auto, cpu, cuda)")
+        raise UsageError(f"--device {wanted}: unknown device (allowed: auto, cpu, cuda)")
     return wanted
 
 
