@@ -264,7 +264,7 @@ def test_what_is_said_where_no_rate_is_added_claims_no_more_than_the_rules() -> 
     failing = with_failed([0.7, 0.52, 0.51, 0.5, None], [1e-3, 1e-2, 1e-1, 1.0, 10.0])
     assert refine(failing) == {}
     assert "none is added beside rates whose runs failed" in advice.nothing_added(failing)
-    assert advice.nothing_added(facts([math.nan], [1e-2])) == "--refine: no rate to add"
+    assert advice.nothing_added(facts([math.nan], [1e-2])) == "--refine: nothing to add"
 
 
 def test_a_list_of_many_rates_is_no_line_to_paste() -> None:

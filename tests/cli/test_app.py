@@ -373,7 +373,7 @@ def test_an_error_of_many_runs_is_told_once(tmp_path: Path) -> None:
     told = re.findall(r"^ *(\d+) +[0-9a-f]{8,} .*no weights for seed (\d)", ran.stderr, re.MULTILINE)
     assert told == [("6", "0"), ("3", "1")]
     assert ran.stderr.count("no weights") == 2
-    assert ran.stdout.startswith("broken: every run failed, so there is nothing to show\n")
+    assert ran.stdout.startswith("broken: every run failed; no results\n")
     assert ran.stdout.endswith("results/broken/: report.html, runs.csv\n")
     folder = tmp_path / "results" / "broken"
     assert [path.name for path in folder.glob("*.png")] == ["u_curve.png"]
@@ -445,4 +445,4 @@ def test_a_signal_during_the_imports_is_no_bug(done: Path, number: signal.Signal
     )
     ran = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, cwd=done, timeout=300)
     assert ran.returncode == code, ran.stderr
-    assert ran.stderr.splitlines() == ["stopped; what was finished is kept, the same command goes on from there"]
+    assert ran.stderr.splitlines() == ["interrupted; finished runs are saved, rerun the command to resume"]

@@ -22,7 +22,7 @@ def test_height_is_cost_between_the_best_and_the_untrained_model() -> None:
     assert lines[1] == "bb  ██*█"
     assert "1e-3" in lines[2]
     assert "diverged" in lines[2]
-    assert "low is good" in lines[2]
+    assert "lower is better" in lines[2]
 
 
 def test_a_maximised_metric_is_low_where_it_is_good() -> None:

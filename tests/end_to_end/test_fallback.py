@@ -78,5 +78,5 @@ def test_a_dry_run_says_why_no_update_can_be_made(tmp_path: Path) -> None:
     broken = config(tmp_path, build="raise ValueError('no weights')", optimizers=["sgd"])
     found = sweeps.estimate(tmp_path, broken)
     text = output.estimate(found)
-    assert "unknown: no update could be made" in text
+    assert "unknown: no step could be timed" in text
     assert "one at a time    an error in the trial of the model: ValueError: no weights (task.py:11" in text

@@ -458,10 +458,10 @@ def test_a_dry_run_tells_what_its_time_is_of(tmp_path: Path) -> None:
         told = output.estimate(dataclasses.replace(facts, seconds=seconds, workers=1))
         return next(line.split(maxsplit=1)[1] for line in told.splitlines() if line.startswith("  time"))
 
-    beside = "of training with 1 process on cpu, and some seconds to start and to draw"
+    beside = "of training with 1 process on cpu, plus a few seconds for startup and plots"
     assert time(0.2) == f"less than 1 s {beside}"
     assert time(64.2) == f"about 1 min 04 s {beside}"
-    assert time(math.nan) == "unknown: no update could be made"
+    assert time(math.nan) == "unknown: no step could be timed"
 
 
 def test_one_run_is_one_run_and_not_done_before_it_is(tmp_path: Path) -> None:

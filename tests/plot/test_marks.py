@@ -93,7 +93,7 @@ def test_every_curve_that_leaves_its_panel_is_marked_and_counted(seeds: int) -> 
     assert len(places) == count > 0
     assert np.all(places[:, 1] == top)
     assert f"▲ {count} leave{'s' * (count == 1)}" in texts(figure)
-    assert "first leaves the panel here" in texts(figure)
+    assert "goes off scale" in texts(figure)
     assert not exits(quiet.axes[0])
     assert "leave" not in " ".join(texts(quiet))
 
@@ -109,7 +109,7 @@ def test_the_zoom_marks_what_leaves_it_too() -> None:
         figure = loss_curves.zoom(facts, facts.rows, lines, train, "val_loss", x="epoch")
     assert sum(len(one.get_offsets()) for one in exits(figure.axes[0])) == 2  # type: ignore[arg-type]
     assert "▲ 2 leave" in texts(figure)
-    assert "first leaves the panel here" in texts(figure)
+    assert "goes off scale" in texts(figure)
 
 
 def test_a_maximised_metric_leaves_downwards(tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_a_line_of_the_drift_joins_what_its_slope_is_fitted_to(refined: bool) ->
     assert faint.get_alpha() < 0.6
     assert ["3 of 5 points" in text.get_text() for text in ax.get_legend().get_texts()] == [True, False]
     named = key(figure)
-    assert "at an edge of the grid: left out of the slope" in named
+    assert "at the edge of the grid (not used in the fit)" in named
     assert any("parabola" in text for text in named) == refined
     calm = replace(facts, drifts=(whole,))
     with style.styled():
@@ -348,5 +348,5 @@ def test_the_lines_at_a_factor_of_three_are_in_the_key() -> None:
     drawn = [line for line in figure.axes[0].lines if list(line.get_xdata()) in ([1 / 3] * 2, [3.0] * 2)]
     assert len(drawn) == 2
     handles = dict(zip(key(figure), figure.legends[0].legend_handles, strict=True))
-    found = handles["a factor of 3 from the best rate"]
+    found = handles["a factor of 3 from the best lr"]
     assert {(line.get_color(), line.get_linewidth()) for line in drawn} == {(found.get_color(), found.get_linewidth())}

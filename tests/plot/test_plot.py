@@ -105,7 +105,7 @@ def test_a_loss_of_1e30_bends_no_axis_and_is_still_there() -> None:
     assert ax.get_ylim()[0] > -1.0
     beyond = [one for one in marks(ax) if one.get_zorder() == 6]
     assert counted(beyond) == 3
-    assert "finite, beyond the axis" in texts(ax.figure)  # type: ignore[arg-type]
+    assert "off scale (finite)" in texts(ax.figure)  # type: ignore[arg-type]
 
 
 def test_the_rail_is_above_for_losses_and_below_for_accuracies() -> None:
@@ -140,7 +140,7 @@ def test_best_recommended_default_and_traditional_rates_are_marked() -> None:
     [
         ([2.2, 1.5, 0.9, 0.6, 0.3], "best at the high end of the grid: widen"),
         ([0.3, 0.6, 1.0, 2.0, math.inf], "best at the low end of the grid: widen"),
-        ([2.4, 2.5, 2.6, 2.7, 2.8], "no rate beat the untrained model: no U"),
+        ([2.4, 2.5, 2.6, 2.7, 2.8], "no lr improved on the untrained model"),
         ([math.inf] * 5, "diverge at every rate: no U"),
         ([0.51, 0.5, 0.5, 0.5, 0.51], "no U"),
     ],
@@ -602,7 +602,7 @@ def test_a_legend_names_the_marks_that_are_there_and_no_others() -> None:
             assert "diverged" in loud, make.__name__
             assert "beyond" in loud, make.__name__
         for make in (overlays.overlay, time_to_target.time_to_target):
-            assert {"untrained model", "adam at its default 1e-3", "0.01 and 0.1, the usual first tries"} <= {
+            assert {"untrained model", "adam at its default 1e-3", "traditional defaults 0.01, 0.1"} <= {
                 *key(make(wild, looks(wild)))
             }
 

@@ -47,7 +47,7 @@ def test_a_tie_is_said_to_be_about_the_seeds(sweep: Path, text: str) -> None:
     facts = plot.load(sweep).facts
     tied = replace(facts, against_adam=tuple(replace(one, verdict="tied") for one in facts.against_adam))
     assert "cannot be told apart with 3 seeds" in html_tables.against_adam(tied)
-    assert "not told from the best" in text
+    assert "tied with the best" in text
     assert "says that these seeds cannot tell the two apart, not that they are equally good" in text
     assert ">tied<" not in text
 

@@ -76,7 +76,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "no list": ("model: {name: mlp, hidden: @64}", "model.hidden", "must be a list"),
     "argument lrsweep gives": ("model: {name: mlp, @in_shape: [1]}", "model.in_shape", "mlp has no 'in_shape'"),
     # lr
-    "no rate": ("lr: @[]", "lr", "at least one rate"),
+    "no learning rate": ("lr: @[]", "lr", "at least one rate"),
     "one rate": ("lr: @0.1", "lr", "write [0.1]"),
     "rate zero": ("lr: [0.1, @0]", "lr[1]", "a number above 0"),
     "rate negative": ("lr: [@-0.1]", "lr[0]", "a number above 0"),
@@ -214,7 +214,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "axis of a model that is the task's": (
         "task: own.py:make\naxes: {@model.hidden: [[8]]}",
         "axes.model.hidden",
-        "the task brings its own; name one with `model:`",
+        "the task uses its own; set one with `model:`",
     ),
     "axis of a model": ("axes: {model.hidden: [[8], @8]}", "axes.model.hidden[1]", "must be a list"),
     "axis no optimizer has": (

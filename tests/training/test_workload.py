@@ -336,7 +336,7 @@ def test_lazy_layers_draw_their_weights_from_the_seed() -> None:
             None,
             r"tasks\.py:\d+: got an unexpected keyword argument 'm' \(its arguments are \(n=90",
         ),
-        ("without_model", None, "it brings no model; name one with `model:`"),
+        ("without_model", None, "it has no model of its own; set one with `model:`"),
         ("classify", {"name": "tasks.py:shaped_net", "wdth": 3}, "unexpected keyword argument 'wdth'"),
         ("slope", {"name": "mlp"}, "model mlp: the task has no inputs"),
         ("classify", {"name": "cnn"}, "model cnn: inputs must be images"),
