@@ -114,7 +114,7 @@ class StackedTrainer:
             return stepper
 
         # What was recorded for one group serves the next ones of a workload: weights are inputs of a recording.
-        self._stepper = workload.once(("stacked step", self._same_batch, compile), make_stepper)
+        self._stepper = workload.once(("stacked", self._same_batch, compile), make_stepper)
         self._non_trainable = stack(self._stepper.non_trainable)
         # A class of the user's may tell its parameters apart.
         ours = all(":" not in run.setting.name for run in self.runs)

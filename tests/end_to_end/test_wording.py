@@ -27,7 +27,7 @@ AVOIDED = {
     r"\bbasins?\b": "good range",
     r"\banew\b": "again",
     r"\bvalleys?\b": "good range",
-    r"\bupdates?\b": "step",
+    r"\bupdates?\b(?! rule)": "step",
     r"\btold from\b": "tied",
     r"\bstands? (for|in|beside|under)\b": "is",
     r"\bsuch (as are|ones?)\b": "",
