@@ -21,7 +21,7 @@ import typer
 from lrsweep.cli.help import CommandGroup, PlainFlagsCommand
 from lrsweep.errors import LrsweepError, StorageError, UsageError
 from lrsweep.system import process
-from lrsweep.system.process import few_collections
+from lrsweep.system.process import exit_without_teardown, few_collections
 from lrsweep.system.signals import leave_at_once
 
 if TYPE_CHECKING:
@@ -439,4 +439,4 @@ def main() -> NoReturn:
     """The command `lrsweep`."""
     process.prepare()
     with few_collections():
-        sys.exit(_run())
+        exit_without_teardown(_run())
