@@ -335,7 +335,7 @@ FUSED = {"sgd": ("cpu", "cuda"), "adam": ("cpu", "cuda"), "adamw": ("cpu", "cuda
 NOTES: dict[str, tuple[str, ...]] = {
     "adadelta": ("its lr is on a different scale from the others; torch's default is 1.0",),
     "adafactor": (
-        ("lr is an upper bound on a step relative to the size of the weights, and is itself capped at 1/sqrt(step)"),
+        "lr is an upper bound on a step relative to the size of the weights, and is itself capped at 1/sqrt(step)",
     ),
     "asgd": ("torch trains the plain weights and keeps the averaged ones aside; lr also enters its own decay",),
     "muon": ("applied to 2-D weights; all others use adamw with the same lr (set its arguments with aux: {...})",),

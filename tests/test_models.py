@@ -204,7 +204,7 @@ def test_stacked_models_give_what_each_gives_alone(name, arguments):
 def test_what_cannot_be_built_is_said():
     with pytest.raises(UsageError, match=r"images .* shape \(4,\)"):
         build("cnn", (4,), 2)
-    with pytest.raises(UsageError, match="4 poolings leave nothing of 8x8 pixels"):
+    with pytest.raises(UsageError, match="4 pooling layers are too many for 8x8 pixels"):
         build("cnn", (1, 8, 8), 2, channels=[2, 2, 2, 2])
     with pytest.raises(UsageError, match="dim 10 is not a multiple of heads 4"):
         build("transformer", (5,), 2, dim=10)
@@ -231,6 +231,6 @@ def test_every_model_trains_on_every_task_or_says_why_not(name):
 
 
 def test_a_task_without_inputs_needs_its_own_model():
-    assert "brings its own model" in misfit("mlp", shapes_of(TASKS["quadratic"]()))
+    assert "it needs a model of its own" in misfit("mlp", shapes_of(TASKS["quadratic"]()))
     assert "rows of tokens" in misfit("transformer", Shapes(in_shape=(8, 8), num_outputs=3, tokens=True))
     assert "num_outputs" in misfit("mlp", Shapes(in_shape=(2,), num_outputs=None, tokens=False))

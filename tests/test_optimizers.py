@@ -59,7 +59,7 @@ def test_defaults_are_torchs_own(name: str) -> None:
 def test_default_rates_that_differ_between_optimizers() -> None:
     names = ("sgd", "rmsprop", "adadelta", "nadam", "adam")
     assert [optimizers.default_lr(name) for name in names] == [1e-3, 1e-2, 1.0, 2e-3, 1e-3]
-    assert any("another scale" in note for note in optimizers.NOTES["adadelta"])
+    assert any("on a different scale from the others" in note for note in optimizers.NOTES["adadelta"])
 
 
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "muon"])

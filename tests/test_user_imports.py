@@ -89,8 +89,8 @@ def test_packages_installed_or_in_the_folder_and_dotted_names(tmp_path):
         ("import json\njson.loads('{')\n", r"task\.py:2: cannot be loaded: JSONDecodeError"),
         ("import sys\nsys.exit('bye')\n", r"task\.py:2: cannot be loaded: SystemExit: bye"),
         ("import broken_helper\n", r"task\.py:1: cannot be loaded: ZeroDivisionError"),
-        ("\n\ndef make_task():\n    pass\n", r"task\.py:3: there is no 'make' in it \(did you mean make_task\?\)"),
-        ("def other():\n    pass\n", r"task\.py: there is no 'make' in it$"),
+        ("\n\ndef make_task():\n    pass\n", r"task\.py:3: it does not define 'make' \(did you mean make_task\?\)"),
+        ("def other():\n    pass\n", r"task\.py: it does not define 'make'$"),
         ("x = '\0'\n", r"task\.py.*cannot be loaded: SyntaxError"),
     ],
 )
@@ -114,7 +114,7 @@ def test_files_and_packages_that_are_not_there(tmp_path):
     with pytest.raises(UsageError, match=r"bad_pkg/__init__\.py:2: cannot be loaded: RuntimeError: no"):
         resolve("bad_pkg:f", tmp_path)
     for wrong in ("file.py:", ":name", "file.py"):
-        with pytest.raises(UsageError, match="no import path"):
+        with pytest.raises(UsageError, match="is not an import path"):
             resolve(wrong, tmp_path)
 
 

@@ -177,7 +177,7 @@ def resolved(
         elif mine and head != "optimizers" and (head in written or any(map(is_whole, mine))):
             resolved_axes |= _of_section(ctx, head, mine, written.get(head), notes, wrong=head in wrong)
         elif mine and not notes.found:
-            message = f"there is no {head} to set it in; set one with `{head}:`"
+            message = f"there is no {head} to set it in: the task uses its own; set one with `{head}:`"
             notes.add(("axes", next(iter(mine))), message, key=True)
     for axis, values in resolved_axes.items():
         seen: set[str] = set()

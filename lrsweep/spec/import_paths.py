@@ -46,7 +46,7 @@ def _missing_name(path: Path, shown: str, name: str) -> str:
     try:
         tree = ast.parse(path.read_bytes())
     except SyntaxError as error:
-        return f"{shown}:{error.lineno or 1} is no valid Python: {error.msg}"
+        return f"{shown}:{error.lineno or 1} is not valid Python: {error.msg}"
     except (OSError, ValueError, RecursionError):
         return ""
     names = _names(tree)
@@ -56,7 +56,7 @@ def _missing_name(path: Path, shown: str, name: str) -> str:
     top = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"]
     near = did_you_mean(first, top)
     return with_hint(
-        f"there is no {first!r} in {shown}", f"it has {', '.join(top[:8])}" if top and not near else "", near
+        f"{shown} does not define {first!r}", f"it defines {', '.join(top[:8])}" if top and not near else "", near
     )
 
 

@@ -183,7 +183,7 @@ def _model(data: Mapping[str, Any], task: Named | None, ctx: Context, notes: Not
         chosen = [value.get("name") if isinstance(value, dict) else value for value in axes[whole]]
         models = [ctx.known.default_models.get(name) for name in chosen if isinstance(name, str)]
         if any(model != models[0] for model in models) and not {"model", "model.name"} & set(axes):
-            notes.add(("axes", whole), "these tasks have different default models; name one with `model:`", key=True)
+            notes.add(("axes", whole), "these tasks have different default models; set one with `model:`", key=True)
         return models[0] if models else None
     return ctx.known.default_models.get(task.name) if task else None
 

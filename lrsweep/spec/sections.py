@@ -122,7 +122,7 @@ def metric(text: str, path: Keys, notes: Notes) -> bool:
     else:
         fix = "a metric is named by its column"
     allowed = "train_loss, val_loss, val_<metric> or train_<metric>"
-    notes.add(path, with_hint(f"{text!r} is no curve column", allowed, fix))
+    notes.add(path, with_hint(f"{text!r} is not a column of curves.csv", allowed, fix))
     return False
 
 
@@ -187,8 +187,8 @@ def seeds(raw: Any, path: Keys, notes: Notes) -> list[int] | None:
     if type(raw) is int and 1 <= raw <= MAX_SEEDS:
         return list(range(raw))
     fix = check.hint(Count, raw) if isinstance(raw, str) else ""
-    most = f"must be an integer from 1 to {MAX_SEEDS}"
-    notes.add(path, with_hint(f"must be a number of seeds or a list of seeds, not {repr_value(raw)}", most, fix))
+    wrong = f"must be a number of seeds (an integer from 1 to {MAX_SEEDS}) or a list of seeds, not {repr_value(raw)}"
+    notes.add(path, with_hint(wrong, fix))
     return None
 
 

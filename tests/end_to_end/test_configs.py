@@ -34,7 +34,7 @@ def shortened(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
 def test_every_spec_trains(path: Path, tmp_path: Path) -> None:
-    finished = sweeps.run(tmp_path, path, overrides=shortened(path))
+    finished = sweeps.run(tmp_path, path, set=shortened(path))
     spec = read_resolved(finished.path / "spec.yaml")
     runs = pd.read_csv(finished.path / "runs.csv")
     assert len(runs) == 2 * len(spec.optimizers) * math.prod(len(values) for values in spec.axes.values())

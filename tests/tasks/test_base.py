@@ -63,7 +63,7 @@ def test_a_task_takes_tensors_lists_and_datasets():
         ({"step": loss}, "not both"),
         ({"loss": None, "step": loss, "metrics": {"a": loss}}, "leave metrics out"),
         ({"loss": "mse"}, "loss is a str, not a function"),
-        ({"model": torch.nn.Linear(2, 1)}, "the function that builds it"),
+        ({"model": torch.nn.Linear(2, 1)}, "a function that builds it"),
         ({"metrics": {"loss": loss}}, "'loss' cannot name a metric"),
         ({"metrics": {"a,b": loss}}, "cannot name a metric"),
         ({"metrics": {"a": 1}}, "metric 'a' is a int"),
@@ -79,13 +79,13 @@ def test_what_cannot_be_trained_is_said(arguments, message):
 @pytest.mark.parametrize(
     ("name", "arguments", "line"),
     [
-        ("digits", {}, "1077 train, 360 val, 360 test; classification, 10 outputs; inputs standardised"),
+        ("digits", {}, "1077 train, 360 val, 360 test; classification, 10 outputs; inputs standardized"),
         (
             "digits",
             {"scale": "none", "test": 0},
             "1437 train, 360 val, no test; classification, 10 outputs; inputs not scaled",
         ),
-        ("diabetes", {}, "264 train, 89 val, 89 test; regression; inputs and target standardised"),
+        ("diabetes", {}, "264 train, 89 val, 89 test; regression; inputs and target standardized"),
         ("quadratic", {}, "1 train, 1 val, no test; quadratic"),
         ("csv", {}, "3 train, 1 val, 1 test; classification (inferred from the target), 2 outputs; inputs not scaled"),
     ],

@@ -166,7 +166,7 @@ def test_stored_keeps_the_order_and_seeds_shuffle():
 
 @pytest.mark.parametrize(
     ("val", "test", "message"),
-    [(0, 0, "no rows"), (0.5, 0.5, "leaves none for train"), (8, 3, "8 \\+ 3 of 10"), (2.5, 0, "2.5 is neither")],
+    [(0, 0, "no rows"), (0.5, 0.5, "leaving none for train"), (8, 3, "8 \\+ 3 of 10"), (2.5, 0, "2.5 is neither")],
 )
 def test_parts_that_cannot_be(val, test, message):
     with pytest.raises(UsageError, match=message):

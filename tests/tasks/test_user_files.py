@@ -134,7 +134,7 @@ def test_one_constant_column_is_safe(tmp_path):
         ("x,y\n1,a\n2,a\n", {}, "only one class \\(a\\)"),
         ('x,y\n1,"a\n2,b\n', {}, "csv:3: unexpected end of data"),
         (b"x,y\n1,\xff\n2,b\n", {}, "not UTF-8"),
-        ("x,y\n1,a\n2,b\n", {"val": 2}, "leaves none for train"),
+        ("x,y\n1,a\n2,b\n", {"val": 2}, "leaving none for train"),
     ],
 )
 def test_a_bad_csv_is_refused_with_its_place(tmp_path, text, arguments, message):

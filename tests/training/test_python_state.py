@@ -110,7 +110,7 @@ def own(tmp_path: Path) -> str:
 @pytest.mark.parametrize("function", "in_global in_helper in_closure in_attribute in_object in_metric in_class".split())
 def test_state_of_functions_and_objects_keeps_runs_apart(own: str, function: str) -> None:
     prepared = workload.build(workload_spec({"name": f"{own}:{function}"}, steps=8, metrics=True))
-    assert "Python values that change" in str(stackable.model_reason(prepared))
+    assert "changes Python state between steps" in str(stackable.model_reason(prepared))
 
 
 @pytest.mark.parametrize("function", ["steady", "constant"])

@@ -283,7 +283,7 @@ def test_groups_and_their_order_do_not_matter(whole_group: dict[Any, Any], chose
     [
         ("branching", "branches on the values of a tensor"),
         ("item", ".item()"),
-        ("counter", "Python values that change from step to step"),
+        ("counter", "changes Python state between steps"),
         ("masked", "shapes depend on their values"),
         ("recurrent", "GRU"),
         ("bag", "EmbeddingBag"),

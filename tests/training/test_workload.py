@@ -338,7 +338,7 @@ def test_lazy_layers_draw_their_weights_from_the_seed() -> None:
         ),
         ("without_model", None, "it has no model of its own; set one with `model:`"),
         ("classify", {"name": "tasks.py:shaped_net", "wdth": 3}, "unexpected keyword argument 'wdth'"),
-        ("slope", {"name": "mlp"}, "model mlp: the task has no inputs"),
+        ("slope", {"name": "mlp"}, "model mlp: the task has no tensor inputs"),
         ("classify", {"name": "cnn"}, "model cnn: inputs must be images"),
         (
             {"name": "builtin:char_lm"},
@@ -354,7 +354,7 @@ def test_mistakes_are_told_before_training(task, model, text: str) -> None:
 
 
 def test_dropping_the_only_batch_is_an_error() -> None:
-    with pytest.raises(UsageError, match="a batch of 100 is more than the 90 training examples"):
+    with pytest.raises(UsageError, match="a batch of 100 exceeds the 90 training examples"):
         build("classify", batch_size=100, drop_last=True)
 
 
