@@ -203,7 +203,6 @@ def test_every_picture_says_by_which_metric_and_at_what_point_of_the_run(tmp_pat
         assert len(drawn) >= 9
         for picture in drawn:
             found = " ".join([*texts(picture.figure), *(ax.get_ylabel() for ax in picture.figure.axes)])
-            found = " ".join(found.split())  # a long title has two lines
             assert short in found or long in found, picture.name
 
 
