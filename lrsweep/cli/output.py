@@ -153,7 +153,7 @@ def range_test(found: RangeTest) -> str:
     spread = [
         f"{one.label}: the rules lie {words.number_text(one.spread, 2)} decades apart"
         + (f"; the sweep's best is {words.rate_text(one.best_lr)}" if math.isfinite(one.best_lr) else "")
-        + (f"; the ramp stopped: {one.ramp.stopped}" if one.ramp.stopped else "")
+        + (f"; {one.ramp.stopped}" if one.ramp.stopped else "")
         for one in found.results
     ]
     known = "regret: loss of objective on the sweep's U-curve; nan outside its grid"

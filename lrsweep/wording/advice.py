@@ -151,8 +151,8 @@ def recommendation(row: OptimizerFacts, metric: str) -> str:
     if math.isnan(largest):
         return text
     worse = next(point.n_worse for point in row.rates if point.lr == largest)
-    but = f"; {plural(worse, 'run')} there finished worse" if worse else ""
-    return f"{text} Largest learning rate better than no training: {rate_text(largest)}{but}."
+    but = f"; {plural(worse, 'run')} there finished worse than the untrained model" if worse else ""
+    return f"{text} Largest useful learning rate: {rate_text(largest)}{but}."
 
 
 # --- caveats ------------------------------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ def _moved(drift: Drift) -> str:
         if not math.isnan(drift.slope.low):
             text += f" [{drift.slope.low:+.2g}, {drift.slope.high:+.2g}], {plural(drift.slope.n, 'seed')}"
     if not drift.refined:
-        text += "; to within a grid step, because a neighbor of some best learning rate diverged"
+        text += "; accurate to one grid step, because a neighbor of a best learning rate diverged"
     if left_out := len(drift.values) - drift.n_used:
         text += (
             f"; {left_out} of {len(drift.values)} left out, where the best learning rate is at the "

@@ -82,7 +82,7 @@ def decades_text(row: OptimizerFacts) -> str:
 _SIDES = {"low": "the low end", "high": "the high end", "both": "both ends"}
 _SHORT = (
     ("broken_start", "initial loss is NaN/inf; lr is not the cause"),
-    ("all_diverged", "most seeds diverge at every lr"),
+    ("all_diverged", "half or more seeds diverge at every lr"),
     ("no_start", "untrained model has no finite value"),
     ("untrained", "no lr improved on the untrained model"),
     ("failed_edge", "every run next to the best lr failed"),

@@ -105,7 +105,7 @@ def test_the_ramp_stops_on_a_rise_whatever_the_sign_of_the_loss(shift: float) ->
     assert must_stop([*falling, 3.0 + shift]) is None
     stopped = must_stop([*falling, 60.0 + shift])
     assert stopped is not None
-    assert "update 21" in stopped
+    assert "step 21:" in stopped
 
 
 def test_noise_and_the_first_updates_do_not_stop_a_ramp() -> None:
@@ -113,8 +113,8 @@ def test_noise_and_the_first_updates_do_not_stop_a_ramp() -> None:
     assert all(must_stop(noisy[:i]) is None for i in range(1, 201))
     assert must_stop([1.0, 1e6]) is None
     assert must_stop([1.0] * 10 + [1e6]) is not None
-    assert must_stop([1.0, math.nan]) == "the loss of update 2 is nan"
-    assert must_stop([math.inf]) == "the loss of update 1 is inf"
+    assert must_stop([1.0, math.nan]) == "stopped at step 2: the loss is nan"
+    assert must_stop([math.inf]) == "stopped at step 1: the loss is inf"
 
 
 def test_rates_are_spaced_in_their_logarithm() -> None:

@@ -118,7 +118,7 @@ def test_an_optimizer_that_never_trains_is_called_so(facts: SweepFacts) -> None:
     assert math.isnan(row.recommended_lr)
     assert math.isnan(row.good_range.decades)
     assert "untrained" in set(caveats_of(row))
-    assert "nothing trained" in said(row)
+    assert "no learning rate improved on the untrained model" in said(row)
 
 
 def test_tied_rates_and_tied_optimizers(facts: SweepFacts) -> None:
@@ -187,7 +187,7 @@ def test_headline_and_notes_say_what_a_person_would(facts: SweepFacts) -> None:
     text = " ".join([advice.headline(facts), *advice.notes(facts), *(said(row) for row in facts.rows)])
     assert "optimal" not in text
     assert "No optimizer is best everywhere" in text
-    assert "best of the 13 rates tried, on this budget (20 epochs, 3 seeds)" in said(facts.row("adam"))
+    assert "best of the 13 learning rates tried with this budget (20 epochs, 3 seeds)" in said(facts.row("adam"))
     assert "diverges from 0.316 up" in said(facts.row("adam"))
     assert "widen the grid for sgd" in advice.headline(facts)
     assert "adam 10" in text, "Bengio's factor"
@@ -222,9 +222,9 @@ def test_runs_that_end_worse_than_untrained_are_counted_and_not_called_stable() 
     (row,) = analyse(frame(table("adam", LRS, values, STARTS)), None, spec("adam"), {}).rows
     assert [point.n_worse for point in row.rates] == [0] * 11 + [1, 2]
     assert "it does not diverge" not in said(row)
-    assert "nothing diverges up to 1, but 3 of the 18 runs above 0.001 end worse than the untrained" in said(row)
+    assert "nothing diverges up to 1, but 3 of the 18 runs above 0.001 finished worse than the untrained" in said(row)
     warned = dict(advice.warnings(row))["worse_than_untrained"]
-    assert "3 of 39 runs end worse than the untrained model without counting as diverged (at 0.316 to 1)" in warned
+    assert "3 of 39 runs finished worse than the untrained model (lr 0.316 to 1) without diverging" in warned
     (fine,) = analyse(frame(table("adam", LRS[:9], values[:9], STARTS)), None, spec("adam"), {}).rows
     assert "it does not diverge up to 0.01" in said(fine)
 
@@ -234,7 +234,7 @@ def test_a_few_diverged_seeds_above_the_best_rate_are_told() -> None:
     values[-1, 0] = math.nan
     (row,) = analyse(frame(table("adam", LRS, values, STARTS)), None, spec("adam"), {}).rows
     assert math.isnan(row.margins.diverges_from)
-    assert "1 of the 18 runs above 0.001 diverges, at no rate half of the seeds" in said(row)
+    assert "1 of the 18 runs above 0.001 diverges, but never half of the seeds at one learning rate" in said(row)
 
 
 def test_the_recommended_rate_comes_with_its_price() -> None:
@@ -242,12 +242,12 @@ def test_the_recommended_rate_comes_with_its_price() -> None:
     values = np.array([2.0, 0.09, 0.08, 0.02, 1.9])[:, None] + 0.1 * OFFSETS
     (row,) = analyse(frame(table("adam", lrs, values)), None, spec("adam"), {}).rows
     assert (row.best_lr.value, row.recommended_lr) == (0.1, 0.01)
-    price = "its price: val_loss 0.08 there, 0.02 at the best rate 0.1."
+    price = "; val_loss 0.08, against 0.02 at the best lr (0.1)."
     assert price in advice.recommendation(row, "val_loss")
-    assert "the recommended 0.01 ends at 0.08, the best at 0.02" in said(row)
+    assert "the recommended 0.01 reaches 0.08, the best 0.02" in said(row)
     (same,) = analyse(frame(table("adam", lrs[1:4], values[:3])), None, spec("adam"), {}).rows
     assert same.recommended_lr == same.best_lr.value
-    assert "price" not in advice.recommendation(same, "val_loss")
+    assert "against" not in advice.recommendation(same, "val_loss")
     assert "recommended" not in said(same)
 
 
@@ -261,9 +261,9 @@ def test_where_the_grid_reaches_too_far_up_the_line_to_paste_does_not() -> None:
     (row,) = analyse(frame(table("adam", LRS, planted(best=1e-4, cliff=1e-3), STARTS)), None, spec("adam"), {}).rows
     lines = [(kind, text) for kind, text in advice.warnings(row) if "try `" in text]
     assert [kind for kind, _ in lines] == ["mostly_diverged"]
-    assert lines[0][1].endswith(f"the grid reaches too far up; try `{advice.lr_line(row)}`")
+    assert lines[0][1].endswith(f"the grid extends too high; try `{advice.lr_line(row)}`")
     assert advice.lr_line(row).endswith("0.000177828, 0.000316228, 0.001]")
-    assert "only 1 grid rate in the good range" in " ".join(text for _, text in advice.warnings(row))
+    assert "only 1 grid point in the good range" in " ".join(text for _, text in advice.warnings(row))
     gone = analyse(frame(table("adam", LRS, np.full((13, 3), math.nan))), None, spec("adam"), {}).rows[0]
     assert advice.lr_line(gone) == "lr: {min: 1e-07, max: 1e-06, per_decade: 2}"
     wide = valley(LRS, 1e-4, depth=0.05)[:, None] + OFFSETS
@@ -443,8 +443,8 @@ def test_a_best_rate_that_stays_does_not_drift_because_a_neighbour_diverged() ->
     assert drift.best_lrs == drift.refined_lrs == (0.1,) * 4
     assert not drift.refined
     assert (drift.slope.value, drift.slope.low, drift.slope.high) == (0, 0, 0)
-    assert "the best rate stays at 0.1" in notes
-    assert "a neighbour of some best rate diverged" in notes
+    assert "the best learning rate stays at 0.1" in notes
+    assert "a neighbor of a best learning rate diverged" in notes
 
 
 def test_parabolas_serve_a_drift_where_all_neighbours_are_finite() -> None:

@@ -62,9 +62,9 @@ def test_the_gap_up_to_a_diverged_rate_is_filled() -> None:
     assert "0.316228" in advice.lr_line(row)
     assert list(caveats_of(row)) == ["cliff"]
     assert advice.lr_line(row) in advice.warnings(row)[0][1]
-    assert "to at least 0.1 (1 diverges; nothing tried between)" in said(row)
+    assert "to at least 0.1 (1 diverges; nothing in between was tried)" in said(row)
     assert row.good_range.high == 0.1
-    assert "fill the gap" in advice.headline(found)
+    assert "refine the gap before divergence" in advice.headline(found)
 
 
 def test_the_gap_down_to_a_diverged_rate_is_filled() -> None:
@@ -112,11 +112,11 @@ def test_no_rate_is_added_close_to_one_that_was_tried() -> None:
         values |= {lr: 0.5 + noise.uniform(0, 1) for lr in added["adam"]}
     assert not added
     assert min(np.diff(np.log10(lrs))) > 0.0499
-    assert "more seeds, not more rates, would tell" in advice.nothing_added(found)
+    assert "add seeds, not learning rates" in advice.nothing_added(found)
     (row,) = found.rows
     assert "narrow" not in set(caveats_of(row))
-    assert any("more seeds, not more rates" in text and "lr:" not in text for _, text in advice.warnings(row))
-    assert "add seeds, not rates, for adam" in advice.headline(found)
+    assert any("add seeds, not learning rates" in text and "lr:" not in text for _, text in advice.warnings(row))
+    assert "add seeds, not learning rates, for adam" in advice.headline(found)
 
 
 def test_axis_values_do_not_ask_for_nearly_the_same_rate() -> None:
@@ -222,7 +222,7 @@ def test_no_rate_is_added_past_rates_that_failed_and_nothing_is_said_of_divergen
     )
     assert "diverge" not in words
     assert "every run failed at 10 and 100" in said(row)
-    assert "best of the 4 rates tried that did not fail" in said(row)
+    assert "best of the 4 learning rates tried that did not fail" in said(row)
     kinds = list(caveats_of(row))
     assert "failed_edge" in kinds
     assert not {"edge", "censored"} & set(kinds)
@@ -249,21 +249,21 @@ def test_where_the_untrained_model_is_not_finite_no_rate_is_to_blame() -> None:
     assert advice.lr_line(row) == ""
     assert list(caveats_of(row)) == ["broken_start"]
     words = " ".join([advice.headline(found), said(row), advice.warnings(row)[0][1]])
-    assert words.count("the loss of the untrained model is not finite already") == 3
+    assert words.count("the initial loss is NaN or infinite, so the learning rate is not the cause") == 3
     assert "smaller" not in words
     assert "grid" not in words
 
 
 def test_what_is_said_where_no_rate_is_added_claims_no_more_than_the_rules() -> None:
     good = facts(valley(HALF_DECADES, 1e-3, depth=0.1))
-    assert "at most a factor of 2" in advice.nothing_added(good)
+    assert "its edges are known within a factor of 2" in advice.nothing_added(good)
     assert "failed" not in advice.nothing_added(good)
     thin = with_failed([2.0, 0.9, 0.5, None], [1e-2, 1e-1, 1.0, 10.0])
     (added,) = refine(thin).values()
     assert all(thin.rows[0].good_range.low < lr < 1 for lr in added)
     failing = with_failed([0.7, 0.52, 0.51, 0.5, None], [1e-3, 1e-2, 1e-1, 1.0, 10.0])
     assert refine(failing) == {}
-    assert "none is added beside rates whose runs failed" in advice.nothing_added(failing)
+    assert "none is added next to learning rates whose runs failed" in advice.nothing_added(failing)
     assert advice.nothing_added(facts([math.nan], [1e-2])) == "--refine: nothing to add"
 
 

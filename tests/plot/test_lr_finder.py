@@ -56,7 +56,7 @@ def test_a_suggestion_before_the_loss_has_moved_is_a_warning() -> None:
     marks = {one.get_marker(): one.get_color() for ax in figure.axes for one in ax.lines if len(one.get_xdata()) == 1}
     assert marks["v"] == marks["x"] == GREY
     assert marks["s"] != GREY
-    assert "grey: before the loss starts to fall" in texts(figure)
+    assert "gray: before the loss starts to fall" in texts(figure)
 
 
 def test_every_curve_that_leaves_its_panel_is_marked_where_it_does() -> None:

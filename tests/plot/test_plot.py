@@ -138,11 +138,11 @@ def test_best_recommended_default_and_traditional_rates_are_marked() -> None:
 @pytest.mark.parametrize(
     ("medians", "said"),
     [
-        ([2.2, 1.5, 0.9, 0.6, 0.3], "best at the high end of the grid: widen"),
-        ([0.3, 0.6, 1.0, 2.0, math.inf], "best at the low end of the grid: widen"),
+        ([2.2, 1.5, 0.9, 0.6, 0.3], "best lr is at the high end of the grid; widen it"),
+        ([0.3, 0.6, 1.0, 2.0, math.inf], "best lr is at the low end of the grid; widen it"),
         ([2.4, 2.5, 2.6, 2.7, 2.8], "no lr improved on the untrained model"),
-        ([math.inf] * 5, "diverge at every rate: no U"),
-        ([0.51, 0.5, 0.5, 0.5, 0.51], "no U"),
+        ([math.inf] * 5, "half or more seeds diverge at every lr"),
+        ([0.51, 0.5, 0.5, 0.5, 0.51], "flat: all learning rates perform about the same"),
     ],
 )
 def test_it_says_when_there_is_no_u(medians: list[float], said: str) -> None:
@@ -289,7 +289,7 @@ def test_aligned_curves_touch_zero_at_their_best_rate() -> None:
     for line in curves:
         at = dict(zip(np.round(line.get_xdata(), 9), line.get_ydata(), strict=True))
         assert at[1.0] == pytest.approx(0.0)
-    assert "left out, nothing trained: stuck" in texts(figure)
+    assert "not shown (nothing trained): stuck" in texts(figure)
 
 
 def test_share_of_the_gain_that_is_lost() -> None:
@@ -464,8 +464,8 @@ def test_another_metric_is_drawn_from_the_files_alone(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"metric": "val_accuracies"}, "val_accuracies is no column to draw.*val_accuracy"),
-        ({"metric": "lr_now"}, "lr_now is no column to draw"),
+        ({"metric": "val_accuracies"}, r"val_accuracies is not a column of curves\.csv.*val_accuracy"),
+        ({"metric": "lr_now"}, r"lr_now is not a column of curves\.csv"),
         ({"at": "last"}, "--at.*last_K"),
         ({"formats": ("png", "bmp")}, "bmp.*png, svg, pdf"),
     ],
@@ -598,9 +598,9 @@ def test_a_legend_names_the_marks_that_are_there_and_no_others() -> None:
         for make in (overlays.overlay, time_to_target.time_to_target, sensitivity.sensitivity, u_curves.u_curve):
             quiet, loud = (" ".join(key(make(facts, looks(facts)))) for facts in (calm, wild))
             assert "diverged" not in quiet, make.__name__
-            assert "beyond" not in quiet, make.__name__
+            assert "off scale" not in quiet, make.__name__
             assert "diverged" in loud, make.__name__
-            assert "beyond" in loud, make.__name__
+            assert "off scale" in loud, make.__name__
         for make in (overlays.overlay, time_to_target.time_to_target):
             assert {"untrained model", "adam at its default 1e-3", "traditional defaults 0.01, 0.1"} <= {
                 *key(make(wild, looks(wild)))

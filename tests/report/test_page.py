@@ -46,9 +46,9 @@ def test_a_tie_is_said_to_be_about_the_seeds(sweep: Path, text: str) -> None:
     """Three seeds tell little apart: `tied` alone would read as `equally good`."""
     facts = plot.load(sweep).facts
     tied = replace(facts, against_adam=tuple(replace(one, verdict="tied") for one in facts.against_adam))
-    assert "cannot be told apart with 3 seeds" in html_tables.against_adam(tied)
+    assert "indistinguishable with 3 seeds" in html_tables.against_adam(tied)
     assert "tied with the best" in text
-    assert "says that these seeds cannot tell the two apart, not that they are equally good" in text
+    assert "means that these seeds cannot distinguish the two, not that they are equally good" in text
     assert ">tied<" not in text
 
 
@@ -109,7 +109,7 @@ def test_every_curve_warning_note_and_rule_is_in_it(page: Structure, sweep: Path
     wanted = [advice.sentence(row, facts.budget) for row in facts.rows]
     wanted += [*advice.sweep_warnings(facts), *advice.notes(facts)]
     wanted += [part for rule in RULES for part in rule]
-    wanted += ["A test split never chooses anything", "val_loss", "the validation split"]
+    wanted += ["The test set is never used for selection", "val_loss", "the validation split"]
     for sentence in wanted:
         for part in sentence.split("`"):  # what stands between backticks is code
             assert " ".join(part.split()) in said
@@ -283,11 +283,11 @@ def test_the_report_needs_only_the_tables(sweep: Path) -> None:
 def test_the_rules_say_what_the_code_does() -> None:
     rules = {name: text for name, text, _ in RULES}
     for name, part in {
-        "Tied with the best": "a cost above l0 counts as l0",
-        "Rates to try next": f"steps of {'half a decade' if CLIFF_STEP == 0.5 else ''} or less",
-        "Drift of the best rate": "at every budget of the curve, else at none",
+        "Tied with the best": "costs above l0 counted as l0",
+        "Learning rates to try next": f"steps of {'half a decade' if CLIFF_STEP == 0.5 else ''} or less",
+        "Drift of the best learning rate": "at every budget of the curve; otherwise no curve is refined",
         "Diagnosis": "From train_loss alone",
-        "Recommended rate": "what it costs stands beside it",
+        "Recommended learning rate": "the cost there is shown next to it",
     }.items():
         assert part in rules[name], name
 
@@ -332,10 +332,12 @@ def test_a_rate_near_untrained_is_not_listed_as_not_told_from_the_best() -> None
     assert row.near_tied_lrs == (0.01, 0.1)
     cells = re.findall(r"<tr>.*?</tr>", html_tables.rates(row), flags=re.DOTALL)
     assert "yes" not in next(cell for cell in cells if re.search(r">1<", cell) and "1.958" in cell)
-    assert any(name == "Tied with the best" and "half of the gain" in text for name, text, _ in RULES)
+    assert any(name == "Tied with the best" and "half of the improvement" in text for name, text, _ in RULES)
 
 
-@pytest.mark.parametrize(("good", "wild", "told"), [(4, 2, ["4 of 6 rates"]), (4, 0, ["4 of 4 rates"]), (2, 3, [])])
+@pytest.mark.parametrize(
+    ("good", "wild", "told"), [(4, 2, ["4 of 6 learning rates"]), (4, 0, ["4 of 4 learning rates"]), (2, 3, [])]
+)
 def test_the_warning_of_too_few_seeds_counts_the_rates_that_the_tables_list(
     good: int, wild: int, told: list[str]
 ) -> None:
@@ -348,7 +350,7 @@ def test_the_warning_of_too_few_seeds_counts_the_rates_that_the_tables_list(
     ).rows
     assert len(row.tied_lrs) == good + wild
     warned = [text for kind, text in advice.warnings(row) if kind == "few_seeds"]
-    assert [re.findall(r"\d+ of \d+ rates", text)[0] for text in warned] == told
+    assert [re.findall(r"\d+ of \d+ learning rates", text)[0] for text in warned] == told
 
 
 def test_a_good_range_is_never_shown_without_the_best_rate_in_it(tmp_path: Path) -> None:
@@ -369,7 +371,7 @@ def test_the_largest_rate_that_trains_is_not_called_safe_and_tells_what_ends_wor
     runs = planted_tables.frame(planted_tables.table("adam", [1e-3, 1e-2, 1e-1, 1.0], medians))
     facts = analyse(runs, None, planted_tables.spec("adam"), {})
     said = re.sub("<[^>]+>", " ", report.html(facts, [], runs, ""))
-    assert "Largest rate that still trains: 0.1" in said
-    assert "1 run there ends worse than it" in said
-    assert "safe rate" not in said
+    assert "Largest useful learning rate: 0.1" in said
+    assert "1 run there finished worse than the untrained model" in said
+    assert "safe learning rate" not in said
     assert "largest safe" not in said

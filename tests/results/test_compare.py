@@ -71,8 +71,8 @@ def test_what_the_grid_cut_off_is_cautioned_about() -> None:
     cut = [row for row in inside if row["lr"] <= 1e-2]
     found = compare_sides(side("A", cut), side("B", inside))
     (caution,) = (line for line in found.text().split("\n") if "Caution" in line)
-    assert "A's best rate is the highest of its grid" in caution
-    assert "A's good range may be wider" in caution
+    assert "A's best learning rate is the highest of its grid" in caution
+    assert "A's good range may extend past its grid" in caution
     assert "B's" not in caution
     (width,) = (line for line in found.text().split("\n") if "basin_decades" in line)
     assert re.match(r" *basin_decades +>= \S+ -> \d", width)
@@ -80,7 +80,7 @@ def test_what_the_grid_cut_off_is_cautioned_about() -> None:
     assert "Caution" not in whole
     assert ">=" not in whole
     low = [row for row in inside if row["lr"] >= 1e-2]
-    assert "B's best rate is the lowest of its grid" in compare_sides(side("A", inside), side("B", low)).text()
+    assert "B's best learning rate is the lowest of its grid" in compare_sides(side("A", inside), side("B", low)).text()
 
 
 def test_numbers_agree_with_the_summary() -> None:
@@ -239,7 +239,7 @@ def test_other_grids_are_compared_over_the_rates_they_share() -> None:
     for name in ("sensitivity", "sensitivity_norm"):
         assert change_of(found, name).change.value == pytest.approx(0)
     assert "grids differ" in found.text()
-    assert "summary.csv has the median" in found.text()
+    assert "summary.csv has medians" in found.text()
     assert "grids differ" not in compare_sides(before, before).text()
 
 
@@ -408,29 +408,29 @@ def test_a_censored_range_is_shown_as_a_lower_bound(side: str) -> None:
     broken, held = (check_summary(rows, Limits(min_basin_decades=limit)) for limit in (2.0, 1.0))
     assert not broken.ok
     assert "good range of >= 1.18 decades" in broken.text()
-    assert "a wider grid would tell" in broken.text()
+    assert "widen the grid to know" in broken.text()
     assert ">= 1.18" in held.text()
-    assert "wider" not in held.text()
+    assert "widen" not in held.text()
     assert ">=" not in check_summary(summary(basin_decades=1.18), Limits(min_basin_decades=2.0)).text()
 
 
 def test_a_censored_range_is_read_from_the_files(tmp_path: Any) -> None:
     folder = fabricate.folder(tmp_path, optimizers=("sgd",), rates=fabricate.grid(1e-3, 0.1), axes={})
     assert "good range of >= " in check(folder, min_basin_decades=9).text()
-    assert "unfinished" not in check(folder).text()
+    assert "incomplete" not in check(folder).text()
 
 
 def test_runs_that_a_verdict_knows_nothing_of_are_counted(tmp_path: Any) -> None:
     """The stored sweep has 12 runs, of which 4 failed; then its journal loses two of the others."""
     shutil.copytree(Path(__file__).parents[1] / "data" / "results-v1", tmp_path / "results")
     folder = tmp_path / "results" / "stored"
-    assert check(folder).text().endswith("unfinished: of 12 planned runs 4 failed; the verdict is on the others")
+    assert check(folder).text().endswith("incomplete: of 12 planned runs, 4 failed; the verdict is based on the rest")
     assert check(folder).ok is check_summary(tables.read_summary(folder).to_dict("records"), Limits()).ok
     (journal,) = (folder / "journal").glob("*.jsonl")
     lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
     ended = [line for line in lines if '"status":"ok"' in line.replace(" ", "")][:2]
     journal.write_text("".join(line for line in lines if line not in ended), encoding="utf-8")
-    assert "of 12 planned runs 2 not run yet and 4 failed" in check(folder).text()
+    assert "of 12 planned runs, 2 not run yet and 4 failed" in check(folder).text()
 
 
 def test_axis_values_name_the_row() -> None:
@@ -462,6 +462,6 @@ def test_a_folder_without_a_sweep_is_a_mistake(tmp_path: Any) -> None:
 def test_the_hint_to_widen_the_grid_knows_of_runs_that_failed() -> None:
     limits = Limits(min_basin_decades=3.0)
     rows = summary(basin_decades=1.0, basin_high_censored=True, n_failed=2)
-    assert "(it runs out of the grid, or into runs that failed)" in check_summary(rows, limits).text()
+    assert "(it extends past the grid, or ends at runs that failed)" in check_summary(rows, limits).text()
     rows = summary(basin_decades=1.0, basin_high_censored=True, n_failed=0)
-    assert "(it runs out of the grid: a wider grid would tell)" in check_summary(rows, limits).text()
+    assert "(it extends past the grid; widen the grid to know)" in check_summary(rows, limits).text()
