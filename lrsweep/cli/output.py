@@ -60,7 +60,7 @@ def summary(facts: SweepFacts, folder: Path, *, unicode: bool = True) -> str:
 def _summary_row(row: OptimizerFacts) -> tuple[str, ...]:
     diverged = f"{row.n_diverged}/{row.n_runs}"
     if not row.trained:
-        return (row.title, "-", "-", "-", "-", "-", diverged, words.warning_line(row))
+        return (row.title, "-", "-", "-", "-", "-", diverged, advice.warning_line(row))
     return (
         row.title,
         words.rate_text(row.best_lr.value),
@@ -69,7 +69,7 @@ def _summary_row(row: OptimizerFacts) -> tuple[str, ...]:
         f"{'>= ' if row.good_range.at_least else ''}{words.decades_text(row)}",
         words.number_text(row.sensitivity.whole.value, 3),
         diverged,
-        words.warning_line(row),
+        advice.warning_line(row),
     )
 
 

@@ -1,4 +1,4 @@
-"""The colours of rates and of values, and the bar that says what they mean."""
+"""Colormaps of learning rates and of values, and their color bar. Colors of optimizers: style.py."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def _values_text(facts: SweepFacts | None) -> str:
     """What stands along y at the left."""
     if facts is None or facts.metric == "train_loss" or not _is_loss(facts):
         return "train_loss of a batch"
-    return f"train_loss of a batch; {words.axis_text(facts)}"
+    return f"train_loss of a batch; {words.objective_axis_label(facts)}"
 
 
 def _key(test: RangeTest, *, leaving: bool) -> list[Artist]:
@@ -149,7 +149,7 @@ def _draw_median(
         ax = ax.twinx()
         ax.spines["right"].set_visible(True)
         style.value_axis(ax, view.low, view.high, log=view.log)
-        ax.set_ylabel(f"sweep: {words.axis_text(test.facts)}")
+        ax.set_ylabel(f"sweep: {words.objective_axis_label(test.facts)}")
     ax.plot(*zip(*shown, strict=True), color=INK, linewidth=2.0, marker="o", markersize=3.5, zorder=4)
     loss_curves.mark_exits(ax, [end], [INK], view)
 

@@ -32,7 +32,7 @@ def overlay(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> Figu
     ax = page.panels[0]
     draw_overlay(ax, facts, looks, limits)
     style.rate_axis(ax, *rate_range(facts.rows))
-    ax.set_ylabel(words.axis_text(facts))
+    ax.set_ylabel(words.objective_axis_label(facts))
     rail_label(ax, limits)
     return page.figure
 

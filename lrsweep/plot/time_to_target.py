@@ -35,7 +35,7 @@ def time_to_target(facts: SweepFacts, looks: Sequence[Look], setting: str = "") 
     draw_overlay(end, facts, looks, limits)
     if shown:
         end.axhline(facts.target, color=INK, linewidth=0.9, linestyle=TARGET)
-    end.set_ylabel(words.axis_text(facts))
+    end.set_ylabel(words.objective_axis_label(facts))
     rail_label(end, limits)
     _times(times, facts, looks)
     _profile(profile, facts, looks)

@@ -1,4 +1,4 @@
-"""The U-curve: what each rate costs. A panel per optimizer, the overlay of all, and the overlay aligned at each best.
+"""The U-curve: objective against learning rate, a panel per optimizer and one with all medians (more in overlays.py).
 
 Diverged runs are red crosses on a rail beyond the worst end of the axis, failed ones hollow squares; finite values
 beyond the axis are triangles at its end. Nothing is dropped, and nothing sets the limits but what can be compared.
@@ -24,7 +24,7 @@ from lrsweep.plot import colors as shades
 from lrsweep.plot import legend as keys
 from lrsweep.plot import style
 from lrsweep.plot.style import GREY, INK, RED, Look
-from lrsweep.wording import words
+from lrsweep.wording import advice, words
 
 RAIL = 0.13
 """Share of an axis that the rail takes."""
@@ -269,7 +269,7 @@ def u_curve(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> Figu
         count, f"{facts.name}: {words.objective_text(facts)} by learning rate", words.budget_line(facts, setting),
         columns=columns, panel=panel, legend=legend, head=keys.head(rows, 0.5),
     )  # fmt: skip
-    warnings = [words.warning_line(row) for row in rows]
+    warnings = [advice.warning_line(row) for row in rows]
     blank = " " if any(warnings) else ""  # titles of all panels stand equally high
     low, high = rate_range(rows)
     for index, (row, ax) in enumerate(zip(rows, page.panels, strict=False)):
@@ -293,7 +293,7 @@ def u_curve(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> Figu
 
 def _name_values(ax: Axes, facts: SweepFacts, limits: Range, statuses: Container[str] = ("diverged",)) -> None:
     """What a panel at the left shows along y."""
-    ax.set_ylabel(words.axis_text(facts))
+    ax.set_ylabel(words.objective_axis_label(facts))
     rail_label(ax, limits, statuses)
 
 

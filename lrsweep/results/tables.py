@@ -1,4 +1,6 @@
-"""The tables of a sweep: written from the journal, checked against it, read back to the bit.
+"""The tables of a sweep as a set: written, checked against the journal, read back to the bit.
+
+`runs.csv` and `curves.csv` are written row by row in run_tables.py.
 
 Needs neither torch nor the user's code: the journal holds the resolved spec, the fingerprints of the user's files and
 torch's default rates.

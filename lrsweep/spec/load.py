@@ -1,4 +1,7 @@
-"""The spec of a sweep: read, every section resolved (`sections`), then checked as a whole."""
+"""The spec of a sweep: read, every section resolved (`sections`), then checked as a whole.
+
+Every mistake found on the way becomes a `SpecIssue` with its file, line and column here (`_issues`).
+"""
 
 from __future__ import annotations
 

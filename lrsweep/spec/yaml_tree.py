@@ -1,4 +1,4 @@
-"""YAML 1.2 with the place of every key and value.
+"""YAML 1.2 with the place (file, line, column) of every key and value: `Tree.mark`, from which load.py places mistakes.
 
 PyYAML reads YAML 1.1, where `1e-6` is text, `on` is true and `1:30` is ninety. The loader below has the scalars of the
 YAML 1.2 core schema instead (YAML 1.2.2, section 10.3.2). It builds plain values only and refuses what a spec never

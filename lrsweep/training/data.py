@@ -1,4 +1,7 @@
-"""The examples of a split, taken by index: tensors that lie on the device, or a user's Dataset."""
+"""The order in which an epoch visits the examples, and the examples of a split taken by index.
+
+A split is tensors that lie on the device, or a user's Dataset.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,13 @@ from lrsweep.tasks.base import Split
 EVAL_CHUNK = 512  # examples of one evaluation batch, at most
 EVAL_NUMBERS = 2**21  # and numbers in it, where examples are large
 EVAL_TARGETS = 2048  # and targets in it, where examples are sequences: each costs as much as an example elsewhere
+
+
+def epoch_order(seed: int, epoch: int, count: int, *, shuffle: bool) -> torch.Tensor:
+    """The order [count] in which `epoch` (from 0) of `seed` visits the training examples."""
+    if not shuffle:
+        return torch.arange(count)
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
 
 def map_tensors(function: Callable[[torch.Tensor], Any], batch: Any) -> Any:

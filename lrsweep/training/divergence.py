@@ -1,6 +1,7 @@
 """The rule that calls a run diverged although its losses stayed finite.
 
-A run with a non-finite loss or weight has diverged at that step: the trainers see to that. This rule is for the others
+A run with a non-finite loss or weight has diverged at that step: `stacked.py` and `sequential.py` see to that at
+every step. This rule is for the others
 and looks at one run alone. It is made of differences of losses only, so that y and a*y + c (a > 0) get the same answer.
 """
 

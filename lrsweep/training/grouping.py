@@ -85,10 +85,10 @@ def cut(runs: Sequence[Run], workload: Workload, machine: Machine, workers: int,
 
     `compile`: "on" or "off"; "auto" is off, because compiling a step takes longer than it has ever given back here.
     """
-    return [group for group, _ in costed(runs, workload, machine, workers, compile)]
+    return [group for group, _ in cut_with_costs(runs, workload, machine, workers, compile)]
 
 
-def costed(
+def cut_with_costs(
     runs: Sequence[Run], workload: Workload, machine: Machine, workers: int, compile: str = "auto"
 ) -> list[tuple[Group, float]]:
     """The same with the estimated seconds of a step of each group, good for nothing but ordering them."""

@@ -27,7 +27,7 @@ from lrsweep.models import MODELS, misfit
 from lrsweep.tasks import TASKS
 from lrsweep.tasks.base import Shapes, Task, shapes_of
 from lrsweep.training import isolation
-from lrsweep.training.data import DatasetSplit, TensorSplit, map_tensors, split_of
+from lrsweep.training.data import DatasetSplit, TensorSplit, epoch_order, map_tensors, split_of
 from lrsweep.user_imports import argument_error, resolve, user_place
 
 if TYPE_CHECKING:
@@ -237,9 +237,7 @@ class Workload:
 
     def epoch_order(self, seed: int, epoch: int) -> torch.Tensor:
         """The order in which an epoch (from 0) visits the train examples, [n_train]."""
-        if not self.workload_spec.train["shuffle"]:
-            return torch.arange(self.n_train)
-        return torch.randperm(self.n_train, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+        return epoch_order(seed, epoch, self.n_train, shuffle=self.workload_spec.train["shuffle"])
 
     def _epoch(self, seed: int, epoch: int) -> tuple[torch.Tensor, tuple[torch.Tensor, ...] | None]:
         permuted = self._epochs.get(seed)
@@ -385,7 +383,7 @@ def build(workload_spec: WorkloadSpec, device: torch.device | str = "cpu") -> Wo
 
 
 def task_of(workload_spec: WorkloadSpec) -> Task:
-    """Call the task function. To be called within `usercode.isolated`.
+    """Call the task function. To be called within `isolation.isolated`.
 
     Raises UsageError, with the place in the user's file, if it raises, refuses an argument or returns something else.
     """

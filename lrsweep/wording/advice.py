@@ -249,6 +249,33 @@ CAVEATS: dict[Caveat, Callable[[OptimizerFacts], str]] = {
 }
 
 
+_SIDES = {"low": "the low end", "high": "the high end", "both": "both ends"}
+SHORT_CAVEATS = (
+    ("broken_start", "initial loss is NaN/inf; lr is not the cause"),
+    ("all_diverged", "half or more seeds diverge at every lr"),
+    ("no_start", "untrained model has no finite value"),
+    ("untrained", "no lr improved on the untrained model"),
+    ("failed_edge", "every run next to the best lr failed"),
+    ("edge", "best lr is at {side} of the grid; widen it"),
+    ("flat", "flat: all learning rates perform about the same"),
+    ("mostly_diverged", "over half the runs diverged; lower the grid"),
+    ("censored", "good range reaches the grid edge; widen the grid"),
+    ("narrow", "{inside} in the good range; try --refine"),
+    ("crowded", "{inside} in the good range, others close by; add seeds"),
+    ("cliff", "untested gap before divergence; try --refine"),
+)
+
+
+def warning_line(row: OptimizerFacts) -> str:
+    """The weightiest thing to know before reading a U-curve: why there is none, or which end not to trust; or \"\"."""
+    if row.n_failed == row.n_runs:
+        return "every run failed"
+    kinds = caveats_of(row)
+    inside = f"only {plural(len(row.good_range.rates), 'grid point')}"
+    found = next((text for kind, text in SHORT_CAVEATS if kind in kinds), "")
+    return found.format(side=_SIDES.get(row.edge_side, ""), inside=inside)
+
+
 def lr_line(row: OptimizerFacts) -> str:
     """The `lr:` line that holds the grid and the rates it lacks, which are all that it trains, without those that are
     too high; "" if the grid is to stay as it is."""

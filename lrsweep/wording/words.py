@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from lrsweep.analysis.caveats import caveats_of
 from lrsweep.analysis.facts import Budget, OptimizerFacts, SweepFacts
 
 
@@ -79,33 +78,6 @@ def decades_text(row: OptimizerFacts) -> str:
     return "<0.1" if not row.good_range.at_least and decades < 0.05 else f"{decades:.1f}"
 
 
-_SIDES = {"low": "the low end", "high": "the high end", "both": "both ends"}
-_SHORT = (
-    ("broken_start", "initial loss is NaN/inf; lr is not the cause"),
-    ("all_diverged", "half or more seeds diverge at every lr"),
-    ("no_start", "untrained model has no finite value"),
-    ("untrained", "no lr improved on the untrained model"),
-    ("failed_edge", "every run next to the best lr failed"),
-    ("edge", "best lr is at {side} of the grid; widen it"),
-    ("flat", "flat: all learning rates perform about the same"),
-    ("mostly_diverged", "over half the runs diverged; lower the grid"),
-    ("censored", "good range reaches the grid edge; widen the grid"),
-    ("narrow", "{inside} in the good range; try --refine"),
-    ("crowded", "{inside} in the good range, others close by; add seeds"),
-    ("cliff", "untested gap before divergence; try --refine"),
-)
-
-
-def warning_line(row: OptimizerFacts) -> str:
-    """The weightiest thing to know before reading a U-curve: why there is none, or which end not to trust; or \"\"."""
-    if row.n_failed == row.n_runs:
-        return "every run failed"
-    kinds = caveats_of(row)
-    inside = f"only {plural(len(row.good_range.rates), 'grid rate')}"
-    found = next((text for kind, text in _SHORT if kind in kinds), "")
-    return found.format(side=_SIDES.get(row.edge_side, ""), inside=inside)
-
-
 def facts_line(row: OptimizerFacts) -> str:
     """Best rate, good range and sensitivity in one line."""
     if not row.trained:
@@ -140,7 +112,7 @@ def objective_text(facts: SweepFacts) -> str:
     return f"{facts.metric} {at}"
 
 
-def axis_text(facts: SweepFacts) -> str:
+def objective_axis_label(facts: SweepFacts) -> str:
     """The objective as the label of an axis."""
     return f"{facts.metric} ({facts.at.replace('_', ' ')})"
 

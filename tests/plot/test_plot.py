@@ -38,7 +38,7 @@ from lrsweep.plot import (
     u_curves,
 )
 from lrsweep.spec.model import Named
-from lrsweep.wording import words
+from lrsweep.wording import advice, words
 from tests.support import tables as fabricate
 from tests.support.sweeps import forked
 
@@ -147,7 +147,7 @@ def test_best_recommended_default_and_traditional_rates_are_marked() -> None:
 )
 def test_it_says_when_there_is_no_u(medians: list[float], said: str) -> None:
     facts = fabricate.facts_of_medians(RATES, {"sgd": medians}, start=2.3, spread=0.001)
-    assert said in texts(u_curve(facts)) or said in words.warning_line(facts.rows[0])
+    assert said in texts(u_curve(facts)) or said in advice.warning_line(facts.rows[0])
     assert said in texts(u_curve(facts))
 
 

@@ -49,7 +49,7 @@ def blobs(**train: Any) -> Any:
 
 def test_small_networks_are_stacked_and_both_workers_end_together() -> None:
     shared = blobs(epochs=100)
-    costed = grouping.costed(grid(shared), workload.build(shared), DESKTOP, 2)
+    costed = grouping.cut_with_costs(grid(shared), workload.build(shared), DESKTOP, 2)
     assert {group.engine for group, _ in costed} == {"stacked"}
     loads = [0.0, 0.0]
     for _, seconds in costed:
