@@ -44,7 +44,7 @@ def drift(facts: SweepFacts, labels: Sequence[str], setting: str = "") -> Figure
     room = max(style.width_of(_entry(one), 8) for one in drifts) + 0.85
     page = style.page(
         len(kinds),
-        f"{facts.name}: how the best learning rate moves, by {words.objective_text(facts)}?",
+        f"{facts.name}: how the best learning rate moves, by {words.objective_text(facts)}",
         words.budget_line(facts, setting),
         columns=1 if room > 3.4 else min(2, len(kinds)),
         panel=(4.6, 3.4),
