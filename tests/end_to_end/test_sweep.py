@@ -661,7 +661,11 @@ MISPLACED = {
         "(its arguments are (*, decay=0.0))",
     ),
     "value of an axis": ("task: iris\naxes: {@task.val: [0.9]}", "axes.task.val", "leaving none for train"),
-    "metric": ("task: 'own.py:make_it'\nobjective: {@metric: val_mse}", "objective.metric", "does not record 'val_mse'"),
+    "metric": (
+        "task: 'own.py:make_it'\nobjective: {@metric: val_mse}",
+        "objective.metric",
+        "does not record 'val_mse'",
+    ),
 }
 
 
