@@ -139,7 +139,7 @@ def _from_rows(own: Any, spec: Any) -> bool:
 def _budget(train: Any) -> Budget | None:
     if train.epochs is not None and train.steps is None:
         return Budget(amount=train.epochs, unit="epochs")
-    return Budget(amount=train.steps, unit="updates") if train.epochs is None and train.steps is not None else None
+    return Budget(amount=train.steps, unit="steps") if train.epochs is None and train.steps is not None else None
 
 
 def axis_text(value: Any) -> str:

@@ -42,7 +42,7 @@ class Budget:
     """How long each run trains: so many `epochs` or `updates`."""
 
     amount: int
-    unit: Literal["epochs", "updates"]
+    unit: Literal["epochs", "steps"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

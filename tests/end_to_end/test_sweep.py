@@ -184,7 +184,7 @@ def test_a_changed_recipe_trains_its_own_runs_and_says_which_keys(tmp_path: Path
     assert "train.epochs" in note
     assert "model" in note
     assert "batch_size" not in note
-    assert "12 stored runs" in note
+    assert "12 runs with the old settings" in note
     reporter = Silent()
     assert sweeps.run(tmp_path, reporter=reporter).trained == 0  # back again: nothing was lost
     assert "train.epochs" in told(reporter)[0]
@@ -202,7 +202,7 @@ def test_the_resolved_spec_trains_nothing_new(tmp_path: Path) -> None:
     reporter = Silent()
     source.write_text(own_task() + "\n# changed\n")
     assert sweeps.run(tmp_path / "results here", config, reporter=reporter).trained == 2
-    assert "the file of task" in told(reporter)[0]
+    assert "the task file" in told(reporter)[0]
 
 
 def own_task(body: str = "") -> str:
@@ -280,7 +280,7 @@ def test_an_objective_that_nothing_records_is_refused(tmp_path: Path) -> None:
 def test_a_plateau_that_watches_what_nothing_records_is_refused(tmp_path: Path) -> None:
     plateau = {"name": "plateau", "factor": 0.5, "patience": 1, "metric": "val_accuracy"}
     for changed in ({"schedule": plateau}, {"optimizers": ["sgd", {"name": "adam", "schedule": plateau}]}):
-        with pytest.raises(UsageError, match=r"schedule\.metric: .* no 'val_accuracy' \(it records"):
+        with pytest.raises(UsageError, match=r"schedule\.metric: .* does not record 'val_accuracy' \(it records"):
             sweeps.run(tmp_path, own(tmp_path / "code", "", **changed))
 
 
@@ -337,24 +337,24 @@ def test_one_command_refines_until_no_rate_is_missing(tmp_path: Path) -> None:
     config = sweeps.spec(lr=[1e-2, 1e-1], optimizers=["sgd", "asgd"], train={"epochs": 9, "batch_size": 20})
     reporter = Silent()
     finished = sweeps.run(tmp_path, config, refine=True, reporter=reporter)
-    added = [note for note in reporter.notes if note.startswith("rates added")]
+    added = [note for note in reporter.notes if note.startswith("learning rates added")]
     assert 1 < len(added) <= ROUNDS
-    assert reporter.notes[-1].startswith("--refine: no rate is missing")
+    assert reporter.notes[-1].startswith("--refine: nothing to add")
     assert finished.facts is not None
     assert refine(finished.facts) == {}
     assert sum("one at a time" in note for note in reporter.notes) == 1  # not in every round
     again = Silent()
     assert sweeps.run(tmp_path, config, refine=True, reporter=again).trained == 0
     (note,) = again.notes
-    assert note.startswith("--refine: no rate is missing by its rules: 3 or more in each good range, and at most")
+    assert note.startswith("--refine: nothing to add: each good range has 3 or more learning rates and its edges are ")
 
 
 def test_refining_ends_after_some_rounds(tmp_path: Path) -> None:
     config = sweeps.spec(lr=[1e-9, 1e-8], optimizers=["sgd"], seeds=1)
     reporter = Silent()
     sweeps.run(tmp_path, config, refine=True, reporter=reporter)
-    assert sum(note.startswith("rates added") for note in reporter.notes) == ROUNDS
-    assert f"after {ROUNDS} rounds of --refine; the same command goes on" in reporter.notes[-1]
+    assert sum(note.startswith("learning rates added") for note in reporter.notes) == ROUNDS
+    assert f"--refine stopped after {ROUNDS} rounds; rerun to continue" in reporter.notes[-1]
 
 
 def test_refining_tries_no_failed_run_again(tmp_path: Path) -> None:
@@ -429,14 +429,14 @@ def test_a_dry_run_times_real_steps(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"train": {"epochs": 2, "batch_size": 500}}, ["train.batch_size 500 is more than the 54 training examples"]),
+        ({"train": {"epochs": 2, "batch_size": 500}}, ["train.batch_size 500 exceeds the 54 training examples"]),
         ({"train": {"epochs": 2, "batch_size": "full"}}, []),
         ({"train": {"epochs": 2, "batch_size": 54}, "schedule": {"name": "linear", "warmup": 2}}, []),
-        ({"schedule": {"name": "cosine", "warmup": 24}}, ["warmup of 24 updates is longer than the run of 6: the rate "
-                                                          "rises to 0.25 of its value"]),
-        ({"axes": {"schedule.warmup": [1, 24]}, "schedule": "linear"}, ["warmup of 24 updates"]),
+        ({"schedule": {"name": "cosine", "warmup": 24}}, ["warmup of 24 steps is longer than the run (6 steps), so "
+                                                          "lr only reaches 0.25 of its value"]),
+        ({"axes": {"schedule.warmup": [1, 24]}, "schedule": "linear"}, ["warmup of 24 steps"]),
         ({"optimizers": [{"name": "sgd", "momentum": 0.9}], "axes": {"optimizers.momentum": [0.0, 0.5]}},
-         ["whatever that name says"]),
+         ["whatever that label says"]),
         ({"optimizers": [{"name": "sgd", "momentum": 0.9, "label": "m"}], "axes": {"optimizers.momentum": [0.5]}}, []),
     ],
 )  # fmt: skip
@@ -525,7 +525,7 @@ def test_the_python_function(tmp_path: Path, caplog: pytest.LogCaptureFixture, m
     [
         ({"workers": 0}, "whole number"),
         ({"executor": "ray"}, "--executor local"),
-        ({"executor": "mail"}, r"\(local\)"),
+        ({"executor": "mail"}, r"\(allowed: local\)"),
         ({"device": "tpu"}, "auto, cpu, cuda"),
         ({"compile": "maybe"}, "auto, on or off"),
     ],
@@ -643,7 +643,7 @@ def make_it():
 """
 
 MISPLACED = {
-    "no rows left": ("task: {name: iris, @val: 0.6, test: 0.5}", "task.val", "leaves none for train"),
+    "no rows left": ("task: {name: iris, @val: 0.6, test: 0.5}", "task.val", "leaving none for train"),
     "no part of the rows": ("task: {name: iris, @test: 2.5}", "task.test", "2.5 is neither"),
     "no such column": ("task: {name: csv, path: d.csv, @target: lable}", "task.target", "did you mean label"),
     "missing cell": ("@task: {name: csv, path: d.csv, target: label}", "task", "d.csv:3: column 'x'"),
@@ -660,8 +660,12 @@ MISPLACED = {
         "optimizers[1].dekay",
         "(its arguments are (*, decay=0.0))",
     ),
-    "value of an axis": ("task: iris\naxes: {@task.val: [0.9]}", "axes.task.val", "leaves none for train"),
-    "metric": ("task: 'own.py:make_it'\nobjective: {@metric: val_mse}", "objective.metric", "records no 'val_mse'"),
+    "value of an axis": ("task: iris\naxes: {@task.val: [0.9]}", "axes.task.val", "leaving none for train"),
+    "metric": (
+        "task: 'own.py:make_it'\nobjective: {@metric: val_mse}",
+        "objective.metric",
+        "does not record 'val_mse'",
+    ),
 }
 
 

@@ -51,7 +51,7 @@ def test_facts_are_those_of_the_summary(folder: Path) -> None:
 
 
 def test_an_unknown_metric_is_a_usage_error(folder: Path) -> None:
-    with pytest.raises(UsageError, match="nonsense is no column to draw"):
+    with pytest.raises(UsageError, match=r"nonsense is not a column of curves\.csv"):
         lrsweep.load(folder).u_curve(metric="nonsense")
 
 

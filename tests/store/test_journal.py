@@ -162,7 +162,7 @@ def test_damage_is_reported_with_file_line_and_cause_and_copied_once(tmp_path: P
     found = journal.replay(tmp_path)
     assert [(d.file, d.line) for d in found.damage] == [(path, 3), (path, 4)]
     assert "checksum" in found.damage[0].cause
-    assert "cut short" in found.damage[1].cause
+    assert "incomplete" in found.damage[1].cause
     assert journal.keep_damaged(found) == found.damage
     copy = path.with_name(path.name + ".corrupt").read_bytes()
     assert copy.count(b"\n") == 2

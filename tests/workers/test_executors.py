@@ -307,7 +307,7 @@ def test_every_end_of_a_job_is_told(pool: Callable[[int], Local]) -> None:
     assert isinstance(found["print"][-1], Ended)
 
 
-@pytest.mark.parametrize(("name", "text"), [("kill", "killed by SIGKILL"), ("leave", "exit code 7")])
+@pytest.mark.parametrize(("name", "text"), [("kill", "killed by SIGKILL"), ("leave", "exited with code 7")])
 def test_a_dead_worker_is_told_with_its_cause(pool: Callable[[int], Local], name: str, text: str) -> None:
     found = collect(pool(2), job(name), job("other"))
     assert isinstance(found[name][-1], Died)
