@@ -179,7 +179,7 @@ MOST_COLUMNS = 60
 
 
 def u_curves(facts: SweepFacts, *, unicode: bool = True) -> str:
-    """Every curve of the sweep on one rate axis, low is good: `*` is the best rate, `x` a rate that diverged.
+    """Every curve of the sweep on one rate axis, lower is better: `*` is the best rate, `x` a rate that diverged.
 
     The heights run from the best median of the sweep to its untrained model; `unicode=False` keeps to ASCII. Empty
     without a finished run.
@@ -196,7 +196,7 @@ def u_curves(facts: SweepFacts, *, unicode: bool = True) -> str:
     count = max(columns.values()) + 1
     axis = f"{first}{last:>{max(count - len(first), len(last) + 1)}}"
     legend = f"{BEST} best  {DIVERGED} diverged" + (f"  {FAILED} failed" if facts.n_failed else "")
-    legend += "  low is good"
+    legend += "  lower is better"
     return "\n".join([*lines, f"{'lr':<{width}}  {axis}   {legend}"])
 
 

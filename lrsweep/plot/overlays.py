@@ -75,6 +75,6 @@ def _aligned_axes(ax: Axes, low: float, high: float) -> None:
     ax.axhspan(-0.03, 0.05, color=BASIN, alpha=0.12, linewidth=0, zorder=0)
     ax.axhline(1.0, color=GREY, linestyle=legend.UNTRAINED, linewidth=1.0, zorder=1)
     style.value_axis(ax, -0.03, 1.2, log=False, show=(0.0, 1.0))
-    style.note(ax, "above: worse than the untrained model, or diverged", (low, 1.2), (4, -9), size=7, color=GREY)
+    style.note(ax, "above 1: worse than untrained", (low, 1.2), (4, -9), size=7, color=GREY)
     ax.set_xlabel("lr / best lr")
     ax.set_ylabel("fraction of the improvement lost")

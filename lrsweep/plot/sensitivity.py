@@ -44,7 +44,7 @@ def sensitivity(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> 
         ax.grid(False, axis="y")
         ax.tick_params(axis="y", length=0)
     style.panel_title(spread, "sensitivity S", "mean excess over the best (Wortsman et al. 2023)")
-    style.panel_title(width, "good range (decades)", "within 5 % of the improvement; arrow: the grid ends first")
+    style.panel_title(width, "good range (decades)", "arrow: extends past the grid")
     style.panel_title(cost, "fraction of the improvement lost", "0: best tried, 1: untrained")
     return page.figure
 

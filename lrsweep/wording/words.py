@@ -105,11 +105,10 @@ def axes_text(axes: Mapping[str, str]) -> str:
 
 
 def objective_text(facts: SweepFacts) -> str:
-    """The objective in words: `val_loss at the end`."""
-    at = {"final": "at the end", "best": "at its best", "mean": "mean over the run"}.get(
-        facts.at, f"mean of the last {facts.at.removeprefix('last_')} evaluations"
-    )
-    return f"{facts.metric} {at}"
+    """The objective in words: `final val_loss`, `val_loss (mean of the last 10 evaluations)`."""
+    if facts.at in ("final", "best", "mean"):
+        return f"{facts.at} {facts.metric}"
+    return f"{facts.metric} (mean of the last {facts.at.removeprefix('last_')} evaluations)"
 
 
 def objective_axis_label(facts: SweepFacts) -> str:

@@ -43,7 +43,7 @@ def test_every_spec_that_is_shown_loads(number: int, tmp_path: Path) -> None:
 
 def test_the_output_that_is_shown_is_of_the_results_that_are_kept() -> None:
     summary = (ROOT / "results/quickstart/summary.csv").read_text().splitlines()
-    shown = next(block for block in blocks("text") if "best of the rates tried" in block)
+    shown = next(block for block in blocks("text") if "at the best learning rate tried" in block)
     for line in summary[1:]:
         label, best, objective = line.split(",")[:3]
         assert re.search(rf"^{re.escape(label)} +{float(best):.3g} +{float(objective):.4g} ", shown, flags=re.M), label

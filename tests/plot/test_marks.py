@@ -196,8 +196,8 @@ def test_every_picture_says_by_which_metric_and_at_what_point_of_the_run(tmp_pat
     axes = {"train.batch_size": [16, 64]}
     folder = fabricate.folder(tmp_path, optimizers=("sgd", "adam"), rates=RATES, seeds=2, rows=10, axes=axes)
     for metric, at, short, long in (
-        ("val_accuracy", "best", "val_accuracy (best)", "val_accuracy at its best"),
-        ("train_loss", "last_3", "train_loss (last 3)", "train_loss mean of the last 3 evaluations"),
+        ("val_accuracy", "best", "val_accuracy (best)", "best val_accuracy"),
+        ("train_loss", "last_3", "train_loss (last 3)", "train_loss (mean of the last 3 evaluations)"),
     ):
         drawn = list(plot.pictures(plot.load(folder, metric=metric, at=at)))
         assert len(drawn) >= 9

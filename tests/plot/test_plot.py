@@ -450,7 +450,7 @@ def test_another_metric_is_drawn_from_the_files_alone(folder: Path) -> None:
     sweep = plot.load(folder, metric="val_accuracy", at="best")
     assert sweep.facts.mode == "max"
     figure = plot.u_curve(sweep)
-    assert "val_accuracy at its best" in texts(figure)
+    assert "best val_accuracy" in texts(figure)
     curves = pd.read_csv(folder / "curves.csv")
     runs = pd.read_csv(folder / "runs.csv")
     ok = curves[(curves["step"] > 0) & curves["run_id"].isin(runs["run_id"][runs["status"] == "ok"])]
