@@ -1,4 +1,7 @@
-"""Where a long group goes on from: one file of tensors and numbers, which counts once the journal names it."""
+"""Checkpoints of long groups: one file of tensors and numbers each, which counts once the journal names it.
+
+What is in one is decided by the trainers (`state()` and `restore()` in training/).
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Groups through an executor into the journal: what is written when, and what happens to a group that goes wrong.
 
-A worker that dies: its group is tried TRIES times in all, then cut in halves until the run that kills it stands alone
-and is written down as failed. Out of memory: halves at once. An engine that raises: the runs are trained one at a time.
-Why is told once one of them comes out: where all of them fail, their failures tell it.
+A worker that dies (noticed in workers/executors.py): its group is retried up to TRIES times in all, then split in two
+until the run that kills it is alone and recorded as failed. Out of memory: split at once. An engine that raises: its
+runs are trained one at a time, and the reason is reported once one of them succeeds; otherwise their failures say it.
 """
 
 from __future__ import annotations

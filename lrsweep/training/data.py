@@ -1,6 +1,6 @@
 """The order in which an epoch visits the examples, and the examples of a split taken by index.
 
-A split is tensors that lie on the device, or a user's Dataset.
+A split is tensors on the device, or a user's Dataset. `Workload` (workload.py) cuts the order into batches.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Which runs are trained together, by which engine: from the sizes of the model and of the caches, never a stopwatch.
 
-The same spec on the same machine is cut the same way; the caller writes the cut down, so a resumed sweep repeats it.
+Whether runs can be trained together at all is decided in stackable.py. The same spec on the same machine is cut the
+same way, and the cut is written to the journal, so a resumed sweep repeats it.
 """
 
 from __future__ import annotations

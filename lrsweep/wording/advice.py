@@ -1,6 +1,7 @@
-"""What a person would say about a sweep: one sentence per optimizer, the warnings that matter, what to try next.
+"""A sweep in sentences: one per optimizer, the caveats that matter, what to try next.
 
-A best rate is never called optimal: it is the best of those tried, on this budget.
+Only the words: when a caveat applies is decided in `analysis/caveats.py`, which learning rates to add in
+`analysis/suggest.py`. A best learning rate is never called optimal: it is the best of those tried with this budget.
 """
 
 from __future__ import annotations
