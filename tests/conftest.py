@@ -68,7 +68,13 @@ def no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(socket, "getaddrinfo", no_lookup)
 
 
-@pytest.fixture(params=["", "1"], ids=["tricks", "plain"])
+@pytest.fixture(params=["", pytest.param("1", marks=pytest.mark.slow)], ids=["tricks", "plain"])
 def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test is run with every trick and with none: both train to the same numbers."""
+    """The test is run with every trick and, in the slow tier, with none: both train to the same numbers."""
+    monkeypatch.setenv(VARIABLE, request.param)
+
+
+@pytest.fixture(params=["", "1"], ids=["tricks", "plain"])
+def both_ways_always(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `both_ways`, for quick tests: both are in the default tier."""
     monkeypatch.setenv(VARIABLE, request.param)

@@ -34,7 +34,7 @@ def descent(lam, c, lr: float, steps: int) -> np.ndarray:
 # --- T1, T2: gradient descent on a quadratic
 
 
-@pytest.mark.usefixtures("both_ways")
+@pytest.mark.usefixtures("both_ways_always")
 @pytest.mark.parametrize("lr", [0.01, 0.1, 0.19, 0.21])
 def test_gradient_descent_follows_the_closed_form(lr: float) -> None:
     lam = np.array(EIGENVALUES)
@@ -161,7 +161,7 @@ def test_adams_first_step_on_any_gradient() -> None:
         assert step == pytest.approx(0.01 * gradient / (gradient + 1e-8), rel=1e-10)
 
 
-@pytest.mark.usefixtures("both_ways")
+@pytest.mark.usefixtures("both_ways_always")
 def test_adagrad_rmsprop_and_momentum_on_a_constant_gradient() -> None:
     t = np.arange(1, 41)
     np.testing.assert_allclose(steps_of("adagrad", 0.01), 0.01 / np.sqrt(t), rtol=1e-9)

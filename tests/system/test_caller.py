@@ -166,6 +166,7 @@ with torch.inference_mode(), torch.device("meta"):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_settings_of_the_caller_change_no_number_and_stay(tmp_path: Path) -> None:
     for name, code in (("plain", PLACES["main thread"]), ("hostile", HOSTILE)):
