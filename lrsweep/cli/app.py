@@ -252,7 +252,7 @@ def compare(
 ) -> None:
     """Compare two sweeps, with 95 % confidence intervals.
 
-    Prints what changed from A to B, for each optimizer. Writes nothing.
+    Prints what changed from A to B, for each optimizer. Outdated tables are rebuilt first.
 
     Example:
       lrsweep compare results/before results/after
@@ -283,7 +283,7 @@ def check(
 ) -> None:
     """Check results against limits (for CI); exits with 6 on failure.
 
-    Prints a line per check. Writes nothing.
+    Prints a line per check. Outdated tables are rebuilt first.
 
     Example:
       lrsweep check results/quickstart --min-basin-decades 1 --max-diverged 0.1
@@ -366,7 +366,7 @@ def init(
     from lrsweep.store import atomic
 
     if path.exists():
-        raise UsageError(f"{path} exists already; name another file")
+        raise UsageError(f"{path} already exists; name another file")
     with atomic.storage_errors(path):
         path.write_bytes((files("lrsweep.cli") / "starter.yaml").read_bytes())
     typer.echo(f"wrote {path}; next: lrsweep run {path}")

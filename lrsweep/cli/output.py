@@ -151,7 +151,7 @@ def range_test(found: RangeTest) -> str:
         for rule, lr in one.suggested.items()
     ]
     spread = [
-        f"{one.label}: the rules lie {words.number_text(one.spread, 2)} decades apart"
+        f"{one.label}: suggestions span {words.number_text(one.spread, 2)} decades"
         + (f"; the sweep's best is {words.rate_text(one.best_lr)}" if math.isfinite(one.best_lr) else "")
         + (f"; {one.ramp.stopped}" if one.ramp.stopped else "")
         for one in found.results
@@ -175,7 +175,7 @@ def range_test(found: RangeTest) -> str:
 
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-=+oO#"
 BEST, DIVERGED, FAILED = "*", "x", "?"
-MOST_COLUMNS = 60
+MOST_COLUMNS = 58
 
 
 def u_curves(facts: SweepFacts, *, unicode: bool = True) -> str:

@@ -47,7 +47,7 @@ def aligned(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> Figu
     key.append(legend.line("a factor of 3 from the best lr", color=INK, linestyle=MISSED, linewidth=0.9))
     left_out = [words.title(row) for row in facts.rows if not row.trained]
     note = f" · not shown (nothing trained): {', '.join(left_out)}" if left_out else ""
-    title = f"{facts.name}: cost of a wrong lr, by {words.objective_text(facts)}"
+    title = f"{facts.name}: cost of a wrong lr, by {words.objective_axis_label(facts)}"
     subtitle = words.budget_line(facts, setting) + note
     page = style.page(1, title, subtitle, columns=1, panel=PANEL, legend=key, head=0.05, left=0.75)
     ax = page.panels[0]

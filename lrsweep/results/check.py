@@ -101,7 +101,7 @@ def check_summary(summary: Sequence[Mapping[Any, Any]], limits: Limits, *, optim
     rows = [row for row in summary if optimizer in (None, row["optimizer"])]
     if optimizer is not None and not rows:
         known = ", ".join(dict.fromkeys(str(row["optimizer"]) for row in summary))
-        raise UsageError(f"--optimizer {optimizer}: no such optimizer label (have: {known or 'none'}")
+        raise UsageError(f"--optimizer {optimizer}: no such optimizer label (have: {known or 'none'})")
     checks = [one for row in rows for one in _checks(row, limits)]
     return Verdict(ok=bool(checks) and all(one.ok for one in checks), checks=tuple(checks))
 

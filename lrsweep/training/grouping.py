@@ -40,7 +40,7 @@ FEW, LARGEST = 6, 128  # runs in a group: even if they fit no cache, and at most
 SPREAD = 0.1  # what a group costs besides what its runs do should be this share of that, or less
 TAIL = 0.1  # cores are never equally fast: of the longest group, this share is waited for at the end
 MEMORY_SHARE = 0.5  # of the machine's memory, for all workers together
-TOO_LARGE = Reason("one run of this model already saturates a core, so training runs together would not help")
+TOO_LARGE = Reason("training these runs together would not be faster")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

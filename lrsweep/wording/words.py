@@ -118,7 +118,7 @@ def objective_axis_label(facts: SweepFacts) -> str:
 
 def budget_text(budget: Budget | None) -> str:
     """`20 epochs`."""
-    return f"{budget.amount} {budget.unit}" if budget else "the budget of its axis"
+    return plural(budget.amount, budget.unit.removesuffix("s")) if budget else "the budget of its axis"
 
 
 def budget_line(facts: SweepFacts, setting: str = "") -> str:

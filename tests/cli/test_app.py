@@ -161,7 +161,7 @@ def test_help_imports_nothing_heavy() -> None:
         (["check", "results/tiny", "--optimizer", "lion"], 2, "sgd"),
         (["compare", "results/tiny", "nowhere"], 2, "nowhere"),
         (["list", "frobs"], 2, "schedules"),
-        (["init", "tiny.yaml"], 2, "exists already"),
+        (["init", "tiny.yaml"], 2, "already exists"),
         (["frob"], 2, "frob"),
     ],
 )
