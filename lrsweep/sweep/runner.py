@@ -26,6 +26,7 @@ from lrsweep.sweep.preflight import Work
 from lrsweep.sweep.progress import Notes, Start
 from lrsweep.sweep.publish import Finished, Round
 from lrsweep.sweep.supervisor import Supervisor
+from lrsweep.wording.words import plural
 from lrsweep.workers import executors
 from lrsweep.workers.messages import Job, WorkerConfig
 
@@ -110,7 +111,7 @@ def _tell_reasons(groups: Iterable[Group], notes: Notes) -> None:
     """Why runs are trained one at a time. The supervisor tells of those that raised something, once it knows more."""
     alone = (group.reason for group in groups if group.engine != "stacked" and not group.raised)
     for reason, count in Counter(filter(None, alone)).items():
-        notes.once(f"{count} run{'s' * (count > 1)} trained one at a time: {reason}", reason)
+        notes.once(f"{plural(count, 'run')} trained one at a time: {reason}", reason)
 
 
 def _train(work: Work, plan: Plan, replay: Replay, context: Context, writer: Journal) -> Round:

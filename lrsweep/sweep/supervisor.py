@@ -19,6 +19,7 @@ from lrsweep.run_result import RunResult, Status
 from lrsweep.store import checkpoints, journal
 from lrsweep.store.journal import Checkpoint, Group, Journal, Replay
 from lrsweep.sweep.progress import Notes, Update
+from lrsweep.wording.words import plural
 from lrsweep.workers.executors import Event, Executor
 from lrsweep.workers.messages import Died, Ended, Job, OutOfMemory, Raised, Saved, Ticked, Trained, Unwritable
 
@@ -141,7 +142,7 @@ class Supervisor:
         reason = group.reason
         if reason is not None and group.raised and outcome.status != "failed":
             count = self._raised[reason]
-            self._notes.once(f"at least {count} run{'s' * (count > 1)} trained one at a time: {reason}", reason)
+            self._notes.once(f"at least {plural(count, 'run')} trained one at a time: {reason}", reason)
 
     def _take(self, job: Job, message: object) -> None:
         if isinstance(message, Ticked):
