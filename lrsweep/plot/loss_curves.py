@@ -23,7 +23,6 @@ from lrsweep.plot import colors as shades
 from lrsweep.plot import legend, style
 from lrsweep.plot.style import COLORS, INK, LINES, RED
 from lrsweep.wording import words
-from lrsweep.wording.words import agree
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Color: TypeAlias = tuple[float, float, float, float]
@@ -232,7 +231,7 @@ def mark_exits(ax: Axes, gone: Sequence[Exit | None], colors: Sequence[Any], vie
 def exits_text(gone: Sequence[Exit | None]) -> str:
     """How many curves leave the panel."""
     ups = [one[1] for one in gone if one is not None]
-    return f"{'▲' if any(ups) else '▼'} {len(ups)} {agree(len(ups), 'leave')}" if ups else ""
+    return f"{'▲' if any(ups) else '▼'} {len(ups)} off scale" if ups else ""
 
 
 def over_seeds(parts: Sequence[Floats]) -> tuple[Floats, Floats, Floats, Floats]:
@@ -271,7 +270,7 @@ def _colorbar(figure: Figure, scale: ScalarMappable, rates: Sequence[float], roo
     width, height = figure.get_size_inches()
     tall = min(3.4, height - 2.2)
     ax = figure.add_axes(((width - room + 0.2) / width, (height - 1.1 - tall) / height, 0.14 / width, tall / height))
-    bar = shades.colorbar(ax, scale, "rate")
+    bar = shades.colorbar(ax, scale, "lr")
     low, high = rates[0], rates[-1]
     ticks = rates if len(rates) <= 2 else style.log_ticks(low, high)
     style.name_ticks(bar.ax.yaxis, ticks, [words.compact(tick) for tick in ticks])

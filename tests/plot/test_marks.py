@@ -92,10 +92,10 @@ def test_every_curve_that_leaves_its_panel_is_marked_and_counted(seeds: int) -> 
     places = np.concatenate([one.get_offsets() for one in exits(figure.axes[0])])
     assert len(places) == count > 0
     assert np.all(places[:, 1] == top)
-    assert f"▲ {count} leave{'s' * (count == 1)}" in texts(figure)
+    assert f"▲ {count} off scale" in texts(figure)
     assert "goes off scale" in texts(figure)
     assert not exits(quiet.axes[0])
-    assert "leave" not in " ".join(texts(quiet))
+    assert "▲" not in " ".join(texts(quiet))
 
 
 def test_the_zoom_marks_what_leaves_it_too() -> None:
@@ -108,7 +108,7 @@ def test_the_zoom_marks_what_leaves_it_too() -> None:
     with style.styled():
         figure = loss_curves.zoom(facts, facts.rows, lines, train, "val_loss", x="epoch")
     assert sum(len(one.get_offsets()) for one in exits(figure.axes[0])) == 2  # type: ignore[arg-type]
-    assert "▲ 2 leave" in texts(figure)
+    assert "▲ 2 off scale" in texts(figure)
     assert "goes off scale" in texts(figure)
 
 
