@@ -52,11 +52,16 @@ class Curve:
     train_loss: Sequence[float]
 
 
-def noise(values: Floats) -> float:
-    """Standard deviation of the row-to-row noise: robust, blind to any straight trend; 0 for fewer than 3 values."""
+def noise(values: Floats, *, lower: bool = False) -> float:
+    """Standard deviation of the row-to-row noise: robust, blind to any straight trend; 0 for fewer than 3 values.
+
+    It is read off the median of the second differences. `lower`: of two in the middle the lower one is taken, not their
+    mean, so that in a handful of values the last one alone does not make the noise.
+    """
     if len(values) < 3:
         return 0.0
-    return float(1.4826 * np.median(np.abs(np.diff(values, n=2))) / math.sqrt(6))
+    sizes = np.abs(np.diff(values, n=2))
+    return float(1.4826 * np.quantile(sizes, 0.5, method="lower" if lower else "linear") / math.sqrt(6))
 
 
 def diagnose(curves: Sequence[Curve]) -> list[Label]:

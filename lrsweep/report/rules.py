@@ -130,8 +130,9 @@ RULES: tuple[tuple[str, str, str], ...] = (
         "Status",
         "diverged: a batch loss, an evaluation or a weight is not finite; or the loss ends above its start and keeps "
         "rising: the whole last quarter of train_loss lies above the start, the medians of quarters 2, 3 and 4 "
-        "increase, and quarter 4 exceeds quarter 2 by more than 4 times the noise of the second half (with 3 to 7 "
-        "evaluations: the last three lie above the start and strictly increase). failed: an exception. Otherwise ok, "
+        "increase, and quarter 4 exceeds quarter 2 by more than 4 times the noise of the second half or of the whole "
+        "curve, whichever is less (with 3 to 7 evaluations: the last three lie above the start and strictly increase, "
+        "and val_loss ends above its start by more than 4 times its own noise). failed: an exception. Otherwise ok, "
         "also if the loss rose and came back. A diverged run stops, is never retried and never counts as best.",
         OURS,
     ),

@@ -320,7 +320,9 @@ class Trainer:
         """What the finished run leaves; the test split, where there is one, is evaluated here and only here."""
         history = self.recorder.rows()
         if self.diverged_step is None:
-            self.diverged_step = finite_divergence(history["step"], history["train_loss"])
+            eps = torch.finfo(self._workload.dtype).eps
+            losses = (history["train_loss"], history["val_loss"])
+            self.diverged_step = finite_divergence(history["step"], *losses, eps=eps)
         test = self._evaluate("test") if "test" in self._workload.splits else {}
         return RunResult(
             run_id=self._run.run_id,

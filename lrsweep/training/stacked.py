@@ -228,7 +228,9 @@ class StackedTrainer:
             run, history = self.runs[self._present[slot]], self._recorder.rows(self._present[slot])
             step = diverged_step
             if step is None:
-                step = finite_divergence(history["step"], history["train_loss"])
+                eps = torch.finfo(self._workload.dtype).eps
+                losses = (history["train_loss"], history["val_loss"])
+                step = finite_divergence(history["step"], *losses, eps=eps)
             self._results.append(
                 RunResult(
                     run_id=run.run_id,
