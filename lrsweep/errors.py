@@ -68,7 +68,7 @@ class BusyError(LrsweepError):
 
 
 class StoppedError(LrsweepError):
-    """The sweep was asked to stop; 130 after SIGINT, 143 after SIGTERM."""
+    """The sweep was asked to stop by a signal; the exit code is 128 + its number, 130 after Ctrl-C."""
 
     def __init__(self, message: str = "stopped", exit_code: int = 130) -> None:
         super().__init__(message)

@@ -22,7 +22,7 @@ EPILOG = """\
    4          results cannot be read or written
    5          the sweep is being run by another process
    6          results are outside the limits of `check`
-   130, 143   interrupted, terminated
+   128 + n    stopped by signal n; 130 after Ctrl-C, 143 after SIGTERM
 
  Messages go to stderr, results to stdout."""
 

@@ -23,7 +23,7 @@ from lrsweep.results import tables
 from lrsweep.results.figures import Report, save_report
 from lrsweep.system.machine import available_cores
 from lrsweep.system.process import few_collections
-from lrsweep.system.signals import die_with
+from lrsweep.system.signals import ENDING, die_with, leave_to_parent, undisturbed
 
 if TYPE_CHECKING:
     from lrsweep.spec.model import Spec
@@ -33,8 +33,6 @@ FORMATS = ("png",)
 
 PATIENCE = 120.0
 """Seconds to wait for an answer; the tables of two million rows take a tenth of that."""
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -115,11 +113,8 @@ def renderer(*, aside: bool) -> Iterator[LocalRenderer]:
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, ours, os.getpid()))
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until it has its own way with them
-    try:
+    with undisturbed():
         process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     try:
         yield BackgroundRenderer(ours)
@@ -131,9 +126,9 @@ def renderer(*, aside: bool) -> Iterator[LocalRenderer]:
 
 def _serve(connection: Connection, parents: Connection, parent: int) -> None:
     """Answer each request; None where that failed. `parents` is the other end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    leave_to_parent()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     die_with(parent)
     parents.close()
     with suppress(Exception), few_collections():

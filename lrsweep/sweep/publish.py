@@ -14,6 +14,7 @@ from lrsweep.errors import LrsweepError, StoppedError
 from lrsweep.results import figures, manifest, tables
 from lrsweep.results.status import stored_of
 from lrsweep.store import journal, lock, plan_record
+from lrsweep.system.signals import cause
 
 if TYPE_CHECKING:
     from lrsweep.analysis.facts import SweepFacts
@@ -83,7 +84,8 @@ def publish(rounds: Sequence[Round], context: Context, begun: float) -> Finished
     stored = stored_of(folder, plan, replay)
     if stopping.exit_code is not None:
         raise StoppedError(
-            f"stopped: {stored.done} of {stored.total} runs saved in {folder}; rerun the command to resume",
+            f"{cause(stopping.exit_code)}: {stored.done} of {stored.total} runs saved in {folder}; "
+            "rerun the command to resume",
             stopping.exit_code,
         )
     return Finished(

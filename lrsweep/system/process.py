@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import io
 import os
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 
 
 class _Outlet(io.FileIO):
-    """Leads nowhere once its reader is gone (`lrsweep run ... 2>&1 | head -1`)."""
+    """Leads nowhere once its reader is gone (`lrsweep run ... 2>&1 | head -1`, a closed terminal)."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
             with open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), self.fileno())
             return super().write(data)

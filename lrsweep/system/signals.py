@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM while a sweep runs: save and leave the first time, at once the second time."""
+"""Signals that end a sweep: save and leave the first time; at once when Ctrl-C or SIGTERM comes again.
+
+SIGHUP is a closed terminal; SIGUSR1, SIGUSR2 and SIGXCPU are what batch systems send before they kill a job. They come
+more than once (a hangup from the shell and from the kernel, SIGXCPU every second), which asks for nothing more.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,9 @@ from typing import NoReturn
 
 from lrsweep.errors import StoppedError
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_STOPPED = "interrupted; finished runs are saved, rerun the command to resume"
+BATCH = tuple(signal.Signals[name] for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU") if hasattr(signal, name))
+ENDING = (signal.SIGINT, signal.SIGTERM, *BATCH)
+"""The signals that end a command; its helpers leave them to it."""
 
 
 class _Interrupt(BaseException):
@@ -26,8 +31,17 @@ class _Interrupt(BaseException):
         self.exit_code = exit_code
 
 
+def cause(exit_code: int) -> str:
+    """What ended a command with this exit code, 128 + the number of a signal: `stopped by SIGTERM`."""
+    number = signal.Signals(exit_code - 128)
+    return "interrupted" if number is signal.SIGINT else f"stopped by {number.name}"
+
+
 class Stopping:
-    """Within `graceful` the first signal is only noted in `exit_code`; any other ends `installed` by StoppedError."""
+    """Within `graceful` the first signal is only noted in `exit_code`, elsewhere it ends `installed` by StoppedError.
+
+    Ctrl-C and SIGTERM do so whenever they come again.
+    """
 
     def __init__(self) -> None:
         self.exit_code: int | None = None
@@ -58,9 +72,12 @@ class Stopping:
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         _die_if_forked(self._process, number)
+        first = self.exit_code is None
+        if number in BATCH and not first:
+            return
         code = 128 + number
-        if self._importing or (self._graceful and self.exit_code is None):
-            self.exit_code = code
+        self.exit_code = self.exit_code or code
+        if self._importing or (self._graceful and first):
             return
         raise _Interrupt(code)
 
@@ -70,11 +87,12 @@ class Stopping:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        before = {number: signal.signal(number, self._handle) for number in _taken()}
         try:
             yield
         except _Interrupt as interrupt:
-            raise StoppedError(_STOPPED, interrupt.exit_code) from None
+            text = f"{cause(interrupt.exit_code)}; finished runs are saved, rerun the command to resume"
+            raise StoppedError(text, interrupt.exit_code) from None
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -87,12 +105,42 @@ def leave_at_once() -> None:
     def leave(number: int, _: FrameType | None) -> NoReturn:
         _die_if_forked(process, number)
         with suppress(Exception):
-            sys.stderr.write(f"{_STOPPED}\n")
+            sys.stderr.write(f"{cause(128 + number)}; rerun the command\n")
             sys.stderr.flush()
         os._exit(128 + number)
 
-    for number in _SIGNALS:
+    for number in _taken():
         signal.signal(number, leave)
+
+
+def _taken() -> list[signal.Signals]:
+    """The signals to act on: not those of BATCH that are ignored in this process, as nohup has it."""
+    return [number for number in ENDING if number not in BATCH or signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def leave_to_parent() -> None:
+    """For a helper process: what reaches the whole group (Ctrl-C, a closed terminal) is its parent's to act on.
+
+    The limit of CPU time is each process's own. A parent that acts on it is told; any other would be killed.
+    """
+    parent, told = os.getppid(), callable(signal.getsignal(signal.SIGXCPU))
+
+    def tell(number: int, _: FrameType | None) -> None:
+        if os.getppid() == parent:
+            os.kill(parent, number)
+
+    for number in (signal.SIGINT, *BATCH):
+        signal.signal(number, tell if told and number == signal.SIGXCPU else signal.SIG_IGN)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """A process started within inherits the blocked signals, and unblocks them once it has its own way with them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _die_if_forked(process: int, number: int) -> None:

@@ -15,12 +15,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Protocol
 
 from lrsweep.system.process import collect_own_objects
+from lrsweep.system.signals import undisturbed
 from lrsweep.workers.messages import LAST, Died, Job, Message, WorkerConfig
 
 POLL_SECONDS = 0.2
@@ -156,7 +157,7 @@ class Local:
 
         others = [other.connection for other in self._workers] + [ours]
         process = multiprocessing.get_context("fork").Process(target=_work, args=(worker.forked, theirs, others))
-        with _undisturbed():
+        with undisturbed():
             process.start()
 
         def exit_code() -> int | None:
@@ -174,7 +175,7 @@ def _work(serve: Callable[[Connection, list[Connection]], None], theirs: Connect
 def _spawned(ours: Connection, theirs: Connection) -> Worker:
     descriptor = theirs.fileno()
     command = f"import sys; sys.path[:] = {sys.path!r}; from lrsweep.workers.worker import main; main({descriptor})"
-    with _undisturbed():
+    with undisturbed():
         process = subprocess.Popen([sys.executable, "-c", command], pass_fds=[descriptor], stdin=subprocess.DEVNULL)
 
     def exit_code() -> int | None:
@@ -183,16 +184,6 @@ def _spawned(ours: Connection, theirs: Connection) -> Worker:
         return None
 
     return Worker(process=process, connection=ours, exit_code=exit_code)
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """A process started within inherits the blocked signals, and unblocks them once it has handlers of its own."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _death(code: int | None) -> str:

@@ -19,7 +19,7 @@ from lrsweep.optimizers import without_compiler
 from lrsweep.run_result import Hooks, RunResult
 from lrsweep.store import checkpoints, lock
 from lrsweep.system.machine import keep_freed_memory
-from lrsweep.system.signals import die_with
+from lrsweep.system.signals import ENDING, die_with, leave_to_parent
 from lrsweep.training import isolation, sequential, stacked, workload
 from lrsweep.training.workload import Workload
 from lrsweep.workers.messages import (
@@ -167,9 +167,9 @@ class StopFlag:
 def serve(connection: Connection) -> None:
     """Take a WorkerConfig, then jobs until the parent hangs up."""
     stop = StopFlag()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    leave_to_parent()
     signal.signal(signal.SIGTERM, stop.set)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     with suppress(EOFError, OSError), without_compiler():  # the parent is gone
         config: WorkerConfig = connection.recv()
         die_with(config.parent)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: what is done is in the tables, the rest goes on from where it stood. And: one process a sweep."""
+"""Signals: what is done is in the tables, the rest goes on from where it stood. And: one process a sweep."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lrsweep.results import tables
 from lrsweep.store import checkpoints, lock
 from lrsweep.sweep import runner
 from lrsweep.sweep.progress import Silent, Update
-from lrsweep.system.signals import Stopping
+from lrsweep.system.signals import ENDING, Stopping
 from lrsweep.workers import worker
 from tests.support import sweeps
 
@@ -42,11 +42,13 @@ class Telling(Silent):
             os.write(self._descriptor, b"x")
 
 
-def started(folder: Path, config: Any, done: int = 0) -> int:
+def started(folder: Path, config: Any, done: int = 0, *, own_group: bool = False) -> int:
     """Process id of a forked sweep that has begun to train."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
+        if own_group:
+            os.setpgid(0, 0)
         code = sweeps.forked_code(lambda: sweeps.run(folder, config, reporter=Telling(writer, done)))
         os._exit(code)
     os.close(writer)
@@ -89,18 +91,55 @@ def zombie(pid: int) -> bool:
         return True
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_sweep_with_its_runs_in_the_tables(tmp_path: Path, number: int, code: int) -> None:
+@pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
+def test_a_signal_ends_the_sweep_with_its_runs_in_the_tables(
+    tmp_path: Path, number: signal.Signals, capfd: pytest.CaptureFixture[str]
+) -> None:
     pid = started(tmp_path, LONG, done=2)  # those that diverge at once
     workers = children(pid)
     assert workers
     os.kill(pid, number)
-    assert ended(pid, 15) == code  # 5 s on a machine with nothing else to do
+    assert ended(pid, 15) == 128 + number  # 5 s on a machine with nothing else to do
+    cause = "interrupted" if number == signal.SIGINT else f"stopped by {number.name}"
+    line = f"{cause}: 2 of 6 runs saved in {tmp_path / 'small'}; rerun the command to resume"
+    assert capfd.readouterr().err.splitlines()[-1] == line
     assert gone(workers)
     runs = tables.read_runs(tmp_path / "small")
     assert runs["status"].tolist() == ["diverged", "diverged"]
     assert runs["lr"].tolist() == [1e38, 1e38]
     assert list((tmp_path / "small" / "checkpoints").glob("*.pt"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGXCPU], ids=lambda number: number.name)
+def test_a_signal_to_the_whole_process_group_and_again_loses_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    """A closed terminal hangs up on the workers too, and twice; batch systems signal whole jobs."""
+    pid = started(tmp_path, LONG, own_group=True)
+    for _ in range(3):
+        os.killpg(pid, number)
+        time.sleep(0.05)
+    assert ended(pid, 15) == 128 + number
+    assert list((tmp_path / "small" / "checkpoints").glob("*.pt"))
+    assert (tmp_path / "small" / "runs.csv").is_file()
+
+
+def test_a_worker_at_its_limit_of_cpu_time_ends_the_sweep(tmp_path: Path) -> None:
+    pid = started(tmp_path, LONG)
+    os.kill(children(pid)[0], signal.SIGXCPU)
+    assert ended(pid, 15) == 128 + signal.SIGXCPU
+    assert list((tmp_path / "small" / "checkpoints").glob("*.pt"))
+
+
+def test_under_nohup_a_sweep_outlives_its_terminal(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        pid = started(tmp_path, LONG)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    os.kill(pid, signal.SIGHUP)
+    time.sleep(0.5)
+    assert children(pid)
+    os.kill(pid, signal.SIGTERM)
+    assert ended(pid, 15) == 128 + signal.SIGTERM
 
 
 def test_a_stopped_sweep_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
