@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from lrsweep.store.journal import Replay
 if TYPE_CHECKING:
     from lrsweep.plan import Plan
     from lrsweep.spec.model import Spec
+
+_log = logging.getLogger("lrsweep")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +43,9 @@ def status(folder: Path | str) -> SweepStatus:
     folder = Path(folder)
     if not journal.exists(folder):
         return _published(folder)
-    replay = journal.replay(folder)
+    before, replay = tables.stamped(folder), journal.replay(folder)
+    if gone := tables.lost(before, replay):
+        _log.warning("%s: %s; %s", folder / journal.FOLDER, gone, tables.RESTORE)
     if replay.plan is None:
         raise UsageError(f"{folder}: no sweep here yet; run `lrsweep run` first")
     return stored_of(folder, tables.planned(replay.plan, folder), replay)

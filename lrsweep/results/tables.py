@@ -12,7 +12,7 @@ import csv
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 RUNS, CURVES, SUMMARY, SPEC = "runs.csv", "curves.csv", "summary.csv", "spec.yaml"
 STAMP = "tables.json"
 """In the journal's folder: which state of the journal the tables show, and the hashes of their bytes."""
+
+RESTORE = "restore it from a copy, or rerun `lrsweep run`, which trains again what is missing"
 
 CHUNK_ROWS = 200_000
 _TEXT = ("run_id", "optimizer", "status", "diagnosis", "error")
@@ -103,7 +105,12 @@ def ensure(folder: Path | str) -> None:
     if current(folder):
         return
     with lock.tables(folder):
-        replay = journal.replay(folder)
+        running = lock.is_held(folder)
+        before, replay = stamped(folder), journal.replay(folder)
+        if gone := lost(before, replay):
+            raise StorageError(f"{folder / journal.FOLDER}: {gone}; {RESTORE}")
+        if running or lock.is_held(folder):
+            replay.damage = [damage for damage in replay.damage if not damage.tail]  # a line that is being written
         for line in journal.damaged_lines(journal.keep_damaged(replay)):
             _log.warning("%s", line)
         if replay.plan is None:
@@ -113,6 +120,22 @@ def ensure(folder: Path | str) -> None:
         _log.info("rebuilding the tables of %s from its journal", folder)
         plan = planned(replay.plan, folder)
         write(folder, plan, replay, replay.plan)
+
+
+def stamped(folder: Path) -> dict[str, int]:
+    """The bytes of the journal's files, by name, that the tables in `folder` were made from; empty if unknown."""
+    sizes = _stamp(folder).get("journal")
+    if not isinstance(sizes, dict):
+        return {}
+    return {str(name): size for name, size in sizes.items() if isinstance(size, int)}
+
+
+def lost(before: Mapping[str, int], replay: Replay) -> str:
+    """What is gone of the journal, as a clause; "" if nothing is. `before` is what `stamped` said before the replay."""
+    gone = [name for name, size in before.items() if replay.sizes.get(name, 0) < size]
+    if gone:
+        return f"the journal lost {', '.join(gone)} (deleted or cut)"
+    return f"the journal lost {replay.lost} (deleted or cut)" if replay.lost else ""
 
 
 def planned(record: dict[str, Any], folder: Path) -> Plan:
@@ -153,7 +176,7 @@ def write(
     summary = summarise(folder, plan.spec, default_rates(record))
     run_tables.write_frame(folder / SUMMARY, summary.header, summary.rows)
     digests = {name: _sha256(folder / name) for name in (SPEC, RUNS, CURVES, SUMMARY)}
-    stamp = {"lrsweep": __version__, "journal": _sizes(folder), "files": digests}
+    stamp = {"lrsweep": __version__, "journal": replay.sizes, "files": digests}
     atomic.replace(folder / journal.FOLDER / STAMP, json.dumps(stamp, indent=1) + "\n")
     return Written(replay=replay, hashes=hashes, sha256=digests, facts=summary.facts)
 
@@ -178,7 +201,7 @@ def keep_edited(folder: Path, replay: Replay) -> None:
 def current(folder: Path) -> bool:
     """Whether the tables show the journal as it is, byte for byte as they were written."""
     stamp = _stamp(folder)
-    if stamp.get("lrsweep") != __version__ or stamp.get("journal") != _sizes(folder):
+    if stamp.get("lrsweep") != __version__ or stamp.get("journal") != journal.sizes(folder):
         return False
     try:
         return all(_sha256(folder / name) == digest for name, digest in stamp["files"].items())
@@ -192,10 +215,6 @@ def _stamp(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return stamp if isinstance(stamp, dict) else {}
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_size for path in journal.paths(folder)}
 
 
 def _sha256(path: Path) -> str:

@@ -1,40 +1,52 @@
 """The append-only journal of a sweep: the only truth about what was trained.
 
 Every writing process has a file of its own, `journal/<host>-<pid>-<start>.jsonl`, so writing needs no lock and a torn
-tail is never appended to. A line is the CRC-32 of the JSON in 8 hex digits, a space, the JSON, a newline. JSON has no
-nan and no infinity: they stand as the texts "nan", "inf", "-inf".
+tail is never appended to. Its header says how many files, and bytes, there were before it: so files count in the order
+in which they were begun, whatever the clock says, and one that is gone is missed. records.py says what a line is.
 
-Records, by `kind`: `header` (format, version, host), `plan` (the spec as text and what the tables need besides),
-`groups` (which runs train together, on which engine), `outcome` (one run; its curve is the last key, so that replay
-reads the rest alone), `checkpoint` (a file from which a group goes on). A line that cannot be read is skipped, copied
-to `<file>.corrupt` and reported; what it said is trained again. `plan` and `groups` are written twice for that reason.
+Records, by `kind`: `header` (format, version, host, which file this is), `plan` (the spec as text and what the tables
+need besides), `groups` (which runs train together, on which engine), `outcome` (one run; its curve is the last key, so
+that replay reads the rest alone), `checkpoint` (a file from which a group goes on). A line that cannot be read is
+skipped, copied to `<file>.corrupt` and reported; what it said is trained again. `plan` and `groups` are written twice
+for that reason.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import socket
 import time
-import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from lrsweep import __version__
 from lrsweep.errors import StorageError
 from lrsweep.run_result import RunResult, Status
-from lrsweep.store import atomic, failpoints
+from lrsweep.store import atomic, failpoints, records
+from lrsweep.store.records import (
+    CheckpointRecord,
+    DamagedError,
+    GroupRecord,
+    GroupsRecord,
+    Header,
+    OutcomeRecord,
+    PlanRecord,
+    WholeOutcomeRecord,
+    encode,
+)
 
 FORMAT = 1
 """A reader refuses files of a larger number; smaller changes add keys and kinds, which older readers pass over."""
 
 FOLDER = "journal"
-_ROWS = b',"rows":'
+_LONGEST_HEADER = 10_000
+"""In bytes; a line that is longer is none."""
 _RAISED = "an error in "
 """How such a reason began in journals whose groups have no key `raised`."""
 _INT_COLUMNS = frozenset({"step"})
@@ -70,12 +82,13 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Damage:
-    """A line that could not be read; `line` counts from 1."""
+    """A line that could not be read; `line` counts from 1. `tail`: the last one of its file, without its end."""
 
     file: Path
     line: int
     cause: str
     data: bytes
+    tail: bool
 
     def __str__(self) -> str:
         return f"{self.file}, line {self.line}: {self.cause}"
@@ -100,6 +113,7 @@ class Replay:
     """What the journal says. Outcomes stay on disk and are read one at a time.
 
     `groups` are in the order in which they were last written; `plan` is the last one, `specs` are the texts of all.
+    `sizes` are the bytes that were read, by name of the file.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -108,19 +122,36 @@ class Replay:
     plan: dict[str, Any] | None = None
     specs: set[str] = field(default_factory=set)
     damage: list[Damage] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)
     shared: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
+    last: tuple[Path, Header] | None = None
+    """The file that was begun last, by its header."""
+
+    @property
+    def lost(self) -> str:
+        """What is gone of the files that were there before the last one, in words; "" if nothing is."""
+        if self.last is None:
+            return ""
+        path, header = self.last
+        gone = header.bytes_before - sum(size for name, size in self.sizes.items() if name != path.name)
+        if gone <= 0:
+            return ""
+        files = header.files_before - (len(self.sizes) - 1)
+        return f"{files} of its {header.files_before + 1} files" if files > 0 else f"{gone} bytes of its files"
 
     def outcome(self, run_id: str) -> RunResult:
-        """The outcome of a finished run. Raises KeyError for any other, StorageError if the file changed meanwhile."""
+        """The outcome of a finished run. Raises KeyError for any other, StorageError if it cannot be read."""
         entry = self.entries[run_id]
         with atomic.storage_errors(entry.file, "read"), entry.file.open("rb") as stream:
             stream.seek(entry.offset)
             line = stream.read(entry.length)
-        record = _checked(line)
-        if isinstance(record, str):
-            raise StorageError(f"{entry.file} changed while it was being read ({record}); rerun the command")
-        return outcome_of(json.loads(record))
+        try:
+            return outcome_of(records.decode_outcome(line))
+        except DamagedError as error:
+            raise StorageError(
+                f"{entry.file}: cannot read the result of run {run_id}: {error}; restore the file from a copy, or "
+                "rerun with --fresh, which sets the journal aside"
+            ) from error
 
 
 class Journal:
@@ -138,7 +169,7 @@ class Journal:
             return
         with atomic.storage_errors(self.path or self._folder):
             if self._descriptor is None:
-                data = encode(_header()) + data
+                data = encode(_header(self._folder)) + data
                 self._open()
             assert self._descriptor is not None
             failpoints.point("journal.write")
@@ -160,16 +191,6 @@ class Journal:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-
-
-def encode(record: dict[str, Any]) -> bytes:
-    """The line of a record."""
-    try:
-        text = json.dumps(record, separators=(",", ":"), allow_nan=False)
-    except ValueError:
-        text = json.dumps(_texts(record), separators=(",", ":"), allow_nan=False)
-    data = text.encode("ascii")
-    return b"%08x %b\n" % (zlib.crc32(data), data)
 
 
 def outcome_record(outcome: RunResult, group: str, *, worker_died: bool = False) -> dict[str, Any]:
@@ -194,21 +215,20 @@ def outcome_record(outcome: RunResult, group: str, *, worker_died: bool = False)
     }
 
 
-def outcome_of(record: dict[str, Any]) -> RunResult:
-    """The run that a record of kind `outcome` tells of."""
+def outcome_of(record: WholeOutcomeRecord) -> RunResult:
+    """The run that a record tells of."""
     return RunResult(
-        run_id=record["run"],
-        status=record["status"],
-        diverged_step=record["diverged_step"],
-        steps=record["steps"],
-        error=record["error"],
+        run_id=record.run,
+        status=record.status,
+        diverged_step=record.diverged_step,
+        steps=record.steps,
+        error=record.error,
         history={
-            name: values if name in _INT_COLUMNS else [float(value) for value in values]
-            for name, values in record["rows"].items()
+            name: list(map(int if name in _INT_COLUMNS else float, values)) for name, values in record.rows.items()
         },
-        test={name: float(value) for name, value in record["test"].items()},
-        weights_hash=record["weights_hash"],
-        batches_hash=record["batches_hash"],
+        test={name: float(value) for name, value in record.test.items()},
+        weights_hash=record.weights_hash,
+        batches_hash=record.batches_hash,
     )
 
 
@@ -228,14 +248,32 @@ def exists(folder: Path) -> bool:
     return any((folder / FOLDER).glob("*.jsonl"))
 
 
+def sizes(folder: Path) -> dict[str, int]:
+    """The bytes of the journal's files, by name."""
+    return {path.name: path.stat().st_size for path in sorted((folder / FOLDER).glob("*.jsonl"))}
+
+
 def paths(folder: Path) -> list[Path]:
-    """The journal's files, oldest first."""
+    """The journal's files in the order in which they were begun.
 
-    def key(path: Path) -> tuple[int, str]:
-        start = path.stem.rpartition("-")[2]
-        return (int(start) if start.isascii() and start.isdigit() else 0, path.name)
+    Those of older versions come first, in the order that the clock gave them; so does, among the others, one whose
+    header cannot be read.
+    """
+    found = {path: (_number(path), _start(path)) for path in (folder / FOLDER).glob("*.jsonl")}
 
-    return sorted((folder / FOLDER).glob("*.jsonl"), key=key)
+    def key(path: Path) -> tuple[int, int, str]:
+        number, start = found[path]
+        if number is None:
+            number = max((other or 0 for other, begun in found.values() if begun <= start), default=0)
+        return (number, start, path.name)
+
+    return sorted(found, key=key)
+
+
+def _start(path: Path) -> int:
+    """When the file was begun by the clock, as its name says."""
+    text = path.stem.rpartition("-")[2]
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 30 else 0
 
 
 def replay(folder: Path) -> Replay:
@@ -244,17 +282,20 @@ def replay(folder: Path) -> Replay:
     Of several outcomes of one run the first counts; one that failed gives way to any later one.
     Raises StorageError for a file that cannot be read or has a newer format.
     """
-    found = Replay(files=paths(folder))
-    for path in found.files:
+    found = Replay()
+    for path in paths(folder):
+        offset = 0
         with atomic.storage_errors(path, "read"), path.open("rb") as stream:
-            offset = 0
             for number, line in enumerate(stream, 1):
-                data = _checked(line)
-                if isinstance(data, str):
-                    found.damage.append(Damage(file=path, line=number, cause=data, data=line))
+                try:
+                    record = records.decode(line)
+                except DamagedError as error:
+                    tail = not line.endswith(b"\n")
+                    found.damage.append(Damage(file=path, line=number, cause=str(error), data=line, tail=tail))
                 else:
-                    _take(found, path, offset, len(line), data)
+                    _take(found, record, path, offset, len(line))
                 offset += len(line)
+        found.sizes[path.name] = offset
     return found
 
 
@@ -275,7 +316,9 @@ def keep_damaged(found: Replay) -> list[Damage]:
     return news
 
 
-def _header() -> dict[str, Any]:
+def _header(folder: Path) -> dict[str, Any]:
+    """That of the next file in the journal's `folder`."""
+    before = {path: path.stat().st_size for path in folder.glob("*.jsonl")}
     return {
         "kind": "header",
         "format": FORMAT,
@@ -283,76 +326,69 @@ def _header() -> dict[str, Any]:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "started": time.time(),
+        "number": max([len(before), *(_number(path) or 0 for path in before)]) + 1,
+        "files_before": len(before),
+        "bytes_before": sum(before.values()),
     }
 
 
-def _checked(line: bytes) -> bytes | str:
-    """The JSON of a line, or what is wrong with it."""
-    if not line.endswith(b"\n"):
-        return "incomplete (the writer was stopped while writing it)"
-    if len(line) < 11 or line[8:9] != b" ":
-        return "not a journal line"
-    data = line[9:-1]
-    if line[:8] != b"%08x" % zlib.crc32(data):
-        return "the checksum does not fit the content"
-    return data
+def _number(path: Path) -> int | None:
+    """Which file of its journal this is, from 1; 0 for those of older versions, None if its header cannot be read."""
+    with atomic.storage_errors(path, "read"), path.open("rb") as stream:
+        line = stream.readline(_LONGEST_HEADER)
+    with suppress(DamagedError):
+        record = records.decode(line)
+        return record.number if isinstance(record, Header) else None
+    return None
 
 
-def _take(found: Replay, path: Path, offset: int, length: int, data: bytes) -> None:
-    head, separator, _ = data.partition(_ROWS)
-    record = json.loads(head + b"}" if separator else data)
-    kind = record.get("kind")
-    if kind == "outcome":
-        _take_outcome(found, record, path, offset, length)
-    elif kind == "groups":
-        for item in record["groups"]:
-            group = Group(
-                engine=item["engine"],
-                runs=tuple(item["runs"]),
-                compile=item["compile"],
-                reason=item["reason"],
-                raised=item.get("raised", (item["reason"] or "").startswith(_RAISED)),
-            )
-            found.groups.pop(group.id, None)  # the last record of a run is the one that holds
-            found.groups[group.id] = group
-    elif kind == "checkpoint":
-        found.checkpoints[record["group"]] = Checkpoint(file=record["file"], sha256=record["sha256"])
-    elif kind == "plan":
-        found.plan = record
-        found.specs.add(record["spec"])
-    elif kind == "header" and record["format"] > FORMAT:
+def _take(found: Replay, record: records.AnyRecord | None, path: Path, offset: int, length: int) -> None:
+    match record:
+        case OutcomeRecord():
+            _take_outcome(found, record, path, offset, length)
+        case GroupsRecord():
+            for group in map(_group, record.groups):
+                found.groups.pop(group.id, None)  # the last record of a run is the one that holds
+                found.groups[group.id] = group
+        case CheckpointRecord():
+            found.checkpoints[record.group] = Checkpoint(file=record.file, sha256=record.sha256)
+        case PlanRecord():
+            found.plan = record.model_dump()
+            found.specs.add(record.spec)
+        case Header():
+            _take_header(found, record, path)
+
+
+def _take_header(found: Replay, record: Header, path: Path) -> None:
+    if record.format > FORMAT:
         raise StorageError(
-            f"{path} has journal format {record['format']}, written by lrsweep {record.get('lrsweep')}; "
+            f"{path} has journal format {record.format}, written by lrsweep {record.lrsweep}; "
             f"this version reads format {FORMAT}: upgrade lrsweep, or choose another folder with --results"
         )
+    if record.number:
+        found.last = path, record
 
 
-def _take_outcome(found: Replay, record: dict[str, Any], path: Path, offset: int, length: int) -> None:
-    before = found.entries.get(record["run"])
+def _group(record: GroupRecord) -> Group:
+    raised = (record.reason or "").startswith(_RAISED) if record.raised is None else record.raised
+    return Group(engine=record.engine, runs=record.runs, compile=record.compile, reason=record.reason, raised=raised)
+
+
+def _take_outcome(found: Replay, record: OutcomeRecord, path: Path, offset: int, length: int) -> None:
+    before = found.entries.get(record.run)
     if before is not None and before.status != "failed":
         return
-    columns, tests = tuple(record["columns"]), tuple(record["test"])
-    found.entries[record["run"]] = Entry(
+    columns, tests = record.columns, tuple(record.test)
+    found.entries[record.run] = Entry(
         file=path,
         offset=offset,
         length=length,
-        status=cast(Status, record["status"]),
-        group=record["group"],
-        worker_died=record["worker_died"],
+        status=record.status,
+        group=record.group,
+        worker_died=record.worker_died,
         columns=found.shared.setdefault(columns, columns),  # one tuple for thousands of runs
         tests=found.shared.setdefault(tests, tests),
     )
-
-
-def _texts(value: Any) -> Any:
-    """`value` with every non-finite float as text."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return repr(value)
-    if isinstance(value, dict):
-        return {key: _texts(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_texts(item) for item in value]
-    return value
 
 
 def damaged_lines(damage: Iterable[Damage]) -> Iterator[str]:

@@ -18,6 +18,8 @@ from lrsweep.store import atomic
 LOCK = ".lock"
 HOLDER = ".lock-holder"
 TABLES_LOCK = ".tables.lock"
+PATIENCE = 0.5
+"""Seconds to wait for the lock: those who ask whether it is held hold it for a moment."""
 
 
 @contextmanager
@@ -26,7 +28,7 @@ def hold(folder: Path) -> Iterator[None]:
     guard = _guard(folder / LOCK)
     with atomic.storage_errors(folder / LOCK):
         try:
-            guard.acquire(blocking=False)
+            guard.acquire(timeout=PATIENCE, poll_interval=PATIENCE / 10)
         except filelock.Timeout:
             raise BusyError(_busy_text(folder)) from None
     try:

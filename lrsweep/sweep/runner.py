@@ -78,7 +78,10 @@ def train_missing(spec: Spec, context: Context, writer: Journal, *, retry: bool 
     """Train what the spec asks for and the journal lacks; `retry` failed runs too."""
     folder, notes = context.folder, context.notes
     plan = planning.build(spec, planning.fingerprints(spec))
-    replay = journal.replay(folder)
+    before, replay = tables.stamped(folder), journal.replay(folder)
+    gone = tables.lost(before, replay)
+    if gone:
+        notes.once(f"{folder / journal.FOLDER}: {gone}; what is missing is trained again")
     for line in journal.damaged_lines(journal.keep_damaged(replay)):
         notes.note(line)
     left = pending.pending(plan, replay)
@@ -90,7 +93,9 @@ def train_missing(spec: Spec, context: Context, writer: Journal, *, retry: bool 
     for text in work.remarks:
         notes.once(text)
     checkpoints.delete_all_but(folder, [job.resume for job in work.jobs if job.resume is not None])
-    writer.append(_records(plan_record.plan_record(plan, folder, replay.plan), work.jobs, replay))
+    record = plan_record.plan_record(plan, folder, replay.plan)
+    # A new file says what there is of the journal now: from then on what was lost is missed no longer.
+    writer.append(_records(record, work.jobs, replay) or ([record] if gone else []))
     if not work.jobs:
         return Round(plan=plan, replay=replay)
     _tell_reasons([job.group for job in work.jobs], notes)

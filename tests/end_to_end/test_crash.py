@@ -198,6 +198,34 @@ def test_a_damaged_journal_is_healed_or_refused(tmp_path: Path, reference: dict[
     assert len(refused) <= 2
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_deleted_journal_file_is_told_and_what_it_held_is_trained_again(
+    tmp_path: Path, reference: dict[str, dict[str, bytes]], which: int
+) -> None:
+    extended(tmp_path)
+    journal.paths(tmp_path / "small")[which].unlink()
+    reporter = Silent()
+    assert sweeps.run(tmp_path, GROWN, reporter=reporter).trained == (12, 6)[which]
+    assert any("the journal lost" in note for note in reporter.notes)
+    assert sweeps.tables(tmp_path / "small") == reference["grown"]
+    reporter = Silent()
+    sweeps.run(tmp_path, GROWN, reporter=reporter)
+    assert not any("lost" in note for note in reporter.notes)
+
+
+def test_a_clock_that_is_set_back_changes_nothing(
+    tmp_path: Path, reference: dict[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeps.run(tmp_path)
+    right = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: right() - 10**14)
+    sweeps.run(tmp_path, GROWN)
+    (tmp_path / "small" / "runs.csv").unlink()
+    assert sweeps.run(tmp_path, GROWN).trained == 0
+    assert len(journal.paths(tmp_path / "small")) == 2
+    assert sweeps.tables(tmp_path / "small") == reference["grown"]
+
+
 @pytest.mark.parametrize("name", ["spec.yaml", "runs.csv", "manifest.json", "journal/tables.json"])
 def test_a_damaged_derived_file_is_healed(tmp_path: Path, reference: dict[str, dict[str, bytes]], name: str) -> None:
     sweeps.run(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from lrsweep import plan
 from lrsweep.errors import StorageError, UsageError
 from lrsweep.plan import Plan
 from lrsweep.results import tables
+from lrsweep.results.status import status
 from lrsweep.run_result import RunResult
 from lrsweep.spec.load import load_spec
-from lrsweep.store import journal, plan_record
+from lrsweep.store import journal, lock, plan_record
 from lrsweep.store.journal import Journal
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True, allow_subnormal=True)
@@ -204,6 +206,73 @@ def test_new_outcomes_reach_the_tables(finished: Path) -> None:
     writer.close()
     tables.ensure(finished)
     assert tables.read_runs(finished)["final_train_loss"].tolist() == [1.0] * 7 + [7.0]
+
+
+def test_the_stamp_names_what_was_read_not_what_came_since(tmp_path: Path) -> None:
+    of = planned()
+    write(tmp_path, of, [outcome(of.runs[0].run_id, [2.0, 1.0])])
+    replay = journal.replay(tmp_path)
+    append(tmp_path, journal.outcome_record(outcome(of.runs[1].run_id, [2.0, 1.0]), "g"))
+    tables.write(tmp_path, of, replay, replay.plan or {})
+    tables.ensure(tmp_path)
+    assert tables.read_runs(tmp_path)["run_id"].tolist() == [run.run_id for run in of.runs[:2]]
+
+
+def append(folder: Path, *records: dict[str, Any]) -> Path:
+    """Records in a journal file of their own."""
+    writer = Journal(folder)
+    writer.append(records)
+    writer.close()
+    assert writer.path is not None
+    return writer.path
+
+
+@pytest.mark.parametrize("damage", ["first deleted", "last deleted", "first cut"])
+def test_a_journal_that_lost_something_gives_no_tables(
+    finished: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    before = content(finished)
+    append(finished, journal.outcome_record(outcome(planned().runs[0].run_id, [9.0]), "g"))
+    tables.ensure(finished)
+    first, last = journal.paths(finished)
+    if damage == "first cut":
+        first.write_bytes(b"".join(first.read_bytes().splitlines(keepends=True)[:4]))
+    else:
+        (first if damage == "first deleted" else last).unlink()
+    lost = (last if damage == "last deleted" else first).name
+    with pytest.raises(StorageError, match=rf"the journal lost {re.escape(lost)} .*rerun `lrsweep run`"):
+        tables.ensure(finished)
+    assert content(finished) == before
+    (finished / "journal" / "tables.json").unlink()
+    if damage != "last deleted":
+        with pytest.raises(StorageError, match=r"the journal lost .* of its .*files"):
+            tables.ensure(finished)
+    assert content(finished) == before
+    assert not caplog.text
+
+
+def test_status_tells_of_a_journal_file_that_is_gone(finished: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (path,) = journal.paths(finished)
+    append(finished, *[record for record in [journal.replay(finished).plan] if record])
+    path.unlink()
+    assert status(finished).to_do == 8
+    assert f"the journal lost {path.name}" in caplog.text
+
+
+def test_a_line_that_a_running_sweep_is_writing_is_no_damage(finished: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runs = planned().runs
+    path = append(finished, journal.outcome_record(outcome(runs[0].run_id, [2.0, 1.0]), "g"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-7])
+    (finished / "runs.csv").unlink()
+    with lock.hold(finished):
+        tables.ensure(finished)
+    assert not caplog.text
+    assert not path.with_name(path.name + ".corrupt").exists()
+    tables.ensure(finished)  # whoever wrote it has stopped, and the tables show all that there is
+    (finished / "runs.csv").unlink()
+    tables.ensure(finished)
+    assert "incomplete" in caplog.text
 
 
 def test_a_moved_folder_is_rebuilt_without_its_files(finished: Path, tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,10 @@ from hypothesis import strategies as st
 
 from lrsweep.errors import StorageError
 from lrsweep.run_result import RunResult
-from lrsweep.store import journal
+from lrsweep.store import journal, records
 from lrsweep.store.journal import Checkpoint, Group, Journal
 
+PLAN: dict[str, Any] = {"kind": "plan", "spec": "name: x", "fingerprints": {}, "default_lr": {"sgd": 0.001}}
 FLOATS = st.floats(allow_nan=True, allow_infinity=True, allow_subnormal=True)
 
 
@@ -79,11 +82,11 @@ def test_groups_checkpoints_and_plans_come_back(tmp_path: Path) -> None:
     a, b = Group(engine="stacked", runs=("1", "2")), Group(engine="single", runs=("3",), reason="why", raised=True)
     write(
         tmp_path,
-        {"kind": "plan", "spec": "old"},
+        {**PLAN, "spec": "old"},
         journal.groups_record([a, b]),
         journal.checkpoint_record(a.id, Checkpoint(file="x-1.pt", sha256="0")),
         journal.checkpoint_record(a.id, Checkpoint(file="x-2.pt", sha256="1")),
-        {"kind": "plan", "spec": "new"},
+        {**PLAN, "spec": "new"},
     )
     found = journal.replay(tmp_path)
     assert found.groups == {a.id: a, b.id: b}
@@ -99,12 +102,131 @@ def test_groups_of_older_journals_say_by_their_reason_whether_it_was_an_exceptio
     assert [group.raised for group in journal.replay(tmp_path).groups.values()] == [True, False, False]
 
 
-def test_files_count_in_the_order_of_their_start(tmp_path: Path) -> None:
-    late = write(tmp_path, journal.outcome_record(outcome("a", losses=[9.0]), "g"))
-    early = write(tmp_path, journal.outcome_record(outcome("a", losses=[1.0]), "g"))
-    late.rename(late.with_name("a-1-900.jsonl"))
-    early.rename(early.with_name("z-host-1-80.jsonl"))
-    assert journal.replay(tmp_path).outcome("a").history["train_loss"] == [1.0]
+def renumbered(path: Path, name: str, **header: Any) -> None:
+    """Give a file another name and other keys in its header; None removes one."""
+    _, *lines = path.read_bytes().splitlines(keepends=True)
+    facts = {"kind": "header", "format": 1, "lrsweep": "0.1.0", **header}
+    path.write_bytes(
+        records.encode({key: value for key, value in facts.items() if value is not None}) + b"".join(lines)
+    )
+    path.rename(path.with_name(name))
+
+
+def test_files_count_in_the_order_in_which_they_were_begun_whatever_the_clock_says(tmp_path: Path) -> None:
+    first = write(tmp_path, {**PLAN, "spec": "old"}, journal.outcome_record(outcome("a", losses=[1.0]), "g"))
+    second = write(tmp_path, {**PLAN, "spec": "new"}, journal.outcome_record(outcome("a", losses=[9.0]), "g"))
+    first.rename(first.with_name("a-1-900.jsonl"))
+    second.rename(second.with_name("z-host-1-80.jsonl"))
+    found = journal.replay(tmp_path)
+    assert found.outcome("a").history["train_loss"] == [1.0]
+    assert found.plan is not None
+    assert found.plan["spec"] == "new"
+
+
+def test_files_of_older_versions_count_by_their_clock_and_before_newer_ones(tmp_path: Path) -> None:
+    texts = {"later": "a-1-900.jsonl", "earlier": "z-host-1-80.jsonl"}
+    for text, name in texts.items():
+        renumbered(write(tmp_path, {**PLAN, "spec": text}), name)
+    assert [path.name for path in journal.paths(tmp_path)] == ["z-host-1-80.jsonl", "a-1-900.jsonl"]
+    newest = write(tmp_path, {**PLAN, "spec": "newest"})
+    newest.rename(newest.with_name("a-1-10.jsonl"))
+    assert (journal.replay(tmp_path).plan or {})["spec"] == "newest"
+
+
+def test_a_file_whose_header_is_damaged_counts_by_its_clock(tmp_path: Path) -> None:
+    files = [write(tmp_path, {**PLAN, "spec": text}) for text in ("1", "2", "3")]
+    files[1].write_bytes(b"x" + files[1].read_bytes()[1:])
+    assert journal.paths(tmp_path) == files
+    assert (journal.replay(tmp_path).plan or {})["spec"] == "3"
+
+
+def test_a_file_that_is_gone_is_missed_until_a_new_one_is_begun(tmp_path: Path) -> None:
+    files = [write(tmp_path, journal.outcome_record(outcome(name), "g")) for name in "abc"]
+    assert journal.replay(tmp_path).lost == ""
+    files[0].unlink()
+    assert journal.replay(tmp_path).lost == "1 of its 3 files"
+    write(tmp_path, journal.outcome_record(outcome("a"), "g"))
+    assert journal.replay(tmp_path).lost == ""
+
+
+def test_a_file_that_was_cut_at_the_end_of_a_line_is_missed(tmp_path: Path) -> None:
+    first, _ = write(tmp_path, *[journal.outcome_record(outcome(name), "g") for name in "ab"]), write(tmp_path, PLAN)
+    lines = first.read_bytes().splitlines(keepends=True)
+    first.write_bytes(b"".join(lines[:-1]))
+    found = journal.replay(tmp_path)
+    assert found.damage == []
+    assert found.lost == f"{len(lines[-1])} bytes of its files"
+
+
+OUTCOME = journal.outcome_record(outcome("a"), "g")
+HEADER = {"kind": "header", "format": 1}
+GROUP = {"engine": "stacked", "compile": False, "reason": None, "runs": ["a"]}
+CHECKPOINT = {"kind": "checkpoint", "group": "g", "file": "g-1.pt", "sha256": "0"}
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+WRONG: list[Any] = [
+    *(b"nonsense", b"\xff\xfe", b'{"kind":' + DEEP + b"}", b'{"kind":"header","format":' + b"9" * 5000 + b"}"),
+    *([1], 3, None, {}, {"kind": []}, {"kind": None}, {"kind": 5}, "header"),
+    *({"kind": kind} for kind in ("header", "plan", "groups", "checkpoint", "outcome")),
+    *({**HEADER, "format": value} for value in ("9", True, 1.5, -1, None)),
+    *({**HEADER, key: "1"} for key in ("number", "files_before", "bytes_before")),
+    *({**PLAN, "spec": value} for value in (5, None, ["x"])),
+    *({**PLAN, "fingerprints": value} for value in (None, [], {"task": 5})),
+    *({**PLAN, "default_lr": value} for value in (None, 0.1, {"sgd": "abc"}, {"sgd": None})),
+    *({key: value for key, value in PLAN.items() if key != gone} for gone in ("spec", "fingerprints", "default_lr")),
+    *({"kind": "groups", "groups": value} for value in (5, {}, ["g"], [[]], [{}])),
+    *({"kind": "groups", "groups": [{**GROUP, "runs": value}]} for value in (5, None, [5], {"a": 1}, "ab")),
+    *({"kind": "groups", "groups": [{**GROUP, key: 7}]} for key in ("engine", "compile", "reason", "raised")),
+    *({**CHECKPOINT, "file": value} for value in (5, None, "", "..", "x", "../x-1.pt", "/etc/x-1.pt", "a/b-1.pt")),
+    *({**CHECKPOINT, key: 5} for key in ("group", "sha256")),
+    *({**OUTCOME, "status": value} for value in ("odd", None, 1)),
+    *({**OUTCOME, key: []} for key in ("run", "group", "worker_died", "error", "weights_hash", "batches_hash")),
+    *({**OUTCOME, key: value} for key in ("steps", "diverged_step") for value in ("7", -1, 1.5, 10**30)),
+    *({**OUTCOME, "columns": value} for value in (None, "step", [1])),
+    *({**OUTCOME, "test": value} for value in (None, [], {"test_loss": "low"})),
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: str(wrong)[:60])
+def test_a_record_with_wrong_content_is_set_aside(tmp_path: Path, wrong: Any) -> None:
+    path = write(tmp_path, PLAN, journal.outcome_record(outcome("b"), "g"))
+    data = wrong if isinstance(wrong, bytes) else json.dumps(wrong, separators=(",", ":")).encode()
+    with path.open("ab") as stream:
+        stream.write(b"%08x %b\n" % (zlib.crc32(data), data))
+    found = journal.replay(tmp_path)
+    assert list(found.entries) == ["b"]
+    assert (found.plan or {})["spec"] == PLAN["spec"]
+    assert not found.groups
+    assert not found.checkpoints
+    (damage,) = found.damage
+    assert "not a valid record" in str(damage)
+    assert str(damage).isprintable()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        {"step": ["a"]},
+        {"step": [0, 1], "epoch": [0.0], "train_loss": [1.0]},
+        {"step": [0.5], "epoch": [0.0], "train_loss": [1.0]},
+        {"step": [0], "epoch": [0.0]},
+        {"step": [0], "epoch": [0.0], "other": [1.0]},
+        {"step": [0], "epoch": [None], "train_loss": [1.0]},
+    ],
+    ids=str,
+)
+def test_a_curve_with_wrong_content_is_a_storage_error(tmp_path: Path, rows: Any) -> None:
+    write(tmp_path, {**OUTCOME, "rows": rows})
+    with pytest.raises(StorageError, match=r"cannot read the result of run a.*--fresh"):
+        journal.replay(tmp_path).outcome("a")
+
+
+def test_texts_with_lone_surrogates_are_read(tmp_path: Path) -> None:
+    write(tmp_path, journal.outcome_record(outcome("a", "failed", error="no file 'b\udcff'"), "g"))
+    found = journal.replay(tmp_path)
+    assert found.damage == []
+    assert found.outcome("a").error == r"no file 'b\udcff'"
 
 
 def sample(folder: Path) -> tuple[Path, list[RunResult]]:
@@ -121,7 +243,7 @@ def test_cut_at_every_byte_only_the_torn_line_is_lost(tmp_path: Path) -> None:
         found = journal.replay(tmp_path)
         whole = sum(end <= cut for end in ends)
         assert list(found.entries) == ["a", "b", "c"][: max(whole - 1, 0)]
-        assert len(found.damage) == (cut not in (0, *ends))
+        assert [damage.tail for damage in found.damage] == [True] * (cut not in (0, *ends))
         assert all(same(found.outcome(o.run_id), o) for o in outcomes[: max(whole - 1, 0)])
 
 
@@ -175,7 +297,7 @@ def test_damage_is_reported_with_file_line_and_cause_and_copied_once(tmp_path: P
 def test_a_newer_format_is_refused_with_advice(tmp_path: Path) -> None:
     path, _ = sample(tmp_path)
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(journal.encode({"kind": "header", "format": 2, "lrsweep": "9.9"}) + b"".join(lines[1:]))
+    path.write_bytes(records.encode({"kind": "header", "format": 2, "lrsweep": "9.9"}) + b"".join(lines[1:]))
     with pytest.raises(StorageError, match=r"format 2.*upgrade") as info:
         journal.replay(tmp_path)
     assert info.value.exit_code == 4
@@ -190,7 +312,7 @@ def test_a_line_is_one_write_and_one_fsync(tmp_path: Path, monkeypatch: pytest.M
     calls: list[str] = []
     real_write, real_sync = os.write, os.fsync
     writer = Journal(tmp_path)
-    writer.append([{"kind": "plan"}])
+    writer.append([PLAN])
     monkeypatch.setattr(os, "write", lambda fd, data: (calls.append("write"), real_write(fd, data))[1])
     monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("fsync"), real_sync(fd))[1])
     writer.append([journal.outcome_record(outcome(name), "g") for name in "abc"])
@@ -203,6 +325,6 @@ def test_a_folder_without_permission_is_a_storage_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(StorageError, match="permission denied"):
-            Journal(tmp_path).append([{"kind": "plan"}])
+            Journal(tmp_path).append([PLAN])
     finally:
         tmp_path.chmod(0o700)
