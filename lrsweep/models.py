@@ -1,17 +1,19 @@
 """Small models. Every builder gets `in_shape` (the shape of one example) and `num_outputs` from the task.
 
-To add a model: a builder, a line in `MODELS` at the bottom, a row in tests/test_models.py; `misfit` says which tasks it
-cannot train on.
+To add a model: a builder, a function for its size, a line for each in `MODELS` and `SIZES` at the bottom, a row in
+tests/test_models.py; `misfit` says which tasks it cannot train on.
 """
 
 # B batch, T positions, V vocabulary, D width, H heads
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Gt, Interval
@@ -271,3 +273,86 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn": cnn,
     "transformer": transformer,
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSize:
+    """Numbers, by arithmetic alone: in the parameters; of one example, in all activations and in the largest of them.
+
+    `argument` is the one that a spec sets to make the model smaller.
+    """
+
+    parameters: int
+    activations: int
+    largest: int
+    argument: str
+    layers: int = 1
+
+
+def _mlp_size(
+    in_shape: Sequence[int], num_outputs: int, hidden: Sequence[int], batch_norm: bool, **_: Any
+) -> ModelSize:
+    widths = [*hidden, num_outputs]
+    parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise([math.prod(in_shape), *widths]))
+    return ModelSize(
+        parameters=parameters + 2 * batch_norm * sum(hidden),
+        activations=sum(widths) + (1 + batch_norm) * sum(hidden),
+        largest=max(widths),
+        argument="hidden",
+        layers=len(widths),
+    )
+
+
+def _linear_size(in_shape: Sequence[int], num_outputs: int, bias: bool = True, **_: Any) -> ModelSize:
+    parameters = (math.prod(in_shape) + bias) * num_outputs
+    return ModelSize(parameters=parameters, activations=num_outputs, largest=num_outputs, argument="name")
+
+
+def _cnn_size(
+    in_shape: Sequence[int], num_outputs: int, channels: Sequence[int], batch_norm: bool, **_: Any
+) -> ModelSize:
+    depth, height, width = in_shape
+    parameters, maps = 0, []
+    for level, (fan_in, fan_out) in enumerate(itertools.pairwise([depth, *channels])):
+        parameters += (9 * fan_in + 1 + 2 * batch_norm) * fan_out
+        maps.append(fan_out * (height >> level) * (width >> level))
+    last = (channels[-1] if channels else depth) * (height >> len(channels)) * (width >> len(channels))
+    return ModelSize(
+        parameters=parameters + (last + 1) * num_outputs,
+        activations=(2 + batch_norm) * sum(maps) + num_outputs,
+        largest=max([*maps, num_outputs]),
+        argument="channels",
+        layers=len(channels) + 1,
+    )
+
+
+def _transformer_size(
+    in_shape: Sequence[int], num_outputs: int, dim: int, layers: int, heads: int, vocab: int | None, **_: Any
+) -> ModelSize:
+    (positions,) = in_shape
+    block = 12 * dim * dim + 13 * dim  # 3 D and D of attention, 4 D and back, biases, two norms
+    around = ((num_outputs if vocab is None else vocab) + positions) * dim + 2 * dim + (dim + 1) * num_outputs
+    scores = heads * positions * positions
+    return ModelSize(
+        parameters=layers * block + around,
+        activations=layers * (2 * scores + 16 * positions * dim) + positions * num_outputs,
+        largest=max(scores, 4 * positions * dim, positions * num_outputs),
+        argument="layers" if layers > dim else "dim",
+        layers=layers,
+    )
+
+
+SIZES: dict[str, Callable[..., ModelSize]] = {
+    "linear": _linear_size,
+    "logistic": _linear_size,
+    "mlp": _mlp_size,
+    "cnn": _cnn_size,
+    "transformer": _transformer_size,
+}
+
+
+def size_of(name: str, **arguments: Any) -> ModelSize:
+    """The size of the built-in model `name` with the arguments of its builder; builds nothing."""
+    bound = inspect.signature(MODELS[name]).bind(**arguments)
+    bound.apply_defaults()
+    return SIZES[name](**bound.arguments)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lrsweep.errors import UsageError
-from lrsweep.models import ACTIVATIONS, MODELS, misfit
+from lrsweep.models import ACTIVATIONS, MODELS, misfit, size_of
 from lrsweep.tasks import DEFAULT_MODELS, TASKS, shapes_of
 from lrsweep.tasks.base import Shapes
 
@@ -46,7 +46,43 @@ def size(model):
 def test_shapes_and_sizes(name, in_shape, arguments, parameters):
     model = build(name, in_shape, 10, **arguments)
     assert size(model) == parameters
+    assert size_of(name, in_shape=in_shape, num_outputs=10, **arguments).parameters == parameters
     assert model(torch.randn(7, *in_shape)).shape == (7, 10)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"vocab": 7, "dim": 24, "heads": 3, "layers": 1}, {"layers": 5}])
+def test_the_size_of_a_transformer_is_counted_without_building_it(arguments):
+    model = build("transformer", (6,), 11, **arguments)
+    assert size_of("transformer", in_shape=(6,), num_outputs=11, **arguments).parameters == size(model)
+
+
+def test_a_size_is_counted_however_large():
+    assert size_of("mlp", in_shape=(10**9,), num_outputs=2, hidden=[10**15]).parameters > 10**24
+    assert size_of("mlp", in_shape=(3,), num_outputs=2, hidden=[]).largest == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "in_shape", "arguments"),
+    [
+        ("mlp", (3,), {"hidden": [50, 40]}),
+        ("mlp", (3,), {"hidden": [50, 40], "batch_norm": True}),
+        ("cnn", (1, 12, 12), {"channels": [6, 5]}),
+        ("transformer", (16,), {"dim": 16, "heads": 2, "layers": 3}),
+    ],
+)
+def test_activations_are_what_autograd_keeps_about(name, in_shape, arguments):
+    model = build(name, in_shape, 10, **arguments)
+    x = torch.randint(0, 10, (4, *in_shape)) if name == "transformer" else torch.randn(4, *in_shape)
+    weights, kept = {parameter.data_ptr() for parameter in model.parameters()}, {}
+
+    def keep(tensor):
+        kept[tensor.data_ptr()] = tensor.numel()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(x)
+    found = sum(numel for place, numel in kept.items() if place not in weights) / 4
+    assert 0.5 * found <= size_of(name, in_shape=in_shape, num_outputs=10, **arguments).activations <= 3 * found
 
 
 def test_the_cnn_is_the_one_of_the_contract():

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from lrsweep.analysis.facts import cost_span
 from lrsweep.objective import Mode, cost
+from lrsweep.system.machine import size_text
 from lrsweep.wording import advice, words
-from lrsweep.wording.words import compact, duration, plural, size
+from lrsweep.wording.words import compact, duration, plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +104,7 @@ def estimate(facts: CostEstimate) -> str:
         ("groups", f"{facts.groups}" + (f" ({engines})" if engines else "")),
         ("optimizer steps", f"{facts.run_steps}"),
         ("time", timed if math.isfinite(facts.seconds) else "unknown: no step could be timed"),
-        ("disk", f"about {size(facts.bytes)}"),
+        ("disk", f"about {size_text(facts.bytes)}"),
         ("folder", facts.path),
         *(("one at a time", reason) for reason in facts.reasons),
     ]

@@ -12,12 +12,16 @@ from pathlib import Path
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 CPU_DIR = Path("/sys/devices/system/cpu")
 CGROUP_DIR = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
+UNLIMITED = 2**60
+"""Version 1 of control groups writes a number near 2^63 where there is no limit."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
-    """Sizes in bytes. `l2` is one core's; `l3` the last cache, which `l3_cores` cores share."""
+    """Sizes in bytes. `l2` is one core's; `l3` the last cache, which `l3_cores` cores share; `memory` is what this
+    process and its workers may use."""
 
     cores: int
     cpu: str
@@ -40,9 +44,18 @@ def this_machine() -> Machine:
         found["l2"] = l2[0]
     if l3 is not None:
         found["l3"], found["l3_cores"] = l3
-    if (memory := _memory()) is not None:
+    if (memory := memory_limit()) is not None:
         found["memory"] = memory
     return Machine(cores=available_cores(), cpu=cpu_name(), **found)
+
+
+def size_text(count: float) -> str:
+    """Bytes for people: `512 B`, `1.5 GiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.3g} TiB"
 
 
 def available_cores() -> int:
@@ -53,26 +66,61 @@ def available_cores() -> int:
 
 
 def _quota() -> float | None:
-    """CPUs the control group grants, versions 2 and 1; None without a limit."""
-    limit = _text(CGROUP_DIR / "cpu.max").split()
-    if len(limit) == 2 and limit[0] != "max":
-        return int(limit[0]) / int(limit[1])
-    quota, period = (_text(CGROUP_DIR / "cpu" / f"cpu.cfs_{kind}_us") for kind in ("quota", "period"))
-    if quota and period and int(quota) > 0:
-        return int(quota) / int(period)
-    return None
+    """CPUs the control groups grant, versions 2 and 1; None without a limit."""
+    granted = []
+    for folder in _cgroups("cpu"):
+        limit = _text(folder / "cpu.max").split()
+        if len(limit) == 2 and limit[0] != "max":
+            granted.append(int(limit[0]) / int(limit[1]))
+        quota, period = (_text(folder / f"cpu.cfs_{kind}_us") for kind in ("quota", "period"))
+        if quota and period and int(quota) > 0:
+            granted.append(int(quota) / int(period))
+    return min(granted, default=None)
 
 
-def _memory() -> int | None:
-    """Bytes of memory, cut by the limit of the control group."""
-    total = None
-    for line in _text(Path("/proc/meminfo")).splitlines():
-        if line.startswith("MemTotal:"):
-            total = int(line.split()[1]) * KIB
-    limit = _text(CGROUP_DIR / "memory.max")
-    if limit.isdigit():
-        total = int(limit) if total is None else min(total, int(limit))
-    return total
+def memory_limit() -> int | None:
+    """Bytes of memory this process may use: what the machine has, cut by the limits of its control groups and of
+    `ulimit -v` and `-d`. None where nothing tells."""
+    limits = [
+        int(line.split()[1]) * KIB for line in _text(Path("/proc/meminfo")).splitlines() if line.startswith("MemTotal:")
+    ]
+    if not limits and (total := _memory_by_sysconf()) is not None:
+        limits.append(total)
+    for folder in _cgroups("memory"):
+        texts = (_text(folder / name) for name in ("memory.max", "memory.limit_in_bytes"))
+        limits += [int(text) for text in texts if text.isdigit()]
+    limits += _process_limits()
+    return min((limit for limit in limits if 0 < limit < UNLIMITED), default=None)
+
+
+def _memory_by_sysconf() -> int | None:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf, some systems not these names
+        return None
+
+
+def _process_limits() -> list[int]:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return []
+    kinds = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+    return [soft for soft, _ in map(resource.getrlimit, kinds) if soft != resource.RLIM_INFINITY]
+
+
+def _cgroups(controller: str) -> list[Path]:
+    """The folders of the control groups of this process that may limit `controller`: its own and those above it, of
+    version 2 (one tree for all) and of version 1 (a tree for each controller)."""
+    found = [CGROUP_DIR, CGROUP_DIR / controller]
+    for line in _text(OWN_CGROUPS).splitlines():
+        controllers, _, path = line.partition(":")[2].partition(":")
+        root = CGROUP_DIR if not controllers else CGROUP_DIR / controller
+        if controllers and controller not in controllers.split(","):
+            continue
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        found += [root.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)]
+    return found
 
 
 def _cache(level: int) -> tuple[int, int] | None:

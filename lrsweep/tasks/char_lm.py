@@ -15,6 +15,7 @@ import torch
 from annotated_types import Ge
 
 from lrsweep.errors import UsageError
+from lrsweep.tasks import room
 from lrsweep.tasks.base import Perplexity, Task, cross_entropy
 from lrsweep.tasks.splits import Array, Cut, Order, Part, Seed
 
@@ -26,6 +27,10 @@ ADJECTIVES = ("green", "heavy", "broken", "little", "golden", "quiet", "yellow",
 PLACES = ("harbour", "orchard", "cellar", "bridge", "kitchen", "meadow")
 FINDS = ("finds", "takes", "wants", "hides", "paints", "carries")
 STATES = (("is", "are"), ("was", "were"), ("lies", "lie"), ("waits", "wait"))
+
+
+CHARACTER = 40
+"""Bytes a character takes: in the text, as a code, and in windows as they are cut, split and shifted."""
 
 
 def story(characters: int, seed: int) -> str:
@@ -79,6 +84,7 @@ def char_lm(
 
     Inputs and targets are (context,) whole numbers. Notes hold the unigram and bigram cross-entropies on val, in nats.
     """
+    room.check("characters", characters * CHARACTER, f"{characters:,} characters", "use fewer of them")
     text = story(characters, data_seed)
     alphabet = sorted(set(text))
     codes = np.array([alphabet.index(sign) for sign in text], dtype=np.int64)

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from annotated_types import Ge, Gt
 
-from lrsweep.errors import UsageError
+from lrsweep.errors import UsageError, WrongInSpec
+from lrsweep.tasks import room
 from lrsweep.tasks.base import Task
 from lrsweep.tasks.splits import Array, Seed, Table, table_task
 
@@ -25,11 +26,17 @@ def blob_points(n: int, features: int, centers: int, std: float, seed: int) -> t
     """Points (n, features), classes (n,) and centres (centers, features) of sklearn.datasets.make_blobs."""
     random = np.random.RandomState(seed)
     middles = random.uniform(-10.0, 10.0, size=(centers, features))
-    sizes = [n // centers + (c < n % centers) for c in range(centers)]
-    points = [random.normal(loc=middles[c], scale=std, size=(sizes[c], features)) for c in range(centers)]
+    classes = np.repeat(np.arange(centers), n // centers + (np.arange(centers) < n % centers))
+    points = random.normal(loc=middles[classes], scale=std)
     order = np.arange(n)
     random.shuffle(order)
-    return np.concatenate(points)[order], np.repeat(np.arange(centers), sizes)[order], middles
+    return points[order], classes[order], middles
+
+
+def _check_classes(key: str, classes: int, n: int) -> None:
+    if classes > n:
+        wrong = f"{classes:,} classes for {n:,} points; every class needs one (use at most n, or a larger n)"
+        raise WrongInSpec((("task", key), wrong))
 
 
 @table_task()
@@ -42,6 +49,8 @@ def blobs(
     data_seed: Seed = 2,
 ) -> Table:
     """Round clusters, one class each (scikit-learn's make_blobs); centres uniform in [-10, 10]."""
+    _check_classes("centers", centers, n)
+    room.check_table(n, features, "features")
     inputs, target, _ = blob_points(n, features, centers, std, data_seed)
     return Table(inputs=inputs, target=target, kind="classification", classes=centers)
 
@@ -66,6 +75,7 @@ def moons(
     data_seed: Seed = 0,
 ) -> Table:
     """Two interleaved half circles with Gaussian noise (scikit-learn's make_moons)."""
+    room.check_table(n, 2)
     inputs, target = moon_points(n, noise, data_seed)
     return Table(inputs=inputs, target=target, kind="classification", classes=2)
 
@@ -80,6 +90,8 @@ def spirals(
     data_seed: Seed = 0,
 ) -> Table:
     """Spiral arms around the origin, one class each: arm c at radius r <= 1 has angle 2 pi (turns r + c / classes)."""
+    _check_classes("classes", classes, n)
+    room.check_table(n, 2)
     random = np.random.RandomState(data_seed)
     target = random.permutation(np.arange(n) % classes)
     radius = np.sqrt(random.uniform(0.0, 1.0, size=n))
@@ -104,6 +116,7 @@ def regression(
     with the square of `scale_ratio`, and the largest stable rate of gradient descent falls with it. The target has
     variance 1 + noise^2 and is not scaled.
     """
+    room.check_table(n, features, "features")
     random = np.random.RandomState(data_seed)
     weights = random.normal(size=features)
     hidden = random.normal(size=(n, features))
@@ -129,6 +142,10 @@ def quadratic_loss(w: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return ((0.5 * eigenvalues * w - linear) * w).sum(-1).mean()
 
 
+COORDINATE = 80
+"""Bytes a coordinate takes: eigenvalue, b and start, in a few copies, one of them for the manifest."""
+
+
 def quadratic(
     *,
     eigenvalues: list[float] | None = None,
@@ -145,6 +162,8 @@ def quadratic(
     number for all coordinates, or one each. There is nothing to split: train and val are the same single row, and
     `split_seed` changes nothing. Tensors are float64 whatever the default dtype (Goh 2017, distill.pub/2017/momentum).
     """
+    if eigenvalues is None:
+        room.check("dim", dim * COORDINATE, f"{dim:,} dimensions", "use a smaller dim")
     lam = np.asarray(eigenvalues if eigenvalues is not None else np.geomspace(lam_min, lam_max, dim), dtype=np.float64)
     if lam.size == 0 or not np.isfinite(lam).all():
         raise UsageError("quadratic: eigenvalues must be one or more finite numbers")

@@ -13,10 +13,16 @@ import numpy as np
 from annotated_types import Len
 
 from lrsweep.errors import UsageError, WrongInSpec, did_you_mean
+from lrsweep.system.machine import size_text
+from lrsweep.tasks import room
 from lrsweep.tasks.splits import Array, Kind, Table, table_task
 
 MISSING_CELLS = {"", "na", "n/a", "nan", "null", "none", "?"}
 MANY_CLASSES = 50
+CELL = 110
+"""Bytes a cell of a text table takes: as text and as a number."""
+SAMPLE = 2**16
+"""Bytes at the start of a text table in which its cells are counted."""
 
 
 @table_task(scales_target=True)
@@ -91,6 +97,7 @@ def _read_table(path: Path, delimiter: str) -> tuple[list[str], list[list[str]],
     rows: list[list[str]] = []
     lines: list[int] = []
     try:
+        _check_text_fits(path, delimiter)
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv_module.reader(file, delimiter=delimiter, strict=True)
             for row in reader:
@@ -114,6 +121,16 @@ def _read_table(path: Path, delimiter: str) -> tuple[list[str], list[list[str]],
         if len(row) != len(header):
             raise UsageError(f"{path}:{line}: {len(row)} cells, but the header has {len(header)}")
     return header, rows[1:], lines[1:]
+
+
+def _check_text_fits(path: Path, delimiter: str) -> None:
+    """Raises WrongInSpec if all cells, were the whole table as its start, would not fit in memory."""
+    whole = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(SAMPLE)
+    cells = start.count(delimiter.encode()) + start.count(b"\n")
+    needed = CELL * cells * whole / max(len(start), 1)
+    room.check("path", needed, f"the cells of {path} ({size_text(whole)})", "use a part of the table, or an npz file")
 
 
 def _numbers(path: str, name: str, cells: list[str], lines: list[int]) -> Array:
@@ -169,6 +186,7 @@ def _read_archive(path: Path, target: str) -> tuple[Array, Array]:
             for key in ("X", target):
                 if key not in archive.files:
                     raise UsageError(f"{path}: there is no array {key!r}{_suggest(key, archive.files)}")
+            _check_archive_fits(path, ("X", target))
             inputs, values = archive["X"], archive[target]
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -186,3 +204,21 @@ def _read_archive(path: Path, target: str) -> tuple[Array, Array]:
             row = int(np.argwhere(~np.isfinite(array))[0][0])
             raise UsageError(f"{path}: {key}[{row}] holds a missing (nan) or infinite value")
     return (inputs[:, None] if inputs.ndim == 1 else inputs), values
+
+
+def _check_archive_fits(path: Path, keys: Sequence[str]) -> None:
+    """Raises WrongInSpec if the arrays, by the shapes that their headers tell, would not fit in memory once unpacked.
+
+    Raises what numpy raises for a header that is none.
+    """
+    needed, shapes = 0, []
+    with zipfile.ZipFile(path) as archive:
+        members = set(archive.namelist())
+        for key in keys:
+            with archive.open(f"{key}.npy" if f"{key}.npy" in members else key) as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(file)
+            needed += math.prod(shape) * (dtype.itemsize + room.NUMBER)
+            shapes.append(f"{key} {shape}")
+    room.check("path", needed, f"the arrays of {path} ({', '.join(shapes)})", "save a smaller part of them")

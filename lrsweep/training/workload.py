@@ -26,7 +26,7 @@ from lrsweep.errors import LrsweepError, UsageError, WrongInSpec
 from lrsweep.models import MODELS, misfit
 from lrsweep.tasks import TASKS
 from lrsweep.tasks.base import Shapes, Task, shapes_of
-from lrsweep.training import isolation
+from lrsweep.training import isolation, memory
 from lrsweep.training.data import DatasetSplit, TensorSplit, epoch_order, map_tensors, split_of
 from lrsweep.user_imports import argument_error, resolve, user_place
 
@@ -426,6 +426,8 @@ def builder_of(workload_spec: WorkloadSpec, task: Task) -> Callable[[], nn.Modul
         arguments = _shape_arguments(shapes_of(task), wanted, name if builtin else None) | arguments
     _check_arguments("model", name, function, arguments)
     if builtin:
+        train = workload_spec.train
+        memory.check_model(name, arguments, task, train["batch_size"], DTYPES[train["dtype"]].itemsize)
         try:
             # What a built-in refuses is found here; a user's builder is called by runs alone.
             with torch.device("meta"):

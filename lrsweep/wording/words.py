@@ -35,16 +35,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def size(count: int) -> str:
-    """Bytes for people."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.3g} {unit}"
-        value /= 1024
-    return f"{value:.3g} TiB"
-
-
 def rate_text(rate: float, digits: int = 3) -> str:
     """A rate in a sentence or a table: `0.00316`, `1e-05`, as the files write it but with few digits."""
     return f"{rate:.{digits}g}"

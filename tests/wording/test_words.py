@@ -35,10 +35,6 @@ def test_durations(seconds: float, said: str) -> None:
     assert words.duration(seconds) == said
 
 
-def test_sizes() -> None:
-    assert [words.size(n) for n in (512, 2048, 3 * 2**30)] == ["512 B", "2 KiB", "3 GiB"]
-
-
 def test_every_caveat_and_every_reason_has_its_words() -> None:
     assert set(advice.CAVEATS) == set(get_args(Caveat))
     assert set(advice.RECOMMENDED) == set(get_args(RecommendedBy))

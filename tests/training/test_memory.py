@@ -1,0 +1,49 @@
+"""Models that cannot be trained in the memory there is are refused before they are built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from torch import nn
+
+from lrsweep.errors import WrongInSpec
+from lrsweep.tasks import TASKS
+from lrsweep.training import memory
+
+BLOBS = TASKS["blobs"](n=100)
+TEXT = TASKS["char_lm"](characters=2000, context=16)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "arguments"),
+    [
+        ("mlp", "hidden", {"hidden": [10**12]}),
+        ("mlp", "hidden", {"hidden": [10**15, 10**15]}),
+        ("transformer", "dim", {"dim": 10**8}),
+        ("transformer", "layers", {"layers": 10**9}),
+    ],
+)
+def test_a_model_is_counted_before_it_is_built(
+    monkeypatch: pytest.MonkeyPatch, name: str, key: str, arguments: dict[str, Any]
+) -> None:
+    def build(*_: object, **__: object) -> None:
+        raise AssertionError("it was built")
+
+    monkeypatch.setattr(nn.Linear, "__init__", build)
+    task = TEXT if name == "transformer" else BLOBS
+    shape = {"in_shape": task.notes["in_shape"], "num_outputs": task.notes["num_outputs"]}
+    with pytest.raises(WrongInSpec) as caught:
+        memory.check_model(name, {**shape, **arguments}, task, 32, 4)
+    ((place, text),) = caught.value.found
+    assert place == ("model", key)
+    assert text.startswith(f"model {name} with ")
+
+
+def test_batches_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = {"in_shape": (2,), "num_outputs": 3, "hidden": [1000]}
+    monkeypatch.setattr(memory, "memory_limit", lambda: 500_000)
+    memory.check_model("mlp", arguments, BLOBS, 1, 4)
+    for size in (60, "full"):
+        with pytest.raises(WrongInSpec, match="in batches of 60"):
+            memory.check_model("mlp", arguments, BLOBS, size, 4)
