@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode's categories of control and format characters, lone surrogates, and separators of lines and paragraphs."""
+
+
+def printable(text: str) -> str:
+    """`text` with escapes such as `\\x1b` for what a terminal obeys or a page cannot hold. Newlines and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" or unicodedata.category(c) not in _UNSEEN else _escape(c) for c in text)
+
+
+def on_one_line(text: str) -> str:
+    """The same with escapes for newlines and tabs too."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
 
 class LrsweepError(Exception):
-    """Base of every error that is shown to the user without a traceback."""
+    """Base of every error that is shown to the user without a traceback. Its text has no control characters."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UsageError(LrsweepError):
@@ -30,7 +53,7 @@ class WrongInSpec(UsageError):
         self.found = found
 
     def __str__(self) -> str:
-        return "\n".join(message for _, message in self.found)
+        return printable("\n".join(message for _, message in self.found))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +67,7 @@ class SpecIssue:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}: {self.path}: {self.message}"
+        return printable(f"{self.file}:{self.line}:{self.column}: {self.path}: {self.message}")
 
 
 class SpecError(UsageError):

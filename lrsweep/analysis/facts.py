@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lrsweep.errors import on_one_line
 from lrsweep.objective import Mode, cost
 
 EdgeSide = Literal["", "low", "high", "both"]
@@ -398,7 +399,7 @@ class SweepFacts:
 
 def title(optimizer: str, axes: Mapping[str, str]) -> str:
     """`adam` or `adam, train.batch_size=16`."""
-    return ", ".join([optimizer, *(f"{axis}={value}" for axis, value in axes.items())])
+    return on_one_line(", ".join([optimizer, *(f"{axis}={value}" for axis, value in axes.items())]))
 
 
 def cost_span(rows: Sequence[OptimizerFacts], mode: Mode) -> tuple[float, float]:

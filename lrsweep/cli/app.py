@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from lrsweep.cli.help import CommandGroup, PlainFlagsCommand
-from lrsweep.errors import LrsweepError, StorageError, UsageError
+from lrsweep.errors import LrsweepError, StorageError, UsageError, printable
 from lrsweep.system import process
 from lrsweep.system.process import exit_without_teardown, few_collections
 from lrsweep.system.signals import leave_at_once
@@ -79,11 +79,16 @@ SetOption = Annotated[
 DeviceOption = Annotated[Device, typer.Option(metavar="auto|cpu|cuda", help="Device; auto uses CUDA if available.")]
 
 
+def _say(text: str, err: bool = False) -> None:
+    """One text on stdout, or on stderr; no name or value in it can steer the terminal."""
+    typer.echo(printable(text), err=err)
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         from lrsweep import __version__
 
-        typer.echo(f"lrsweep {__version__}")
+        _say(f"lrsweep {__version__}")
         raise typer.Exit
 
 
@@ -158,7 +163,7 @@ def run(
                 "reporter": reporter,
             }
             if dry_run:
-                typer.echo(output.estimate(api.estimate(config, **options)))
+                _say(output.estimate(api.estimate(config, **options)))
                 return
             finished = api.execute(config, renderer=renderer, **options)
     _print_finished(finished, quiet=progress is ProgressStyle.none)
@@ -168,11 +173,11 @@ def _print_finished(finished: Finished, *, quiet: bool) -> None:
     from lrsweep.cli import output
 
     if not finished.trained and not quiet:
-        typer.echo(f"nothing to train: all {finished.total} runs are done (--fresh retrains)", err=True)
+        _say(f"nothing to train: all {finished.total} runs are done (--fresh retrains)", err=True)
     facts = finished.facts or _stored(finished.path).facts()
-    typer.echo(output.summary(facts, finished.path, unicode=_unicode()))
+    _say(output.summary(facts, finished.path, unicode=_unicode()))
     if finished.failed:
-        typer.echo(output.failures(_stored(finished.path).runs), err=True)
+        _say(output.failures(_stored(finished.path).runs), err=True)
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
@@ -221,9 +226,9 @@ def plot(
     formats = tuple(choice.value for choice in format_ or [ImageFormat.png])
     for folder in tables.sweeps_below(results):
         for path in drawing.draw_all(folder, formats, metric=metric, at=at):
-            typer.echo(str(path))
+            _say(str(path))
     if metric is not None or at is not None:
-        typer.echo("plots now show what was requested; rerun without --metric/--at to restore the objective", err=True)
+        _say("plots now show what was requested; rerun without --metric/--at to restore the objective", err=True)
 
 
 @command()
@@ -240,9 +245,9 @@ def report(results: Folder) -> None:
 
     for folder in tables.sweeps_below(results):
         formats = writing.stale(folder)
-        typer.echo(str(writing.write(folder, formats=formats)))
+        _say(str(writing.write(folder, formats=formats)))
         if formats:
-            typer.echo(f"plots in {folder} showed another metric and were redrawn", err=True)
+            _say(f"plots in {folder} showed another metric and were redrawn", err=True)
 
 
 @command()
@@ -259,7 +264,7 @@ def compare(
     """
     from lrsweep.results import compare as comparing
 
-    typer.echo(comparing.compare(a, b).text())
+    _say(comparing.compare(a, b).text())
 
 
 @command()
@@ -298,7 +303,7 @@ def check(
         max_diverged=max_diverged,
         best_lr_within=best_lr_within,
     )
-    typer.echo(json.dumps(verdict.as_json(), indent=2) if json_ else verdict.text())
+    _say(json.dumps(verdict.as_json(), indent=2) if json_ else verdict.text())
     if not verdict.ok:
         raise typer.Exit(EXIT_LIMITS_BROKEN)
 
@@ -317,7 +322,7 @@ def status(results: Folder) -> None:
     from lrsweep.results import tables
 
     for folder in tables.sweeps_below(results):
-        typer.echo(output.status(stored.status(folder)))
+        _say(output.status(stored.status(folder)))
 
 
 @command("range-test")
@@ -346,8 +351,8 @@ def range_test(
         config, results=results, device=device.value, overrides=set_ or (), low=low, high=high, steps=steps, seed=seed
     )
     if axes := output.range_test_axes(found):
-        typer.echo(axes, err=True)
-    typer.echo(output.range_test(found))
+        _say(axes, err=True)
+    _say(output.range_test(found))
 
 
 @command()
@@ -369,7 +374,7 @@ def init(
         raise UsageError(f"{path} already exists; name another file")
     with atomic.storage_errors(path):
         path.write_bytes((files("lrsweep.cli") / "starter.yaml").read_bytes())
-    typer.echo(f"wrote {path}; next: lrsweep run {path}")
+    _say(f"wrote {path}; next: lrsweep run {path}")
 
 
 @command("list")
@@ -390,7 +395,7 @@ def list_(
     """
     from lrsweep import registry
 
-    typer.echo(registry.listing(kind))
+    _say(registry.listing(kind))
 
 
 @command()
@@ -403,11 +408,11 @@ def schema() -> None:
     from lrsweep.registry import known
     from lrsweep.spec.schema import json_schema
 
-    typer.echo(json.dumps(json_schema(known()), indent=2))
+    _say(json.dumps(json_schema(known()), indent=2))
 
 
 def _tell_a_bug() -> int:
-    traceback.print_exc()
+    sys.stderr.write(printable(traceback.format_exc()))
     sys.stderr.write("\nThis is a bug in lrsweep. Nothing that was trained is lost: run the command again.\n")
     return 1
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from lrsweep.errors import printable
 
 EPILOG = """\
  Start with:
@@ -44,16 +48,29 @@ class CommandGroup(TyperGroup):
         super().format_help(ctx, formatter)
         typer.echo(EPILOG)
 
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        with _plain_words():
+            return super().make_context(*args, **more)
+
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _plain_words():
             return super().invoke(ctx)
-        except typer.BadParameter as error:
-            text = re.sub(r", unable to parse.*", "", error.message.removeprefix("Value error, "))
+
+
+@contextmanager
+def _plain_words() -> Iterator[None]:
+    """Errors of usage that are raised within get the words of this package, without control characters."""
+    try:
+        yield
+    except typer.BadParameter.__base__ as error:  # type: ignore[misc]  # the base of all errors of usage, vendored or not
+        text = printable(error.message)
+        if isinstance(error, typer.BadParameter):
+            text = re.sub(r", unable to parse.*", "", text.removeprefix("Value error, "))
             text = re.sub(r"^'.*' is not a (valid )?(?=float|int)", "must be a ", text)  # typer before 0.29
             text = re.sub(r"\ba (valid )?int\w*( range)?", "a whole number", text).replace("a float", "a number")
-            text = text.replace("a valid ", "a ")
-            error.message = text.replace("Input should be", "must be")
-            raise
+            text = text.replace("a valid ", "a ").replace("Input should be", "must be")
+        error.message = text
+        raise
 
 
 def _without_bool(params: list[Any]) -> list[Any]:

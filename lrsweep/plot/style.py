@@ -24,6 +24,7 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter, NullLocator
 
+from lrsweep.errors import printable
 from lrsweep.wording import words
 
 # Okabe and Ito's palette without its yellow (unreadable on white), darkest first.
@@ -157,7 +158,7 @@ def width_of(text: str, size: float, *, bold: bool = False) -> float:
 
 def fit(text: str, room: float, size: float, *, bold: bool = False) -> str:
     """The text if it fits `room` inches, else cut in the middle: the ends of a label tell labels apart."""
-    text = " ".join(text.split())
+    text = " ".join(printable(text).split())
     if width_of(text, size, bold=bold) <= room:
         return text
     for keep in range(len(text) - 1, 1, -1):
@@ -276,9 +277,9 @@ class Page:
     def label(self, index: int, x: str, y: str) -> None:
         """Names the axes of a panel, where it stands at the lower or the left border."""
         if self.left_column(index):
-            self.panels[index].set_ylabel(y)
+            self.panels[index].set_ylabel(printable(y))
         if self.bottom_row(index):
-            self.panels[index].set_xlabel(x)
+            self.panels[index].set_xlabel(printable(x))
 
 
 def page(

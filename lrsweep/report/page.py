@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from lrsweep import plot
 from lrsweep.analysis.facts import SweepFacts
 from lrsweep.report import tables as html_tables
 from lrsweep.report.rules import RULES
-from lrsweep.report.template import bullets, folded, page, paragraph, picture, section
+from lrsweep.report.template import bullets, escaped, folded, page, paragraph, picture, section
 from lrsweep.results import manifest, tables
 from lrsweep.results.figures import Rendered, Report, save_report, show_another
 from lrsweep.spec.load import read_resolved
@@ -129,8 +128,8 @@ def html(
 def _title(facts: SweepFacts, setting: str) -> str:
     counts = f"{plural(facts.n_runs, 'run')}, {facts.n_diverged} diverged, {facts.n_failed} failed"
     return (
-        f"<h1>{escape(facts.name)}: learning-rate sensitivity</h1>"
-        f'<p class="budget">{escape(setting)} · {plural(len(facts.seeds), "seed")} · {counts}</p>'
+        f"<h1>{escaped(facts.name)}: learning-rate sensitivity</h1>"
+        f'<p class="budget">{escaped(setting)} · {plural(len(facts.seeds), "seed")} · {counts}</p>'
     )
 
 
@@ -187,7 +186,7 @@ def _setting(facts: SweepFacts, spec: str, split_sizes: Sequence[str]) -> Iterab
     yield paragraph(_chosen_on(facts.metric))
     yield bullets(split_sizes)
     yield "<h3>The resolved spec</h3>"
-    yield f'<pre tabindex="0"><code>{escape(spec)}</code></pre>'
+    yield f'<pre tabindex="0"><code>{escaped(spec)}</code></pre>'
 
 
 def _chosen_on(metric: str) -> str:
@@ -202,5 +201,5 @@ def _chosen_on(metric: str) -> str:
 def _rules() -> Iterable[str]:
     yield "<dl>"
     for name, text, source in RULES:
-        yield f"<dt>{escape(name)}</dt><dd>{escape(text)} <small>[{escape(source)}]</small></dd>"
+        yield f"<dt>{escaped(name)}</dt><dd>{escaped(text)} <small>[{escaped(source)}]</small></dd>"
     yield "</dl>"

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 
+from lrsweep.errors import printable
+
 
 @dataclass(frozen=True)
 class TableCell:
@@ -19,9 +21,14 @@ class TableCell:
     note: str = ""
 
 
+def escaped(text: str) -> str:
+    """Text for HTML, in content and in attributes."""
+    return escape(printable(text))
+
+
 def code(text: str) -> str:
     """Escaped text in which `...` becomes code."""
-    parts = escape(text).split("`")
+    parts = escaped(text).split("`")
     if len(parts) % 2 == 0:
         return "`".join(parts)
     return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
@@ -38,22 +45,22 @@ def bullets(lines: Iterable[str], kind: str = "") -> str:
 
 def section(anchor: str, title: str, *parts: str) -> str:
     body = "\n".join(part for part in parts if part)
-    return f'<section id="{anchor}"><h2>{escape(title)}</h2>\n{body}\n</section>' if body else ""
+    return f'<section id="{anchor}"><h2>{escaped(title)}</h2>\n{body}\n</section>' if body else ""
 
 
 def folded(title: str, *parts: str) -> str:
-    return f"<details><summary>{escape(title)}</summary>\n{''.join(parts)}\n</details>"
+    return f"<details><summary>{escaped(title)}</summary>\n{''.join(parts)}\n</details>"
 
 
 def table(caption: str, headers: Sequence[str], rows: Iterable[Sequence[TableCell | str]]) -> str:
     """A table whose columns sort by a click or by the keyboard; the first column names the row."""
-    head = "".join(f'<th scope="col"><button type="button">{escape(name)}</button></th>' for name in headers)
+    head = "".join(f'<th scope="col"><button type="button">{escaped(name)}</button></th>' for name in headers)
     body = "\n".join(f"<tr>{''.join(_cell(cell, first=not i) for i, cell in enumerate(row))}</tr>" for row in rows)
     if not body:
         return ""
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
-        f"<caption>{escape(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escaped(caption)}"><table>'
+        f"<caption>{escaped(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
     )
 
 
@@ -61,10 +68,10 @@ def _cell(cell: TableCell | str, *, first: bool) -> str:
     cell = TableCell(cell) if isinstance(cell, str) else cell
     sort = "" if cell.value is None else f' data-v="{_sortable(cell.value)}"'
     number = "" if cell.value is None else ' class="n"'
-    note = f" <small>{escape(cell.note)}</small>" if cell.note else ""
+    note = f" <small>{escaped(cell.note)}</small>" if cell.note else ""
     if first:
-        return f'<th scope="row"{sort}>{escape(cell.text)}{note}</th>'
-    return f"<td{number}{sort}>{escape(cell.text)}{note}</td>"
+        return f'<th scope="row"{sort}>{escaped(cell.text)}{note}</th>'
+    return f"<td{number}{sort}>{escaped(cell.text)}{note}</td>"
 
 
 def _sortable(value: float) -> str:
@@ -86,10 +93,12 @@ def picture(number: int, svg: str, alt: str, caption: str) -> str:
     if box is None:
         raise ValueError("this is no SVG that matplotlib wrote")
     width = round(float(box[1]) * 96 / 72)  # points to CSS pixels: no picture is blown up
-    opening = f'<svg viewBox="0 0 {box[1]} {box[2]}" style="max-width:{width}px" role="img" aria-label="{escape(alt)}">'
+    opening = (
+        f'<svg viewBox="0 0 {box[1]} {box[2]}" style="max-width:{width}px" role="img" aria-label="{escaped(alt)}">'
+    )
     body = opening + body[body.index(">") + 1 :]
     return (
-        f'<figure><div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">{body.strip()}</div>'
+        f'<figure><div class="scroll" tabindex="0" role="region" aria-label="{escaped(caption)}">{body.strip()}</div>'
         f"<figcaption>{code(caption)}</figcaption></figure>"
     )
 
@@ -102,7 +111,7 @@ def page(title: str, body: Iterable[str]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{stored('style.css')}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escaped(title)}</title>\n<style>\n{stored('style.css')}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(part for part in body if part)
         + f"\n</main>\n<script>\n{stored('script.js')}</script>\n</body>\n</html>\n"
     )

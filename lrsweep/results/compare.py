@@ -149,8 +149,8 @@ def load_side(folder: Path) -> Side:
 
 def compare_sides(a: Side, b: Side) -> Comparison:
     """`compare` after its inputs were read."""
-    after = {cell.title: cell for cell in b.cells}
-    pairs = [(cell, after[cell.title]) for cell in a.cells if cell.title in after]
+    after = {_place(cell): cell for cell in b.cells}
+    pairs = [(cell, after[_place(cell)]) for cell in a.cells if _place(cell) in after]
     if not pairs and len(a.cells) == len(b.cells) == 1:
         pairs = [(a.cells[0], b.cells[0])]
     matched = {id(cell) for pair in pairs for cell in pair}
@@ -168,6 +168,10 @@ def compare_sides(a: Side, b: Side) -> Comparison:
         only_a=tuple(cell.title for cell in a.cells if id(cell) not in matched),
         only_b=tuple(cell.title for cell in b.cells if id(cell) not in matched),
     )
+
+
+def _place(cell: Cell) -> tuple[str, tuple[tuple[str, str], ...]]:
+    return cell.optimizer, tuple(cell.axes.items())
 
 
 def _tasks(a: Side, b: Side) -> tuple[str, ...] | None:

@@ -208,8 +208,8 @@ def _table(path: Path, header: Sequence[str]) -> Iterator[_Table]:
 def line(cells: Sequence[str]) -> str:
     """The cells as a line of CSV, quoted where that is needed."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # so that a CR in a cell is quoted too
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def write_frame(path: Path, header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -231,9 +231,8 @@ def cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        # What UTF-8 or a CSV reader cannot hold is written as an escape.
-        value = value.replace("\r\n", "\n").replace("\r", "\\r").replace("\0", "\\x00")
-        return str(value.encode("utf-8", "backslashreplace").decode("utf-8"))
+        # What UTF-8 or a CSV reader cannot hold is written as an escape; a spec has no such text, an error may.
+        return str(value.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8"))
     if isinstance(value, bool | np.bool_):
         return str(bool(value))
     if isinstance(value, int | np.integer):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lrsweep import __version__
-from lrsweep.errors import StorageError, UsageError
+from lrsweep.errors import StorageError, UsageError, printable
 from lrsweep.store import atomic, journal, lock
 
 if TYPE_CHECKING:
@@ -112,12 +112,12 @@ def ensure(folder: Path | str) -> None:
         if running or lock.is_held(folder):
             replay.damage = [damage for damage in replay.damage if not damage.tail]  # a line that is being written
         for line in journal.damaged_lines(journal.keep_damaged(replay)):
-            _log.warning("%s", line)
+            _log.warning("%s", printable(line))
         if replay.plan is None:
             if not replay.entries and (folder / RUNS).is_file():
                 return
             raise StorageError(f"{folder / journal.FOLDER}: the journal has lost its plan; rerun `lrsweep run`")
-        _log.info("rebuilding the tables of %s from its journal", folder)
+        _log.info("rebuilding the tables of %s from its journal", printable(str(folder)))
         plan = planned(replay.plan, folder)
         write(folder, plan, replay, replay.plan)
 
@@ -194,7 +194,8 @@ def keep_edited(folder: Path, replay: Replay) -> None:
         if data.decode("utf-8", "replace") not in replay.specs:
             atomic.replace(folder / "spec.edited.yaml", data)
             _log.warning(
-                ("%s was edited by hand; it will be rewritten (your version is kept as spec.edited.yaml)"), path
+                "%s was edited by hand; it will be rewritten (your version is kept as spec.edited.yaml)",
+                printable(str(path)),
             )
 
 

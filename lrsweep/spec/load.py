@@ -22,7 +22,7 @@ from lrsweep.spec.model import Named, ObjectiveSpec, OptimizerSpec, Spec, TrainS
 from lrsweep.spec.overrides import choose_axis_value, override, refuse_overruled
 from lrsweep.spec.resolved import resolved_dict
 from lrsweep.spec.sections import Context
-from lrsweep.spec.yaml_tree import Keys, Tree, dotted, from_dict, parse, read_text
+from lrsweep.spec.yaml_tree import Keys, Tree, dotted, from_dict, parse, read_text, refuse_other_breaks
 
 KEYS = ("name", "task", "model", "lr", "optimizers", "schedule", "seeds", "train", "objective", "axes", "refined")
 SYNONYMS = {"learning_rate": "lr", "learning_rates": "lr", "lrs": "lr"}
@@ -53,10 +53,13 @@ def load_spec(
         tree, base_dir, stem = from_dict(source), Path.cwd(), "sweep"
     else:
         path = Path(source)
-        tree, base_dir, stem = parse(read_text(path), str(source)), path.absolute().parent, path.stem
+        text = read_text(path)
+        refuse_other_breaks(text, str(source))
+        tree, base_dir, stem = parse(text, str(source)), path.absolute().parent, path.stem
     overrides = [overrides] if isinstance(overrides, str) else overrides
     given = [choose_axis_value(tree, text) if choose else text for text in overrides]
     for text in given:
+        refuse_other_breaks(text, f"--set {text}")
         override(tree, text)
     for text in given:
         refuse_overruled(tree, text)

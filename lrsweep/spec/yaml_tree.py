@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from lrsweep.errors import SpecError, SpecIssue, UsageError
+from lrsweep.errors import SpecError, SpecIssue, UsageError, on_one_line
 
 Keys = tuple[str | int, ...]
 
@@ -29,6 +29,10 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|[-+]?
 _INT = re.compile(r"[-+]?[0-9]+$|0o[0-7]+$|0x[0-9a-fA-F]+$")
 _BOOL = re.compile(r"(true|True|TRUE|false|False|FALSE)$")
 _NULL = re.compile(r"(~|null|Null|NULL|)$")
+_OTHER_BREAKS = re.compile("[\x85\u2028\u2029]")
+"""Characters in texts of YAML 1.2 that end a line for PyYAML, which reads 1.1."""
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""What no UTF-8 file or no reader of CSV can hold: it would not come back from the tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +184,9 @@ class _Builder:
                 self.refuse(path, key_node.start_mark, f"{what} is not text; put the key in quotes")
                 continue
             key = key_node.value
+            if wrong := _wrong_key(key):
+                self.refuse(path, key_node.start_mark, wrong)
+                continue
             place = (*path, key)
             if key in built:
                 first = self.tree.keys[place].line
@@ -196,6 +203,8 @@ class _Builder:
     def scalar(self, node: yaml.ScalarNode, path: Keys) -> Any:
         text, tag = node.value, node.tag.removeprefix(_TAG)
         if tag == "str":
+            if wrong := _wrong_text(text):
+                self.refuse(path, node.start_mark, wrong, void=True)
             return text
         if tag == "null" and _NULL.match(text):
             return None
@@ -210,6 +219,17 @@ class _Builder:
         named = node.tag in {_TAG + kind for kind in ("null", "bool", "int", "float")}
         self.refuse(path, node.start_mark, f"{text!r} is no {tag}" if named else _tag_text(node.tag), void=True)
         return None
+
+
+def _wrong_text(text: str) -> str:
+    """What no text of a spec may contain; "" if there is none of it."""
+    found = _UNSTORABLE.search(text)
+    return f"the character U+{ord(found[0]):04X} cannot be stored in a table; remove it" if found else ""
+
+
+def _wrong_key(key: str) -> str:
+    shown = on_one_line(key)
+    return "" if shown == key else f"the key '{shown}' has control characters; remove them"
 
 
 def _number(text: str, tag: str) -> int | float:
@@ -267,10 +287,20 @@ def _instead(path: Path) -> str:
     return "; `lrsweep init` writes one to start from"
 
 
+def refuse_other_breaks(text: str, file: str) -> None:
+    """Raises SpecError for a character that YAML 1.2 has as text and PyYAML would read as the end of a line."""
+    if found := _OTHER_BREAKS.search(text):
+        before = text[: found.start()]
+        line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+        shown = on_one_line(found[0])
+        what = f'the character U+{ord(found[0]):04X} would end the line; write "{shown}" in double quotes, or remove it'
+        raise SpecError([_issue(file, line, column, what)])
+
+
 def parse(text: str, file: str, *, line: int = 0, column: int = 0) -> Tree:
     """Read one YAML document; `line` and `column` shift the places (for a value cut out of a longer text).
 
-    Forbidden tags and repeated keys are in its `refused`. Raises SpecError if the text is not YAML.
+    Forbidden tags, characters and repeated keys are in its `refused`. Raises SpecError if the text is not YAML.
     """
     builder = _Builder(file, line, column)
     loader: _Loader | None = None
@@ -325,13 +355,15 @@ def from_dict(data: Mapping[str, Any]) -> Tree:
 
 
 def _plain(value: Any, path: Keys, tree: Tree) -> Any:
+    if isinstance(value, str) and (wrong := _wrong_text(value)):
+        tree.refuse(path, Mark(file=DICT), wrong, void=True)
     if value is None or type(value) in (bool, int, float, str):
         return value
     if len(path) <= MAX_DEPTH:
         if isinstance(value, Mapping):
             for key in value:
-                if not isinstance(key, str):
-                    tree.refuse(path, Mark(file=DICT), f"the key {key!r} is not text")
+                if wrong := _wrong_key(key) if isinstance(key, str) else f"the key {key!r} is not text":
+                    tree.refuse(path, Mark(file=DICT), wrong)
             return {key: _plain(item, (*path, key), tree) for key, item in value.items() if isinstance(key, str)}
         if isinstance(value, list | tuple | range):
             return [_plain(item, (*path, i), tree) for i, item in enumerate(value)]
@@ -360,7 +392,12 @@ def _float_node(dumper: _Dumper, value: float) -> yaml.Node:
     return dumper.represent_scalar(_TAG + "float", {"inf": ".inf", "-inf": "-.inf", "nan": ".nan"}.get(text, text))
 
 
+def _text_node(dumper: _Dumper, value: str) -> yaml.Node:
+    return dumper.represent_scalar(_TAG + "str", value, style='"' if _OTHER_BREAKS.search(value) else None)
+
+
 _Dumper.add_representer(float, _float_node)
+_Dumper.add_representer(str, _text_node)
 _Dumper.add_implicit_resolver(_TAG + "float", _FLOAT, list("-+.0123456789"))
 _Dumper.add_implicit_resolver(_TAG + "int", _INT, list("0"))
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
-from lrsweep.errors import UsageError
+from lrsweep.errors import UsageError, printable
 from lrsweep.wording.words import duration, plural
 
 STYLES = ("auto", "rich", "plain", "none")
@@ -141,7 +141,7 @@ def _headline(start: Start) -> str:
     before = f"{start.done_before} of {start.total} done before"
     what = f"{start.name}: {runs} in {groups} on {start.device} ({workers}); {before}"
     more = [f"and {len(start.tasks) - MOST_TASKS} more"] if len(start.tasks) > MOST_TASKS else []
-    return "\n".join([what, *start.tasks[:MOST_TASKS], *more])
+    return printable("\n".join([what, *start.tasks[:MOST_TASKS], *more]))
 
 
 @contextmanager
@@ -215,13 +215,13 @@ class Notes:
         self._said: set[str] = set()
 
     def note(self, text: str) -> None:
-        self.reporter.note(text)
+        self.reporter.note(printable(text))
 
     def once(self, text: str, key: str | None = None) -> None:
         """Say it unless it was said before, or anything else with the same `key`."""
         if (key := key or text) not in self._said:
             self._said.add(key)
-            self.reporter.note(text)
+            self.note(text)
 
 
 class Silent:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lrsweep.errors import printable
 from lrsweep.wording.words import plural
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def comparison_text(found: Comparison) -> str:
             share = "only one learning rate" if row.shared else "no learning rate"
             lines.append(f"  {'sensitivity':<17} not comparable: the grids share {share}")
     lines += ["", *(f"only in A: {name}" for name in found.only_a), *(f"only in B: {name}" for name in found.only_b)]
-    return "\n".join([*lines, *_notes(found)]).replace("\n\n\n", "\n\n").rstrip()
+    return printable("\n".join([*lines, *_notes(found)])).replace("\n\n\n", "\n\n").rstrip()
 
 
 def _caveats(found: Comparison) -> Iterator[str]:
@@ -139,7 +140,7 @@ def verdict_text(found: Verdict) -> str:
     parts = {"not run yet": found.not_run, "failed": found.failed}
     if listed := " and ".join(f"{n} {what}" for what, n in parts.items() if n):
         lines.append(f"incomplete: of {found.planned} planned runs, {listed}; the verdict is based on the rest")
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def _check(one: Check) -> str:

@@ -373,6 +373,17 @@ def test_a_spec_is_a_source_too() -> None:
     assert again.refined == made.refined
 
 
+@pytest.mark.parametrize("character", ["\x85", "\u2028", "\u2029"])
+def test_a_character_that_would_silently_become_a_new_line_is_refused(character: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(f'task: blobs\naxes: {{task.x: ["a{character}b"]}}\n', encoding="utf-8")
+    with pytest.raises(SpecError) as info:
+        load_spec(file)
+    assert str(info.value).startswith(
+        f"{file}:2:19: spec: the character U+{ord(character):04X} would end the line; write"
+    )
+
+
 def test_python_values_in_a_dict(tmp_path: Path) -> None:
     import numpy as np
 

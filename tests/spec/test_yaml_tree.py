@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrsweep.errors import SpecError, UsageError
-from lrsweep.spec.yaml_tree import MAX_BYTES, Mark, dotted, dump, parse, read_text
+from lrsweep.spec.yaml_tree import MAX_BYTES, Mark, dotted, dump, from_dict, parse, read_text
 
 # The tables of YAML 1.2.2, section 10.3.2 (core schema), and the traps of YAML 1.1.
 SCALARS: list[tuple[str, Any]] = [
@@ -192,22 +192,40 @@ def test_a_byte_order_mark_and_dos_line_ends_are_read(tmp_path: Path) -> None:
     assert tree.mark(("b",)).line == 2
 
 
-TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+KEYS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf", "Zl", "Zp"]), max_size=12)
 HARD = st.sampled_from(
     ["on", "1e-6", "1:30", "null", "~", "0o7", "0x1", ".nan", "true", "=", "<<", "- a", "a: b", " x ", "#"]
 )
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS | HARD,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS | HARD, inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS | HARD, inner, max_size=4),
     max_leaves=12,
 )
 
 
-@given(st.dictionaries(TEXTS | HARD, PLAIN, max_size=5))
+@given(st.dictionaries(KEYS | HARD, PLAIN, max_size=5))
 def test_what_is_written_reads_back_the_same(data: dict[str, Any]) -> None:
     read = parse(dump(data), "f").data or {}
     assert read == data
     assert repr(read) == repr(data)  # order, and 1 apart from 1.0 apart from true
+
+
+@pytest.mark.parametrize("character", ["\0", "\ud800"])
+def test_a_text_that_no_table_can_hold_is_refused_at_its_place(character: str) -> None:
+    escape = "\\0" if character == "\0" else "\\ud800"
+    (refusal,) = parse(f'a: 1\nb: [x, "y{escape}"]\n', "f").refused
+    message = f"f:2:8: b[1]: the character U+{ord(character):04X} cannot be stored in a table; remove it"
+    assert str(refusal.issue) == message
+    (refusal,) = from_dict({"b": ["x", f"y{character}"]}).refused
+    assert refusal.path == ("b", 1)
+
+
+def test_a_key_with_control_characters_is_refused_at_its_place() -> None:
+    (refusal,) = parse('a: 1\n"b\\e[31m": 2\n', "f").refused
+    assert str(refusal.issue) == r"f:2:1: spec: the key 'b\x1b[31m' has control characters; remove them"
+    (refusal,) = from_dict({"task": {"b\n": 1}}).refused
+    assert refusal.path == ("task",)
 
 
 def test_floats_are_written_as_python_writes_them() -> None:
