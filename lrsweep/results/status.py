@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lrsweep.errors import StorageError, UsageError
 from lrsweep.results import tables
+from lrsweep.store import fresh as fresh_start
 from lrsweep.store import journal, lock
 from lrsweep.store.journal import Replay
 
@@ -41,6 +42,7 @@ def status(folder: Path | str) -> SweepStatus:
     Raises UsageError for a folder without a sweep, StorageError.
     """
     folder = Path(folder)
+    tables.refuse_links(folder)
     if not journal.exists(folder):
         return _published(folder)
     before, replay = tables.stamped(folder), journal.replay(folder)
@@ -79,7 +81,8 @@ def _published(folder: Path) -> SweepStatus:
 
 def with_refined(spec: Spec, folder: Path, fresh: bool) -> Spec:
     """The spec with the rates that --refine added before; they count until --fresh. Raises StorageError."""
-    before = None if fresh else _spec_before(folder)
+    tables.refuse_links(folder)
+    before = None if fresh_start.starts_over(folder, fresh) else _spec_before(folder)
     if before is None:
         return spec
     labels = {optimizer.label for optimizer in spec.optimizers}
@@ -90,12 +93,12 @@ def _spec_before(folder: Path) -> Spec | None:
     """The spec that this folder was last run with: from the journal, or where that record is lost, from spec.yaml."""
     from lrsweep.spec.load import read_resolved
 
-    record = journal.replay(folder).plan if journal.exists(folder) else None
-    if record is not None:
-        return read_resolved(record["spec"], base_dir=folder)
+    before, replay = tables.stamped(folder), journal.replay(folder)
+    if replay.plan is not None and not tables.lost(before, replay):
+        return tables.spec_of(replay.plan, folder)
     path = folder / tables.SPEC
-    if not path.is_file():
-        return None
+    if fresh_start.underway(folder) or not path.is_file():  # spec.yaml is of the journal that was set aside
+        return None if replay.plan is None else tables.spec_of(replay.plan, folder)
     try:
         return read_resolved(path)
     except UsageError as error:

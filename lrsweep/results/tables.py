@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lrsweep import __version__
 from lrsweep.errors import StorageError, UsageError, printable
-from lrsweep.store import atomic, journal, lock
+from lrsweep.results import manifest
+from lrsweep.store import atomic, journal, links, lock
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,6 +98,7 @@ def ensure(folder: Path | str) -> None:
     sweep, StorageError.
     """
     folder = Path(folder)
+    refuse_links(folder)
     if not journal.exists(folder):
         if not (folder / RUNS).is_file():
             _check_folder(folder)
@@ -122,6 +124,11 @@ def ensure(folder: Path | str) -> None:
         write(folder, plan, replay, replay.plan)
 
 
+def refuse_links(folder: Path) -> None:
+    """Raise StorageError if the folder of a sweep leads elsewhere, see store/links.py."""
+    links.refuse(folder, (SPEC, RUNS, CURVES, SUMMARY, manifest.FILE))
+
+
 def stamped(folder: Path) -> dict[str, int]:
     """The bytes of the journal's files, by name, that the tables in `folder` were made from; empty if unknown."""
     sizes = _stamp(folder).get("journal")
@@ -139,11 +146,34 @@ def lost(before: Mapping[str, int], replay: Replay) -> str:
 
 
 def planned(record: dict[str, Any], folder: Path) -> Plan:
-    """The plan that a journal's `plan` record holds; `folder` is the sweep's, paths in the spec are relative to it."""
+    """The plan that a journal's `plan` record holds; `folder` is the sweep's, paths in the spec are relative to it.
+
+    Raises StorageError if it holds none.
+    """
     from lrsweep import plan
+
+    spec = spec_of(record, folder)
+    try:
+        return plan.build(spec, record["fingerprints"])
+    except UsageError as error:
+        raise StorageError(_unreadable(folder, error)) from error
+
+
+def spec_of(record: dict[str, Any], folder: Path) -> Spec:
+    """The spec of such a record. Raises StorageError."""
     from lrsweep.spec.load import read_resolved
 
-    return plan.build(read_resolved(record["spec"], base_dir=folder), record["fingerprints"])
+    try:
+        return read_resolved(record["spec"], base_dir=folder)
+    except UsageError as error:
+        raise StorageError(_unreadable(folder, error)) from error
+
+
+def _unreadable(folder: Path, error: UsageError) -> str:
+    return (
+        f"{folder / journal.FOLDER}: the plan of the sweep cannot be read ({error}); restore the journal from a copy, "
+        "or rerun with --fresh, which sets it aside"
+    )
 
 
 def summary_of(runs: pd.DataFrame, curves: Frames, spec: Spec, rates: dict[str, float]) -> Summary:

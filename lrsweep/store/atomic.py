@@ -15,7 +15,10 @@ from lrsweep.errors import StorageError
 from lrsweep.store import failpoints
 
 TEMPORARY = ".tmp-"
-"""How the name of a file that is being written begins; a killed process may leave one behind."""
+"""How the name of a file that is being written begins; a killed process may leave one behind.
+
+Its writer holds a kernel lock on it, so that what is being written can be told from what was left behind.
+"""
 
 ADVICE = {
     errno.ENOSPC: "the disk is full: free some space",
@@ -94,7 +97,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises StorageError.
     """
     with storage_errors(path):
-        descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix, dir=path.parent)
+        descriptor, temporary = _temporary(path)
         output = Output(descriptor)
         try:
             try:
@@ -130,10 +133,38 @@ def make_folder(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what a killed process was writing; only the holder of the folder's lock may call this."""
+    """Delete what killed processes were writing in `folder`, and nothing that a living one writes."""
     for path in folder.glob(f"{TEMPORARY}*"):
         with suppress(OSError):
-            path.unlink()
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                if _locked(descriptor, wait=False):
+                    path.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _temporary(path: Path) -> tuple[int, str]:
+    """A new file beside `path`, open and locked."""
+    while True:
+        descriptor, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix, dir=path.parent)
+        _locked(descriptor, wait=True)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, name
+        os.close(descriptor)  # somebody took it for a leftover before it was locked
+
+
+def _locked(descriptor: int, *, wait: bool) -> bool:
+    """Take the kernel's lock of an open file; True too where the file system or the system has no such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
 
 
 def _umask() -> int:

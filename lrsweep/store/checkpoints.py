@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import time
 from collections.abc import Collection
 from contextlib import suppress
@@ -16,18 +17,19 @@ from typing import Any
 import torch
 
 from lrsweep.store import atomic, failpoints
-from lrsweep.store.journal import Checkpoint
+from lrsweep.store.journal import CHECKPOINTS, Checkpoint
+from lrsweep.store.records import CHECKPOINT_NAME
 
-FOLDER = "checkpoints"
+_NAME = re.compile(CHECKPOINT_NAME)
 
 
 def write(sweep: Path, group: str, state: dict[str, Any]) -> Checkpoint:
     """Write `state` to a new file in the folder of a sweep, durable when this returns. Raises StorageError."""
-    atomic.make_folder(sweep / FOLDER)
+    atomic.make_folder(sweep / CHECKPOINTS)
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getbuffer()
-    path = sweep / FOLDER / f"{group}-{time.time_ns()}.pt"
+    path = sweep / CHECKPOINTS / f"{group}-{time.time_ns()}.pt"
     with atomic.replacing(path) as stream:
         failpoints.point("checkpoint.write")
         stream.write(data)
@@ -37,7 +39,7 @@ def write(sweep: Path, group: str, state: dict[str, Any]) -> Checkpoint:
 def read(sweep: Path, checkpoint: Checkpoint) -> dict[str, Any] | None:
     """The state in a checkpoint; None if it is gone or not what was written, and the group starts over."""
     with suppress(OSError):
-        data = (sweep / FOLDER / checkpoint.file).read_bytes()
+        data = (sweep / CHECKPOINTS / checkpoint.file).read_bytes()
         if hashlib.sha256(data).hexdigest() == checkpoint.sha256:
             state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
             return state
@@ -48,13 +50,13 @@ def delete(sweep: Path, checkpoint: Checkpoint) -> None:
     """A file that is left behind is deleted by the next run of the sweep."""
     failpoints.point("checkpoint.delete")
     with suppress(OSError):
-        (sweep / FOLDER / checkpoint.file).unlink()
+        (sweep / CHECKPOINTS / checkpoint.file).unlink()
 
 
 def delete_all_but(sweep: Path, kept: Collection[Checkpoint]) -> None:
     """Delete what no group will go on from: its group is done, or the journal never came to name it."""
     names = {checkpoint.file for checkpoint in kept}
-    for path in (sweep / FOLDER).glob("*.pt"):
-        if path.name not in names:
+    for path in (sweep / CHECKPOINTS).glob("*.pt"):
+        if path.name not in names and _NAME.fullmatch(path.name):
             with suppress(OSError):
                 path.unlink()

@@ -45,6 +45,9 @@ FORMAT = 1
 """A reader refuses files of a larger number; smaller changes add keys and kinds, which older readers pass over."""
 
 FOLDER = "journal"
+CHECKPOINTS = "checkpoints"
+"""The folder beside it, see checkpoints.py."""
+
 _LONGEST_HEADER = 10_000
 """In bytes; a line that is longer is none."""
 _RAISED = "an error in "
@@ -244,8 +247,8 @@ def checkpoint_record(group: str, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def exists(folder: Path) -> bool:
-    """Whether the sweep in `folder` has a journal."""
-    return any((folder / FOLDER).glob("*.jsonl"))
+    """Whether the sweep in `folder` has a journal; one behind a link is none."""
+    return not (folder / FOLDER).is_symlink() and any((folder / FOLDER).glob("*.jsonl"))
 
 
 def sizes(folder: Path) -> dict[str, int]:

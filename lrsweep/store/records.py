@@ -22,6 +22,9 @@ from lrsweep.run_result import Status
 ROWS = b',"rows":'
 """What comes before the last key of an outcome, its curve, which replay does not read."""
 
+CHECKPOINT_NAME = r"[0-9A-Za-z_]{1,64}-[0-9]{1,32}\.pt"
+"""Of the files in the folder of checkpoints: the group and the time in nanoseconds."""
+
 T = TypeVar("T")
 Whole: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
 Number: TypeAlias = Annotated[float | Literal["nan", "inf", "-inf"], Field(union_mode="left_to_right")]
@@ -70,11 +73,11 @@ class GroupsRecord(Record):
 
 
 class CheckpointRecord(Record):
-    """`file` is a name in `checkpoints/`, of the form that checkpoints.py gives."""
+    """`file` is a name in the folder of checkpoints."""
 
     kind: Literal["checkpoint"]
     group: str
-    file: Annotated[str, Field(pattern=r"^[0-9A-Za-z_]{1,64}-[0-9]{1,32}\.pt$")]
+    file: Annotated[str, Field(pattern=f"^{CHECKPOINT_NAME}$")]
     sha256: str
 
 
@@ -108,8 +111,10 @@ class WholeOutcomeRecord(OutcomeRecord):
             raise ValueError("the columns of its curve are not equally long")
         if not all(isinstance(value, float) and value.is_integer() for value in self.rows.get("step", ())):
             raise ValueError("its steps are not whole numbers")
-        if any(self.rows.values()) and not {"step", "epoch"} <= set(self.rows):
-            raise ValueError("its curve has no steps or no epochs")
+        if any(self.rows.values()) and "step" not in self.rows:
+            raise ValueError("its curve has no steps")
+        if "val_loss" in self.rows and "epoch" not in self.rows:
+            raise ValueError("its curve has no epochs")
         return self
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lrsweep import plan as planning
 from lrsweep.errors import StoppedError
 from lrsweep.store import journal
+from lrsweep.store.fresh import starts_over
 from lrsweep.store.journal import Replay
 from lrsweep.sweep import pending, preflight
 from lrsweep.workers import worker
@@ -57,7 +58,7 @@ def dry_run(spec: Spec, context: Context, *, fresh: bool) -> CostEstimate:
     """Count and time what a run would do. Raises what the preflight raises."""
     options = context.options
     plan = planning.build(spec, planning.fingerprints(spec))
-    replay = Replay() if fresh else journal.replay(context.folder)
+    replay = Replay() if starts_over(context.folder, fresh) else journal.replay(context.folder)
     work = preflight.prepare(pending.pending(plan, replay), plan, replay, options)
     for text in work.remarks:
         context.notes.once(text)

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrsweep.compiler import onednn
-from lrsweep.errors import LrsweepError, StoppedError
+from lrsweep.errors import LrsweepError, StoppedError, StorageError
 from lrsweep.results import figures, manifest, tables
 from lrsweep.results.status import stored_of
 from lrsweep.store import journal, lock, plan_record
 from lrsweep.system.signals import cause
+from lrsweep.wording.words import plural
 
 if TYPE_CHECKING:
     from lrsweep.analysis.facts import SweepFacts
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """What one pass over a plan came to; `--refine` makes several. `replay` is of its start; `task_notes` go to the
-    manifest, by workload."""
+    """What one pass over a plan came to; `--refine` makes several. `replay` is of its start; so many runs of the plan
+    are `settled`, in the journal that is, at its end. `task_notes` go to the manifest, by workload."""
 
     plan: Plan
     replay: Replay
+    settled: int
     trained: int = 0
     seconds: float = 0.0
     task_notes: dict[str, Any] = field(default_factory=dict)
@@ -47,10 +49,18 @@ class Finished:
     facts: SweepFacts | None
 
 
-def write_tables(plan: Plan, folder: Path, summarise: tables.Summarise = tables.summarise) -> tables.Written:
-    """Raises StorageError."""
+def write_tables(last: Round, context: Context, summarise: tables.Summarise = tables.summarise) -> tables.Written:
+    """The tables of the last pass over the plan. Raises StorageError, also if the journal lost a run meanwhile."""
+    folder, plan = context.folder, last.plan
     with lock.tables(folder):
         replay = journal.replay(folder)
+        held = sum(run.run_id in replay.entries for run in plan.runs)
+        wanted = last.settled if context.stopping.requested() else len(plan.runs)
+        if held < wanted:
+            raise StorageError(
+                f"{folder / journal.FOLDER}: the journal holds only {held} of {plural(wanted, 'finished run')}: it was "
+                "deleted or cut while the sweep ran; the tables were not touched; rerun the command to train the rest"
+            )
         record = plan_record.plan_record(plan, folder, replay.plan)
         return tables.write(folder, plan, replay, record, summarise)
 
@@ -65,7 +75,7 @@ def publish(rounds: Sequence[Round], context: Context, begun: float) -> Finished
     replay, facts = rounds[-1].replay, None
     if trained or not tables.current(folder) or not (folder / figures.REPORT).is_file():
         with stopping.graceful():
-            written = write_tables(plan, folder, context.renderer.summarise)
+            written = write_tables(rounds[-1], context, context.renderer.summarise)
         replay, facts = written.replay, written.facts
         session = manifest.session(
             begun=begun,

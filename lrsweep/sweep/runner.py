@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from lrsweep import plan as planning
 from lrsweep.results import tables
 from lrsweep.results.status import with_refined
-from lrsweep.store import atomic, checkpoints, failpoints, journal, lock, plan_record
+from lrsweep.store import atomic, checkpoints, journal, lock, plan_record
+from lrsweep.store import fresh as fresh_start
 from lrsweep.store.journal import Group, Journal, Replay
 from lrsweep.sweep import pending, preflight, publish
 from lrsweep.sweep.context import Context
@@ -47,38 +48,38 @@ def run_sweep(spec: Spec, context: Context, *, refine: bool, fresh: bool) -> Fin
     if not folder.exists():
         preflight.user_code(planning.build(spec, planning.fingerprints(spec)).runs)  # a mistake leaves nothing behind
     atomic.make_folder(folder)
+    tables.refuse_links(folder)
     with lock.hold(folder):
-        _tidy(folder, fresh, context.notes)
+        over = _tidy(folder, fresh, context.notes)
         with closing(Journal(folder)) as writer:
-            rounds = [train_missing(with_refined(spec, folder, fresh), context, writer)]
+            rounds = [train_missing(with_refined(spec, folder, over), context, writer, over=over)]
             if refine and not context.stopping.requested():
-                rounds += _refined(rounds[0].plan, context, writer)
-        return publish.publish(rounds, context, begun)
+                rounds += _refined(rounds[0], context, writer)
+        finished = publish.publish(rounds, context, begun)
+        fresh_start.end(folder)
+        return finished
 
 
-def _tidy(folder: Path, fresh: bool, notes: Notes) -> None:
-    for part in (folder, folder / journal.FOLDER, folder / checkpoints.FOLDER):
+def _tidy(folder: Path, fresh: bool, notes: Notes) -> bool:
+    """Remove what killed processes left behind, say what will be overwritten; returns whether everything is trained."""
+    for part in (folder, folder / journal.FOLDER, folder / journal.CHECKPOINTS):
         atomic.remove_leftovers(part)
-    if fresh and (folder / journal.FOLDER).exists():
-        number = 1
-        while (aside := folder / f"journal.old-{number}").exists():
-            number += 1
-        with atomic.storage_errors(aside, "create"):
-            failpoints.point("journal.aside")
-            (folder / journal.FOLDER).rename(aside)
-            atomic.sync_folder(folder)
-    elif (folder / tables.RUNS).is_file() and not journal.exists(folder):
+    over = fresh_start.starts_over(folder, fresh)
+    if fresh and not over:
+        notes.note("resuming the --fresh run that was interrupted")
+    if (folder / tables.RUNS).is_file() and not journal.exists(folder) and not fresh_start.underway(folder):
         notes.note(
             f"{folder} contains results without a journal (a published copy); they will be "
             "overwritten when this run finishes"
         )
+    return over
 
 
-def train_missing(spec: Spec, context: Context, writer: Journal, *, retry: bool = True) -> Round:
-    """Train what the spec asks for and the journal lacks; `retry` failed runs too."""
+def train_missing(spec: Spec, context: Context, writer: Journal, *, retry: bool = True, over: bool = False) -> Round:
+    """Train what the spec asks for and the journal lacks; `retry` failed runs too. `over`: the journal is set aside."""
     folder, notes = context.folder, context.notes
     plan = planning.build(spec, planning.fingerprints(spec))
-    before, replay = tables.stamped(folder), journal.replay(folder)
+    before, replay = ({}, Replay()) if over else (tables.stamped(folder), journal.replay(folder))
     gone = tables.lost(before, replay)
     if gone:
         notes.once(f"{folder / journal.FOLDER}: {gone}; what is missing is trained again")
@@ -92,12 +93,14 @@ def train_missing(spec: Spec, context: Context, writer: Journal, *, retry: bool 
     work = preflight.prepare(left, plan, replay, context.options)
     for text in work.remarks:
         notes.once(text)
+    if over:
+        fresh_start.begin(folder)  # only now: what is wrong with the user's code leaves everything as it was
     checkpoints.delete_all_but(folder, [job.resume for job in work.jobs if job.resume is not None])
     record = plan_record.plan_record(plan, folder, replay.plan)
     # A new file says what there is of the journal now: from then on what was lost is missed no longer.
     writer.append(_records(record, work.jobs, replay) or ([record] if gone else []))
     if not work.jobs:
-        return Round(plan=plan, replay=replay)
+        return Round(plan=plan, replay=replay, settled=sum(run.run_id in replay.entries for run in plan.runs))
     _tell_reasons([job.group for job in work.jobs], notes)
     for text in work.warnings:
         notes.once(text)
@@ -156,17 +159,25 @@ def _train(work: Work, plan: Plan, replay: Replay, context: Context, writer: Jou
             executor.close()
             context.reporter.finish()
     seconds = time.monotonic() - begun
-    return Round(plan=plan, replay=replay, trained=supervisor.trained, seconds=seconds, task_notes=work.task_notes)
+    return Round(
+        plan=plan,
+        replay=replay,
+        trained=supervisor.trained,
+        settled=supervisor.counts.done,
+        seconds=seconds,
+        task_notes=work.task_notes,
+    )
 
 
-def _refined(plan: Plan, context: Context, writer: Journal) -> list[Round]:
+def _refined(first: Round, context: Context, writer: Journal) -> list[Round]:
     """Train the rates that the summary asks for, until it asks for none."""
     from lrsweep.analysis.suggest import ROUNDS, refine
     from lrsweep.wording.advice import nothing_added
 
     rounds: list[Round] = []
+    last = first
     while not context.stopping.requested():
-        facts = publish.write_tables(plan, context.folder).facts
+        facts = publish.write_tables(last, context).facts
         added = refine(facts)
         if not added:
             context.notes.note(nothing_added(facts))
@@ -176,6 +187,6 @@ def _refined(plan: Plan, context: Context, writer: Journal) -> list[Round]:
             break
         text = "; ".join(f"{label}: {', '.join(map(repr, rates))}" for label, rates in added.items())
         context.notes.note(f"learning rates added by --refine: {text}")
-        rounds.append(train_missing(plan.spec.with_rates(added), context, writer, retry=False))
-        plan = rounds[-1].plan
+        last = train_missing(last.plan.spec.with_rates(added), context, writer, retry=False)
+        rounds.append(last)
     return rounds

@@ -155,6 +155,24 @@ def test_a_damaged_checkpoint_costs_time_only(tmp_path: Path, reference: dict[st
     assert sweeps.tables(tmp_path / "small") == reference["plain"]
 
 
+REFINED = sweeps.spec(lr=[0.001, 0.01, 0.1, 1e38], optimizers=["sgd"], train={"epochs": 20, "batch_size": 20})
+
+
+@pytest.mark.parametrize("point", ["journal.aside:1", "journal.write:1", "journal.open:1", "journal.synced:2"])
+@pytest.mark.parametrize("again", [True, False])
+def test_a_fresh_sweep_killed_anywhere_never_brings_back_refined_rates(tmp_path: Path, point: str, again: bool) -> None:
+    folder = tmp_path / "small"
+    sweeps.run(tmp_path, REFINED)
+    plain = sweeps.tables(folder)
+    sweeps.run(tmp_path, REFINED, refine=True)
+    assert sweeps.tables(folder) != plain
+    assert armed(lambda: sweeps.run(tmp_path, REFINED, fresh=True), LRSWEEP_CRASH=point) == sweeps.KILLED
+    begun = point != "journal.aside:1"  # until then nothing has happened, and without --fresh nothing does
+    sweeps.run(tmp_path, REFINED, fresh=again)
+    assert (sweeps.tables(folder) == plain) == (begun or again)
+    assert len(list(folder.glob("journal.old-*"))) == (begun or again)
+
+
 # Damage to the journal.
 
 
@@ -233,6 +251,31 @@ def test_a_damaged_derived_file_is_healed(tmp_path: Path, reference: dict[str, d
     sweeps.run(tmp_path)
     assert sweeps.tables(tmp_path / "small") == reference["plain"]
     assert b"\0" not in (tmp_path / "small" / "spec.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("harm", ["deleted", "cut", "the whole journal"])
+def test_a_journal_that_is_harmed_while_the_sweep_runs_costs_no_tables(
+    tmp_path: Path, reference: dict[str, dict[str, bytes]], harm: str
+) -> None:
+    sweeps.run(tmp_path)
+
+    class Harming(Silent):
+        def finish(self) -> None:
+            newest = journal.paths(tmp_path / "small")[-1]
+            if harm == "the whole journal":
+                shutil.rmtree(newest.parent)
+            elif harm == "deleted":
+                newest.unlink()
+            else:
+                lines = newest.read_bytes().splitlines(keepends=True)
+                newest.write_bytes(b"".join(lines[:-3]))
+
+    with pytest.raises(StorageError, match="holds only") as info:
+        sweeps.run(tmp_path, GROWN, reporter=Harming())
+    assert info.value.exit_code == 4
+    assert sweeps.tables(tmp_path / "small") == reference["plain"]
+    sweeps.run(tmp_path, GROWN)
+    assert sweeps.tables(tmp_path / "small") == reference["grown"]
 
 
 # Disks that do not take it.

@@ -306,6 +306,70 @@ def test_fresh_sets_the_journal_aside(tmp_path: Path) -> None:
     assert len(journal.replay(tmp_path / "small").entries) == 12
 
 
+class StopsAfter(Silent):
+    """Sends SIGINT once so many runs are done."""
+
+    def __init__(self, runs: int) -> None:
+        super().__init__()
+        self._runs = runs
+
+    def update(self, update: Update) -> None:
+        if update.done >= self._runs:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_fresh_sweep_that_was_stopped_goes_on_by_the_same_command(tmp_path: Path) -> None:
+    config = sweeps.spec(axes={"train.batch_size": [5, 6, 7, 8]}, lr=[0.1], optimizers=["sgd"])
+    sweeps.run(tmp_path, config)
+    expected = sweeps.tables(tmp_path / "small")
+    with pytest.raises(StoppedError, match="rerun the command to resume"):
+        sweeps.run(tmp_path, config, fresh=True, reporter=StopsAfter(2))
+    done = api.status(tmp_path / "small").done
+    assert 2 <= done < 8
+    assert sweeps.estimate(tmp_path, config, fresh=True).to_do == 8 - done
+    reporter = Silent()
+    assert sweeps.run(tmp_path, config, fresh=True, reporter=reporter).trained == 8 - done
+    assert "resuming the --fresh run that was interrupted" in reporter.notes
+    assert sweeps.tables(tmp_path / "small") == expected
+    assert len(list((tmp_path / "small").glob("journal.old-*"))) == 1
+    assert sweeps.run(tmp_path, config, fresh=True).trained == 8  # that one is complete: this one starts over
+
+
+def test_a_first_sweep_with_fresh_that_was_stopped_goes_on_by_the_same_command(tmp_path: Path) -> None:
+    config = sweeps.spec(axes={"train.batch_size": [5, 6, 7, 8]}, lr=[0.1], optimizers=["sgd"])
+    with pytest.raises(StoppedError):
+        sweeps.run(tmp_path, config, fresh=True, reporter=StopsAfter(2))
+    done = api.status(tmp_path / "small").done
+    assert sweeps.run(tmp_path, config, fresh=True).trained == 8 - done
+    assert not list((tmp_path / "small").glob("journal.old-*"))
+
+
+SOMETIMES = """
+import torch
+from pathlib import Path
+from lrsweep import Task
+
+def make():
+    if Path(__file__).with_name("broken").exists():
+        raise ValueError("broken")
+    x = torch.ones(4, 2)
+    return Task(train=(x, x), val=(x, x), model=lambda: torch.nn.Linear(2, 2), loss=torch.nn.functional.mse_loss)
+"""
+
+
+def test_a_fresh_sweep_that_cannot_start_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "task.py").write_text(SOMETIMES)
+    config = tmp_path / "small.yaml"
+    config.write_text("{task: task.py:make, lr: [0.1], optimizers: [sgd], seeds: 1, train: {epochs: 1}}")
+    sweeps.run(tmp_path, config)
+    (tmp_path / "broken").touch()
+    worker.workloads.cache_clear()
+    with pytest.raises(UsageError, match="broken"):
+        sweeps.run(tmp_path, config, fresh=True)
+    assert not list((tmp_path / "small").glob("journal.old-*"))
+    assert sweeps.run(tmp_path, config).trained == 0
+
+
 def test_a_published_copy_is_replaced_when_the_run_ends(tmp_path: Path) -> None:
     sweeps.run(tmp_path)
     before = sweeps.tables(tmp_path / "small")

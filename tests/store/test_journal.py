@@ -210,14 +210,16 @@ def test_a_record_with_wrong_content_is_set_aside(tmp_path: Path, wrong: Any) ->
         {"step": ["a"]},
         {"step": [0, 1], "epoch": [0.0], "train_loss": [1.0]},
         {"step": [0.5], "epoch": [0.0], "train_loss": [1.0]},
-        {"step": [0], "epoch": [0.0]},
-        {"step": [0], "epoch": [0.0], "other": [1.0]},
+        {"epoch": [0.0], "train_loss": [1.0]},
+        {"step": [0], "val_loss": [1.0]},
+        {"step": [0], "epoch": [0.0], "odd": [1.0]},
         {"step": [0], "epoch": [None], "train_loss": [1.0]},
     ],
     ids=str,
 )
 def test_a_curve_with_wrong_content_is_a_storage_error(tmp_path: Path, rows: Any) -> None:
-    write(tmp_path, {**OUTCOME, "rows": rows})
+    columns = [*rows] if "odd" not in rows else OUTCOME["columns"]
+    write(tmp_path, {**OUTCOME, "columns": columns, "rows": rows})
     with pytest.raises(StorageError, match=r"cannot read the result of run a.*--fresh"):
         journal.replay(tmp_path).outcome("a")
 
