@@ -84,6 +84,12 @@ class StorageError(LrsweepError):
     exit_code = 4
 
 
+class LimitError(LrsweepError):
+    """The system refused memory, files or processes."""
+
+    exit_code = 4
+
+
 class BusyError(LrsweepError):
     """Another process runs this sweep."""
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from lrsweep.cli.help import CommandGroup, PlainFlagsCommand
-from lrsweep.errors import LrsweepError, StorageError, UsageError, printable
-from lrsweep.system import process
+from lrsweep.errors import LimitError, LrsweepError, StorageError, UsageError, printable
+from lrsweep.system import limits, process
 from lrsweep.system.process import exit_without_teardown, few_collections
 from lrsweep.system.signals import leave_at_once
 
@@ -98,7 +98,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    limits.require_memory()
 
 
 @command()
@@ -411,7 +411,11 @@ def schema() -> None:
     _say(json.dumps(json_schema(known()), indent=2))
 
 
-def _tell_a_bug() -> int:
+def _tell(error: Exception) -> int:
+    """What the system refused, in one line; anything else is a bug."""
+    if (refused := limits.refusal(error)) is not None:
+        sys.stderr.write(f"{refused}\n")
+        return LimitError.exit_code
     sys.stderr.write(printable(traceback.format_exc()))
     sys.stderr.write("\nThis is a bug in lrsweep. Nothing that was trained is lost: run the command again.\n")
     return 1
@@ -427,7 +431,7 @@ def _run() -> int:
         return error.exit_code
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            return _tell_a_bug()
+            return _tell(error)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.stderr.write(f"the output could not be written: {error.strerror}\n")
         return StorageError.exit_code
@@ -435,8 +439,8 @@ def _run() -> int:
         if not isinstance(end.code, int | None):
             raise
         return end.code or 0
-    except Exception:  # noqa: BLE001 - the last line of defence: say that it is ours, and show where
-        return _tell_a_bug()
+    except Exception as error:  # noqa: BLE001 - the last line of defence: say that it is ours, and show where
+        return _tell(error)
     return 0
 
 

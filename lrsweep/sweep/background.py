@@ -10,18 +10,19 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
-import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrsweep.results import tables
 from lrsweep.results.figures import Report, save_report
 from lrsweep.system.machine import available_cores
+from lrsweep.system.parallel import can_fork, is_running, read_pickled, write_pickled
 from lrsweep.system.process import few_collections
 from lrsweep.system.signals import ENDING, die_with, leave_to_parent, undisturbed
 
@@ -33,6 +34,8 @@ FORMATS = ("png",)
 
 PATIENCE = 120.0
 """Seconds to wait for an answer; the tables of two million rows take a tenth of that."""
+LOOK_SECONDS = 0.2
+"""Between two looks at whether the process that is waited for still runs."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,9 @@ class LocalRenderer:
 class BackgroundRenderer(LocalRenderer):
     """Lets the process at the other end of the connection do so, and writes what it sends."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, answers: int, process: BaseProcess) -> None:
+        """`answers`: the file that `process` writes to, as `_serve` says."""
+        self._connection, self._answers, self._process = connection, answers, process
         self._late = False
 
     def load(self) -> None:
@@ -95,9 +99,17 @@ class BackgroundRenderer(LocalRenderer):
         with suppress(EOFError, OSError):
             if not self._late:
                 self._connection.send(request)
-                self._late = not self._connection.poll(PATIENCE)
-            return None if self._late else self._connection.recv()
+                self._late = not self._is_ready()
+            return None if self._late else read_pickled(self._answers, 0, self._connection.recv())
         return None
+
+    def _is_ready(self) -> bool:
+        """Wait for an answer; False where there will be none in time."""
+        deadline = time.monotonic() + PATIENCE
+        while not self._connection.poll(LOOK_SECONDS):
+            if not is_running(self._process) or time.monotonic() > deadline:
+                return self._connection.poll()
+        return True
 
 
 @contextmanager
@@ -106,26 +118,40 @@ def renderer(*, aside: bool) -> Iterator[LocalRenderer]:
 
     It ends with the context, or with this process.
     """
-    alone = sys.platform != "linux" or threading.active_count() > 1 or available_cores() < 2
-    if not aside or alone or multiprocessing.current_process().daemon:
-        yield LocalRenderer()
-        return
+    aside = aside and can_fork() and available_cores() > 1 and not multiprocessing.current_process().daemon
+    with _started() if aside else nullcontext(LocalRenderer()) as one:
+        yield one
+
+
+@contextmanager
+def _started() -> Iterator[LocalRenderer]:
+    """Local where there are no files or processes left for another."""
+    with ExitStack() as stack:
+        renderer = LocalRenderer()
+        with suppress(OSError):
+            renderer = _start(stack)
+        yield renderer
+
+
+def _start(stack: ExitStack) -> BackgroundRenderer:
+    """Raises OSError where it cannot be."""
     context = multiprocessing.get_context("fork")
+    answers = os.memfd_create("lrsweep")
+    stack.callback(os.close, answers)
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, ours, os.getpid()))
-    with undisturbed():
+    stack.enter_context(ours)
+    with theirs, undisturbed():
+        process = context.Process(target=_serve, args=(theirs, answers, ours, os.getpid()))
         process.start()
-    theirs.close()
-    try:
-        yield BackgroundRenderer(ours)
-    finally:
-        ours.close()
-        process.kill()
-        process.join()
+    stack.callback(process.join)
+    stack.callback(process.kill)
+    return BackgroundRenderer(ours, answers, process)
 
 
-def _serve(connection: Connection, parents: Connection, parent: int) -> None:
-    """Answer each request; None where that failed. `parents` is the other end."""
+def _serve(connection: Connection, answers: int, parents: Connection, parent: int) -> None:
+    """Answer each request, by None where that failed: pickled at the start of the file `answers`, its length by the
+    connection. So the other end, `parents`, never waits for the rest of a message.
+    """
     leave_to_parent()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
@@ -149,7 +175,7 @@ def _serve(connection: Connection, parents: Connection, parent: int) -> None:
                     answer = draft.report()
                 else:
                     answer = page.make(request.folder, FORMATS)
-            connection.send(answer)
+            connection.send(write_pickled(answers, 0, answer))
             if request.rates is None:
                 draft = None  # what comes next may be about other tables
             elif draft is not None:

@@ -89,7 +89,7 @@ def memory_limit() -> int | None:
     for folder in _cgroups("memory"):
         texts = (_text(folder / name) for name in ("memory.max", "memory.limit_in_bytes"))
         limits += [int(text) for text in texts if text.isdigit()]
-    limits += _process_limits()
+    limits += [limit_of_process(name) or UNLIMITED for name in ("RLIMIT_AS", "RLIMIT_DATA")]
     return min((limit for limit in limits if 0 < limit < UNLIMITED), default=None)
 
 
@@ -100,13 +100,14 @@ def _memory_by_sysconf() -> int | None:
         return None
 
 
-def _process_limits() -> list[int]:
+def limit_of_process(name: str) -> int | None:
+    """A limit as `ulimit` sets it, by its name in `resource`; None without one, and on Windows."""
     try:
         import resource
-    except ImportError:  # Windows
-        return []
-    kinds = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
-    return [soft for soft, _ in map(resource.getrlimit, kinds) if soft != resource.RLIM_INFINITY]
+    except ImportError:
+        return None
+    soft, _ = resource.getrlimit(getattr(resource, name))
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def _cgroups(controller: str) -> list[Path]:

@@ -73,7 +73,12 @@ class Local:
         simple = threading.active_count() == 1 and not multiprocessing.current_process().daemon
         fork = self._config.device == "cpu" and sys.platform == "linux" and simple
         while len(self._workers) < self._count:
-            self._add(fork)
+            try:
+                self._add(fork)
+            except OSError:
+                if not self._workers:
+                    raise
+                return  # fewer workers do, where there are no more files or processes
 
     def events(self, queue: deque[Job]) -> Iterator[list[Event]]:
         """What happened, as lists; an empty list now and then, so that the caller can look around.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -79,8 +81,7 @@ def test_where_it_was_killed_this_process_draws(sweep: Path) -> None:
     assert (sweep / "report.html").is_file()
 
 
-def test_where_it_is_stopped_this_process_draws(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "PATIENCE", 0.2)
+def test_where_it_is_stopped_this_process_draws(sweep: Path) -> None:
     with background.renderer(aside=True) as renderer:
         (child,) = children()
         os.kill(child, signal.SIGSTOP)
@@ -88,6 +89,26 @@ def test_where_it_is_stopped_this_process_draws(sweep: Path, monkeypatch: pytest
         os.kill(child, signal.SIGCONT)
         renderer.report(sweep)  # whose answer is not the one that comes now
     assert (sweep / "report.html").is_file()
+    assert not children()
+
+
+def test_where_it_hangs_this_process_draws(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "PATIENCE", 0.3)
+    monkeypatch.setattr(background, "write_pickled", lambda *_: time.sleep(3600))
+    with background.renderer(aside=True) as renderer:
+        renderer.report(sweep)
+    assert (sweep / "report.html").is_file()
+    assert not children()
+
+
+@pytest.mark.parametrize("function", ["memfd_create", "socketpair", "fork"])
+def test_without_files_or_processes_this_process_draws(monkeypatch: pytest.MonkeyPatch, function: str) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket if function == "socketpair" else os, function, refused)
+    with background.renderer(aside=True) as renderer:
+        assert not isinstance(renderer, background.BackgroundRenderer)
     assert not children()
 
 
