@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,20 @@ def on_one_line(text: str) -> str:
 
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+LONGEST_PARAGRAPH = 400
+_PLACE = re.compile(r" \([^()\n]+:\d+ in [^()\n]+\)$")  # where in the user's file, at the end of what it raised
+
+
+def paragraph(text: str) -> str:
+    """The first paragraph of an error's text, shortened, with the place in the user's file where it names one."""
+    place = found[0] if (found := _PLACE.search(text)) else ""
+    whole = text.removesuffix(place).strip()
+    first = re.split(r"\n\s*\n", whole, maxsplit=1)[0].rstrip()
+    if len(first) > LONGEST_PARAGRAPH:
+        first = first[:LONGEST_PARAGRAPH].rsplit(None, 1)[0]
+    return f"{first}{' ...' if first != whole else ''}{place}"
 
 
 class LrsweepError(Exception):
@@ -58,7 +73,7 @@ class WrongInSpec(UsageError):
 
 @dataclass(frozen=True, kw_only=True)
 class SpecIssue:
-    """One thing wrong with a spec: where it is written, which key, what is allowed."""
+    """One thing wrong with a spec: where it is written, which key, what is allowed. `line` is 0 in a dict."""
 
     file: str
     line: int
@@ -67,7 +82,8 @@ class SpecIssue:
     message: str
 
     def __str__(self) -> str:
-        return printable(f"{self.file}:{self.line}:{self.column}: {self.path}: {self.message}")
+        place = f"{self.file}:{self.line}:{self.column}: " if self.line else ""
+        return printable(f"{place}{self.path}: {self.message}")
 
 
 class SpecError(UsageError):
@@ -105,9 +121,15 @@ class StoppedError(LrsweepError):
 
 
 def nearest(text: str, names: Iterable[str]) -> str | None:
-    """The name that `text` was probably meant to be, upper and lower case alike; None if none is near."""
-    lower = {name.lower(): name for name in names}
-    return next((lower[name] for name in difflib.get_close_matches(text.lower(), lower, n=1, cutoff=0.6)), None)
+    """The name that `text` was probably meant to be, upper and lower case alike; None if none is near.
+
+    Near is a letter or two that differ, the same letters in another order, or the beginning of the name.
+    """
+    lower, text = {name.lower(): name for name in names}, text.lower()
+    near = difflib.get_close_matches(text, lower, n=1, cutoff=0.75)
+    swapped = [name for name in lower if sorted(name) == sorted(text)]
+    begun = [name for name in lower if len(text) >= 3 and name.startswith(text)]
+    return next((lower[name] for name in (*near, *swapped, *begun)), None)
 
 
 def did_you_mean(text: str, names: Iterable[str]) -> str:

@@ -18,6 +18,8 @@ from lrsweep.errors import UsageError
 from lrsweep.registry import DATA_FILES
 from lrsweep.spec import axes as axis_rules
 from lrsweep.spec.model import OptimizerSpec, Spec, canonical, map_paths, named_file
+from lrsweep.spec.resolved import placed
+from lrsweep.spec.yaml_tree import Keys
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,8 +106,17 @@ def fingerprints(spec: Spec) -> dict[str, str]:
             with file.open("rb") as stream:
                 prints[role] = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
-            raise UsageError(f"{role}: cannot read {file}: {error.strerror}") from None
+            raise UsageError(placed(spec, _keys(role), f"cannot read {file}: {error.strerror}")) from None
     return prints
+
+
+def _keys(role: str) -> Keys:
+    """The path in the spec of what plays a role: `axes.task.name.0` is `("axes", "task.name", 0)`."""
+    parts = [int(part) if part.isdigit() else part for part in role.split(".")]
+    if parts[0] == "axes":
+        number = next(place for place, part in enumerate(parts) if isinstance(part, int))
+        parts[1:number] = [".".join(map(str, parts[1:number]))]
+    return tuple(parts)
 
 
 class _Identity:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lrsweep.errors import UsageError, on_one_line, printable
+from lrsweep.errors import LONGEST_PARAGRAPH, UsageError, nearest, on_one_line, paragraph, printable
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,41 @@ def test_what_steers_a_terminal_is_shown_as_an_escape(text: str, shown: str) -> 
 
 def test_one_line_has_no_newlines() -> None:
     assert on_one_line("a\nb\tc\x1b") == r"a\nb\tc\x1b"
+
+
+PLACE = " (task.py:12 in loss)"
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("ValueError: bad", "ValueError: bad"),
+        ("ValueError: bad" + PLACE, "ValueError: bad" + PLACE),
+        ("RuntimeError: first\nsecond\n\nthird" + PLACE, "RuntimeError: first\nsecond ..." + PLACE),
+        ("RuntimeError: first\n \t\nthird", "RuntimeError: first ..."),
+    ],
+)
+def test_an_error_is_kept_to_its_first_paragraph_and_its_place(text: str, kept: str) -> None:
+    assert paragraph(text) == kept
+
+
+def test_a_long_paragraph_is_cut_between_words() -> None:
+    kept = paragraph("RuntimeError: " + "word " * 500 + PLACE)
+    assert len(kept) <= LONGEST_PARAGRAPH + len(" ..." + PLACE)
+    assert kept.endswith("word word ..." + PLACE)
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "meant"),
+    [
+        ("adm", ["sgd", "adam", "adamw"], "adam"),
+        ("mpl", ["linear", "mlp"], "mlp"),
+        ("ACC", ["loss", "accuracy"], "accuracy"),
+        ("epoch", ["epochs", "steps"], "epochs"),
+        ("extra", ["name", "task", "train"], None),
+        ("sparseadam", ["adam", "radam", "sgd"], None),
+        ("x", ["max", "min"], None),
+    ],
+)
+def test_only_a_name_that_is_really_near_is_suggested(text: str, names: list[str], meant: str | None) -> None:
+    assert nearest(text, names) == meant

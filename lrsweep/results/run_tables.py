@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lrsweep.analysis.diagnosis import Curve, diagnose
+from lrsweep.errors import paragraph
 from lrsweep.objective import best_row, default_mode, objective_of
 from lrsweep.run_result import RunResult
 from lrsweep.store import atomic
@@ -124,7 +125,7 @@ def _facts(outcome: RunResult) -> dict[str, Any]:
         "diverged_step": outcome.diverged_step,
         "steps": outcome.steps,
         "epochs": _epochs(outcome),
-        "error": outcome.error,
+        "error": None if outcome.error is None else paragraph(outcome.error),
     }
     for name in ("train_loss", "val_loss"):
         if rows.get(name):

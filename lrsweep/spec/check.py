@@ -37,12 +37,17 @@ class Note:
 
 @dataclass
 class Notes:
-    """Everything wrong so far."""
+    """Everything wrong so far. `texts` has numbers as they are written in the spec."""
 
     found: dict[Note, None] = field(default_factory=dict)  # an ordered set
+    texts: Mapping[Keys, str] = field(default_factory=dict)
 
     def add(self, path: Keys, message: str, *, key: bool = False) -> None:
         self.found[Note(path=path, message=message, key=key)] = None
+
+    def quoted(self, path: Keys, value: Any) -> str:
+        """The value at `path` as it is written there, shortened; text in quotes."""
+        return _shortened(self.texts.get(path) or repr_value(value))
 
 
 # A mapping for `eval_every` is checked against EVERY instead.
@@ -106,9 +111,10 @@ def check_value(annotation: Any, value: Any, path: Keys, notes: Notes) -> tuple[
         places = {item["loc"][0] for item in error.errors(include_url=False) if item["loc"]}
         if origin is list and isinstance(value, list) and places and all(isinstance(p, int) for p in places):
             for place in sorted(p for p in places if isinstance(p, int)):
-                notes.add((*path, place), type_error_text(inner[0], value[place]))
+                inside = (*path, place)
+                notes.add(inside, type_error_text(inner[0], value[place], notes.quoted(inside, value[place])))
         else:
-            notes.add(path, type_error_text(annotation, value))
+            notes.add(path, type_error_text(annotation, value, notes.quoted(path, value)))
         return None, False
 
 
@@ -117,9 +123,12 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
     return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
-def type_error_text(annotation: Any, value: Any) -> str:
-    """`must be an integer from 1, not 'abc'`, and how to correct it if that can be guessed."""
-    text = f"must be {expected(annotation)}, not {repr_value(value)}"
+def type_error_text(annotation: Any, value: Any, quoted: str = "") -> str:
+    """`must be an integer from 1, not 'abc'`, and how to correct it if that can be guessed.
+
+    `quoted` is the value as it is shown, by default as YAML writes it.
+    """
+    text = f"must be {expected(annotation)}, not {quoted or repr_value(value)}"
     if isinstance(value, str):
         return with_hint(text, hint(annotation, value))
     if isinstance(value, float) and value.is_integer() and "an integer" in text:
@@ -153,7 +162,10 @@ def _literals(annotation: Any) -> list[str]:
 def repr_value(value: Any) -> str:
     """A value as YAML writes it, shortened."""
     text = {None: "null", True: "true", False: "false"}.get(value) if value is None or isinstance(value, bool) else None
-    text = text or ("a mapping" if isinstance(value, dict) else repr(value))
+    return _shortened(text or ("a mapping" if isinstance(value, dict) else repr(value)))
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -81,7 +81,7 @@ def read_resolved(source: str | Path, base_dir: Path | None = None) -> Spec:
 
 
 def _build(tree: Tree, ctx: Context, stem: str) -> Spec:
-    notes = Notes()
+    notes = Notes(texts=tree.texts)
     spec = _resolve(tree.data, ctx, stem, notes)
     if notes.found or tree.refused or spec is None:
         raise SpecError(_issues(tree, notes))
@@ -103,7 +103,7 @@ def _issues(tree: Tree, notes: Notes) -> list[SpecIssue]:
 def _resolve(data: Any, ctx: Context, stem: str, notes: Notes) -> Spec | None:
     """The resolved spec; None if the notes say what is wrong. A wrong section does not hide what is wrong in others."""
     if not isinstance(data, dict):
-        what = "the spec is empty" if data is None else f"the spec is {repr_value(data)}"
+        what = "the spec is empty" if data is None else f"the spec is {notes.quoted((), data)}"
         notes.add(
             (), (f"{what}; it must be a mapping with task, optimizers and train (`lrsweep init` writes an example)")
         )
@@ -201,7 +201,8 @@ def _optimizers(data: Mapping[str, Any], ctx: Context, notes: Notes) -> list[Opt
     raw = data["optimizers"]
     if not isinstance(raw, list) or not raw:
         fix = f"write [{raw}]" if isinstance(raw, str) else ""
-        wrong = f"must be a list of at least one optimizer, not {repr_value(raw)}"
+        shown = notes.quoted(("optimizers",), raw)
+        wrong = f"must be a list of at least one optimizer, not {shown}"
         notes.add(("optimizers",), with_hint(wrong, fix))
         return []
     entries = [sections.optimizer(ctx, entry, ("optimizers", i), notes) for i, entry in enumerate(raw)]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from lrsweep.errors import SpecError
 from lrsweep.spec.yaml_tree import Keys, Mark, Refusal, Tree, dotted, parse
+
+_INDEXED = re.compile(r"(.*?)((?:\[\d+\])*)", re.DOTALL)
 
 
 def override(tree: Tree, text: str) -> None:
@@ -13,12 +16,10 @@ def override(tree: Tree, text: str) -> None:
     key, equals, value = text.partition("=")
     file = f"--set {text}"
     at = Mark(file=file, line=1, column=1)
-    keys = key.strip().split(".")
+    keys = _keys(key)
     if not equals or not all(keys):
         tree.refuse((), at, "write KEY=VALUE with a dotted key, for example --set train.epochs=5")
         return
-    if keys[0] in ("axes", "refined") and len(keys) > 1:
-        keys = [keys[0], ".".join(keys[1:])]
     try:
         branch = parse(value, file, column=len(key) + 1)
     except SpecError as error:
@@ -45,6 +46,16 @@ def override(tree: Tree, text: str) -> None:
     tree.graft(path, branch)
 
 
+def _keys(key: str) -> list[str]:
+    """The parts of a dotted key: `optimizers[0].momentum` is `optimizers.0.momentum`. Axes and labels keep theirs."""
+    head, *below = key.strip().split(".")
+    found: list[str] = []
+    for part in (head, ".".join(below)) if head in ("axes", "refined") and below else (head, *below):
+        name, places = _INDEXED.fullmatch(part).groups()  # type: ignore[union-attr]  # it matches any text
+        found += [name, *re.findall(r"\d+", places)]
+    return found
+
+
 def choose_axis_value(tree: Tree, text: str) -> str:
     """An override of the key of an axis as one of the axis itself, to this value alone; others as they are."""
     key, equals, value = text.partition("=")
@@ -57,7 +68,7 @@ def refuse_overruled(tree: Tree, text: str) -> None:
     A file may hold both, a value and an axis over it; an override is meant to have an effect.
     """
     key, equals, value = text.partition("=")
-    keys = key.strip().split(".")
+    keys = _keys(key)
     if not equals or keys[0] == "axes":
         return
     try:

@@ -133,9 +133,13 @@ def located(spec: Spec) -> Iterator[None]:
 
 
 def _with_place(spec: Spec, path: tuple[str, ...], message: str) -> str:
-    if not path or spec.tree is None:
+    return placed(spec, _written_at(spec, path), message) if path else message
+
+
+def placed(spec: Spec, keys: Keys, message: str) -> str:
+    """`file:line:column: path: message` for what is written at `keys` in the spec."""
+    if spec.tree is None:
         return message
-    keys = _written_at(spec, path)
     at = spec.tree.mark(keys, key=True)
     return str(SpecIssue(file=at.file, line=at.line, column=at.column, path=dotted(keys), message=message))
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from lrsweep import grids
-from lrsweep.errors import did_you_mean
+from lrsweep.errors import did_you_mean, nearest
 from lrsweep.grids import Grid
 from lrsweep.objective import default_mode
 from lrsweep.registry import DATA_FILES, REFUSED, Known, signature
 from lrsweep.spec import check
-from lrsweep.spec.check import GRID, OBJECTIVE, TRAIN, Notes, check_value, repr_value, with_hint
+from lrsweep.spec.check import GRID, OBJECTIVE, TRAIN, Notes, check_value, with_hint
 from lrsweep.spec.import_paths import import_path, is_file
 from lrsweep.spec.model import Count, Named, ObjectiveSpec, OptimizerSpec, Rate, TrainSpec, call_text
 from lrsweep.spec.yaml_tree import Keys
@@ -45,10 +45,13 @@ def name(raw: Any, path: Keys, notes: Notes) -> str | None:
     allowed = "one path component of letters, digits, `.`, `_`, `-`, not starting with a dot"
     if isinstance(raw, str) and NAME.fullmatch(raw):
         return raw
-    fix = f"write '{raw}' in quotes" if isinstance(raw, int | float) and not isinstance(raw, bool) else ""
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", raw).strip(".-") if isinstance(raw, str) else ""
-    fix = f"for example {safe[:200]}" if safe else fix
-    notes.add(path, with_hint(f"must be {allowed}, not {repr_value(raw)}", fix))
+    text = raw if isinstance(raw, str) else notes.quoted(path, raw) if isinstance(raw, bool | int | float) else ""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")[:200]
+    if isinstance(raw, str):
+        fix = f"for example {safe}" if safe else ""
+    else:
+        fix = f"write '{text}' in quotes" if text and text == safe else ""
+    notes.add(path, with_hint(f"must be {allowed}, not {notes.quoted(path, raw)}", fix))
     return None
 
 
@@ -57,13 +60,13 @@ def as_mapping(raw: Any, path: Keys, notes: Notes, what: str) -> dict[str, Any] 
     if isinstance(raw, str):
         raw = {"name": raw}
     if not isinstance(raw, dict):
-        notes.add(path, f"must be a name or a mapping with `name`, not {repr_value(raw)}")
+        notes.add(path, f"must be a name or a mapping with `name`, not {notes.quoted(path, raw)}")
         return None
     if "name" not in raw:
         notes.add(path, f"needs name: {what} is a name, or a mapping with `name` and arguments")
         return None
     if not isinstance(raw["name"], str):
-        notes.add((*path, "name"), f"must be text, not {repr_value(raw['name'])}")
+        notes.add((*path, "name"), f"must be text, not {notes.quoted((*path, 'name'), raw['name'])}")
         return None
     return raw
 
@@ -115,10 +118,8 @@ def metric(text: str, path: Keys, notes: Notes) -> bool:
         fix = f"the test set is never used for selection; did you mean val_{text.removeprefix('test_')}?"
     elif did_you_mean(text, ["loss"]):
         fix = "did you mean val_loss or train_loss?"
-    elif near := did_you_mean(text, ["val_loss", "train_loss", "val_accuracy"]):
-        fix = near
-    elif text.isidentifier():
-        fix = f"did you mean val_{text}?"
+    elif near := nearest(text, ["accuracy", "val_accuracy", "val_loss", "train_loss"]):
+        fix = f"did you mean {'val_' * (near == 'accuracy')}{near}?"
     else:
         fix = "a metric is named by its column"
     allowed = "train_loss, val_loss, val_<metric> or train_<metric>"
@@ -133,11 +134,11 @@ def grid(raw: Any, path: Keys, notes: Notes) -> Grid | None:
         return None if rates is None else Grid(listed=tuple(rates))
     if not isinstance(raw, dict):
         fix = (
-            f"write [{raw!r}] for a single learning rate"
+            f"write [{notes.quoted(path, raw)}] for a single learning rate"
             if isinstance(raw, int | float) and not isinstance(raw, bool)
             else ""
         )
-        wrong = f"must be a list of learning rates or a mapping, not {repr_value(raw)}"
+        wrong = f"must be a list of learning rates or a mapping, not {notes.quoted(path, raw)}"
         notes.add(path, with_hint(wrong, "{min, max, per_decade} or {min, max, points}", fix))
         return None
     before = len(notes.found)
@@ -163,7 +164,7 @@ def grid(raw: Any, path: Keys, notes: Notes) -> Grid | None:
 def listed(raw: Any, path: Keys, notes: Notes) -> list[float] | None:
     """A list of learning rates: finite, above 0, each given once."""
     if not isinstance(raw, list) or not raw:
-        notes.add(path, f"must be a list of at least one learning rate, not {repr_value(raw)}")
+        notes.add(path, f"must be a list of at least one learning rate, not {notes.quoted(path, raw)}")
         return None
     return _distinct(Rate, raw, path, notes)
 
@@ -187,7 +188,8 @@ def seeds(raw: Any, path: Keys, notes: Notes) -> list[int] | None:
     if type(raw) is int and 1 <= raw <= MAX_SEEDS:
         return list(range(raw))
     fix = check.hint(Count, raw) if isinstance(raw, str) else ""
-    wrong = f"must be a number of seeds (an integer from 1 to {MAX_SEEDS}) or a list of seeds, not {repr_value(raw)}"
+    allowed = f"a number of seeds (an integer from 1 to {MAX_SEEDS}) or a list of seeds"
+    wrong = f"must be {allowed}, not {notes.quoted(path, raw)}"
     notes.add(path, with_hint(wrong, fix))
     return None
 
@@ -195,7 +197,7 @@ def seeds(raw: Any, path: Keys, notes: Notes) -> list[int] | None:
 def train(raw: Any, path: Keys, notes: Notes, *, given_by_axes: bool = False) -> TrainSpec | None:
     """The `train` section; exactly one of `epochs` and `steps`, unless an axis gives it."""
     if not isinstance(raw, dict):
-        notes.add(path, f"must be a mapping, not {repr_value(raw)}; for example {{epochs: 20, batch_size: 64}}")
+        notes.add(path, f"must be a mapping, not {notes.quoted(path, raw)}; for example {{epochs: 20, batch_size: 64}}")
         return None
     before = len(notes.found)
     every = raw.get("eval_every")
@@ -214,7 +216,8 @@ def train(raw: Any, path: Keys, notes: Notes, *, given_by_axes: bool = False) ->
 def objective(raw: Any, path: Keys, notes: Notes) -> ObjectiveSpec | None:
     """The `objective` section; the direction follows the metric unless it is given."""
     if not isinstance(raw, dict):
-        notes.add(path, f"must be a mapping, not {repr_value(raw)}; for example {{metric: val_loss, at: final}}")
+        example = "{metric: val_loss, at: final}"
+        notes.add(path, f"must be a mapping, not {notes.quoted(path, raw)}; for example {example}")
         return None
     before = len(notes.found)
     full = check.arguments(OBJECTIVE, raw, path, notes, "objective")
@@ -270,7 +273,7 @@ def builtin(ctx: Context, raw: Any) -> str:
 def _label(raw: Any, path: Keys, notes: Notes) -> str | None:
     if isinstance(raw, str) and raw.strip() == raw and raw.isprintable() and 0 < len(raw) <= 200:
         return raw
-    notes.add(path, f"must be text on one line, not empty, without blanks around it, not {repr_value(raw)}")
+    notes.add(path, f"must be text on one line, not empty, without blanks around it, not {notes.quoted(path, raw)}")
     return None
 
 

@@ -57,13 +57,15 @@ class Refusal:
 class Tree:
     """Plain values and where each was written: `keys` has the place of a mapping's key, `values` that of its value.
 
-    What was refused while reading is in `refused`, to be reported together with what is wrong with the values.
+    `texts` has the numbers, booleans and nulls as they were written: `1.10`, which is the number 1.1. What was refused
+    while reading is in `refused`, to be reported together with what is wrong with the values.
     """
 
     file: str
     data: Any = None
     keys: dict[Keys, Mark] = field(default_factory=dict)
     values: dict[Keys, Mark] = field(default_factory=dict)
+    texts: dict[Keys, str] = field(default_factory=dict)
     refused: list[Refusal] = field(default_factory=list)
 
     def refuse(self, path: Keys, mark: Mark, message: str, *, void: bool = False) -> None:
@@ -87,7 +89,8 @@ class Tree:
     def graft(self, path: Keys, branch: Tree) -> None:
         """Take over the places of `branch`, whose root is now at `path` (the values are set by the caller)."""
         self.refused = [refusal for refusal in self.refused if refusal.path[: len(path)] != path]
-        for table in (self.keys, self.values):
+        tables: tuple[dict[Keys, Any], ...] = (self.keys, self.values, self.texts)
+        for table in tables:
             for old in [old for old in table if old[: len(path)] == path]:
                 del table[old]
         for refusal in branch.refused:
@@ -95,6 +98,7 @@ class Tree:
             self.refused.append(replace(refusal, path=moved, issue=replace(refusal.issue, path=dotted(moved))))
         self.values.update({path + below: mark for below, mark in branch.values.items()})
         self.keys.update({path + below: mark for below, mark in branch.keys.items()})
+        self.texts.update({path + below: text for below, text in branch.texts.items()})
         self.keys[path] = branch.mark(())
 
 
@@ -206,6 +210,7 @@ class _Builder:
             if wrong := _wrong_text(text):
                 self.refuse(path, node.start_mark, wrong, void=True)
             return text
+        self.tree.texts[path] = text
         if tag == "null" and _NULL.match(text):
             return None
         if tag == "bool" and _BOOL.match(text):
@@ -375,7 +380,7 @@ def _plain(value: Any, path: Keys, tree: Tree) -> Any:
         if hasattr(value, "tolist"):
             return _plain(value.tolist(), (*path, 0), tree)
     kind_name = type(value).__name__
-    message = f"a {kind_name} is not allowed in a spec; use numbers, strings, lists and dicts"
+    message = f"a value of type {kind_name} is not allowed in a spec; use numbers, strings, lists and dicts"
     tree.refuse(path, Mark(file=DICT), message, void=True)
     return None
 

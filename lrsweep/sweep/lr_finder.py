@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from lrsweep import plan
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
-from lrsweep.analysis.lr_finder import AxisValue, RampResult, RangeTest, ramp_lrs
+from lrsweep.analysis.lr_finder import AxisValue, Floats, Ramp, RampResult, RangeTest, ramp_lrs
+from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.results import tables
 from lrsweep.results.run_tables import axis_text
 from lrsweep.spec import axes as axis_rules
@@ -18,13 +20,16 @@ from lrsweep.spec.model import Spec, canonical
 from lrsweep.spec.resolved import located
 from lrsweep.store import atomic
 from lrsweep.training import sequential
+from lrsweep.training.workload import Workload
 from lrsweep.workers import worker
+
+Config: TypeAlias = Path | str | Mapping[str, Any] | Spec
 
 PICTURE, TABLE = "range_test.png", "range_test.csv"
 
 
 def run(
-    config: Path | str,
+    config: Config,
     *,
     results: Path | str,
     device: str,
@@ -41,18 +46,18 @@ def run(
     Raises SpecError, UsageError, StorageError.
     """
     lrs = ramp_lrs(low, high, steps)
-    spec = load_spec(Path(config), overrides=overrides, choose=True)
-    axes = _axes(spec, Path(config), overrides)
+    spec = load_spec(config, overrides=overrides, choose=True)
+    axes = _axes(spec, config, overrides)
     folder = Path(results) / spec.name
     planned = plan.build(spec, plan.fingerprints(spec))
     first = {run.label: run for run in reversed(planned.runs) if run.workload_spec is planned.runs[0].workload_spec}
     facts = _facts(folder)
+    ramp_results = []
     with located(spec):
         workload = worker.workloads().get(planned.runs[0].workload_spec, worker.device_of(device))
-    ramp_results = []
-    for optimizer in spec.optimizers:
-        ramp = sequential.ramp(first[optimizer.label].setting, workload, seed, lrs)
-        ramp_results.append(RampResult(label=optimizer.label, ramp=ramp, row=_row(facts, optimizer.label, axes)))
+        for optimizer in spec.optimizers:
+            ramp = _ramp(first[optimizer.label], workload, seed, lrs)
+            ramp_results.append(RampResult(label=optimizer.label, ramp=ramp, row=_row(facts, optimizer.label, axes)))
     range_test = RangeTest(
         name=spec.name,
         low=low,
@@ -68,6 +73,14 @@ def run(
     return range_test
 
 
+def _ramp(run: plan.Run, workload: Workload, seed: int, lrs: Floats) -> Ramp:
+    """Raises WrongInSpec at the optimizer for whatever its ramp raised."""
+    try:
+        return sequential.ramp(run.setting, workload, seed, lrs)
+    except UsageError as error:
+        raise WrongInSpec((("optimizers", run.label), str(error))) from error
+
+
 def _facts(folder: Path) -> SweepFacts | None:
     """What the sweep in `folder` shows, if one was run there."""
     if not tables.is_sweep(folder):
@@ -77,7 +90,7 @@ def _facts(folder: Path) -> SweepFacts | None:
     return load(folder).facts()
 
 
-def _axes(spec: Spec, config: Path, overrides: Sequence[str]) -> tuple[AxisValue, ...]:
+def _axes(spec: Spec, config: Config, overrides: Sequence[str]) -> tuple[AxisValue, ...]:
     """What `spec`, where overrides have chosen axis values, has of those of the spec without these."""
     if not spec.axes:
         return ()

@@ -12,7 +12,7 @@ import inspect
 import types
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -351,8 +351,10 @@ def build(workload_spec: WorkloadSpec, device: torch.device | str = "cpu") -> Wo
     device, train = torch.device(device), workload_spec.train
     dtype = DTYPES[train["dtype"]]
     with isolation.isolated(dtype, device):
-        task = task_of(workload_spec)
-        builder = builder_of(workload_spec, task)
+        with _section("task"):
+            task = task_of(workload_spec)
+        with _section("model"):
+            builder = builder_of(workload_spec, task)
 
         def place(batch: Any) -> Any:
             return map_tensors(lambda t: t.to(device, dtype) if t.is_floating_point() else t.to(device), batch)
@@ -362,9 +364,9 @@ def build(workload_spec: WorkloadSpec, device: torch.device | str = "cpu") -> Wo
     count = len(splits["train"])
     size = count if train["batch_size"] == "full" else min(train["batch_size"], count)
     if train["drop_last"] and train["batch_size"] != "full" and count < train["batch_size"]:
-        raise UsageError(
-            f"train.drop_last: a batch of {train['batch_size']} exceeds the {count} training examples, "
-            "leaving no batch (use a smaller train.batch_size, or drop_last: false)"
+        wrong = f"a batch of {train['batch_size']} exceeds the {count} training examples, leaving no batch"
+        raise WrongInSpec(
+            (("train", "drop_last"), f"{wrong} (use a smaller train.batch_size, or drop_last: false)"),
         )
     per_epoch = count // size if train["drop_last"] else -(-count // size)
     total = train["steps"] if train["steps"] is not None else train["epochs"] * per_epoch
@@ -380,6 +382,15 @@ def build(workload_spec: WorkloadSpec, device: torch.device | str = "cpu") -> Wo
         steps_per_epoch=per_epoch,
         total_steps=total,
     )
+
+
+@contextmanager
+def _section(name: str) -> Iterator[None]:
+    """What is wrong within is a mistake in this section of the spec, unless it names another."""
+    try:
+        yield
+    except UsageError as error:
+        raise _placed(name, error) from error
 
 
 def task_of(workload_spec: WorkloadSpec) -> Task:
@@ -414,7 +425,8 @@ def builder_of(workload_spec: WorkloadSpec, task: Task) -> Callable[[], nn.Modul
     """
     if workload_spec.model is None:
         if task.model is None:
-            raise UsageError(f"task {workload_spec.task['name']}: it has no model of its own; set one with `model:`")
+            wrong = f"task {workload_spec.task['name']}: it has no model of its own; set one with `model:`"
+            raise WrongInSpec((("task",), wrong))
         name, function = "of the task", task.model
         arguments: dict[str, Any] = {}
     else:

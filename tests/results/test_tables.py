@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lrsweep import plan
-from lrsweep.errors import StorageError, UsageError
+from lrsweep.errors import StorageError, UsageError, paragraph
 from lrsweep.plan import Plan
 from lrsweep.results import tables
 from lrsweep.results.status import status
@@ -141,7 +141,7 @@ def test_what_is_read_back_is_what_was_measured(tmp_path: Path, losses: list[flo
     ]
     assert runs["optimizer"].tolist() == ["nan", 'none, "x"']
     assert curves["optimizer"].unique().tolist() == ["nan"]
-    escaped = error.replace("\0", "\\x00")
+    escaped = paragraph(error).replace("\0", "\\x00")
     assert runs["error"].tolist()[1] == escaped.encode("utf-8", "backslashreplace").decode()
     assert runs["final_val_loss"].isna().tolist()[1]
 

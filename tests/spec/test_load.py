@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
@@ -314,6 +315,27 @@ def test_overrides() -> None:
     assert base["train"] == {"epochs": 1}
 
 
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [
+        ("optimizers[0].momentum=0.5", lambda made: made.optimizers[0].args["momentum"] == 0.5),
+        ("axes.train.batch_size[1]=128", lambda made: made.axes["train.batch_size"] == [32, 128]),
+        ("model.hidden[0]=4", lambda made: made.model.args["hidden"] == [4, 8]),
+    ],
+)
+def test_an_override_may_number_the_entries_of_lists_in_brackets(text: str, got: Callable[[Spec], bool]) -> None:
+    base = {
+        "task": "digits",
+        "model": {"name": "mlp", "hidden": [8, 8]},
+        "optimizers": ["sgd"],
+        "train": {"epochs": 1},
+        "axes": {"train.batch_size": [32, 64]},
+    }
+    assert got(load_spec(base, overrides=[text]))
+    with pytest.raises(SpecError, match="has no entry '7'"):
+        load_spec(base, overrides=[re.sub(r"\[\d\]", "[7]", text)])
+
+
 AXES = {"train.batch_size": [32, 64], "model.name": ["mlp", "linear"], "optimizers.momentum": [0.0, 0.9]}
 
 
@@ -326,6 +348,7 @@ AXES = {"train.batch_size": [32, 64], "model.name": ["mlp", "linear"], "optimize
         ("model={name: mlp}", "model.name"),
         ("model.name=mlp", "model.name"),
         ("optimizers.0.momentum=0.5", "optimizers.momentum"),
+        ("optimizers[0].momentum=0.5", "optimizers.momentum"),
         ("optimizers=[adam, {name: sgd, momentum: 0.5}]", "optimizers.momentum"),
     ],
 )

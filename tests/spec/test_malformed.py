@@ -49,6 +49,14 @@ CASES: dict[str, tuple[str, str, str]] = {
     "name empty": ("name: @''", "name", "one path component"),
     "name with a blank": ("name: @my sweep", "name", "for example my-sweep"),
     "name is a number": ("name: @2024", "name", "write '2024' in quotes"),
+    "name is a version": ("name: @1.10", "name", "not 1.10 (write '1.10' in quotes)"),
+    "name with zeros": ("name: @007", "name", "not 007 (write '007' in quotes)"),
+    "name with an exponent": ("name: @1e5", "name", "not 1e5 (write '1e5' in quotes)"),
+    "name is octal": ("name: @0o17", "name", "not 0o17 (write '0o17' in quotes)"),
+    "name is a boolean": ("name: @True", "name", "not True (write 'True' in quotes)"),
+    "label is a number": ("optimizers: [{name: sgd, label: @1.10}]", "optimizers[0].label", "not 1.10"),
+    "one rate as written": ("lr: @1e-3", "lr", "write [1e-3] for a single learning rate"),
+    "a number as written": ("train: {epochs: @2.50}", "train.epochs", "not 2.50"),
     "name absolute": ("name: @/etc", "name", "one path component"),
     "name with a line end": ('name: @"a\\n"', "name", "one path component"),
     # task
@@ -536,6 +544,7 @@ OVERRIDES: dict[str, str] = {
     "=3": "write KEY=VALUE",
     "train..epochs=3": "write KEY=VALUE",
     "train.epochs=many": "--set train.epochs=many:1:14: train.epochs: must be an integer from 1",
+    "name=1.10": "not 1.10 (write '1.10' in quotes)",
     "train.epoch=3": "--set train.epoch=3:1:13: train.epoch: train has no 'epoch'",
     "optimizers.7.momentum=0.9": "--set optimizers.7.momentum=0.9:1:1: optimizers[7]: optimizers has no entry '7'",
     "optimizers.momentum=0.9": "it is a list, entries 0 to 0",
@@ -556,7 +565,7 @@ def test_a_wrong_override_names_the_option(text: str, tmp_path: Path) -> None:
 
 
 def test_a_dict_has_no_lines() -> None:
-    with pytest.raises(SpecError, match=r"^<dict>:0:0: optimizers\[0\]: unknown optimizer 'adm'"):
+    with pytest.raises(SpecError, match=r"^optimizers\[0\]: unknown optimizer 'adm'"):
         load_spec({"task": "digits", "optimizers": ["adm"], "train": {"epochs": 1}})
 
 
@@ -564,14 +573,14 @@ def test_a_dict_has_no_lines() -> None:
     "value", [object(), {1: 2}, {"a"}, b"x", 1j], ids=["object", "int-key", "set", "bytes", "complex"]
 )
 def test_a_dict_of_other_things(value: object) -> None:
-    with pytest.raises(SpecError, match="<dict>:0:0: model"):
+    with pytest.raises(SpecError, match=r"^model"):
         load_spec({"task": "digits", "model": value, "optimizers": ["sgd"], "train": {"epochs": 1}})
 
 
 def test_a_dict_that_holds_itself() -> None:
     data: dict[str, object] = {}
     data["task"] = data
-    with pytest.raises(SpecError, match="a dict is not allowed in a spec"):
+    with pytest.raises(SpecError, match="a value of type dict is not allowed in a spec"):
         load_spec(data)
 
 
