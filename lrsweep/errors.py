@@ -57,6 +57,22 @@ class UsageError(LrsweepError):
     exit_code = 2
 
 
+class WrongOption(UsageError):
+    """A value that an option cannot have; named as Python has it, or as the command line has it."""
+
+    def __init__(self, option: str, value: object, wrong: str) -> None:
+        super().__init__(option, value, wrong)
+        self.option, self.value, self.wrong = option, value, wrong
+
+    def __str__(self) -> str:
+        return printable(f"{self.option}={self.value!r}: {self.wrong}")
+
+    def on_command_line(self) -> str:
+        """`--max-diverged 2.0: must be ...`"""
+        value = " ".join(map(str, self.value)) if isinstance(self.value, tuple) else str(self.value)
+        return printable(f"--{self.option.replace('_', '-')} {value}: {self.wrong}")
+
+
 class WrongInSpec(UsageError):
     """A valid spec that does not fit the data, the model or the user's code: pairs (path in the spec, what is wrong).
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from lrsweep.cli.help import CommandGroup, PlainFlagsCommand
-from lrsweep.errors import LimitError, LrsweepError, StorageError, UsageError, printable
+from lrsweep.errors import LimitError, LrsweepError, StorageError, UsageError, WrongOption, printable
 from lrsweep.system import limits, process
 from lrsweep.system.process import exit_without_teardown, few_collections
 from lrsweep.system.signals import leave_at_once
@@ -196,7 +196,7 @@ def _worker_count(text: str) -> int | str:
     if text == "auto":
         return text
     if not text.isdigit() or int(text) < 1:
-        raise UsageError(f"--workers {text}: give a whole number from 1, or auto")
+        raise WrongOption("workers", text, "give a whole number from 1, or auto")
     return int(text)
 
 
@@ -224,10 +224,15 @@ def plot(
     from lrsweep.results import tables
 
     formats = tuple(choice.value for choice in format_ or [ImageFormat.png])
+    drawn = False
     for folder in tables.sweeps_below(results):
-        for path in drawing.draw_all(folder, formats, metric=metric, at=at):
+        sweep = drawing.load(folder, metric=metric, at=at)
+        if reason := drawing.nothing(sweep.facts):
+            _say(f"{reason}; nothing was drawn", err=True)
+        for path in drawing.draw_sweep(sweep, folder, formats):
             _say(str(path))
-    if metric is not None or at is not None:
+            drawn = True
+    if drawn and (metric is not None or at is not None):
         _say("plots now show what was requested; rerun without --metric/--at to restore the objective", err=True)
 
 
@@ -402,6 +407,8 @@ def list_(
 def schema() -> None:
     """Print the JSON Schema of the spec, for editors.
 
+    An editor that knows it completes and checks a spec while you write.
+
     Example:
       lrsweep schema > lrsweep.schema.json
     """
@@ -427,7 +434,8 @@ def _run() -> int:
         leave_at_once()
         app(prog_name="lrsweep")
     except LrsweepError as error:
-        sys.stderr.write(f"{error}\n")
+        text = error.on_command_line() if isinstance(error, WrongOption) else str(error)
+        sys.stderr.write(f"{text}\n")
         return error.exit_code
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

@@ -145,7 +145,7 @@ def range_test_axes(found: RangeTest) -> str:
 def range_test(found: RangeTest) -> str:
     """What every rule of the finder suggests, and what following it would cost by the sweep's U-curve."""
     head = ("optimizer", "rule", "suggested lr", "regret", "")
-    early = "before the loss starts to fall"
+    early = words.NOT_FALLEN
     rows = [
         (one.label, rule, words.rate_text(lr), words.number_text(one.regret(rule)), early * (rule in one.unmoved))
         for one in found.results

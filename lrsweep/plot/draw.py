@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from lrsweep.analysis import analyse
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
-from lrsweep.errors import UsageError
+from lrsweep.errors import WrongOption
 from lrsweep.objective import cost, last_k
 from lrsweep.plot import best_lr_drift, heatmap, loss_curves, overlays, sensitivity, style, time_to_target, u_curves
 from lrsweep.plot.loss_curves import RunCurves
@@ -136,12 +136,12 @@ def _check(curves: pd.DataFrame, metric: str | None, at: str | None) -> None:
     first = list(curves.columns).index("lr_now") + 1 if "lr_now" in curves else 0
     columns = [str(name) for name in curves.columns[first:]]
     if metric is not None and metric not in columns:
-        raise UsageError(f"--metric {metric} is not a column of curves.csv (have: {', '.join(columns)})")
+        raise WrongOption("metric", metric, f"not a column of curves.csv (have: {', '.join(columns)})")
     if at is not None and at not in ("final", "best", "mean"):
         try:
             last_k(at)
         except ValueError as error:
-            raise UsageError(str(error).replace("objective.at is", "--at")) from error
+            raise WrongOption("at", at, "must be final, best, mean or last_K with an integer K from 1") from error
 
 
 def setting_text(spec: Spec, facts: SweepFacts) -> str:
@@ -175,7 +175,7 @@ def _drafts(sweep: SweepFigures) -> dict[str, Callable[[], Figure]]:
     """How to draw each picture, by name."""
     facts, few = sweep.facts, sweep.leading
     found: dict[str, Callable[[], Figure]] = {"u_curve": lambda: u_curve(sweep)}
-    if _nothing(facts):
+    if nothing(facts):
         return found
     trained = any(row.trained for row in few.facts.rows)
     if len(facts.rows) > 1:
@@ -233,7 +233,7 @@ def rehearse() -> None:
         style.rendered(figure, kind)
 
 
-def _nothing(facts: SweepFacts) -> str:
+def nothing(facts: SweepFacts) -> str:
     """Why there is nothing to draw; empty where there is."""
     if facts.all_failed:
         return f"{facts.name}: every run failed"
@@ -242,8 +242,8 @@ def _nothing(facts: SweepFacts) -> str:
 
 def u_curve(sweep: SweepFigures) -> Figure:
     with style.styled():
-        if nothing := _nothing(sweep.facts):
-            return style.empty(nothing, sweep.setting)
+        if reason := nothing(sweep.facts):
+            return style.empty(reason, sweep.setting)
         if len(sweep.facts.rows) > MOST_PANELS and sweep.facts.axes:
             return u_curves.by_optimizer(sweep.facts, sweep.setting)
         return u_curves.u_curve(sweep.facts, sweep.looks, sweep.setting)
@@ -252,8 +252,8 @@ def u_curve(sweep: SweepFigures) -> Figure:
 def loss_curve(sweep: SweepFigures) -> Figure:
     with style.styled():
         few = sweep.leading
-        if nothing := _nothing(few.facts):
-            return style.empty(nothing, sweep.setting)
+        if reason := nothing(few.facts):
+            return style.empty(reason, sweep.setting)
         return loss_curves.loss_curves(
             few.facts, few.facts.rows, sweep.lines, sweep.column, x=sweep.x, setting=few.setting
         )
@@ -266,9 +266,15 @@ def draw_all(
 
     `formats`: any of png, svg, pdf. Pictures of the same files are the same bytes. Raises UsageError, StorageError.
     """
+    return draw_sweep(load(folder, metric=metric, at=at), Path(folder), formats)
+
+
+def draw_sweep(sweep: SweepFigures, folder: Path, formats: Sequence[str]) -> list[Path]:
+    """The same for a sweep that is loaded; none where there is `nothing` to draw."""
     if unknown := sorted(set(formats) - set(style.METADATA)):
-        raise UsageError(f"format {unknown[0]!r}: unknown format (allowed: {', '.join(style.METADATA)})")
-    sweep = load(folder, metric=metric, at=at)
+        raise WrongOption("format", unknown[0], f"unknown format (allowed: {', '.join(style.METADATA)})")
+    if nothing(sweep.facts):
+        return []
     sides = (sweep.facts, sweep.spec.objective)
     shown, objective = ({key: getattr(side, key) for key in ("metric", "at", "mode")} for side in sides)
-    return save(rendered(sweep, formats), Path(folder), formats, None if shown == objective else shown)
+    return save(rendered(sweep, formats), folder, formats, None if shown == objective else shown)

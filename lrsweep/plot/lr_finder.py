@@ -81,7 +81,7 @@ def _key(test: RangeTest, *, leaving: bool) -> list[Artist]:
             key.append(Line2D([], [], color=color, marker=marker, linestyle="", markersize=6, label=label))
     key += [legend.tries(), *([legend.leaves(up=True)] if leaving else [])]
     if any(result.unmoved for result in test.results):
-        key.append(Line2D([], [], linestyle="", label="gray: before the loss starts to fall"))
+        key.append(Line2D([], [], linestyle="", label=f"gray: {words.NOT_FALLEN}"))
     return key
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lrsweep.errors import UsageError
+from lrsweep.errors import UsageError, WrongOption
 from lrsweep.results import tables
 from lrsweep.results.status import status
 from lrsweep.wording.comparison import verdict_text
+
+if TYPE_CHECKING:
+    from lrsweep.results.results import Results
 
 ROUNDING = 1e-9
 """A limit is held if it is missed by rounding only."""
@@ -71,20 +75,21 @@ class Limits:
 
 
 def check(
-    results: Path | str, *, optimizer: str | None = None, min_basin_decades: float | None = None,
+    results: Results | Path | str, *, optimizer: str | None = None, min_basin_decades: float | None = None,
     max_sensitivity: float | None = None, max_diverged: float | None = None,
     best_lr_within: tuple[float, float] | None = None,
 ) -> Verdict:  # fmt: skip
-    """Hold the sweep in folder `results` against limits. Raises UsageError, StorageError."""
+    """Hold a sweep, its folder or its Results, against limits. Raises UsageError, StorageError."""
     limits = Limits(
         min_basin_decades=min_basin_decades, max_sensitivity=max_sensitivity, max_diverged=max_diverged,
         best_lr_within=best_lr_within,
     )  # fmt: skip
     _check_limits(limits)
-    tables.ensure(results)
-    found = check_summary(tables.read_summary(results).to_dict("records"), limits, optimizer=optimizer)
+    folder = tables.folder_of(results)
+    tables.ensure(folder)
+    found = check_summary(tables.read_summary(folder).to_dict("records"), limits, optimizer=optimizer)
     try:
-        counts = status(results)
+        counts = status(folder)
     except UsageError:  # tables beside a journal that planned nothing: what there is, is all
         return found
     return replace(found, planned=counts.total, not_run=counts.to_do - counts.failed, failed=counts.failed)
@@ -101,7 +106,7 @@ def check_summary(summary: Sequence[Mapping[Any, Any]], limits: Limits, *, optim
     rows = [row for row in summary if optimizer in (None, row["optimizer"])]
     if optimizer is not None and not rows:
         known = ", ".join(dict.fromkeys(str(row["optimizer"]) for row in summary))
-        raise UsageError(f"--optimizer {optimizer}: no such optimizer label (have: {known or 'none'})")
+        raise WrongOption("optimizer", optimizer, f"no such optimizer label (have: {known or 'none'})")
     checks = [one for row in rows for one in _checks(row, limits)]
     return Verdict(ok=bool(checks) and all(one.ok for one in checks), checks=tuple(checks))
 
@@ -140,14 +145,18 @@ def _check_limits(limits: Limits) -> None:
     """Limits that no sweep could be judged by are the user's mistake."""
     for option in ("min_basin_decades", "max_sensitivity"):
         value = getattr(limits, option)
-        if value is not None and not (math.isfinite(value) and value >= 0):
-            raise UsageError(f"--{option.replace('_', '-')} {value!r}: must be a finite number, 0 or more")
-    if limits.max_diverged is not None and not 0 <= limits.max_diverged <= 1:
-        raise UsageError(f"--max-diverged {limits.max_diverged!r}: must be a fraction of the runs, from 0 to 1")
-    if limits.best_lr_within is not None:
-        low, high = limits.best_lr_within
-        if not (0 < low <= high and math.isfinite(high)):
-            raise UsageError(f"--best-lr-within {low!r} {high!r}: give two learning rates above 0, the lower one first")
+        if value is not None and not (_is_number(value) and math.isfinite(value) and value >= 0):
+            raise WrongOption(option, value, "must be a finite number, 0 or more")
+    if (share := limits.max_diverged) is not None and not (_is_number(share) and 0 <= share <= 1):
+        raise WrongOption("max_diverged", share, "must be a fraction of the runs, from 0 to 1")
+    if (ends := limits.best_lr_within) is not None:
+        pair = isinstance(ends, tuple | list) and len(ends) == 2 and all(map(_is_number, ends))
+        if not (pair and 0 < ends[0] <= ends[1] < math.inf):
+            raise WrongOption("best_lr_within", ends, "give two learning rates above 0, the lower one first")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _plain(value: float | tuple[float, float]) -> Any:

@@ -32,6 +32,7 @@ from lrsweep.wording.comparison import comparison_text
 from lrsweep.wording.words import budget_text
 
 if TYPE_CHECKING:
+    from lrsweep.results.results import Results
     from lrsweep.spec.model import Spec
 
 __all__ = [
@@ -95,6 +96,7 @@ class RowChange:
 class Comparison:
     """A against B, row by row; `only_a` and `only_b` have no partner in the other sweep.
 
+    Those that the other sweep has in its spec, but without a finished run, are `unfinished_a` or `unfinished_b` there.
     `differences` are the settings in which the specs differ, `tasks` the names of both tasks if these differ at all.
     `objectives` are the metric of A and of B with the rows it is taken at.
     """
@@ -110,6 +112,8 @@ class Comparison:
     rows: tuple[RowChange, ...]
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
+    unfinished_a: tuple[str, ...]
+    unfinished_b: tuple[str, ...]
 
     def text(self) -> str:
         """For a terminal."""
@@ -126,9 +130,9 @@ class Side:
     workload_spec: Mapping[str, Any] = field(default_factory=dict)
 
 
-def compare(a: Path | str, b: Path | str) -> Comparison:
-    """What moved from the sweep in folder `a` to that in `b`. Raises UsageError, StorageError."""
-    sides = load_side(Path(a)), load_side(Path(b))
+def compare(a: Results | Path | str, b: Results | Path | str) -> Comparison:
+    """What changed from sweep `a` to `b`, each a folder or its Results. Raises UsageError, StorageError."""
+    sides = load_side(tables.folder_of(a)), load_side(tables.folder_of(b))
     return compare_sides(*sides)
 
 
@@ -154,6 +158,7 @@ def compare_sides(a: Side, b: Side) -> Comparison:
     if not pairs and len(a.cells) == len(b.cells) == 1:
         pairs = [(a.cells[0], b.cells[0])]
     matched = {id(cell) for pair in pairs for cell in pair}
+    alone_a, alone_b = ([cell for cell in side.cells if id(cell) not in matched] for side in (a, b))
     same = (a.config.metric, a.config.at, a.config.mode) == (b.config.metric, b.config.at, b.config.mode)
     return Comparison(
         a=a.name,
@@ -165,8 +170,20 @@ def compare_sides(a: Side, b: Side) -> Comparison:
         grids_differ=any(not len(a.lrs) == len(b.lrs) == len(_common(a, b)[0]) for a, b in pairs),
         seeds_differ=any(set(a.seeds) != set(b.seeds) and len(set(a.seeds) & set(b.seeds)) > 1 for a, b in pairs),
         rows=tuple(_row(before, now, a.config, same_objective=same) for before, now in pairs),
-        only_a=tuple(cell.title for cell in a.cells if id(cell) not in matched),
-        only_b=tuple(cell.title for cell in b.cells if id(cell) not in matched),
+        only_a=tuple(cell.title for cell in alone_a if not _planned(b, cell)),
+        only_b=tuple(cell.title for cell in alone_b if not _planned(a, cell)),
+        unfinished_a=tuple(cell.title for cell in alone_b if _planned(a, cell)),
+        unfinished_b=tuple(cell.title for cell in alone_a if _planned(b, cell)),
+    )
+
+
+def _planned(side: Side, cell: Cell) -> bool:
+    """Whether the spec of this side has the optimizer and axis values of a cell of the other."""
+    axes = side.config.axes
+    return (
+        cell.optimizer in side.config.labels
+        and cell.axes.keys() == axes.keys()
+        and all(text in axes[axis] for axis, text in cell.axes.items())
     )
 
 

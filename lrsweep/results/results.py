@@ -63,7 +63,7 @@ def load(results_dir: Path | str) -> Results:
 
     Missing or outdated tables are rebuilt from the journal first. Raises UsageError if there is no sweep, StorageError.
     """
-    path = Path(results_dir)
+    path = tables.folder_of(results_dir)
     tables.ensure(path)
     return Results(
         path=path,

@@ -12,6 +12,7 @@ import csv
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from lrsweep.analysis.cells import Frames
     from lrsweep.analysis.facts import SweepFacts
     from lrsweep.plan import Plan
+    from lrsweep.results.results import Results
     from lrsweep.spec.model import Spec
     from lrsweep.store.journal import Replay
 
@@ -77,6 +79,14 @@ def sweeps_below(folder: Path | str) -> list[Path]:
     if not found:
         raise UsageError(f"{folder}: no sweep in this folder or below it (a sweep has {RUNS} or a journal)")
     return found
+
+
+def folder_of(results: Results | Path | str) -> Path:
+    """The folder of a sweep that is given by its path or as Results. Raises UsageError for anything else."""
+    path = getattr(results, "path", results)
+    if not isinstance(path, str | os.PathLike):
+        raise UsageError(f"{results!r} is no sweep; give the folder of one (<results>/<name>), or its Results")
+    return Path(path)
 
 
 def _check_folder(folder: Path) -> None:
@@ -277,7 +287,7 @@ def _frames(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
     import pandas as pd
 
     if not path.is_file():
-        raise UsageError(f"{path}: no such file; run the sweep first")
+        raise UsageError(f"{path}: no such file; {_cure(path)}")
     types = _types(path)
     numbers = [name for name, kind in types.items() if kind == "float64"]
     options: dict[str, Any] = {
@@ -296,7 +306,20 @@ def _frames(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
                 with pd.read_csv(path, chunksize=rows, **options) as reader:
                     yield from reader
         except (ValueError, pd.errors.ParserError) as error:
-            raise StorageError(f"{path} cannot be read ({error}); delete it and rerun the command") from error
+            raise StorageError(f"{path} cannot be read ({error}); {_cure(path)}") from error
+
+
+def _cure(table: Path) -> str:
+    """What to do about a table that is damaged or missing: only a journal gives it again."""
+    folder = table.parent
+    if journal.exists(folder):
+        return "delete it and rerun the command"
+    if not (folder / RUNS).is_file():
+        return "run the sweep first"
+    return (
+        f"{folder} has no journal to make it from again: copy the file again from where the folder came from, "
+        "or train the sweep again with `lrsweep run`"
+    )
 
 
 def _types(path: Path) -> dict[str, str]:
@@ -318,7 +341,7 @@ def _header(path: Path) -> list[str]:
         header = next(csv.reader(stream), [])
     wanted = ["optimizer"] if path.name == SUMMARY else ["seed", "step" if path.name == CURVES else "status"]
     if not set(wanted) <= set(header):
-        raise StorageError(f"{path} has no column {wanted[-1]!r}: it is damaged; delete it and rerun the command")
+        raise StorageError(f"{path} has no column {wanted[-1]!r}: it is damaged; {_cure(path)}")
     return header
 
 

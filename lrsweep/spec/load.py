@@ -6,13 +6,14 @@ Every mistake found on the way becomes a `SpecIssue` with its file, line and col
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lrsweep import grids
-from lrsweep.errors import SpecError, SpecIssue, did_you_mean
+from lrsweep.errors import SpecError, SpecIssue, UsageError, did_you_mean
 from lrsweep.registry import DATA_FILES, Known
 from lrsweep.registry import known as everything
 from lrsweep.spec import axes as axis_rules
@@ -51,6 +52,8 @@ def load_spec(
         tree, base_dir, stem = from_dict(resolved_dict(source, source.base_dir)), source.base_dir, source.name
     elif isinstance(source, Mapping):
         tree, base_dir, stem = from_dict(source), Path.cwd(), "sweep"
+    elif not isinstance(source, str | os.PathLike):
+        raise UsageError(f"{source!r} is no spec; give the path of one, a dict or a loaded Spec")
     else:
         path = Path(source)
         text = read_text(path)

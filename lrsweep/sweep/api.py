@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import numbers
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from lrsweep.errors import LrsweepError, WrongOption
 from lrsweep.results.status import SweepStatus, status, with_refined
-from lrsweep.sweep.progress import Reporter, Silent
+from lrsweep.sweep.progress import STYLES, Reporter, Silent
 from lrsweep.system.process import few_collections
 from lrsweep.system.signals import Stopping
 
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
     Config: TypeAlias = Path | str | Mapping[str, Any] | Spec
 
 __all__ = ["SweepStatus", "dry_run", "estimate", "execute", "lr_finder", "run", "status"]
+
+REPORTER = ("start", "update", "note", "finish")
+"""What a Reporter has."""
 
 _log = logging.getLogger("lrsweep")
 
@@ -59,6 +66,7 @@ def run(
     """
     from lrsweep.results.results import load
 
+    _check_types(results=results, set=set, progress=progress, refine=refine, fresh=fresh, dry_run=dry_run)
     options: dict[str, Any] = {
         "results": results,
         "device": device,
@@ -66,7 +74,7 @@ def run(
         "executor": executor,
         "compile": compile,
     }
-    with _reporter(progress) as reporter:
+    with _in_python(), _reporter(progress) as reporter:
         if dry_run:
             return estimate(config, set=set, refine=refine, fresh=fresh, reporter=reporter, **options)
         finished = execute(config, set=set, refine=refine, fresh=fresh, reporter=reporter, **options)
@@ -85,7 +93,7 @@ def dry_run(config: Config, **options: Any) -> CostEstimate:
 
 
 def lr_finder(
-    config: Path | str,
+    config: Config,
     *,
     results: Path | str = "results",
     device: str = "auto",
@@ -97,7 +105,8 @@ def lr_finder(
 ) -> RangeTest:
     """Train each optimizer once while its rate rises from `low` to `high` in `steps` updates, and suggest rates.
 
-    Writes `range_test.png` and `range_test.csv` into the folder of the sweep, and compares with it where it was run.
+    `config` is a path, a dict or a loaded spec, as in `run`. Writes `range_test.png` and `range_test.csv` into the
+    folder of the sweep, and compares with it where it was run.
 
     Raises SpecError, UsageError, StorageError.
 
@@ -106,7 +115,18 @@ def lr_finder(
     """
     from lrsweep.system.caller import restored
 
-    with restored():
+    _check_types(results=results, set=set)
+    for name, value, kind, allowed in (
+        ("low", low, numbers.Real, "a number"),
+        ("high", high, numbers.Real, "a number"),
+        ("steps", steps, numbers.Integral, "a whole number"),
+        ("seed", seed, numbers.Integral, "a whole number"),
+    ):
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise WrongOption(name, value, f"give {allowed}")
+    if seed < 0:
+        raise WrongOption("seed", seed, "give a whole number from 0")
+    with _in_python(), restored():
         from lrsweep.sweep import lr_finder as finder
 
         return finder.run(
@@ -172,11 +192,44 @@ def _opened(
         yield spec, context
 
 
+def _check_types(*, results: object, set: Any, progress: object = None, **flags: object) -> None:
+    """Raises WrongOption for a value of another type than an option has; Python checks none."""
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise WrongOption(name, value, "give True or False")
+    if not isinstance(results, str | os.PathLike):
+        raise WrongOption("results", results, "give the path of a folder")
+    several = isinstance(set, Sequence) and not isinstance(set, bytes)
+    if not several or not all(isinstance(text, str) for text in set):
+        raise WrongOption("set", set, "give a list of texts such as 'train.epochs=5'")
+    if not isinstance(progress, str | None) and not all(hasattr(progress, name) for name in REPORTER):
+        raise WrongOption("progress", progress, f"give {', '.join(STYLES)}, None or a Reporter")
+
+
+_FLAGS = re.compile(r"--(fresh|refine|dry-run)\b")
+
+
+def _as_in_python(text: str) -> str:
+    """A message with the options named as the arguments of `run`: `fresh=True` for `--fresh`, `set` for `--set`."""
+    text = _FLAGS.sub(lambda match: f"{match[1].replace('-', '_')}=True", text)
+    return text.replace("--set ", "set ")
+
+
+@contextmanager
+def _in_python() -> Iterator[None]:
+    """Errors that are raised within name options as Python has them."""
+    try:
+        yield
+    except LrsweepError as error:
+        error.args = tuple(_as_in_python(part) if isinstance(part, str) else part for part in error.args)
+        raise
+
+
 class _Logged(Silent):
     """The reporter of a sweep run from Python: notes go to the logger, the rest nowhere."""
 
     def note(self, text: str) -> None:
-        _log.warning("%s", text)
+        _log.warning("%s", _as_in_python(text))
 
 
 @contextmanager

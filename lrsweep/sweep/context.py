@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lrsweep.errors import UsageError
+from lrsweep.errors import WrongOption
 from lrsweep.sweep.background import LocalRenderer
 from lrsweep.sweep.progress import Notes, Reporter
 from lrsweep.system.machine import this_machine
@@ -28,13 +28,13 @@ class Options:
     def of(cls, *, device: str, workers: int | str, executor: str, compile: str) -> Options:
         """Check the options of the command line and resolve `auto`. Raises UsageError."""
         if workers != "auto" and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
-            raise UsageError(f"workers={workers!r}: give a whole number from 1, or auto")
+            raise WrongOption("workers", workers, "give a whole number from 1, or auto")
+        if not isinstance(executor, str) or executor not in {**executors.EXECUTORS, **executors.NOT_YET}:
+            raise WrongOption("executor", executor, f"unknown executor (allowed: {', '.join(executors.EXECUTORS)})")
         if executor in executors.NOT_YET:
-            raise UsageError(f"--executor {executor}: {executors.NOT_YET[executor]}")
-        if executor not in executors.EXECUTORS:
-            raise UsageError(f"executor {executor!r}: unknown executor (allowed: {', '.join(executors.EXECUTORS)})")
+            raise WrongOption("executor", executor, executors.NOT_YET[executor])
         if compile not in ("auto", "on", "off"):
-            raise UsageError(f"compile={compile!r}: give auto, on or off")
+            raise WrongOption("compile", compile, "give auto, on or off")
         count = this_machine().cores if workers == "auto" else int(workers)
         return cls(device=worker.device_of(device), workers=count, executor=executor, compile=compile)
 

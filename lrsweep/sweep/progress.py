@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
-from lrsweep.errors import UsageError, printable
+from lrsweep.errors import WrongOption, printable
 from lrsweep.wording.words import duration, plural
 
 STYLES = ("auto", "rich", "plain", "none")
@@ -148,10 +148,10 @@ def _headline(start: Start) -> str:
 def reporter(style: str) -> Iterator[Reporter]:
     """The reporter for `--progress` style; `auto` is a bar on a terminal and plain lines elsewhere.
 
-    Raises UsageError for any other style than auto, rich, plain and none.
+    Raises WrongOption for any other style than auto, rich, plain and none.
     """
     if style not in STYLES:
-        raise UsageError(f"progress {style!r}: unknown style (allowed: {', '.join(STYLES)})")
+        raise WrongOption("progress", style, f"unknown style (allowed: {', '.join(STYLES)})")
     if style == "auto":
         terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and "CI" not in os.environ
         style = "rich" if terminal else "plain"

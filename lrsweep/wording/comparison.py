@@ -41,7 +41,13 @@ def comparison_text(found: Comparison) -> str:
         if row.shared < 2:
             share = "only one learning rate" if row.shared else "no learning rate"
             lines.append(f"  {'sensitivity':<17} not comparable: the grids share {share}")
-    lines += ["", *(f"only in A: {name}" for name in found.only_a), *(f"only in B: {name}" for name in found.only_b)]
+    alone = {
+        "only in A": found.only_a,
+        "only in B": found.only_b,
+        "no finished run in A": found.unfinished_a,
+        "no finished run in B": found.unfinished_b,
+    }
+    lines += ["", *(f"{where}: {name}" for where, names in alone.items() for name in names)]
     return printable("\n".join([*lines, *_notes(found)])).replace("\n\n\n", "\n\n").rstrip()
 
 

@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from lrsweep.analysis.facts import Budget, OptimizerFacts, SweepFacts
 from lrsweep.errors import on_one_line
 
+NOT_FALLEN = "loss has not clearly fallen yet"
+"""Of a learning rate in a range test: until there the loss fell by no more than its noise, or hardly at all."""
+
 
 def plural(n: int, noun: str) -> str:
     """`1 run`, `3 runs`, `2 processes`."""

@@ -202,5 +202,5 @@ def _death(code: int | None) -> str:
 
 
 EXECUTORS: dict[str, Callable[[WorkerConfig, int], Executor]] = {"local": Local}
-NOT_YET = {"ray": "not available in this version; use --executor local"}
+NOT_YET = {"ray": "not available in this version; use local"}
 """Executors with a name but without code, and what to say to who asks for them."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lrsweep.errors import StoppedError, StorageError, UsageError
+from lrsweep.errors import StoppedError, StorageError, WrongOption
 from lrsweep.optimizers import without_compiler
 from lrsweep.run_result import Hooks, RunResult
 from lrsweep.store import checkpoints, lock
@@ -125,9 +125,9 @@ def device_of(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: torch finds no CUDA device; use --device cpu or auto")
+        raise WrongOption("device", wanted, "torch finds no CUDA device; use cpu or auto")
     if wanted not in ("cpu", "cuda"):
-        raise UsageError(f"--device {wanted}: unknown device (allowed: auto, cpu, cuda)")
+        raise WrongOption("device", wanted, "unknown device (allowed: auto, cpu, cuda)")
     return wanted
 
 

@@ -16,6 +16,7 @@ import yaml
 from typer.testing import CliRunner
 
 from lrsweep.cli.app import app
+from tests.support import tables as fabricate
 
 SPEC = """\
 task: {name: blobs, n: 120}
@@ -158,7 +159,8 @@ def test_help_imports_nothing_heavy() -> None:
         (["check", "results/tiny", "--max-diverged", "0.5"], 0, ""),
         (["plot", "results", "--at", "best"], 0, "rerun without --metric/--at to restore the objective"),
         (["check", "results/tiny", "--min-basin-decades", "9"], 6, ""),
-        (["check", "results/tiny", "--optimizer", "lion"], 2, "sgd"),
+        (["check", "results/tiny", "--optimizer", "lion"], 2, "--optimizer lion: no such optimizer label (have: sgd"),
+        (["check", "results/tiny", "--best-lr-within", "1", "0.1"], 2, "--best-lr-within 1.0 0.1: give two learning"),
         (["compare", "results/tiny", "nowhere"], 2, "nowhere"),
         (["list", "frobs"], 2, "schedules"),
         (["init", "tiny.yaml"], 2, "already exists"),
@@ -422,6 +424,16 @@ def test_an_output_that_cannot_be_written_is_a_matter_of_storage(done: Path) -> 
     assert ran.returncode == 4, ran.stderr
     assert "could not be written" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_plot_says_that_no_run_has_finished_and_draws_nothing(tmp_path: Path) -> None:
+    folder = fabricate.folder(tmp_path, optimizers=("adam",), rates=[1e-3], seeds=1, rows=4)
+    for table in ("runs.csv", "curves.csv", "summary.csv"):
+        (folder / table).write_text((folder / table).read_text().split("\n", 1)[0] + "\n")
+    ran = lrsweep("plot", folder, "--metric", "val_loss")
+    assert (ran.returncode, ran.stdout) == (0, "")
+    assert ran.stderr == "made_up: no run has finished yet; nothing was drawn\n"
+    assert not list(folder.glob("*.png"))
 
 
 def test_a_terminal_that_was_closed_is_no_bug(done: Path) -> None:

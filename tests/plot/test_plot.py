@@ -464,9 +464,9 @@ def test_another_metric_is_drawn_from_the_files_alone(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"metric": "val_accuracies"}, r"val_accuracies is not a column of curves\.csv.*val_accuracy"),
-        ({"metric": "lr_now"}, r"lr_now is not a column of curves\.csv"),
-        ({"at": "last"}, "--at.*last_K"),
+        ({"metric": "val_accuracies"}, r"metric='val_accuracies': not a column of curves\.csv.*val_accuracy"),
+        ({"metric": "lr_now"}, r"metric='lr_now': not a column of curves\.csv"),
+        ({"at": "last"}, "at='last'.*last_K"),
         ({"formats": ("png", "bmp")}, "bmp.*png, svg, pdf"),
     ],
 )
@@ -480,12 +480,14 @@ def test_a_folder_without_a_sweep_is_a_usage_error(tmp_path: Path) -> None:
         plot.draw_all(tmp_path)
 
 
-def test_a_sweep_that_has_not_finished_a_run_is_one_picture_that_says_so(tmp_path: Path) -> None:
+def test_of_a_sweep_that_has_not_finished_a_run_nothing_is_drawn(tmp_path: Path) -> None:
     folder = fabricate.folder(tmp_path, optimizers=("adam",), rates=[1e-3, 1e-2], seeds=1, rows=8)
     for name in ("runs.csv", "curves.csv", "summary.csv"):
         path = folder / name
         path.write_text(path.read_text(encoding="utf-8").split("\n", 1)[0] + "\n", encoding="utf-8")
-    assert [path.name for path in plot.draw_all(folder)] == ["u_curve.png"]
+    assert plot.draw_all(folder) == []
+    assert not list(folder.glob("*.png"))
+    assert plot.nothing(plot.load(folder).facts).endswith("no run has finished yet")
 
 
 def test_runs_that_rise_from_the_first_row_on_leave_no_best_rate_to_draw(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -51,7 +52,7 @@ def test_facts_are_those_of_the_summary(folder: Path) -> None:
 
 
 def test_an_unknown_metric_is_a_usage_error(folder: Path) -> None:
-    with pytest.raises(UsageError, match=r"nonsense is not a column of curves\.csv"):
+    with pytest.raises(UsageError, match=r"metric='nonsense': not a column of curves\.csv"):
         lrsweep.load(folder).u_curve(metric="nonsense")
 
 
@@ -61,6 +62,37 @@ def test_what_was_read_stays_when_the_files_go(tmp_path: Path) -> None:
     for name in ("runs.csv", "curves.csv", "summary.csv", "spec.yaml"):
         (folder / name).unlink()
     assert len(results.u_curve().axes) == 1
+
+
+def test_check_and_compare_take_results_as_well_as_folders(folder: Path) -> None:
+    results = lrsweep.load(folder)
+    assert lrsweep.check(results) == lrsweep.check(folder)
+    assert lrsweep.compare(results, str(folder)) == lrsweep.compare(folder, folder)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, {"task": "digits"}])
+def test_what_is_no_sweep_is_a_usage_error(folder: Path, wrong: Any) -> None:
+    for read in (lrsweep.load, lrsweep.check, lambda sweep: lrsweep.compare(folder, sweep)):
+        with pytest.raises(UsageError, match=r"is no sweep; give the folder of one"):
+            read(wrong)
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"max_sensitivity": "0.5"}, "max_sensitivity='0.5': must be a finite number, 0 or more"),
+        ({"min_basin_decades": -1}, "min_basin_decades=-1: must be"),
+        ({"max_diverged": 2}, "max_diverged=2: must be a fraction of the runs, from 0 to 1"),
+        ({"max_diverged": True}, "max_diverged=True: must be"),
+        ({"best_lr_within": (1, 0.1)}, "best_lr_within=(1, 0.1): give two learning rates above 0"),
+        ({"best_lr_within": 0.1}, "best_lr_within=0.1: give two"),
+        ({"optimizer": "lion"}, "optimizer='lion': no such optimizer label (have: "),
+    ],
+)
+def test_limits_are_named_as_python_has_them(folder: Path, limits: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as info:
+        lrsweep.check(folder, **limits)
+    assert str(info.value).startswith(said)
 
 
 def test_no_sweep_no_results(tmp_path: Path) -> None:

@@ -301,6 +301,19 @@ def test_a_published_copy_is_left_alone(finished: Path) -> None:
     assert content(finished) == before
 
 
+@pytest.mark.parametrize("text", ["nothing\n", None], ids=["damaged", "missing"])
+def test_a_table_that_cannot_be_made_again_gets_advice_that_works(finished: Path, text: str | None) -> None:
+    path = finished / "curves.csv"
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises((StorageError, UsageError), match="delete it and rerun the command"):
+        tables.read_curves(finished)
+    shutil.rmtree(finished / "journal")
+    with pytest.raises((StorageError, UsageError), match="has no journal to make it from again: copy the file again"):
+        tables.read_curves(finished)
+
+
 def test_folders_without_a_sweep_are_usage_errors(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no sweep"):
         tables.ensure(tmp_path)
