@@ -1,0 +1,222 @@
+"""Training written out in plain torch, by the words of the contract: what every run of a sweep has to equal.
+
+Of lrsweep it takes the seeds alone: which numbers a step draws is defined, not derived. The user's files are loaded
+anew for every run, since what they keep starts anew in each.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import random
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import default_collate
+
+from lrsweep import Task
+from lrsweep.training.isolation import seed_all, stream_seed
+
+Row = dict[str, float]
+"""`step`, `train_loss`, `val_loss`, and `val_<metric>` for each metric: a line of curves.csv."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is trained. `task` and `optimizer`: import paths of a function and a class, or a class of torch.optim.
+
+    `factor`: step -> factor on the learning rate, as `LambdaLR` takes it; None leaves the optimizer's rate alone.
+    """
+
+    task: str
+    optimizer: str | type[torch.optim.Optimizer]
+    task_args: Mapping[str, Any]
+    optimizer_args: Mapping[str, Any]
+    steps: int
+    batch_size: int
+    shuffle: bool = True
+    factor: Callable[[int], float] | None = None
+
+
+def train(recipe: Recipe, lr: float, seed: int) -> list[Row]:
+    """The rows of one run in float64: one before the first step, one after each epoch and after the last step."""
+    with _float64():
+        return _Run(recipe, lr, seed).rows()
+
+
+def load(path: str) -> Any:
+    """The object that `file.py:name` means, from a file (and neighbours it imports) that nothing has used yet."""
+    place, _, name = path.rpartition(":")
+    folder = Path(place).parent
+    for known in [key for key, module in sys.modules.items() if _is_in(module, folder)]:
+        del sys.modules[known]
+    spec = importlib.util.spec_from_file_location(f"plain_{Path(place).stem}", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(folder))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(folder))
+    return getattr(module, name)
+
+
+def _is_in(module: ModuleType, folder: Path) -> bool:
+    """A neighbour imported by its bare name: the package's own modules are other objects."""
+    file = getattr(module, "__file__", None)
+    return file is not None and Path(file).parent == folder and "." not in module.__name__
+
+
+@contextmanager
+def _float64() -> Iterator[None]:
+    """torch's default dtype is float64 within, in one thread; generators are put back afterwards."""
+    before = torch.get_default_dtype(), torch.get_rng_state(), np.random.get_state(), random.getstate()
+    threads = torch.get_num_threads()
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_default_dtype(before[0])
+        torch.set_rng_state(before[1])
+        np.random.set_state(before[2])
+        random.setstate(before[3])
+
+
+class _Run:
+    def __init__(self, recipe: Recipe, lr: float, seed: int) -> None:
+        self.recipe, self.seed, self.steps_made = recipe, seed, 0
+        seed_all(stream_seed("import"))
+        function = load(recipe.task)
+        seed_all(stream_seed("task"))
+        self.task: Task = function(**recipe.task_args)
+        assert self.task.model is not None
+        seed_all(stream_seed("builder", seed))
+        torch.manual_seed(seed)
+        self.model: nn.Module = self.task.model().double().train()
+        if isinstance(self.task.loss, nn.Module):
+            self.task.loss.double().requires_grad_(False)
+        self.optimizer: Any = self._optimizer(lr)
+        self.schedule = None
+        if recipe.factor is not None:
+            self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, recipe.factor)
+
+    def _optimizer(self, lr: float) -> Any:
+        made = self.recipe.optimizer
+        cls = load(made) if isinstance(made, str) else made
+        groups = getattr(self.task, "param_groups", None)
+        params = list(self.model.parameters())
+        if groups is not None:
+            params = [
+                {"params": group["params"], "lr": lr * group.get("lr_scale", 1.0)} for group in groups(self.model)
+            ]
+        return cls(params, lr=lr, **self.recipe.optimizer_args)
+
+    def rows(self) -> list[Row]:
+        rows = [{"step": 0, "train_loss": self._evaluate("train")["loss"], **self._validation()}]
+        count = len(self.task.train[-1] if isinstance(self.task.train, tuple) else self.task.train)
+        per_epoch = -(-count // self.recipe.batch_size)
+        losses: list[float] = []
+        for step in range(self.recipe.steps):
+            epoch, place = divmod(step, per_epoch)
+            order = torch.arange(count)
+            if self.recipe.shuffle:
+                order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
+            losses.append(self._step(order[place * self.recipe.batch_size :][: self.recipe.batch_size]))
+            if place == per_epoch - 1 or step == self.recipe.steps - 1:
+                rows.append({"step": step + 1, "train_loss": sum(losses) / len(losses), **self._validation()})
+                losses = []
+        return rows
+
+    def _step(self, index: torch.Tensor) -> float:
+        """One step of training on the examples `index`; the loss of the batch."""
+        batch = self._batch("train", index, ("data", self.seed, self.steps_made))
+        seed_all(stream_seed("layers", self.seed, self.steps_made))
+
+        def closure() -> torch.Tensor:
+            self.optimizer.zero_grad()
+            loss = self._losses(batch)["loss"]
+            loss.backward()
+            return loss.detach()
+
+        loss = closure()
+        if _needs_closure(self.optimizer):
+            self.optimizer.step(closure)
+        else:
+            self.optimizer.step()
+        if self.schedule is not None:
+            self.schedule.step()
+        self.steps_made += 1
+        return loss.item()
+
+    def _losses(self, batch: Any) -> dict[str, torch.Tensor]:
+        """The loss and, in evaluation, the metrics."""
+        if self.task.step is not None:
+            asked = {"step": self.steps_made} if "step" in inspect.signature(self.task.step).parameters else {}
+            result = self.task.step(self.model, batch, **asked)
+            return dict(result) if isinstance(result, Mapping) else {"loss": result}
+        *inputs, target = batch
+        assert self.task.loss is not None
+        output = self.model(*inputs)
+        found = {"loss": self.task.loss(output, target)}
+        if not self.model.training:
+            found |= {name: metric(output, target) for name, metric in self.task.metrics.items()}
+        return found
+
+    def _validation(self) -> Row:
+        return {f"val_{name}": value for name, value in self._evaluate("val").items()}
+
+    def _evaluate(self, split: str) -> dict[str, float]:
+        """Loss and metrics of a whole split, which is one batch."""
+        if self.steps_made and hasattr(self.optimizer, "eval"):
+            self.optimizer.eval()
+        self.model.eval()
+        seed_all(stream_seed("layers", self.seed, self.steps_made))
+        data = getattr(self.task, split)
+        count = len(data[-1] if isinstance(data, tuple) else data)
+        assert count <= 64
+        batch = self._batch(split, torch.arange(count), ("data", split, 0, self.seed, self.steps_made))
+        with torch.set_grad_enabled(_wants_gradients(self.task)):
+            found = {name: float(value) for name, value in self._losses(batch).items()}
+        self.model.train()
+        if hasattr(self.optimizer, "train"):
+            self.optimizer.train()
+        return found
+
+    def _batch(self, split: str, index: torch.Tensor, stream: Sequence[Any]) -> Any:
+        """What the model or the step is given. A Dataset's random numbers come from the seed and the step."""
+        data = getattr(self.task, split)
+        if isinstance(data, tuple):
+            batch: Any = tuple(tensor[index] for tensor in data)
+        else:
+            seed_all(stream_seed(*stream))
+            batch = (self.task.collate_fn or default_collate)([data[number] for number in index.tolist()])
+        return _double(batch)
+
+
+def _needs_closure(optimizer: Any) -> bool:
+    parameter = inspect.signature(optimizer.step).parameters.get("closure")
+    return parameter is not None and parameter.default is parameter.empty
+
+
+def _wants_gradients(task: Task) -> bool:
+    """Does the step ask for derivatives, in evaluation too? Its author says so here; lrsweep has to find out."""
+    return bool(getattr(task.step, "wants_gradients", False))
+
+
+def _double(batch: Any) -> Any:
+    if isinstance(batch, torch.Tensor):
+        return batch.double() if batch.is_floating_point() else batch
+    if isinstance(batch, Mapping):
+        return {key: _double(value) for key, value in batch.items()}
+    return type(batch)(_double(value) for value in batch) if type(batch) in (list, tuple) else batch

@@ -1,0 +1,522 @@
+"""Python values and random numbers decide what a training step computes."""
+
+import array
+import collections
+import contextlib
+import functools
+import io
+import itertools
+import random
+import threading
+import types
+from dataclasses import dataclass, field
+
+import kinds_counter
+import numpy as np
+import torch
+from kinds_common import Net, regression
+from torch import nn
+
+LATE = 20  # training steps: more than any trial makes
+CALLS = 0
+SEEN = []
+
+
+class Skipping(Net):
+    """Leaves its middle layer out in the training steps in which `skips` says so."""
+
+    def skips(self):
+        raise NotImplementedError
+
+    def middle(self, h):
+        return h if self.training and self.skips() else super().middle(h)
+
+
+class PythonRandom(Skipping):
+    def skips(self):
+        return random.random() < 0.1
+
+
+class NumpyRandom(Skipping):
+    def skips(self):
+        return np.random.rand() < 0.1
+
+
+class TorchRandom(Skipping):
+    def skips(self):
+        return torch.rand(()).item() < 0.1
+
+
+class OwnRandom(Skipping):
+    def __init__(self):
+        super().__init__()
+        self.own = random.Random(5)
+
+    def skips(self):
+        return self.own.random() < 0.1
+
+
+class OwnNumpy(Skipping):
+    def __init__(self):
+        super().__init__()
+        self.own = np.random.default_rng(5)
+
+    def skips(self):
+        return self.own.random() < 0.1
+
+
+class OwnTorch(Skipping):
+    def __init__(self):
+        super().__init__()
+        self.own = torch.Generator().manual_seed(5)
+
+    def skips(self):
+        return bool(torch.rand((), generator=self.own) < 0.1)
+
+
+class SharedRandom(Skipping):
+    """One generator for all models, made when the file is loaded."""
+
+    own = random.Random(5)
+
+    def skips(self):
+        return self.own.random() < 0.1
+
+
+class Attribute(Skipping):
+    calls = 0
+
+    def skips(self):
+        self.calls += 1
+        return self.calls > LATE
+
+
+class ClassAttribute(Skipping):
+    calls = 0
+
+    def skips(self):
+        type(self).calls += 1
+        return self.calls > LATE
+
+
+class Array(Skipping):
+    def __init__(self):
+        super().__init__()
+        self.calls = np.zeros(1)
+
+    def skips(self):
+        self.calls[0] += 1
+        return self.calls[0] > LATE
+
+
+class ArrayInPlace(Skipping):
+    def __init__(self):
+        super().__init__()
+        self.calls = np.zeros(())
+
+    def skips(self):
+        np.add(self.calls, 1, out=self.calls)
+        return self.calls > LATE
+
+
+class CArray(Skipping):
+    def __init__(self):
+        super().__init__()
+        self.calls = array.array("l", [0])
+
+    def skips(self):
+        self.calls[0] += 1
+        return self.calls[0] > LATE
+
+
+class Count(Skipping):
+    def __init__(self):
+        super().__init__()
+        self.count = itertools.count()
+
+    def skips(self):
+        return next(self.count) >= LATE
+
+
+class Cycle(Skipping):
+    def __init__(self):
+        super().__init__()
+        self.cycle = itertools.cycle([False] * 7 + [True])
+
+    def skips(self):
+        return next(self.cycle)
+
+
+class Iterator(Skipping):
+    def __init__(self):
+        super().__init__()
+        self.left = iter(range(LATE))
+
+    def skips(self):
+        return next(self.left, None) is None
+
+
+class PythonGenerator(Skipping):
+    def __init__(self):
+        super().__init__()
+        self.plan = self.planned()
+
+    @staticmethod
+    def planned():
+        yield from [False] * LATE
+        while True:
+            yield True
+
+    def skips(self):
+        return next(self.plan)
+
+
+class Deque(Skipping):
+    def __init__(self):
+        super().__init__()
+        self.past = collections.deque()
+
+    def skips(self):
+        self.past.append(1)
+        return len(self.past) > LATE
+
+
+class Counter(Skipping):
+    def __init__(self):
+        super().__init__()
+        self.past = collections.Counter()
+
+    def skips(self):
+        self.past["steps"] += 1
+        return self.past["steps"] > LATE
+
+
+class Slots(Skipping):
+    class Box:
+        __slots__ = ("calls",)
+
+    def __init__(self):
+        super().__init__()
+        self.box = self.Box()
+        self.box.calls = 0
+
+    def skips(self):
+        self.box.calls += 1
+        return self.box.calls > LATE
+
+
+class Bytes(Skipping):
+    def __init__(self):
+        super().__init__()
+        self.calls = bytearray(1)
+
+    def skips(self):
+        self.calls[0] += 1
+        return self.calls[0] > LATE
+
+
+class Text(Skipping):
+    """What has been written into a file in memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.log = io.StringIO()
+
+    def skips(self):
+        return self.log.tell() >= LATE or not self.log.write(".")
+
+
+class Deep(Skipping):
+    def __init__(self):
+        super().__init__()
+        self.deep = {"a": [({"b": [[[[0]]]]},)]}
+
+    def skips(self):
+        inner = self.deep["a"][0][0]["b"][0][0][0]
+        inner[0] += 1
+        return inner[0] > LATE
+
+
+@dataclass
+class History:
+    losses: list = field(default_factory=list)
+
+
+class Dataclass(Skipping):
+    def __init__(self):
+        super().__init__()
+        self.history = History()
+
+    def skips(self):
+        self.history.losses.append(0.0)
+        return len(self.history.losses) > LATE
+
+
+class Namespace(Skipping):
+    def __init__(self):
+        super().__init__()
+        self.config = types.SimpleNamespace(inner=types.SimpleNamespace(step=0))
+
+    def skips(self):
+        self.config.inner.step += 1
+        return self.config.inner.step > LATE
+
+
+class ThreadLocal(Skipping):
+    def __init__(self):
+        super().__init__()
+        self.local = threading.local()
+
+    def skips(self):
+        self.local.calls = getattr(self.local, "calls", 0) + 1
+        return self.local.calls > LATE
+
+
+class FunctionAttribute(Skipping):
+    def skips(self):
+        return advance()
+
+
+def advance():
+    advance.calls += 1
+    return advance.calls > LATE
+
+
+advance.calls = 0
+
+
+class Global(Skipping):
+    """A global of this file, changed in a method that a method calls."""
+
+    def skips(self):
+        self._advance()
+        return CALLS > LATE
+
+    def _advance(self):
+        global CALLS
+        CALLS += 1
+
+
+class GlobalList(Skipping):
+    def skips(self):
+        SEEN.append(1)
+        return len(SEEN) > LATE
+
+
+class OtherModule(Skipping):
+    def skips(self):
+        kinds_counter.CALLS += 1
+        return kinds_counter.CALLS > LATE
+
+
+class DefaultArgument(Skipping):
+    def skips(self, past=[]):  # noqa: B006 - a mistake that users make
+        past.append(1)
+        return len(past) > LATE
+
+
+class Closure(Skipping):
+    def __init__(self):
+        super().__init__()
+        calls = 0
+
+        def late():
+            nonlocal calls
+            calls += 1
+            return calls > LATE
+
+        self.late = late
+
+    def skips(self):
+        return self.late()
+
+
+class Cached(Skipping):
+    """The first call of a cached function leaves a mark that later ones do not."""
+
+    def __init__(self):
+        super().__init__()
+        self.marks = []
+        self.mark = functools.cache(self.marks.append)
+        self.calls = itertools.count()
+
+    def skips(self):
+        self.mark(min(next(self.calls), LATE))
+        return len(self.marks) > LATE
+
+
+class Property(Skipping):
+    """A value that changes whenever it is read."""
+
+    @property
+    def late(self):
+        vars(self)["reads"] = vars(self).get("reads", 0) + 1
+        return vars(self)["reads"] > LATE
+
+    def skips(self):
+        return self.late
+
+
+class ContextManager(Skipping):
+    def __init__(self):
+        super().__init__()
+        self.entered = 0
+
+    @contextlib.contextmanager
+    def counted(self):
+        self.entered += 1
+        yield self.entered
+
+    def skips(self):
+        with self.counted() as entered:
+            return entered > LATE
+
+
+class NumpyBranch(Net):
+    def middle(self, h):
+        return h if h.detach().numpy()[0].sum() > 0 else super().middle(h)
+
+
+class ListBranch(Net):
+    def middle(self, h):
+        return h if sum(h[0].tolist()) > 0 else super().middle(h)
+
+
+class ItemBranch(Net):
+    def middle(self, h):
+        return h if h[0].sum().item() > 0 else super().middle(h)
+
+
+class BoolBranch(Net):
+    def middle(self, h):
+        return h if h[0].sum() > 0 else super().middle(h)
+
+
+class WeightBranch(Net):
+    """Decides by its weights, once they have grown a little."""
+
+    def __init__(self):
+        super().__init__()
+        self.limit = 1.002 * self.b.weight.norm().item()
+
+    def middle(self, h):
+        return super().middle(h) * (2.0 if self.b.weight.norm().item() > self.limit else 1.0)
+
+
+class RunningNumber(Net):
+    """Divides by a running mean kept as a Python number."""
+
+    size = 1.0
+
+    def middle(self, h):
+        h = super().middle(h)
+        if self.training:
+            self.size = 0.9 * self.size + 0.1 * h.abs().mean().item()
+        return h / self.size
+
+
+class TensorAttribute(Net):
+    """A running mean in a tensor that is no buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean = torch.zeros(16)
+
+    def middle(self, h):
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * h.detach().mean(0)
+        return super().middle(h - self.mean)
+
+
+class TensorList(Net):
+    """The mean of the last outputs, in a list of tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.past = []
+
+    def middle(self, h):
+        if self.training:
+            self.past = [*self.past[-4:], h.detach().mean(0)]
+        return super().middle(h - (torch.stack(self.past).mean(0) if self.past else 0.0))
+
+
+class Noise(Net):
+    """A number drawn outside torch scales the activations."""
+
+    def middle(self, h):
+        return super().middle(h) * (random.gauss(1.0, 0.1) if self.training else 1.0)
+
+
+class NumpyNoise(Net):
+    def middle(self, h):
+        h = super().middle(h)
+        return h + 0.1 * torch.from_numpy(np.random.randn(*h.shape)) if self.training else h
+
+
+class TorchNoise(Net):
+    def middle(self, h):
+        h = super().middle(h)
+        return h + 0.1 * torch.randn_like(h) if self.training else h
+
+
+class EvaluationDraws(Net):
+    """Random numbers in evaluation alone."""
+
+    def middle(self, h):
+        h = super().middle(h)
+        return h if self.training else h * random.uniform(0.5, 1.5) + 0.1 * torch.randn(())
+
+
+class EvaluationOwnDraws(Net):
+    def __init__(self):
+        super().__init__()
+        self.own = np.random.default_rng(0)
+
+    def middle(self, h):
+        h = super().middle(h)
+        return h if self.training else h * self.own.uniform(0.5, 1.5)
+
+
+class EvaluationCount(Net):
+    """Counts evaluations, and trains otherwise after the fourth."""
+
+    evaluations = 0
+
+    def middle(self, h):
+        self.evaluations += not self.training
+        return super().middle(h) if self.evaluations < 8 else h
+
+
+class NewPart(Net):
+    """Replaces its activation after some steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.act, self.calls = nn.Tanh(), 0
+
+    def middle(self, h):
+        self.calls += self.training
+        if self.calls == LATE:
+            self.act = nn.ReLU()
+        return self.act(self.b(h))
+
+
+class Grows(Net):
+    """Repeats its middle layer once more every ten steps."""
+
+    calls = 0
+
+    def middle(self, h):
+        self.calls += self.training
+        for _ in range(1 + self.calls // 10):
+            h = super().middle(h)
+        return h
+
+
+MODELS = {name: value for name, value in vars().items() if isinstance(value, type) and issubclass(value, Net)}
+del MODELS["Net"], MODELS["Skipping"]
+
+
+def make(model):
+    return regression(MODELS[model])

@@ -1,0 +1,639 @@
+"""Steps, losses, metrics, data and builders that keep something, draw something, or ask for more than a batch."""
+
+import collections
+import copy
+import itertools
+import random
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from kinds_common import Net, points, regression, split
+from torch import nn
+from torch.utils.data import Dataset
+
+from lrsweep import Task
+
+CALLS = 0
+TASKS = {}
+
+
+def task(function):
+    """Names a task by its function."""
+    TASKS[function.__name__] = function
+    return function
+
+
+def make(kind):
+    return TASKS[kind]()
+
+
+# ---------------------------------------------------------------------- steps
+
+
+def penalised(model, batch, weight):
+    x, y = batch
+    output = model(x)
+    return {"loss": F.mse_loss(output, y) + weight * output.square().mean()}
+
+
+@task
+def annealed():
+    """A weight that rises with a counter kept in a dict."""
+    state = {"t": 0}
+
+    def step(model, batch):
+        state["t"] += model.training
+        return penalised(model, batch, 0.1 * min(1.0, state["t"] / 40))
+
+    return regression(Net, step=step)
+
+
+@task
+def late_penalty():
+    """A penalty from step 31 on, by `itertools.count`."""
+    count = itertools.count()
+
+    def step(model, batch):
+        return penalised(model, batch, 0.1 if model.training and next(count) >= 30 else 0.0)
+
+    return regression(Net, step=step)
+
+
+@task
+def global_counter():
+    def step(model, batch):
+        global CALLS
+        CALLS += model.training
+        return penalised(model, batch, 0.1 * (CALLS > 20))
+
+    return regression(Net, step=step)
+
+
+@task
+def centre():
+    """A running mean of the outputs."""
+    state = {"centre": torch.zeros(1)}
+
+    def step(model, batch):
+        x, y = batch
+        output = model(x)
+        if model.training:
+            state["centre"] = 0.9 * state["centre"] + 0.1 * output.detach().mean(0)
+        return {"loss": F.mse_loss(output - state["centre"], y)}
+
+    return regression(Net, step=step)
+
+
+@task
+def centre_in_place():
+    kept = torch.zeros(1)
+
+    def step(model, batch):
+        x, y = batch
+        output = model(x)
+        if model.training:
+            kept.lerp_(output.detach().mean(0), 0.1)
+        return {"loss": F.mse_loss(output - kept, y)}
+
+    return regression(Net, step=step)
+
+
+@task
+def queue():
+    """The last outputs, in a deque."""
+    past = collections.deque(maxlen=5)
+
+    def step(model, batch):
+        x, y = batch
+        output = model(x)
+        if model.training:
+            past.append(output.detach().mean())
+        return {"loss": F.mse_loss(output, y) + 0.1 * (output.mean() - sum(past) / max(1, len(past))).square()}
+
+    return regression(Net, step=step)
+
+
+class Teacher:
+    """A slow copy of the model beside it."""
+
+    def __init__(self):
+        self.teacher = None
+
+    def __call__(self, model, batch):
+        x, y = batch
+        if self.teacher is None:
+            self.teacher = copy.deepcopy(model).requires_grad_(False)
+        output = model(x)
+        with torch.no_grad():
+            wanted = self.teacher(x)
+            if model.training:
+                for slow, fast in zip(self.teacher.parameters(), model.parameters(), strict=True):
+                    slow.lerp_(fast, 0.1)
+        return {"loss": F.mse_loss(output, y) + F.mse_loss(output, wanted)}
+
+
+@task
+def teacher():
+    return regression(Net, step=Teacher())
+
+
+@task
+def own_generator():
+    """Noise on the inputs from a generator of its own."""
+    generator = torch.Generator().manual_seed(3)
+
+    def step(model, batch):
+        x, y = batch
+        noise = torch.randn(x.shape, generator=generator) if model.training else 0.0
+        return {"loss": F.mse_loss(model(x + 0.1 * noise), y)}
+
+    return regression(Net, step=step)
+
+
+@task
+def own_random():
+    own = random.Random(3)
+
+    def step(model, batch):
+        return penalised(model, batch, own.random() if model.training else 0.0)
+
+    return regression(Net, step=step)
+
+
+@task
+def mixup():
+    """Mixes examples by global random numbers of torch and numpy."""
+
+    def step(model, batch):
+        x, y = batch
+        if model.training:
+            order, share = torch.randperm(len(x)), np.random.beta(0.4, 0.4)
+            x, y = share * x + (1 - share) * x[order], share * y + (1 - share) * y[order]
+        return {"loss": F.mse_loss(model(x), y)}
+
+    return regression(Net, step=step)
+
+
+@task
+def step_number():
+    """Asks for the number of the step."""
+
+    def late(model, batch, step):
+        return penalised(model, batch, 0.1 if step > 20 else 0.0)
+
+    return regression(Net, step=late)
+
+
+@task
+def bare_loss():
+    """Returns the loss alone."""
+    return regression(Net, step=lambda model, batch: F.mse_loss(model(batch[0]), batch[1]))
+
+
+@task
+def physics():
+    """A differential equation: gradients by the input, in evaluation too."""
+
+    def step(model, batch):
+        x = batch[0].clone().requires_grad_(True)
+        output = model(x)
+        (slope,) = torch.autograd.grad(output.sum(), x, create_graph=True)
+        return {"loss": (slope - torch.cos(x)).square().mean() + F.mse_loss(output, batch[1])}
+
+    step.wants_gradients = True
+    return regression(Net, step=step)
+
+
+@task
+def gradient_penalty():
+    """In training alone."""
+
+    def step(model, batch):
+        x, y = batch
+        if not model.training:
+            return {"loss": F.mse_loss(model(x), y)}
+        x = x.clone().requires_grad_(True)
+        output = model(x)
+        (slope,) = torch.autograd.grad(output.sum(), x, create_graph=True)
+        return {"loss": F.mse_loss(output, y) + 0.1 * (slope.norm(dim=1) - 1).square().mean()}
+
+    return regression(Net, step=step)
+
+
+@task
+def adversarial():
+    """A second pass on inputs moved along their gradient."""
+
+    def step(model, batch):
+        x, y = batch
+        if not model.training:
+            return {"loss": F.mse_loss(model(x), y)}
+        x = x.clone().requires_grad_(True)
+        loss = F.mse_loss(model(x), y)
+        (slope,) = torch.autograd.grad(loss, x, retain_graph=True)
+        return {"loss": loss + F.mse_loss(model((x + 0.1 * slope.sign()).detach()), y)}
+
+    return regression(Net, step=step)
+
+
+@task
+def clipping_weights():
+    """Writes into the model's weights before it is called."""
+
+    def step(model, batch):
+        if model.training:
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.clamp_(-0.3, 0.3)
+        return {"loss": F.mse_loss(model(batch[0]), batch[1])}
+
+    return regression(Net, step=step)
+
+
+@task
+def alternating():
+    """Two losses in turn, each with half of the model."""
+    turn = itertools.count()
+
+    def step(model, batch):
+        x, y = batch
+        if model.training and next(turn) % 2:
+            return {"loss": model.middle(torch.tanh(model.a(x))).square().mean()}
+        return {"loss": F.mse_loss(model(x), y)}
+
+    return regression(Net, step=step)
+
+
+@task
+def switching_modes():
+    """Passes in evaluation and in training mode."""
+
+    class Dropping(Net):
+        def middle(self, h):
+            return F.dropout(super().middle(h), 0.3, self.training)
+
+    def step(model, batch):
+        x, y = batch
+        mode = model.training
+        with torch.no_grad():
+            wanted = model.eval()(x)
+        model.train(mode)
+        output = model(x)
+        return {"loss": F.mse_loss(output, y) + F.mse_loss(output, wanted)}
+
+    return regression(Dropping, step=step)
+
+
+@task
+def last_batch():
+    """Compares with the batch before."""
+    state = {}
+
+    def step(model, batch):
+        x, y = batch
+        output = model(x)
+        loss = F.mse_loss(output, y)
+        if model.training:
+            loss = loss + 0.1 * (output.mean() - state.get("mean", 0.0)) ** 2
+            state["mean"] = output.mean().detach()
+        return {"loss": loss}
+
+    return regression(Net, step=step)
+
+
+@task
+def curriculum():
+    """Hard examples only, once the running loss is low: decided by a Python number."""
+    state = {"loss": 1.0}
+
+    def step(model, batch):
+        x, y = batch
+        losses = F.mse_loss(model(x), y, reduction="none").flatten()
+        if model.training:
+            state["loss"] = 0.9 * state["loss"] + 0.1 * losses.mean().item()
+            if state["loss"] < 0.55:
+                losses = losses.topk(4).values
+        return {"loss": losses.mean()}
+
+    return regression(Net, step=step)
+
+
+# ---------------------------------------------------------------------- losses and metrics
+
+
+class LossWithCount:
+    """A loss that weighs by how often it was called."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, output, target):
+        self.calls += 1
+        return F.mse_loss(output, target) * (1.0 if self.calls < 20 else 0.5)
+
+
+@task
+def loss_count():
+    return regression(Net, loss=LossWithCount())
+
+
+class LossModule(nn.Module):
+    """Weighs by the running size of the errors, which is a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("size", torch.ones(()))
+
+    def forward(self, output, target):
+        loss = F.mse_loss(output, target)
+        self.size.lerp_(loss.detach(), 0.1)
+        return loss * self.size
+
+
+@task
+def loss_module():
+    return regression(Net, loss=LossModule())
+
+
+@task
+def loss_closure():
+    """A function with a list in its closure."""
+    seen = []
+
+    def loss(output, target):
+        seen.append(1)
+        return F.mse_loss(output, target) + 0.1 * (len(seen) > 25) * output.square().mean()
+
+    return regression(Net, loss=loss)
+
+
+@task
+def loss_random():
+    """Draws a threshold in each call."""
+    return regression(Net, loss=lambda output, target: F.huber_loss(output, target, delta=0.1 + random.random()))
+
+
+@task
+def loss_branch():
+    """Chooses a formula by its value."""
+
+    def loss(output, target):
+        value = F.mse_loss(output, target)
+        return value if value.item() > 0.45 else F.l1_loss(output, target)
+
+    return regression(Net, loss=loss)
+
+
+@task
+def loss_sum():
+    """The sum over the batch."""
+    return regression(Net, loss=lambda output, target: 0.05 * F.mse_loss(output, target, reduction="sum"))
+
+
+def constant(value):
+    return regression(Net, loss=lambda output, target: F.mse_loss(output, target) + value)
+
+
+TASKS |= {
+    "constant_million": lambda: constant(1e6),
+    "constant_negative": lambda: constant(-1e6),
+    "constant_huge": lambda: constant(1e290),
+    "tiny": lambda: regression(Net, loss=lambda output, target: 1e-12 * F.mse_loss(output, target)),
+}
+
+
+class CountingMetric:
+    """Its value tells how often it was asked."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, output, target):
+        self.calls += 1
+        return (output - target).abs().mean() + self.calls
+
+
+@task
+def metric_count():
+    return regression(Net, metrics={"error": CountingMetric()})
+
+
+@task
+def metric_random():
+    """A metric on a random part of the examples."""
+    return regression(
+        Net, metrics={"error": lambda output, target: (output - target)[torch.randperm(len(output))[:8]].abs().mean()}
+    )
+
+
+@task
+def metric_number():
+    """A metric that is a Python number."""
+    return regression(Net, metrics={"error": lambda output, target: float((output - target).abs().max())})
+
+
+# ---------------------------------------------------------------------- data
+
+
+class Points(Dataset):
+    """The points of a split; `noise` is added to an example whenever it is fetched."""
+
+    def __init__(self, part, noise=lambda: 0.0):
+        self.x, self.y = split(*points())[part]
+        self.noise = noise
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, index):
+        return self.x[index] + 0.1 * self.noise(), self.y[index]
+
+
+def drawn(noise):
+    return Task(train=Points(0, noise), val=Points(1), model=Net, loss=F.mse_loss)
+
+
+def own_torch_noise():
+    generator = torch.Generator().manual_seed(0)
+    return lambda: torch.randn(4, generator=generator)
+
+
+def own_numpy_noise():
+    own = np.random.default_rng(0)
+    return lambda: torch.from_numpy(own.normal(size=4))
+
+
+def counted_noise():
+    count = itertools.count()
+    return lambda: 0.01 * (next(count) % 7)
+
+
+TASKS |= {
+    "data_torch": lambda: drawn(lambda: torch.randn(4)),
+    "data_numpy": lambda: drawn(lambda: torch.from_numpy(np.random.randn(4))),
+    "data_random": lambda: drawn(lambda: random.gauss(0, 1)),
+    "data_own_generator": lambda: drawn(own_torch_noise()),
+    "data_own_numpy": lambda: drawn(own_numpy_noise()),
+    "data_count": lambda: drawn(counted_noise()),
+}
+
+
+@task
+def data_validation_draws():
+    """Random numbers in the validation split alone."""
+    return Task(train=Points(0), val=Points(1, lambda: torch.randn(4)), model=Net, loss=F.mse_loss)
+
+
+@task
+def data_validation_keeps():
+    """A generator of its own in the validation split."""
+    return Task(train=Points(0), val=Points(1, own_torch_noise()), model=Net, loss=F.mse_loss)
+
+
+@task
+def data_cached():
+    """An example is changed when it is first fetched."""
+
+    class Cached(Points):
+        def __getitem__(self, index):
+            self.x[index] *= 0.99
+            return self.x[index], self.y[index]
+
+    return Task(train=Cached(0), val=Points(1), model=Net, loss=F.mse_loss)
+
+
+class Dicts(Points):
+    def __getitem__(self, index):
+        return {"x": self.x[index], "y": self.y[index], "id": index}
+
+
+@task
+def dict_batches():
+    """Batches that are dicts."""
+
+    def step(model, batch):
+        return {"loss": F.mse_loss(model(batch["x"]), batch["y"]), "mean_id": batch["id"].double().mean()}
+
+    return Task(train=Dicts(0), val=Dicts(1), model=Net, step=step)
+
+
+def collated(examples, weight):
+    x, y = (torch.stack(part) for part in zip(*examples, strict=True))
+    return {"x": x, "y": y, "weight": weight, "name": "some text", "note": None}
+
+
+def weighted(model, batch):
+    assert batch["name"] == "some text"
+    return {"loss": batch["weight"] * F.mse_loss(model(batch["x"]), batch["y"])}
+
+
+@task
+def plain_values():
+    """Batches that hold a number that depends on their examples, and text."""
+
+    def collate(examples):
+        return collated(examples, weight=0.5 + float(examples[0][0].abs().mean()))
+
+    return Task(train=Points(0), val=Points(1), model=Net, step=weighted, collate_fn=collate)
+
+
+@task
+def collate_count():
+    """A collate_fn that counts its calls."""
+    calls = itertools.count()
+    return Task(
+        train=Points(0),
+        val=Points(1),
+        model=Net,
+        step=weighted,
+        collate_fn=lambda examples: collated(examples, weight=1.0 + 0.1 * (next(calls) % 7)),
+    )
+
+
+@task
+def collate_draws():
+    """A collate_fn that draws a crop."""
+    return Task(
+        train=Points(0),
+        val=Points(1),
+        model=Net,
+        step=weighted,
+        collate_fn=lambda examples: collated(examples, weight=random.uniform(0.5, 1.5)),
+    )
+
+
+@task
+def ragged():
+    """Batches of another width in each step, and targets of another length."""
+
+    def collate(examples):
+        x, y = (torch.stack(part) for part in zip(*examples, strict=True))
+        return x, y, 1 + int(x.abs().sum() * 100) % 4
+
+    def step(model, batch):
+        x, y, width = batch
+        x = F.pad(x[:, :width], (0, 4 - width))
+        return {"loss": F.mse_loss(model(x), y)}
+
+    return Task(train=Points(0), val=Points(1), model=Net, step=step, collate_fn=collate)
+
+
+# ---------------------------------------------------------------------- builders
+
+
+def scaled(factor):
+    net = Net()
+    with torch.no_grad():
+        net.b.weight.mul_(factor)
+    return net
+
+
+@task
+def builder_random():
+    """Draws by Python's generator."""
+    return regression(lambda: scaled(random.uniform(0.5, 1.5)))
+
+
+@task
+def builder_numpy():
+    return regression(lambda: scaled(float(np.random.uniform(0.5, 1.5))))
+
+
+@task
+def builder_count():
+    """Counts its calls: a run sees the first one."""
+    calls = itertools.count(1)
+    return regression(lambda: scaled(1.0 / next(calls)))
+
+
+@task
+def builder_own_generator():
+    """Weights drawn from one generator for all calls."""
+    generator = torch.Generator().manual_seed(0)
+
+    def build():
+        net = Net()
+        nn.init.normal_(net.b.weight, std=0.2, generator=generator)
+        return net
+
+    return regression(build)
+
+
+@task
+def task_random():
+    """Data drawn without a seed when the task is made."""
+    x = torch.randn(96, 4) + float(np.random.rand()) + random.random()
+    train, val = split(x, torch.sin(x.sum(1, keepdim=True)))
+    return Task(train=train, val=val, model=Net, loss=F.mse_loss)
+
+
+@task
+def parameter_groups():
+    """A lower rate for the first layer."""
+
+    def groups(model):
+        rest = [*model.b.parameters(), *model.c.parameters()]
+        return [{"params": list(model.a.parameters()), "lr_scale": 0.1}, {"params": rest}]
+
+    return regression(Net, param_groups=groups)
