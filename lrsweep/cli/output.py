@@ -99,12 +99,13 @@ def estimate(facts: CostEstimate) -> str:
     long = "less than 1 s" if facts.seconds < 1 else f"about {duration(facts.seconds)}"
     processes = f"{plural(facts.workers, 'process')} on {facts.device}"
     timed = f"{long} of training with {processes}, plus a few seconds for startup and plots"
+    short = f", but only {size_text(facts.free_bytes)} are free" if facts.bytes > facts.free_bytes else ""
     rows = [
         ("runs", f"{facts.runs}: {facts.done} done, {facts.to_do} to do"),
         ("groups", f"{facts.groups}" + (f" ({engines})" if engines else "")),
         ("optimizer steps", f"{facts.run_steps}"),
         ("time", timed if math.isfinite(facts.seconds) else "unknown: no step could be timed"),
-        ("disk", f"about {size_text(facts.bytes)}"),
+        ("disk", f"about {size_text(facts.bytes)}{short}"),
         ("folder", facts.path),
         *(("one at a time", reason) for reason in facts.reasons),
     ]

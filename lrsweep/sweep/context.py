@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,15 +11,15 @@ from lrsweep.sweep.progress import Notes, Reporter
 from lrsweep.system.machine import this_machine
 from lrsweep.system.signals import Stopping
 from lrsweep.workers import executors, worker
-from lrsweep.workers.messages import Job
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to run: nothing of this changes what a run is."""
+    """How to run: nothing of this changes what a run is. `fixed_workers`: their number was given."""
 
     device: str
     workers: int
+    fixed_workers: bool
     executor: str
     compile: str
 
@@ -36,11 +35,20 @@ class Options:
         if compile not in ("auto", "on", "off"):
             raise WrongOption("compile", compile, "give auto, on or off")
         count = this_machine().cores if workers == "auto" else int(workers)
-        return cls(device=worker.device_of(device), workers=count, executor=executor, compile=compile)
+        return cls(
+            device=worker.device_of(device),
+            workers=count,
+            fixed_workers=workers != "auto",
+            executor=executor,
+            compile=compile,
+        )
 
-    def processes(self, jobs: Sequence[Job]) -> int:
-        """How many train these jobs: a GPU is kept busy by one."""
-        return 1 if self.device == "cuda" else min(self.workers, max(len(jobs), 1))
+    def processes(self, jobs: int, fitting: int) -> int:
+        """How many train so many jobs, if `fitting` at once fit in memory: a GPU is kept busy by one; a number that was
+        given is kept."""
+        if self.device == "cuda":
+            return 1
+        return max(1, min(self.workers if self.fixed_workers else min(self.workers, fitting), jobs))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrsweep import plan as planning
@@ -33,7 +35,8 @@ BYTES_PER_CELL = 22
 
 @dataclass(frozen=True, kw_only=True)
 class CostEstimate:
-    """`seconds` of training with `workers` processes, nan if a step could not be timed; `bytes` of all files.
+    """`seconds` of training with `workers` processes, nan if a step could not be timed; `bytes` of all files, of
+    `free_bytes` that the disk has left.
 
     `run_steps` are updates summed over the runs to do; `engines` counts those runs by engine; `reasons` say why
     runs are trained one at a time.
@@ -48,6 +51,7 @@ class CostEstimate:
     run_steps: int
     seconds: float
     bytes: int
+    free_bytes: int
     workers: int
     device: str
     engines: dict[str, int]
@@ -62,7 +66,7 @@ def dry_run(spec: Spec, context: Context, *, fresh: bool) -> CostEstimate:
     work = preflight.prepare(pending.pending(plan, replay), plan, replay, options)
     for text in work.remarks:
         context.notes.once(text)
-    jobs, workers = work.jobs, options.processes(work.jobs)
+    jobs, workers = work.jobs, work.workers
 
     def workload_of(workload_spec: WorkloadSpec) -> Workload:
         return worker.workloads().get(workload_spec, options.device)
@@ -81,11 +85,18 @@ def dry_run(spec: Spec, context: Context, *, fresh: bool) -> CostEstimate:
         run_steps=sum(job.run_steps for job in jobs),
         seconds=seconds_of(jobs, workload_of, workers),
         bytes=bytes_of(plan.runs, len(plan.axis_names), workload_of) if jobs else 0,
+        free_bytes=_free(context.folder.absolute()),
         workers=workers,
         device=options.device,
         engines=dict(engines),
         reasons=tuple(dict.fromkeys(job.group.reason for job in jobs if job.group.reason)),
     )
+
+
+def _free(folder: Path) -> int:
+    """Bytes that are free on the disk that will hold `folder`."""
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return shutil.disk_usage(there).free
 
 
 class _Clock:

@@ -14,8 +14,8 @@ from lrsweep import optimizers, tasks
 from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.schedules import warmup_steps
 from lrsweep.sweep import pending
-from lrsweep.system.machine import this_machine
-from lrsweep.training import grouping
+from lrsweep.system.machine import memory_limit, size_text, this_machine
+from lrsweep.training import grouping, memory
 from lrsweep.user_imports import argument_error
 from lrsweep.wording.words import plural
 from lrsweep.workers import worker
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What is about to be trained. `descriptions` and `task_notes` (by workload) are of the tasks; `remarks` are
-    sentences about the spec, `warnings` those of the tasks about their data."""
+    """What is about to be trained, by how many processes. `descriptions` and `task_notes` (by workload) are of the
+    tasks; `remarks` are sentences about the spec, `warnings` those of the tasks about their data."""
 
     jobs: tuple[Job, ...] = ()
+    workers: int = 1
     descriptions: tuple[str, ...] = ()
     task_notes: dict[str, Any] = dataclasses.field(default_factory=dict)
     remarks: tuple[str, ...] = ()
@@ -63,15 +64,33 @@ def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work
         notes[key] = {"task": runs[0].workload_spec.task, **workload.task.notes}
         described[f"{runs[0].workload_spec.task['name']}: {tasks.describe(workload.task)}"] = workload.task.notes
         remarks += [f"warning: {remark}" for remark in (*of_labels(plan.spec), *of_runs(runs, workload))]
+    fitting, text = _fitting(members.values(), len(jobs), options)
     return Work(
+        workers=options.processes(len(jobs), fitting),
         jobs=tuple(
             dataclasses.replace(job, run_steps=steps[job.runs[0].workload_spec.key] * len(job.runs)) for job in jobs
         ),
         descriptions=tuple(described),
         task_notes=notes,
-        remarks=tuple(remarks),
+        remarks=(*remarks, *text),
         warnings=tuple(f"warning: {text}" for each in described.values() for text in each.get("warnings", ())),
     )
+
+
+def _fitting(recipes: Iterable[Sequence[Run]], jobs: int, options: Options) -> tuple[int, list[str]]:
+    """How many workers fit in memory whatever they train, and a remark where that matters."""
+    machine, wanted = this_machine(), min(options.workers, jobs)
+    needs = [memory.needed(worker.workloads().get(runs[0].workload_spec, "cpu"), machine) for runs in recipes]
+    fitting, each = min(((need.workers, need.bytes) for need in needs), default=(wanted, 0))
+    if fitting >= wanted or options.device == "cuda":
+        return fitting, []
+    room = machine.memory if fitting else memory_limit() or machine.memory
+    sizes = f"a worker needs about {size_text(each)} of memory, and {size_text(room)} can be used"
+    if not fitting:
+        return 1, [f"warning: {sizes}; the sweep may be killed"]
+    if options.fixed_workers:
+        return fitting, [f"warning: {sizes}; use --workers {fitting} if they are killed"]
+    return fitting, [f"{plural(fitting, 'worker')} instead of {wanted}: {sizes}"]
 
 
 def _by_workload(runs: Iterable[Run]) -> dict[str, list[Run]]:

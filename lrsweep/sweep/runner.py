@@ -123,7 +123,7 @@ def _tell_reasons(groups: Iterable[Group], notes: Notes) -> None:
 
 
 def _train(work: Work, plan: Plan, replay: Replay, context: Context, writer: Journal) -> Round:
-    count = context.options.processes(work.jobs)
+    count = work.workers
     config = WorkerConfig(
         folder=str(context.folder.absolute()),
         device=context.options.device,

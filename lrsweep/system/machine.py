@@ -44,7 +44,7 @@ def this_machine() -> Machine:
         found["l2"] = l2[0]
     if l3 is not None:
         found["l3"], found["l3_cores"] = l3
-    if (memory := memory_limit()) is not None:
+    if (memory := machine_memory()) is not None:
         found["memory"] = memory
     return Machine(cores=available_cores(), cpu=cpu_name(), **found)
 
@@ -78,9 +78,9 @@ def _quota() -> float | None:
     return min(granted, default=None)
 
 
-def memory_limit() -> int | None:
-    """Bytes of memory this process may use: what the machine has, cut by the limits of its control groups and of
-    `ulimit -v` and `-d`. None where nothing tells."""
+def machine_memory() -> int | None:
+    """Bytes of memory for this process and its workers together: what the machine has, cut by the limits of its control
+    groups. None where nothing tells."""
     limits = [
         int(line.split()[1]) * KIB for line in _text(Path("/proc/meminfo")).splitlines() if line.startswith("MemTotal:")
     ]
@@ -89,8 +89,13 @@ def memory_limit() -> int | None:
     for folder in _cgroups("memory"):
         texts = (_text(folder / name) for name in ("memory.max", "memory.limit_in_bytes"))
         limits += [int(text) for text in texts if text.isdigit()]
-    limits += [limit_of_process(name) or UNLIMITED for name in ("RLIMIT_AS", "RLIMIT_DATA")]
     return min((limit for limit in limits if 0 < limit < UNLIMITED), default=None)
+
+
+def memory_limit() -> int | None:
+    """Bytes of memory that one process may use: those of the machine, cut by `ulimit -v` and `-d`."""
+    limits = [machine_memory(), *map(limit_of_process, ("RLIMIT_AS", "RLIMIT_DATA"))]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _memory_by_sysconf() -> int | None:

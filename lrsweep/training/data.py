@@ -14,6 +14,7 @@ from torch.utils.data import default_collate
 from lrsweep.compiler.trace import map_leaves
 from lrsweep.tasks.base import Split
 
+PERMUTED_BYTES = 2**26  # a train split up to this size is permuted once an epoch; a larger one is gathered by batches
 EVAL_CHUNK = 512  # examples of one evaluation batch, at most
 EVAL_NUMBERS = 2**21  # and numbers in it, where examples are large
 EVAL_TARGETS = 2048  # and targets in it, where examples are sequences: each costs as much as an example elsewhere

@@ -76,11 +76,6 @@ class Sizes:
         return self.flops / FLOPS + (self.moved + 6 * self.weights) / BYTES
 
 
-def workers_for(runs: int, machine: Machine) -> int:
-    """How many one-thread processes train `runs` runs: one a core, no more than there are runs."""
-    return max(1, min(machine.cores, runs))
-
-
 def cut(runs: Sequence[Run], workload: Workload, machine: Machine, workers: int, compile: str = "auto") -> list[Group]:
     """Cut `runs`, which share one workload, into groups for `workers` processes, longest first.
 

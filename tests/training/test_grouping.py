@@ -147,10 +147,6 @@ def test_makespan_is_between_the_bounds_of_graham(seconds: list[float], workers:
     assert least - 1e-9 <= found <= 2 * least + 1e-9
 
 
-def test_workers_are_cores_or_runs() -> None:
-    assert [grouping.workers_for(runs, DESKTOP) for runs in (0, 1, 2, 195)] == [1, 1, 2, 2]
-
-
 def sysfs(tmp_path: Path) -> Path:
     for index, (level, kind, size, shared) in enumerate(
         [("1", "Data", "48K", "0"), ("2", "Unified", "1024K", "0"), ("3", "Unified", "32M", "0-3,8")]

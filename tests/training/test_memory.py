@@ -8,8 +8,10 @@ import pytest
 from torch import nn
 
 from lrsweep.errors import WrongInSpec
+from lrsweep.system.machine import GIB, MIB, Machine
 from lrsweep.tasks import TASKS
-from lrsweep.training import memory
+from lrsweep.training import memory, workload
+from tests.support.oracle import workload_spec
 
 BLOBS = TASKS["blobs"](n=100)
 TEXT = TASKS["char_lm"](characters=2000, context=16)
@@ -47,3 +49,22 @@ def test_batches_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
     for size in (60, "full"):
         with pytest.raises(WrongInSpec, match="in batches of 60"):
             memory.check_model("mlp", arguments, BLOBS, size, 4)
+
+
+@pytest.mark.parametrize("gib", [1, 4, 16])
+def test_workers_are_as_many_as_fit(gib: int) -> None:
+    shared = workload_spec({"name": "builtin:blobs"}, {"name": "mlp", "hidden": [1500, 1500]})
+    prepared = workload.build(shared)
+    on = Machine(cores=64, cpu="test", memory=gib * GIB)
+    found = memory.needed(prepared, on)
+    assert prepared.weights_bytes == sum(p.nbytes for p in prepared.build_model(0).parameters()) > 9_000_000
+    assert found.bytes > 16 * prepared.weights_bytes
+    assert found.workers * found.bytes < gib * GIB < (found.workers + 2) * found.bytes * 1.3
+
+
+def test_a_worker_that_exceeds_ulimit_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = workload.build(workload_spec({"name": "builtin:blobs"}, {"name": "linear"}))
+    on = Machine(cores=2, cpu="test", memory=16 * GIB)
+    assert memory.needed(prepared, on).workers > 2
+    monkeypatch.setattr(memory, "memory_limit", lambda: 100 * MIB)
+    assert memory.needed(prepared, on).workers == 0
