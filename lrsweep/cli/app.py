@@ -240,7 +240,7 @@ def plot(
 def report(results: Folder) -> None:
     """Write a self-contained report.html.
 
-    Plots that show another metric than the objective's are redrawn.
+    Plots that are outdated or show another metric are redrawn.
 
     Example:
       lrsweep report results/quickstart
@@ -252,7 +252,7 @@ def report(results: Folder) -> None:
         formats = writing.stale(folder)
         _say(str(writing.write(folder, formats=formats)))
         if formats:
-            _say(f"plots in {folder} showed another metric and were redrawn", err=True)
+            _say(f"plots in {folder} were outdated or showed another metric and were redrawn", err=True)
 
 
 @command()

@@ -20,7 +20,7 @@ from lrsweep.plot import best_lr_drift, heatmap, loss_curves, overlays, sensitiv
 from lrsweep.plot.loss_curves import RunCurves
 from lrsweep.plot.style import Look
 from lrsweep.results import tables
-from lrsweep.results.figures import CAPTIONS, Rendered, save
+from lrsweep.results.figures import CAPTIONS, Rendered, mark, save
 from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import Spec, call_text
 from lrsweep.system.machine import available_cores
@@ -46,12 +46,22 @@ class Picture:
 
 @dataclass(frozen=True)
 class SweepFigures:
-    """What there is to draw; `setting` names what all of it holds for (task, model, budget, ...)."""
+    """What there is to draw; `setting` names what all of it holds for (task, model, budget, ...); `fingerprint` is that
+    of the tables, if it was read from files."""
 
     facts: SweepFacts
     spec: Spec
     curves: pd.DataFrame
     setting: str
+    fingerprint: str = ""
+
+    @property
+    def mark(self) -> str:
+        """What every figure carries."""
+        shown, objective = (
+            {key: getattr(side, key) for key in ("metric", "at", "mode")} for side in (self.facts, self.spec.objective)
+        )
+        return mark(self.fingerprint, None if shown == objective else shown) if self.fingerprint else ""
 
     @cached_property
     def looks(self) -> list[Look]:
@@ -108,8 +118,12 @@ def load(folder: Path | str, *, metric: str | None = None, at: str | None = None
     """
     folder = Path(folder)
     tables.ensure(folder)
+    fingerprint = tables.fingerprint(folder)
     spec = read_resolved(folder / tables.SPEC)
-    return sweep_of(spec, tables.read_runs(folder), tables.read_curves(folder), tables.read_summary(folder), metric, at)
+    found = sweep_of(
+        spec, tables.read_runs(folder), tables.read_curves(folder), tables.read_summary(folder), metric, at
+    )
+    return replace(found, fingerprint=fingerprint)
 
 
 def sweep_of(
@@ -127,9 +141,9 @@ def sweep_of(
     return sweep_from(facts, spec, curves)
 
 
-def sweep_from(facts: SweepFacts, spec: Spec, curves: pd.DataFrame) -> SweepFigures:
+def sweep_from(facts: SweepFacts, spec: Spec, curves: pd.DataFrame, fingerprint: str = "") -> SweepFigures:
     """What there is to draw of facts that the analysis has found in `curves` before."""
-    return SweepFigures(facts, spec, curves, setting_text(spec, facts))
+    return SweepFigures(facts, spec, curves, setting_text(spec, facts), fingerprint)
 
 
 def _check(curves: pd.DataFrame, metric: str | None, at: str | None) -> None:
@@ -216,7 +230,7 @@ def rendered(sweep: SweepFigures, formats: Sequence[str]) -> list[Rendered]:
 
     def one(name: str) -> Rendered:
         picture = _picture(name, drafts[name], sweep.facts)
-        files = {kind: style.rendered(picture.figure, kind) for kind in formats}
+        files = {kind: style.rendered(picture.figure, kind, sweep.mark) for kind in formats}
         return Rendered(name=name, caption=picture.caption, alt=picture.alt, files=files)
 
     order = sorted(drafts, key=lambda name: LONGEST.index(name) if name in LONGEST else len(LONGEST))
@@ -273,8 +287,4 @@ def draw_sweep(sweep: SweepFigures, folder: Path, formats: Sequence[str]) -> lis
     """The same for a sweep that is loaded; none where there is `nothing` to draw."""
     if unknown := sorted(set(formats) - set(style.METADATA)):
         raise WrongOption("format", unknown[0], f"unknown format (allowed: {', '.join(style.METADATA)})")
-    if nothing(sweep.facts):
-        return []
-    sides = (sweep.facts, sweep.spec.objective)
-    shown, objective = ({key: getattr(side, key) for key in ("metric", "at", "mode")} for side in sides)
-    return save(rendered(sweep, formats), folder, formats, None if shown == objective else shown)
+    return [] if nothing(sweep.facts) else save(rendered(sweep, formats), folder, formats)

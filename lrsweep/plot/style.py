@@ -75,6 +75,8 @@ METADATA: dict[str, dict[str, str | None]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 
+MARKED_AS = {"png": "Source", "svg": "Source", "pdf": "Keywords"}
+
 
 @contextmanager
 def styled() -> Iterator[None]:
@@ -381,10 +383,10 @@ def empty(title: str, subtitle: str) -> Figure:
     return figure
 
 
-def rendered(figure: Figure, kind: str) -> bytes:
-    """The figure as the bytes of a png, svg or pdf file; the same bytes for the same figure."""
+def rendered(figure: Figure, kind: str, mark: str = "") -> bytes:
+    """The figure as the bytes of a png, svg or pdf file, with `mark` in its metadata; the same for the same figure."""
     buffer = io.BytesIO()
     with styled(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is drawn in its place
-        figure.savefig(buffer, format=kind, metadata=METADATA[kind])
+        figure.savefig(buffer, format=kind, metadata={**METADATA[kind], **({MARKED_AS[kind]: mark} if mark else {})})
     return buffer.getvalue()

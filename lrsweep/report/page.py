@@ -12,7 +12,7 @@ from lrsweep.report import tables as html_tables
 from lrsweep.report.rules import RULES
 from lrsweep.report.template import bullets, escaped, folded, page, paragraph, picture, section
 from lrsweep.results import manifest, tables
-from lrsweep.results.figures import Rendered, Report, save_report, show_another
+from lrsweep.results.figures import Rendered, Report, outdated, save_report
 from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import call_text
 from lrsweep.store import atomic
@@ -37,12 +37,12 @@ def write(folder: Path | str, *, formats: Sequence[str] = ()) -> Path:
 
 
 def stale(folder: Path) -> tuple[str, ...]:
-    """The formats in which pictures beside the report show another objective than it (`lrsweep plot --metric`).
+    """The formats in which pictures beside the report show something else (older tables, `lrsweep plot --metric`).
 
     Raises what `write` raises.
     """
     tables.ensure(folder)
-    return ("png",) if show_another(folder) else ()
+    return outdated(folder, tables.fingerprint(folder))
 
 
 def make(folder: Path, formats: Sequence[str]) -> Report:
@@ -58,10 +58,11 @@ class ReportBuilder:
     def __init__(self, folder: Path, rates: dict[str, float]) -> None:
         """Analyse the tables in `folder`; `rates` are torch's default ones by label."""
         self.folder = folder
+        fingerprint = tables.fingerprint(folder)
         self._runs, curves = tables.read_runs(folder), tables.read_curves(folder)
         spec = read_resolved(folder / tables.SPEC)
         self.summary = tables.summary_of(self._runs, curves, spec, rates)
-        self._sweep = plot.sweep_from(self.summary.facts, spec, curves)
+        self._sweep = plot.sweep_from(self.summary.facts, spec, curves, fingerprint)
         self._drawn: list[Rendered] = []
 
     def draw(self, formats: Sequence[str]) -> None:
@@ -83,7 +84,15 @@ def _around(pictures: list[Rendered], folder: Path, sweep: plot.SweepFigures, ru
     drawn = [
         picture(number, one.files["svg"].decode("utf-8"), one.alt, one.caption) for number, one in enumerate(pictures)
     ]
-    text = html(sweep.facts, drawn, runs, _read_spec(folder), splits(manifest.read(folder)), setting=sweep.setting)
+    text = html(
+        sweep.facts,
+        drawn,
+        runs,
+        _read_spec(folder),
+        splits(manifest.read(folder)),
+        setting=sweep.setting,
+        mark=sweep.mark,
+    )
     return Report(text=text, pictures=pictures)
 
 
@@ -107,10 +116,10 @@ def splits(facts: Mapping[str, Any]) -> list[str]:
 
 def html(
     facts: SweepFacts, pictures: Sequence[str], runs: pd.DataFrame, spec: str, split_sizes: Sequence[str] = (),
-    *, setting: str = "",
+    *, setting: str = "", mark: str = "",
 ) -> str:  # fmt: skip
     """The report as text. `pictures` are figures as `template.picture` makes them; `setting` says what all of it holds
-    for, the budget alone if "" is given."""
+    for, the budget alone if "" is given; `mark` is that of the pictures."""
     body = [
         f"<header>{_title(facts, setting or budget_text(facts.budget))}</header>",
         _contents(),
@@ -122,7 +131,7 @@ def html(
         section("setting", "Setup", *_setting(facts, spec, split_sizes)),
         section("rules", "Definitions", *_rules()),
     ]
-    return page(f"{facts.name}: learning-rate sensitivity", body)
+    return page(f"{facts.name}: learning-rate sensitivity", body, mark)
 
 
 def _title(facts: SweepFacts, setting: str) -> str:

@@ -103,15 +103,16 @@ def picture(number: int, svg: str, alt: str, caption: str) -> str:
     )
 
 
-def page(title: str, body: Iterable[str]) -> str:
-    """The whole document. Its own policy forbids every request."""
+def page(title: str, body: Iterable[str], mark: str = "") -> str:
+    """The whole document, with `mark` in its head. Its own policy forbids every request."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escaped(title)}</title>\n<style>\n{stored('style.css')}</style>\n</head>\n<body>\n<main>\n"
+        + (f'<meta name="source" content="{escaped(mark)}">\n' if mark else "")
+        + f"<title>{escaped(title)}</title>\n<style>\n{stored('style.css')}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(part for part in body if part)
         + f"\n</main>\n<script>\n{stored('script.js')}</script>\n</body>\n</html>\n"
     )

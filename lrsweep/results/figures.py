@@ -1,16 +1,24 @@
-"""Finished pictures and a finished report, as bytes and text, and how they get into the folder of their sweep."""
+"""Finished pictures and a finished report, as bytes and text, and how they get into the folder of their sweep.
+
+Each carries a mark: a hash of the tables it was made from and of what it shows of them. One with another mark is
+outdated, however it came to be left: a process that was killed, a full disk, a slower one that came late.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lrsweep.results import manifest
 from lrsweep.store import atomic
 
 REPORT = "report.html"
+FORMATS = ("png", "svg", "pdf")
+OBJECTIVE = "objective"
+_MARK = re.compile(rb"lrsweep-tables-([0-9a-f]{64})-([0-9a-z]{1,16})")
 
 CAPTIONS = {
     "u_curve": (
@@ -57,32 +65,58 @@ class Report:
     pictures: list[Rendered]
 
 
-def save(
-    pictures: Sequence[Rendered], folder: Path, formats: Sequence[str], shows: dict[str, str] | None = None
-) -> list[Path]:
-    """Write all pictures of a sweep and return their paths; one that the sweep no longer has is removed.
+def mark(fingerprint: str, shows: Mapping[str, str] | None = None) -> str:
+    """What a figure of the tables with this `fingerprint` carries; `shows` (metric, at, mode) is what it shows if that
+    is not the objective."""
+    what = hashlib.sha256(json.dumps(shows, sort_keys=True).encode()).hexdigest()[:16] if shows else OBJECTIVE
+    return f"lrsweep-tables-{fingerprint}-{what}"
 
-    `shows` (metric, at, mode) is what pngs show if it is not the objective; the manifest keeps it, see `show_another`.
+
+def save(pictures: Sequence[Rendered], folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Write all pictures of a sweep and return their paths; one that the sweep no longer has is removed.
 
     Raises StorageError.
     """
     paths = {folder / f"{one.name}.{kind}": one.files[kind] for one in pictures for kind in formats}
-    if "png" in formats and shows is not None:
-        manifest.note_figures(folder, shows)
     for path, data in paths.items():
         atomic.replace(path, data)
-    for path in folder.glob("*.*"):
-        if path.suffix[1:] in formats and path not in paths and _is_ours(path.stem):
+    for path in _pictures(folder, formats):
+        if path not in paths:
             with atomic.storage_errors(path, "remove"):
                 path.unlink(missing_ok=True)
-    if "png" in formats and shows is None:
-        manifest.note_figures(folder, None)  # last: after a crash the pngs are drawn again
     return list(paths)
 
 
-def show_another(folder: Path) -> bool:
-    """Whether pngs of the sweep in `folder` show something else than its objective (`lrsweep plot --metric`)."""
-    return "figures" in manifest.read(folder)
+def outdated(folder: Path, fingerprint: str) -> tuple[str, ...]:
+    """The formats in which a picture of the sweep in `folder` is of other tables than those with this fingerprint.
+
+    A png that shows something else than the objective is outdated too: `run` draws those. Raises StorageError.
+    """
+    found = {path: _mark(path) for path in _pictures(folder, FORMATS)}
+    wanted = {kind: (fingerprint, OBJECTIVE) if kind == "png" else (fingerprint,) for kind in FORMATS}
+    return tuple(
+        kind
+        for kind, parts in wanted.items()
+        if any(path.suffix[1:] == kind and found[path][: len(parts)] != parts for path in found)
+    )
+
+
+def report_is_current(folder: Path, fingerprint: str) -> bool:
+    """Whether there is a report of the tables with this fingerprint. Raises StorageError."""
+    return _mark(folder / REPORT) == (fingerprint, OBJECTIVE)
+
+
+def _pictures(folder: Path, formats: Sequence[str]) -> list[Path]:
+    return [path for path in folder.glob("*.*") if path.suffix[1:] in formats and _is_ours(path.stem)]
+
+
+def _mark(path: Path) -> tuple[str, ...]:
+    """Fingerprint and what is shown, by the first mark in the file: the pictures in a report carry theirs too."""
+    if path.is_symlink() or not path.is_file():
+        return ()
+    with atomic.storage_errors(path, "read"):
+        found = _MARK.search(path.read_bytes())
+    return tuple(part.decode() for part in found.groups()) if found else ()
 
 
 def save_report(report: Report, folder: Path, formats: Sequence[str]) -> Path:

@@ -74,17 +74,8 @@ def write(
             for g in kept
         ],
         "sessions": [*before.get("sessions", []), session],
-        **{key: before[key] for key in ("figures",) if key in before},
     }
     atomic.replace(folder / FILE, json.dumps(facts, indent=1, default=str) + "\n")
-
-
-def note_figures(folder: Path, shows: dict[str, str] | None) -> None:
-    """Keep under `figures` what the pictures show; without the key they show the objective. Raises StorageError."""
-    facts = read(folder)
-    if facts.pop("figures", None) != shows:
-        facts |= {"figures": shows} if shows else {}
-        atomic.replace(folder / FILE, json.dumps(facts, indent=1) + "\n")
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -94,6 +85,12 @@ def read(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
+
+
+def tables_of(folder: Path) -> dict[str, Any]:
+    """The hashes of the tables that the manifest was written with; empty if unknown."""
+    found = read(folder).get("tables")
+    return found if isinstance(found, dict) else {}
 
 
 def _trained_by(replay: Replay, wanted: Set[str]) -> list[Group]:

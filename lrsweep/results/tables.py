@@ -147,6 +147,12 @@ def stamped(folder: Path) -> dict[str, int]:
     return {str(name): size for name, size in sizes.items() if isinstance(size, int)}
 
 
+def digests(folder: Path) -> dict[str, Any]:
+    """The hashes of the tables as they were last written, by name; empty if unknown."""
+    found = _stamp(folder).get("files")
+    return found if isinstance(found, dict) else {}
+
+
 def lost(before: Mapping[str, int], replay: Replay) -> str:
     """What is gone of the journal, as a clause; "" if nothing is. `before` is what `stamped` said before the replay."""
     gone = [name for name, size in before.items() if replay.sizes.get(name, 0) < size]
@@ -245,9 +251,21 @@ def current(folder: Path) -> bool:
     if stamp.get("lrsweep") != __version__ or stamp.get("journal") != journal.sizes(folder):
         return False
     try:
-        return all(_sha256(folder / name) == digest for name, digest in stamp["files"].items())
-    except (OSError, AttributeError, KeyError):
+        return all(_sha256(folder / name) == digests(folder)[name] for name in (SPEC, RUNS, CURVES, SUMMARY))
+    except (OSError, KeyError):
         return False
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash of what plots and report show: `spec.yaml`, `runs.csv`, `curves.csv` and this version's way to read them.
+
+    What is read later than this is called is at least as new. Raises StorageError.
+    """
+    digest = hashlib.sha256(__version__.encode())
+    for name in (SPEC, RUNS, CURVES):
+        with atomic.storage_errors(folder / name, "read"):
+            digest.update(f" {_sha256(folder / name)}".encode())
+    return digest.hexdigest()
 
 
 def _stamp(folder: Path) -> dict[str, Any]:

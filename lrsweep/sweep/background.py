@@ -62,11 +62,11 @@ class LocalRenderer:
         """As in tables.py."""
         return tables.summarise(folder, spec, rates)
 
-    def report(self, folder: Path) -> None:
+    def report(self, folder: Path, formats: tuple[str, ...] = FORMATS) -> None:
         """Write pictures and report of the sweep in `folder`, from its files. Raises what that raises."""
         from lrsweep.report import page
 
-        page.write(folder, formats=FORMATS)
+        page.write(folder, formats=formats)
 
 
 class BackgroundRenderer(LocalRenderer):
@@ -87,10 +87,10 @@ class BackgroundRenderer(LocalRenderer):
         found: tables.Summary | None = self._answer(Request(folder, rates))
         return super().summarise(folder, spec, rates) if found is None else found
 
-    def report(self, folder: Path) -> None:
-        made: Report | None = self._answer(Request(folder))
+    def report(self, folder: Path, formats: tuple[str, ...] = FORMATS) -> None:
+        made: Report | None = self._answer(Request(folder)) if formats == FORMATS else None
         if made is None:
-            super().report(folder)
+            super().report(folder, formats)
         else:
             save_report(made, folder, FORMATS)
 

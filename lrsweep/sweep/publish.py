@@ -14,6 +14,7 @@ from lrsweep.errors import LrsweepError, StoppedError, StorageError
 from lrsweep.results import figures, manifest, tables
 from lrsweep.results.status import stored_of
 from lrsweep.store import journal, lock, plan_record
+from lrsweep.sweep.background import FORMATS
 from lrsweep.system.signals import cause
 from lrsweep.wording.words import plural
 
@@ -73,7 +74,7 @@ def publish(rounds: Sequence[Round], context: Context, begun: float) -> Finished
     folder, stopping, plan = context.folder, context.stopping, rounds[-1].plan
     trained = sum(one.trained for one in rounds)
     replay, facts = rounds[-1].replay, None
-    if trained or not tables.current(folder) or not (folder / figures.REPORT).is_file():
+    if trained or not tables.current(folder) or manifest.tables_of(folder) != tables.digests(folder):
         with stopping.graceful():
             written = write_tables(rounds[-1], context, context.renderer.summarise)
         replay, facts = written.replay, written.facts
@@ -89,7 +90,7 @@ def publish(rounds: Sequence[Round], context: Context, begun: float) -> Finished
         manifest.write(folder, plan, session=session, written=written, tasks=notes)
         if not stopping.requested():
             draw(context)  # after the manifest, which the report reads
-    elif not stopping.requested() and figures.show_another(folder):
+    elif not stopping.requested() and not _is_drawn(folder):
         draw(context)
     stored = stored_of(folder, plan, replay)
     if stopping.exit_code is not None:
@@ -108,10 +109,17 @@ def publish(rounds: Sequence[Round], context: Context, begun: float) -> Finished
     )
 
 
+def _is_drawn(folder: Path) -> bool:
+    """Whether report and pictures are of the tables as they are."""
+    fingerprint = tables.fingerprint(folder)
+    return figures.report_is_current(folder, fingerprint) and not figures.outdated(folder, fingerprint)
+
+
 def draw(context: Context) -> None:
     """Pictures and report. What goes wrong in them is told and loses nothing: they can be drawn again."""
     try:
-        context.renderer.report(context.folder)
+        outdated = figures.outdated(context.folder, tables.fingerprint(context.folder))
+        context.renderer.report(context.folder, tuple(sorted({*FORMATS, *outdated})))
     except LrsweepError:
         raise
     except Exception as error:  # noqa: BLE001 - the results are safe; a picture must not cost them

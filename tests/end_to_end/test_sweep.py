@@ -28,7 +28,7 @@ from lrsweep.cli import output
 from lrsweep.compiler import onednn
 from lrsweep.errors import SpecError, StoppedError, StorageError, UsageError
 from lrsweep.report import page
-from lrsweep.results import figures, tables
+from lrsweep.results import tables
 from lrsweep.results.status import SweepStatus
 from lrsweep.run_result import RunResult
 from lrsweep.store import journal
@@ -563,13 +563,59 @@ def test_a_finished_sweep_redraws_pictures_of_another_objective(tmp_path: Path) 
     assert {name: mark for name, mark in marked(folder).items() if not name.endswith("svg")} == before
     for asked in ({"metric": "val_accuracy"}, {"at": "best"}):
         plot.draw_all(folder, **asked)
-        shown = {"metric": "val_loss", "at": "final", "mode": "max" if "metric" in asked else "min"} | asked
-        assert json.loads((folder / "manifest.json").read_text())["figures"] == shown
         assert (folder / "u_curve.png").read_bytes() != right
         again = sweeps.run(tmp_path, config, draw=True)
         assert (again.trained, again.facts) == (0, None)
         assert (folder / "u_curve.png").read_bytes() == right
-        assert not figures.show_another(folder)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A sweep with all its pictures, in every format, and the same with another seed."""
+    worker.prepare()
+    small, grown = tmp_path_factory.mktemp("small"), tmp_path_factory.mktemp("grown")
+    sweeps.run(small, draw=True)
+    plot.draw_all(small / "small", ("svg", "pdf"))
+    shutil.copytree(small, grown, dirs_exist_ok=True)
+    sweeps.run(grown, sweeps.spec(seeds=3), draw=True)
+    return small, grown
+
+
+def pictures(folder: Path) -> dict[str, bytes]:
+    kinds = (".png", ".svg", ".pdf", ".html")
+    return {path.name: path.read_bytes() for path in sorted((folder / "small").iterdir()) if path.suffix in kinds}
+
+
+def test_an_extended_sweep_draws_what_there_is_in_every_format(drawn: tuple[Path, Path]) -> None:
+    small, grown = (pictures(folder) for folder in drawn)
+    assert list(small) == list(grown)
+    assert {Path(name).suffix for name in small} == {".png", ".svg", ".pdf", ".html"}
+    assert all(small[name] != grown[name] for name in small)
+    fingerprint = tables.fingerprint(drawn[1] / "small")
+    assert all(fingerprint.encode() in data for data in grown.values())
+
+
+@pytest.mark.parametrize("outdated", ["all", "report.html"])
+def test_a_run_with_nothing_to_train_draws_what_is_outdated(
+    tmp_path: Path, drawn: tuple[Path, Path], outdated: str
+) -> None:
+    """Whoever left it so: killed before its pictures, out of disk space, a `plot` that began before and came late."""
+    small, grown = (pictures(folder) for folder in drawn)
+    shutil.copytree(drawn[1], tmp_path, dirs_exist_ok=True)
+    for name in small if outdated == "all" else [outdated]:
+        (tmp_path / "small" / name).write_bytes(small[name])
+    assert sweeps.run(tmp_path, sweeps.spec(seeds=3), draw=True).trained == 0
+    assert pictures(tmp_path) == grown
+
+
+def test_a_run_killed_between_its_tables_and_its_manifest_writes_that_later(tmp_path: Path) -> None:
+    sweeps.run(tmp_path)
+    manifest = tmp_path / "small" / "manifest.json"
+    before = manifest.read_text()
+    sweeps.run(tmp_path, sweeps.spec(seeds=3))
+    manifest.write_text(before)
+    sweeps.run(tmp_path, sweeps.spec(seeds=3))
+    assert json.loads(manifest.read_text())["seeds"] == [0, 1, 2]
 
 
 def test_the_python_function(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lrsweep.errors import LrsweepError
+from lrsweep.results import figures
+from lrsweep.results import tables as results
 from lrsweep.store import atomic
 from lrsweep.sweep import api
 from lrsweep.sweep.background import LocalRenderer
@@ -38,8 +40,8 @@ def spec(**changed: Any) -> dict[str, Any]:
 
 
 class _Undrawn(LocalRenderer):
-    def report(self, folder: Path) -> None:
-        atomic.replace(folder / "report.html", "")
+    def report(self, folder: Path, formats: tuple[str, ...] = ()) -> None:
+        atomic.replace(folder / "report.html", figures.mark(results.fingerprint(folder)))
 
 
 def run(folder: Path, config: Any = None, *, reporter: Any = None, draw: bool = False, **options: Any) -> Finished:
