@@ -58,7 +58,7 @@ def _labels(ctx: typer.Context, incomplete: str) -> list[str]:
             labels = {row["optimizer"] for row in csv.DictReader(file)}
     except (KeyError, OSError, ValueError):
         return []
-    return sorted(label for label in labels if label.startswith(incomplete))
+    return sorted(label for label in labels if label.startswith(incomplete) and label == printable(label))
 
 
 def _kinds(incomplete: str) -> list[str]:

@@ -283,7 +283,8 @@ def _checked(
     before = len(notes.found)
     for places in itertools.product(*(range(len(values)) for values in mine.values())):
         at = dict(zip(mine, places, strict=True))
-        local = Notes()
+        texts: dict[Keys, str] = {parts(axis): notes.texts.get(("axes", axis, i), "") for axis, i in at.items()}
+        local = Notes(texts=texts)
         made = make(applied(base, head, {axis: mine[axis][i] for axis, i in at.items()}), local)
         for note in local.found:
             if wrong and not any(note.path[: len(parts(axis))] == parts(axis) for axis in mine):

@@ -128,12 +128,20 @@ def type_error_text(annotation: Any, value: Any, quoted: str = "") -> str:
 
     `quoted` is the value as it is shown, by default as YAML writes it.
     """
-    text = f"must be {expected(annotation)}, not {quoted or repr_value(value)}"
+    wanted, quoted = expected(annotation), quoted or repr_value(value)
+    text = f"must be {wanted}, not {quoted}"
+    if wanted == "text":
+        return with_hint(text, in_quotes(value, quoted))
     if isinstance(value, str):
         return with_hint(text, hint(annotation, value))
     if isinstance(value, float) and value.is_integer() and "an integer" in text:
         return with_hint(text, f"write {int(value)}")
     return text
+
+
+def in_quotes(value: Any, quoted: str) -> str:
+    """How to write a number or a boolean, shown as `quoted`, where a text is wanted; "" for any other value."""
+    return f"write '{quoted}' in quotes" if isinstance(value, bool | int | float) else ""
 
 
 def with_hint(what: str, *hints: str) -> str:

@@ -66,7 +66,7 @@ def as_mapping(raw: Any, path: Keys, notes: Notes, what: str) -> dict[str, Any] 
         notes.add(path, f"needs name: {what} is a name, or a mapping with `name` and arguments")
         return None
     if not isinstance(raw["name"], str):
-        notes.add((*path, "name"), f"must be text, not {notes.quoted((*path, 'name'), raw['name'])}")
+        notes.add((*path, "name"), check.type_error_text(str, raw["name"], notes.quoted((*path, "name"), raw["name"])))
         return None
     return raw
 
@@ -273,7 +273,9 @@ def builtin(ctx: Context, raw: Any) -> str:
 def _label(raw: Any, path: Keys, notes: Notes) -> str | None:
     if isinstance(raw, str) and raw.strip() == raw and raw.isprintable() and 0 < len(raw) <= 200:
         return raw
-    notes.add(path, f"must be text on one line, not empty, without blanks around it, not {notes.quoted(path, raw)}")
+    quoted = notes.quoted(path, raw)
+    wrong = f"must be text on one line, not empty, without blanks around it, not {quoted}"
+    notes.add(path, with_hint(wrong, check.in_quotes(raw, quoted)))
     return None
 
 

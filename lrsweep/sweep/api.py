@@ -59,7 +59,7 @@ def run(
     never raised. The folders of the user's own files stay at the end of `sys.path`; nothing else of this process is
     left changed.
 
-    Raises SpecError, UsageError, StorageError, BusyError, and StoppedError after Ctrl-C.
+    Raises SpecError, UsageError, StorageError, BusyError, and StoppedError after Ctrl-C or another signal that ends it.
 
         results = lrsweep.run("sweep.yaml", set=["seeds=3"], workers=2)
         results.summary[["optimizer", "best_lr", "sensitivity"]]

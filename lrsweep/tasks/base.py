@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-from lrsweep.errors import UsageError
+from lrsweep.errors import UsageError, on_one_line
 
 Split = tuple[torch.Tensor, ...] | Dataset[Any]
 
@@ -120,7 +120,8 @@ def _check_functions(task: Task) -> None:
     if not isinstance(task.metrics, Mapping):
         raise UsageError(f"Task: metrics is a {type(task.metrics).__name__}; give a dict of name: function")
     for name, metric in task.metrics.items():
-        if not isinstance(name, str) or not name or name == "loss" or any(sign in name for sign in ',"\r\n'):
+        plain = isinstance(name, str) and name == on_one_line(name) and not set(name) & set(',"')
+        if not plain or name in ("", "loss"):
             raise UsageError(f"Task: {name!r} cannot name a metric (it becomes a column name; `loss` is taken)")
         if not callable(metric):
             raise UsageError(f"Task: metric {name!r} is a {type(metric).__name__}, not a function")

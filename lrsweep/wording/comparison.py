@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lrsweep.results.check import Check, Verdict
     from lrsweep.results.compare import Change, Comparison, RowChange
 
-CHANGED = {True: "moved", False: "no clear change", None: "no interval"}
+CHANGED = {True: "changed", False: "no clear change", None: "no interval"}
 UNITS = {
     "gain_share": "fraction of the improvement",
     "objective_mean": "objective, mean of {seeds}",

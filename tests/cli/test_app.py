@@ -105,8 +105,8 @@ def test_every_command_explains_itself(command: str, width: str) -> None:
 def test_the_main_help_lists_the_exit_codes_and_commands() -> None:
     shown = lrsweep("--help")
     assert "Usage: lrsweep [OPTIONS]" in shown.stdout
-    for code in ("0", "1", "2", "3", "4", "5", "6", "130, 143"):
-        assert re.search(rf"^ +{code}  +\w", shown.stdout, re.MULTILINE), code
+    for code in ("0", "1", "2", "3", "4", "5", "6", "128 + n"):
+        assert re.search(rf"^ +{re.escape(code)}  +\w", shown.stdout, re.MULTILINE), code
     assert all(re.search(rf"│ {command} ", shown.stdout) for command in COMMANDS)
     assert "<bool>" not in shown.stdout
 

@@ -66,6 +66,7 @@ def test_a_task_takes_tensors_lists_and_datasets():
         ({"model": torch.nn.Linear(2, 1)}, "a function that builds it"),
         ({"metrics": {"loss": loss}}, "'loss' cannot name a metric"),
         ({"metrics": {"a,b": loss}}, "cannot name a metric"),
+        ({"metrics": {"a\x1b[31m": loss}}, "cannot name a metric"),
         ({"metrics": {"a": 1}}, "metric 'a' is a int"),
         ({"metrics": [loss]}, "metrics is a list"),
         ({"collate_fn": list}, "collate_fn is for Datasets"),
