@@ -207,12 +207,12 @@ def _check_types(*, results: object, set: Any, progress: object = None, **flags:
 
 
 _FLAGS = re.compile(r"--(fresh|refine|dry-run)\b")
+_VALUES = re.compile(r"--(results|set|workers)\b")
 
 
 def _as_in_python(text: str) -> str:
     """A message with the options named as the arguments of `run`: `fresh=True` for `--fresh`, `set` for `--set`."""
-    text = _FLAGS.sub(lambda match: f"{match[1].replace('-', '_')}=True", text)
-    return text.replace("--set ", "set ")
+    return _VALUES.sub(r"\1", _FLAGS.sub(lambda match: f"{match[1].replace('-', '_')}=True", text))
 
 
 @contextmanager

@@ -114,8 +114,11 @@ def leave_at_once() -> None:
 
 
 def _taken() -> list[signal.Signals]:
-    """The signals to act on: not those of BATCH that are ignored in this process, as nohup has it."""
-    return [number for number in ENDING if number not in BATCH or signal.getsignal(number) is not signal.SIG_IGN]
+    """The signals to act on: not those of BATCH that are ignored in this process, as nohup has it, nor any that a
+    library in C handles, which Python could not put back."""
+    found = {number: signal.getsignal(number) for number in ENDING}
+    ignored = {number for number in BATCH if found[number] is signal.SIG_IGN}
+    return [number for number, handler in found.items() if handler is not None and number not in ignored]
 
 
 def leave_to_parent() -> None:

@@ -232,6 +232,15 @@ def test_handlers_are_put_back(tmp_path: Path) -> None:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+def test_a_signal_that_a_library_in_c_handles_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = signal.getsignal
+    monkeypatch.setattr(signal, "getsignal", lambda number: None if number == signal.SIGUSR1 else real(number))
+    with Stopping().installed():
+        taken = [number for number in ENDING if getattr(real(number), "__self__", None)]
+    assert signal.SIGUSR2 in taken
+    assert signal.SIGUSR1 not in taken
+
+
 def test_a_sweep_runs_in_another_thread(tmp_path: Path) -> None:
     """Signals cannot be handled there, and workers cannot be forked: both have another way."""
     import threading

@@ -53,13 +53,26 @@ def test_a_wrong_override_is_named_without_dashes(tmp_path: Path) -> None:
         lrsweep.run(sweeps.spec(), results=tmp_path, set=["train.epoch=3"])
 
 
-def test_advice_to_start_afresh_names_the_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("rerun with --fresh, which sets the journal aside", "rerun with fresh=True, which sets the journal aside"),
+        (
+            "the path is too long: choose a shorter --results or name",
+            "the path is too long: choose a shorter results or name",
+        ),
+    ],
+)
+def test_advice_names_the_arguments_of_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
-        raise StorageError("rerun with --fresh, which sets the journal aside")
+        raise StorageError(text)
 
     monkeypatch.setattr(api, "execute", refuse)
-    with pytest.raises(StorageError, match=r"^rerun with fresh=True, which"):
+    with pytest.raises(StorageError) as info:
         lrsweep.run(sweeps.spec(), results=tmp_path)
+    assert str(info.value) == said
 
 
 def test_the_range_test_takes_a_dict_as_run_does(tmp_path: Path) -> None:
