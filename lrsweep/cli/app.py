@@ -175,7 +175,7 @@ def _print_finished(finished: Finished, *, quiet: bool) -> None:
     if not finished.trained and not quiet:
         _say(f"nothing to train: all {finished.total} runs are done (--fresh retrains)", err=True)
     facts = finished.facts or _stored(finished.path).facts()
-    _say(output.summary(facts, finished.path, unicode=_unicode()))
+    _say(output.summary(facts, finished.shown, unicode=_unicode()))
     if finished.failed:
         _say(output.failures(_stored(finished.path).runs), err=True)
         raise typer.Exit(EXIT_SOME_FAILED)

@@ -23,6 +23,7 @@ from lrsweep.results import tables
 from lrsweep.results.figures import CAPTIONS, Rendered, mark, save
 from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import Spec, call_text
+from lrsweep.system.folders import given
 from lrsweep.system.machine import available_cores
 from lrsweep.system.parallel import spread
 from lrsweep.system.process import few_collections
@@ -116,7 +117,7 @@ def load(folder: Path | str, *, metric: str | None = None, at: str | None = None
 
     Raises UsageError for a folder without a sweep, a column there is none of, an `at` that is none; StorageError.
     """
-    folder = Path(folder)
+    folder = given(folder)
     tables.ensure(folder)
     fingerprint = tables.fingerprint(folder)
     spec = read_resolved(folder / tables.SPEC)
@@ -280,7 +281,8 @@ def draw_all(
 
     `formats`: any of png, svg, pdf. Pictures of the same files are the same bytes. Raises UsageError, StorageError.
     """
-    return draw_sweep(load(folder, metric=metric, at=at), Path(folder), formats)
+    folder = given(folder)
+    return draw_sweep(load(folder, metric=metric, at=at), folder, formats)
 
 
 def draw_sweep(sweep: SweepFigures, folder: Path, formats: Sequence[str]) -> list[Path]:

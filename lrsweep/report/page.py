@@ -16,6 +16,7 @@ from lrsweep.results.figures import Rendered, Report, outdated, save_report
 from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import call_text
 from lrsweep.store import atomic
+from lrsweep.system.folders import given
 from lrsweep.wording import advice
 from lrsweep.wording.words import budget_text, plural
 
@@ -32,7 +33,7 @@ def write(folder: Path | str, *, formats: Sequence[str] = ()) -> Path:
     `formats` (png, svg, pdf) also saves the pictures beside it, each drawn once for both. The same files give the
     same bytes. Raises UsageError for a folder without a sweep, StorageError.
     """
-    folder = Path(folder)
+    folder = given(folder)
     return save_report(make(folder, formats), folder, formats)
 
 

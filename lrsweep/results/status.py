@@ -13,6 +13,7 @@ from lrsweep.results import tables
 from lrsweep.store import fresh as fresh_start
 from lrsweep.store import journal, lock
 from lrsweep.store.journal import Replay
+from lrsweep.system.folders import given
 
 if TYPE_CHECKING:
     from lrsweep.plan import Plan
@@ -41,7 +42,7 @@ def status(folder: Path | str) -> SweepStatus:
 
     Raises UsageError for a folder without a sweep, StorageError.
     """
-    folder = Path(folder)
+    folder = given(folder)
     tables.refuse_links(folder)
     if not journal.exists(folder):
         return _published(folder)

@@ -22,6 +22,7 @@ from lrsweep import __version__
 from lrsweep.errors import StorageError, UsageError, printable
 from lrsweep.results import manifest
 from lrsweep.store import atomic, journal, links, lock
+from lrsweep.system.folders import given
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +71,7 @@ Summarise: TypeAlias = "Callable[[Path, Spec, dict[str, float]], Summary]"
 
 def sweeps_below(folder: Path | str) -> list[Path]:
     """`folder` itself if it is a sweep, else every sweep below it. Raises UsageError if there is none."""
-    folder = Path(folder)
+    folder = given(folder)
     if is_sweep(folder):
         return [folder]
     _check_folder(folder)
@@ -86,7 +87,7 @@ def folder_of(results: Results | Path | str) -> Path:
     path = getattr(results, "path", results)
     if not isinstance(path, str | os.PathLike):
         raise UsageError(f"{results!r} is no sweep; give the folder of one (<results>/<name>), or its Results")
-    return Path(path)
+    return given(path)
 
 
 def _check_folder(folder: Path) -> None:
@@ -107,7 +108,7 @@ def ensure(folder: Path | str) -> None:
     A folder with tables and no journal is a published copy and left alone. Raises UsageError for a folder without a
     sweep, StorageError.
     """
-    folder = Path(folder)
+    folder = given(folder)
     refuse_links(folder)
     if not journal.exists(folder):
         if not (folder / RUNS).is_file():

@@ -24,6 +24,7 @@ from lrsweep.spec.overrides import choose_axis_value, override, refuse_overruled
 from lrsweep.spec.resolved import resolved_dict
 from lrsweep.spec.sections import Context
 from lrsweep.spec.yaml_tree import Keys, Tree, dotted, from_dict, parse, read_text, refuse_other_breaks
+from lrsweep.system import folders
 
 KEYS = ("name", "task", "model", "lr", "optimizers", "schedule", "seeds", "train", "objective", "axes", "refined")
 SYNONYMS = {"learning_rate": "lr", "learning_rates": "lr", "lrs": "lr"}
@@ -55,7 +56,7 @@ def load_spec(
     elif not isinstance(source, str | os.PathLike):
         raise UsageError(f"{source!r} is no spec; give the path of one, a dict or a loaded Spec")
     else:
-        path = Path(source)
+        path = folders.given(source)
         text = read_text(path)
         refuse_other_breaks(text, str(source))
         tree, base_dir, stem = parse(text, str(source)), path.absolute().parent, path.stem

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from lrsweep.errors import LrsweepError, WrongOption
 from lrsweep.results.status import SweepStatus, status, with_refined
 from lrsweep.sweep.progress import STYLES, Reporter, Silent
+from lrsweep.system.folders import absolute, given
 from lrsweep.system.process import few_collections
 from lrsweep.system.signals import Stopping
 
@@ -181,11 +182,12 @@ def _opened(
 
             del runner
         resolved = Options.of(**options)
-        spec = load_spec(Path(config) if isinstance(config, str) else config, overrides=set)
+        spec = load_spec(config, overrides=set)
         notes = Notes(reporter)
         for warning in spec.warnings:
             notes.note(warning)
-        context = Context(folder=Path(results) / spec.name, options=resolved, notes=notes, stopping=stopping)
+        shown = given(results) / spec.name
+        context = Context(folder=absolute(shown), shown=shown, options=resolved, notes=notes, stopping=stopping)
         if renderer is not None:
             context = dataclasses.replace(context, renderer=renderer)
         stack.enter_context(located(spec))

@@ -53,9 +53,13 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Where a sweep is run, how, who is told, who may stop it and who draws."""
+    """Where a sweep is run, how, who is told, who may stop it and who draws.
+
+    `folder` is absolute, since a user's task may change the current folder; `shown` is what users are told.
+    """
 
     folder: Path
+    shown: Path
     options: Options
     notes: Notes
     stopping: Stopping = field(default_factory=Stopping)

@@ -77,7 +77,7 @@ def dry_run(spec: Spec, context: Context, *, fresh: bool) -> CostEstimate:
         engines[job.group.engine] += len(job.runs)
     return CostEstimate(
         name=spec.name,
-        path=str(context.folder),
+        path=str(context.shown),
         runs=len(plan.runs),
         done=done,
         to_do=len(plan.runs) - done,

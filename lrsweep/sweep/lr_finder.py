@@ -19,6 +19,7 @@ from lrsweep.spec.load import load_spec
 from lrsweep.spec.model import Spec, canonical
 from lrsweep.spec.resolved import located
 from lrsweep.store import atomic
+from lrsweep.system.folders import absolute, given
 from lrsweep.training import sequential
 from lrsweep.training.workload import Workload
 from lrsweep.workers import worker
@@ -48,7 +49,8 @@ def run(
     lrs = ramp_lrs(low, high, steps)
     spec = load_spec(config, overrides=overrides, choose=True)
     axes = _axes(spec, config, overrides)
-    folder = Path(results) / spec.name
+    shown = given(results) / spec.name
+    folder = absolute(shown)
     planned = plan.build(spec, plan.fingerprints(spec))
     first = {run.label: run for run in reversed(planned.runs) if run.workload_spec is planned.runs[0].workload_spec}
     facts = _facts(folder)
@@ -67,7 +69,7 @@ def run(
         axes=axes,
         results=tuple(ramp_results),
         facts=facts,
-        files=(folder / PICTURE, folder / TABLE),
+        files=(shown / PICTURE, shown / TABLE),
     )
     _write(range_test, folder)
     return range_test

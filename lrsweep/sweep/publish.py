@@ -40,9 +40,11 @@ class Round:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """What a sweep came to; counts are runs of the plan. `facts` are there if the tables were written anew."""
+    """What a sweep came to; counts are runs of the plan. `shown` is the path as users are told it; `facts` are there if
+    the tables were written anew."""
 
     path: Path
+    shown: Path
     total: int
     trained: int
     diverged: int
@@ -95,12 +97,13 @@ def publish(rounds: Sequence[Round], context: Context, begun: float) -> Finished
     stored = stored_of(folder, plan, replay)
     if stopping.exit_code is not None:
         raise StoppedError(
-            f"{cause(stopping.exit_code)}: {stored.done} of {stored.total} runs saved in {folder}; "
+            f"{cause(stopping.exit_code)}: {stored.done} of {stored.total} runs saved in {context.shown}; "
             "rerun the command to resume",
             stopping.exit_code,
         )
     return Finished(
         path=folder,
+        shown=context.shown,
         total=stored.total,
         trained=trained,
         diverged=stored.diverged,

@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrsweep import plan as planning
@@ -50,7 +49,7 @@ def run_sweep(spec: Spec, context: Context, *, refine: bool, fresh: bool) -> Fin
     atomic.make_folder(folder)
     tables.refuse_links(folder)
     with lock.hold(folder):
-        over = _tidy(folder, fresh, context.notes)
+        over = _tidy(context, fresh)
         with closing(Journal(folder)) as writer:
             rounds = [train_missing(with_refined(spec, folder, over), context, writer, over=over)]
             if refine and not context.stopping.requested():
@@ -60,8 +59,9 @@ def run_sweep(spec: Spec, context: Context, *, refine: bool, fresh: bool) -> Fin
         return finished
 
 
-def _tidy(folder: Path, fresh: bool, notes: Notes) -> bool:
+def _tidy(context: Context, fresh: bool) -> bool:
     """Remove what killed processes left behind, say what will be overwritten; returns whether everything is trained."""
+    folder, notes = context.folder, context.notes
     for part in (folder, folder / journal.FOLDER, folder / journal.CHECKPOINTS):
         atomic.remove_leftovers(part)
     over = fresh_start.starts_over(folder, fresh)
@@ -69,7 +69,7 @@ def _tidy(folder: Path, fresh: bool, notes: Notes) -> bool:
         notes.note("resuming the --fresh run that was interrupted")
     if (folder / tables.RUNS).is_file() and not journal.exists(folder) and not fresh_start.underway(folder):
         notes.note(
-            f"{folder} contains results without a journal (a published copy); they will be "
+            f"{context.shown} contains results without a journal (a published copy); they will be "
             "overwritten when this run finishes"
         )
     return over
@@ -125,7 +125,7 @@ def _tell_reasons(groups: Iterable[Group], notes: Notes) -> None:
 def _train(work: Work, plan: Plan, replay: Replay, context: Context, writer: Journal) -> Round:
     count = work.workers
     config = WorkerConfig(
-        folder=str(context.folder.absolute()),
+        folder=str(context.folder),
         device=context.options.device,
         parent=os.getpid(),
         checkpoint_seconds=CHECKPOINT_SECONDS,
@@ -140,7 +140,7 @@ def _train(work: Work, plan: Plan, replay: Replay, context: Context, writer: Jou
     )
     start = Start(
         name=plan.spec.name,
-        folder=str(context.folder),
+        folder=str(context.shown),
         tasks=work.descriptions,
         total=len(plan.runs),
         done_before=supervisor.counts.done,

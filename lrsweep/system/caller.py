@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 
 @contextmanager
@@ -13,7 +13,7 @@ def restored() -> Iterator[None]:
     """Within: torch as a fresh process has it, with one thread; forked workers inherit that. Afterwards: as before.
 
     That is torch's threads, default dtype, default device, gradient mode, autocast and matmul precision, numpy's error
-    handling, the global generators of torch, numpy and Python, and the environment.
+    handling, the global generators of torch, numpy and Python, the environment and the current folder.
     """
     import numpy as np
     import torch
@@ -22,6 +22,8 @@ def restored() -> Iterator[None]:
     numpy_state, python_state, environment = np.random.get_state(), random.getstate(), dict(os.environ)
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     with ExitStack() as stack:
+        with suppress(FileNotFoundError):  # the current folder may be gone
+            stack.callback(os.chdir, os.getcwd())
         stack.enter_context(torch.random.fork_rng(devices=gpus, device_type="cuda"))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())

@@ -102,6 +102,30 @@ def test_every_command_explains_itself(command: str, width: str) -> None:
     assert example[:2] == ["lrsweep", command]
 
 
+def test_a_tilde_is_the_home_folder_wherever_it_is_given(
+    tmp_path: Path, done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(done / "results", home / "sweeps")
+    monkeypatch.setenv("HOME", str(home))
+    shutil.copy(done / "tiny.yaml", tmp_path)
+    ran = lrsweep("run", "tiny.yaml", "--results=~/sweeps", cwd=tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "nothing to train: all 8 runs are done (--fresh retrains)\n")
+    for command in ("status", "check", "report"):
+        assert lrsweep(command, "~/sweeps/tiny", cwd=tmp_path).returncode == 0
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["status", "\udcff"], ["run", "\udcff.yaml"], ["run", "tiny.yaml", "--results", "a\udcff"]]
+)
+def test_a_path_that_is_not_utf_8_is_told(done: Path, arguments: list[str]) -> None:
+    ran = lrsweep(*arguments, cwd=done)
+    assert ran.returncode == 2
+    assert ran.stderr.endswith("this path has bytes that are not UTF-8; rename it\n")
+    assert ran.stderr.count("\n") == 1
+
+
 def test_the_main_help_lists_the_exit_codes_and_commands() -> None:
     shown = lrsweep("--help")
     assert "Usage: lrsweep [OPTIONS]" in shown.stdout

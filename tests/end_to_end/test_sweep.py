@@ -344,6 +344,38 @@ def test_a_first_sweep_with_fresh_that_was_stopped_goes_on_by_the_same_command(t
     assert not list((tmp_path / "small").glob("journal.old-*"))
 
 
+WANDERING = """
+import os
+import torch
+from lrsweep import Task
+
+def make(folder):
+    os.chdir(folder)
+    x = torch.ones(4, 2)
+    return Task(train=(x, x), val=(x, x), model=lambda: torch.nn.Linear(2, 2), loss=torch.nn.functional.mse_loss)
+"""
+
+
+def test_a_task_that_changes_the_current_folder_takes_nothing_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "task.py").write_text(WANDERING)
+    (tmp_path / "elsewhere").mkdir()
+    task = f"{{name: task.py:make, folder: {tmp_path / 'elsewhere'}}}"
+    Path(tmp_path / "small.yaml").write_text(
+        f"{{task: {task}, lr: [0.1, 1.0], optimizers: [sgd], seeds: 1, train: {{epochs: 1}}}}"
+    )
+    monkeypatch.chdir(tmp_path)
+    for trained in (2, 0):
+        worker.workloads.cache_clear()
+        finished = sweeps.run(Path("results"), "small.yaml", draw=True)
+        assert finished.trained == trained
+        assert Path.cwd() == tmp_path
+    assert (finished.path, finished.shown) == (tmp_path / "results/small", Path("results/small"))
+    assert {"runs.csv", "report.html", "u_curve.png", "journal"} <= {path.name for path in finished.path.iterdir()}
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 SOMETIMES = """
 import torch
 from pathlib import Path
