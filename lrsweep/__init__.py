@@ -10,7 +10,7 @@
 Functions: run, dry_run, load, load_spec, check, compare, lr_finder.
 Your own task: Task.  They return: Results, CostEstimate, Spec, Verdict,
 Comparison, RangeTest.  Errors: LrsweepError and its subclasses UsageError
-(SpecError, WrongInSpec), StorageError, BusyError and StoppedError.
+(SpecError, WrongInSpec, WrongOption), StorageError, BusyError and StoppedError.
 See help(lrsweep.run), and README.md for the spec.
 """
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lrsweep.errors import StorageError as StorageError
     from lrsweep.errors import UsageError as UsageError
     from lrsweep.errors import WrongInSpec as WrongInSpec
+    from lrsweep.errors import WrongOption as WrongOption
     from lrsweep.results.check import Verdict as Verdict
     from lrsweep.results.check import check as check
     from lrsweep.results.compare import Comparison as Comparison
@@ -51,7 +52,7 @@ _PUBLIC = {
     "lrsweep.analysis.lr_finder": ("RangeTest",),
     "lrsweep.errors": (
         *("BusyError", "LrsweepError", "SpecError", "SpecIssue", "StoppedError", "StorageError", "UsageError"),
-        "WrongInSpec",
+        *("WrongInSpec", "WrongOption"),
     ),
     "lrsweep.results.check": ("Verdict", "check"),
     "lrsweep.results.compare": ("Comparison", "compare"),

@@ -324,6 +324,7 @@ def parse(text: str, file: str, *, line: int = 0, column: int = 0) -> Tree:
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         at_line, at_column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+        at_column += column * (at_line == 1)
         what = f"the character U+{ord(text[error.position]):04X} is not allowed in YAML; remove it"
         raise SpecError([_issue(file, at_line + line, at_column, what)]) from None
     finally:

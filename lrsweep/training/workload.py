@@ -399,7 +399,9 @@ def _section(name: str) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        raise _placed(name, error) from error
+        if type(error) is not UsageError:
+            raise
+        raise WrongInSpec(((name,), str(error))) from error
 
 
 def task_of(workload_spec: WorkloadSpec) -> Task:
@@ -417,7 +419,7 @@ def task_of(workload_spec: WorkloadSpec) -> Task:
     except (Exception, SystemExit) as error:
         place = user_place(error)
         if isinstance(error, LrsweepError) and not place:
-            raise _placed("task", error) from error
+            raise
         text = f"{error} ({place})" if isinstance(error, LrsweepError) else isolation.describe(error)
         raise UsageError(f"task {name}: {text}") from error
     if not isinstance(task, Task):
@@ -449,12 +451,9 @@ def builder_of(workload_spec: WorkloadSpec, task: Task) -> Callable[[], nn.Modul
     if builtin:
         train = workload_spec.train
         memory.check_model(name, arguments, task, train["batch_size"], DTYPES[train["dtype"]].itemsize)
-        try:
-            # What a built-in refuses is found here; a user's builder is called by runs alone.
-            with torch.device("meta"):
-                function(**arguments)
-        except UsageError as error:
-            raise _placed("model", error) from error
+        # What a built-in refuses is found here; a user's builder is called by runs alone.
+        with torch.device("meta"):
+            function(**arguments)
     return lambda: function(**arguments)
 
 
@@ -486,12 +485,6 @@ def _parameters(function: Callable[..., Any]) -> set[str]:
         return set(inspect.signature(function).parameters)
     except (TypeError, ValueError):  # some callables written in C do not tell
         return set()
-
-
-def _placed(section: str, error: LrsweepError) -> LrsweepError:
-    """What a built-in refuses, as a mistake in this section of the spec unless it names a key itself."""
-    plain = type(error) is UsageError
-    return WrongInSpec(((section,), str(error))) if plain else error
 
 
 def _check_arguments(kind: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:

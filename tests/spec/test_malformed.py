@@ -550,6 +550,7 @@ OVERRIDES: dict[str, str] = {
     "=3": "write KEY=VALUE",
     "train..epochs=3": "write KEY=VALUE",
     "train.epochs=many": "--set train.epochs=many:1:14: train.epochs: must be an integer from 1",
+    "name=a\x1b[31m": r"--set name=a\x1b[31m:1:7: spec: the character U+001B is not allowed",
     "name=1.10": "not 1.10 (write '1.10' in quotes)",
     "train.epoch=3": "--set train.epoch=3:1:13: train.epoch: train has no 'epoch'",
     "optimizers.7.momentum=0.9": "--set optimizers.7.momentum=0.9:1:1: optimizers[7]: optimizers has no entry '7'",
