@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lrsweep.store import atomic
+from lrsweep.store import atomic, foreign
 
 REPORT = "report.html"
 FORMATS = ("png", "svg", "pdf")
@@ -122,6 +122,7 @@ def _mark(path: Path) -> tuple[str, ...]:
 def save_report(report: Report, folder: Path, formats: Sequence[str]) -> Path:
     """Write the report, and its pictures as files of these formats beside it. Raises StorageError."""
     save(report.pictures, folder, formats)
+    foreign.keep(folder / REPORT, lambda head: b"lrsweep" in head or b"learning-rate sensitivity</title>" in head)
     atomic.replace(folder / REPORT, report.text)
     return folder / REPORT
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrsweep import __version__
-from lrsweep.store import atomic
+from lrsweep.store import atomic, foreign
 from lrsweep.store.journal import Group, Replay
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def write(
     tasks: dict[str, Any],
 ) -> None:
     """Replace the manifest; sessions and task notes of earlier runs of the command are kept. Raises StorageError."""
+    foreign.keep(folder / FILE, lambda head: b'"lrsweep"' in head)
     before = read(folder)
+    notes_before, sessions = before.get("tasks"), before.get("sessions")
     wanted = {run.run_id for run in plan.runs}
     kept = _trained_by(written.replay, wanted)
     facts = {
@@ -66,25 +68,21 @@ def write(
         "grid": {entry.label: list(plan.spec.rates(entry)) for entry in plan.spec.optimizers},
         "seeds": list(plan.spec.seeds),
         "fingerprints": plan.fingerprints,
-        "tasks": {**before.get("tasks", {}), **tasks},
+        "tasks": {**(notes_before if isinstance(notes_before, dict) else {}), **tasks},
         "determinism": {"threads_per_worker": 1, "initial_weights_and_batches": written.hashes},
         "tables": written.sha256,
         "groups": [
             {"id": g.id, "engine": g.engine, "compile": g.compile, "reason": g.reason, "runs": list(g.runs)}
             for g in kept
         ],
-        "sessions": [*before.get("sessions", []), session],
+        "sessions": [*(sessions if isinstance(sessions, list) else []), session],
     }
     atomic.replace(folder / FILE, json.dumps(facts, indent=1, default=str) + "\n")
 
 
 def read(folder: Path) -> dict[str, Any]:
     """The manifest as it is; empty if there is none or it cannot be read."""
-    try:
-        facts = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
+    return atomic.read_object(folder / FILE)
 
 
 def tables_of(folder: Path) -> dict[str, Any]:

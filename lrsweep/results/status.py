@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lrsweep.errors import StorageError, UsageError
+from lrsweep.errors import StorageError, UsageError, printable
 from lrsweep.results import tables
 from lrsweep.store import fresh as fresh_start
 from lrsweep.store import journal, lock
@@ -49,6 +49,10 @@ def status(folder: Path | str) -> SweepStatus:
     before, replay = tables.stamped(folder), journal.replay(folder)
     if gone := tables.lost(before, replay):
         _log.warning("%s: %s; %s", folder / journal.FOLDER, gone, tables.RESTORE)
+    running = lock.is_held(folder)
+    for damage in journal.new_damage(replay):
+        if not (damage.tail and running):
+            _log.warning("%s; rerun `lrsweep run`, which trains again what it held", printable(str(damage)))
     if replay.plan is None:
         raise UsageError(f"{folder}: no sweep here yet; run `lrsweep run` first")
     return stored_of(folder, tables.planned(replay.plan, folder), replay)

@@ -9,6 +9,7 @@ torch's default rates.
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import json
 import logging
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from lrsweep import __version__
 from lrsweep.errors import StorageError, UsageError, printable
 from lrsweep.results import manifest
-from lrsweep.store import atomic, journal, links, lock
+from lrsweep.store import atomic, foreign, journal, links, lock
 from lrsweep.system.folders import given
 
 if TYPE_CHECKING:
@@ -102,6 +103,14 @@ def is_sweep(folder: Path) -> bool:
     return (folder / RUNS).is_file() or journal.exists(folder)
 
 
+def is_published(folder: Path) -> bool:
+    """Whether there are tables of lrsweep and no journal."""
+    if journal.exists(folder) or not (folder / RUNS).is_file():
+        return False
+    with atomic.storage_errors(folder / RUNS, "read"), (folder / RUNS).open("rb") as stream:
+        return is_ours(RUNS, stream.readline(foreign.HEAD))
+
+
 def ensure(folder: Path | str) -> None:
     """Rebuild the tables and `spec.yaml` of a sweep from its journal where they are missing or outdated.
 
@@ -124,14 +133,17 @@ def ensure(folder: Path | str) -> None:
             raise StorageError(f"{folder / journal.FOLDER}: {gone}; {RESTORE}")
         if running or lock.is_held(folder):
             replay.damage = [damage for damage in replay.damage if not damage.tail]  # a line that is being written
-        for line in journal.damaged_lines(journal.keep_damaged(replay)):
-            _log.warning("%s", printable(line))
+        news = journal.new_damage(replay)
         if replay.plan is None:
             if not replay.entries and (folder / RUNS).is_file():
                 return
             raise StorageError(f"{folder / journal.FOLDER}: the journal has lost its plan; rerun `lrsweep run`")
-        _log.info("rebuilding the tables of %s from its journal", printable(str(folder)))
         plan = planned(replay.plan, folder)
+        if any(not damage.tail for damage in news) and any(run.run_id not in replay.entries for run in plan.runs):
+            raise StorageError(f"{news[0]}; runs without a result may have had one there; {RESTORE}")
+        for line in journal.damaged_lines(journal.keep_damaged(replay)):
+            _log.warning("%s", printable(line))
+        _log.info("rebuilding the tables of %s from its journal", printable(str(folder)))
         write(folder, plan, replay, replay.plan)
 
 
@@ -217,7 +229,7 @@ def write(
     """
     from lrsweep.results import run_tables
 
-    keep_edited(folder, replay)
+    _keep_others(folder, replay)
     atomic.replace(folder / SPEC, record["spec"])
     hashes = run_tables.write(folder, plan, replay)
     summary = summarise(folder, plan.spec, default_rates(record))
@@ -233,17 +245,32 @@ def default_rates(record: dict[str, Any]) -> dict[str, float]:
     return {label: float(rate) for label, rate in record["default_lr"].items()}
 
 
-def keep_edited(folder: Path, replay: Replay) -> None:
-    """A `spec.yaml` that is none of those this sweep has had was edited: keep it beside."""
+def _keep_others(folder: Path, replay: Replay) -> None:
+    """Keep beside what is no file of this sweep: a `spec.yaml` that was edited or is the user's own, other tables."""
+    from lrsweep.spec.resolved import HEADER
+
     path = folder / SPEC
-    if _stamp(folder) and path.is_file():
+    if path.is_file():
         data = path.read_bytes()
-        if data.decode("utf-8", "replace") not in replay.specs:
-            atomic.replace(folder / "spec.edited.yaml", data)
+        written = data.decode("utf-8", "replace")
+        if written not in replay.specs and (_stamp(folder) or not written.startswith(HEADER)):
+            kept = foreign.free_name(path, "edited")
+            atomic.replace(kept, data)
             _log.warning(
-                "%s was edited by hand; it will be rewritten (your version is kept as spec.edited.yaml)",
+                "%s was edited by hand; it will be rewritten (your version is kept as %s)",
                 printable(str(path)),
+                kept.name,
             )
+    for name in (RUNS, CURVES, SUMMARY):
+        foreign.keep(folder / name, functools.partial(is_ours, name))
+
+
+def is_ours(name: str, head: bytes) -> bool:
+    """Whether a table of this name begins as those do that lrsweep writes."""
+    line = head.partition(b"\n")[0]
+    if name == SUMMARY:
+        return line.startswith(b"optimizer,") and b",best_lr," in line
+    return line.startswith(b"run_id,optimizer,lr,seed,")
 
 
 def current(folder: Path) -> bool:
@@ -270,11 +297,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def _stamp(folder: Path) -> dict[str, Any]:
-    try:
-        stamp = json.loads((folder / journal.FOLDER / STAMP).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return stamp if isinstance(stamp, dict) else {}
+    return atomic.read_object(folder / journal.FOLDER / STAMP)
 
 
 def _sha256(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -124,6 +125,15 @@ def replace(path: Path, data: bytes | str) -> None:
     """Make `data` (text as UTF-8) the whole content of `path`. Raises StorageError."""
     with replacing(path) as stream:
         stream.write(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty if there is none, or it cannot be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def make_folder(path: Path) -> None:

@@ -302,21 +302,31 @@ def replay(folder: Path) -> Replay:
     return found
 
 
+def new_damage(found: Replay) -> list[Damage]:
+    """The lines that could not be read and are not in `<file>.corrupt` yet. Raises StorageError."""
+    known = {path: set(_kept(path).split(b"\n")[:-1]) for path in {damage.file for damage in found.damage}}
+    return [damage for damage in found.damage if damage.data.removesuffix(b"\n") not in known[damage.file]]
+
+
 def keep_damaged(found: Replay) -> list[Damage]:
     """Copy the lines that could not be read to `<file>.corrupt`; returns those that were not there before.
 
     Raises StorageError.
     """
-    news: list[Damage] = []
-    for path in {damage.file for damage in found.damage}:
-        copy = path.with_name(path.name + ".corrupt")
-        known = copy.read_bytes() if copy.exists() else b""
-        damaged = [damage for damage in found.damage if damage.file == path]
-        data = b"".join(damage.data if damage.data.endswith(b"\n") else damage.data + b"\n" for damage in damaged)
-        if data != known:
-            news += [damage for damage in damaged if damage.data.rstrip(b"\n") not in known or not known]
-            atomic.replace(copy, data)
+    news = new_damage(found)
+    for path in {damage.file for damage in news}:
+        lines = [damage.data.removesuffix(b"\n") + b"\n" for damage in news if damage.file == path]
+        atomic.replace(_corrupt(path), b"".join([_kept(path), *lines]))
     return news
+
+
+def _kept(path: Path) -> bytes:
+    with atomic.storage_errors(path, "read"):
+        return _corrupt(path).read_bytes() if _corrupt(path).exists() else b""
+
+
+def _corrupt(path: Path) -> Path:
+    return path.with_name(path.name + ".corrupt")
 
 
 def _header(folder: Path) -> dict[str, Any]:

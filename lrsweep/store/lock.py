@@ -84,9 +84,7 @@ def _guard(path: Path) -> filelock.BaseFileLock:
 
 
 def _busy_text(folder: Path) -> str:
-    try:
-        facts = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
-        who = f"process {facts['pid']} on {facts['host']} (since {facts['since']})"
-    except (OSError, ValueError, KeyError, TypeError):
-        who = "another process"
+    facts = atomic.read_object(folder / HOLDER)
+    known = {"pid", "host", "since"} <= set(facts)
+    who = f"process {facts['pid']} on {facts['host']} (since {facts['since']})" if known else "another process"
     return f"{folder} is in use by {who}; wait for it or stop it, then rerun the command"

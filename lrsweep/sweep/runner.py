@@ -67,7 +67,7 @@ def _tidy(context: Context, fresh: bool) -> bool:
     over = fresh_start.starts_over(folder, fresh)
     if fresh and not over:
         notes.note("resuming the --fresh run that was interrupted")
-    if (folder / tables.RUNS).is_file() and not journal.exists(folder) and not fresh_start.underway(folder):
+    if tables.is_published(folder) and not fresh_start.underway(folder):
         notes.note(
             f"{context.shown} contains results without a journal (a published copy); they will be "
             "overwritten when this run finishes"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from lrsweep.results.check import check
 from lrsweep.results.compare import compare
 from lrsweep.results.status import status
 from lrsweep.store import journal, records
+from lrsweep.sweep.progress import Silent
 from lrsweep.workers import worker
 from tests.support import sweeps
 
@@ -109,6 +111,98 @@ def test_links_in_place_of_files_that_are_only_written_are_replaced(folder: Path
     all_commands(folder, refused=False)
     assert untouched(victim)
     assert not any((folder / name).is_symlink() for name in REPLACED)
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+WRONG = {
+    "deep": f'{{"tasks": {DEEP}}}',
+    "huge": '{"tables": ' + "9" * 5000 + "}",
+    "a list": "[1]",
+    "lists": '{"tasks": [1], "sessions": {"a": 1}, "tables": [], "journal": [], "files": []}',
+    "numbers": '{"tasks": 1, "sessions": 2, "tables": 3, "journal": 4, "files": 5, "lrsweep": 6}',
+    "texts": '{"journal": {"a-1-1.jsonl": "9"}, "files": {"runs.csv": 1}}',
+}
+
+
+@pytest.mark.parametrize("text", WRONG.values(), ids=WRONG)
+def test_derived_files_with_wrong_content_are_rebuilt(folder: Path, text: str) -> None:
+    before = sweeps.tables(folder)
+    for command in (status, lrsweep.load, lambda folder: sweeps.run(folder.parent)):
+        for name in ("manifest.json", "journal/tables.json", ".lock-holder"):
+            (folder / name).write_text(text)
+        command(folder)
+        assert sweeps.tables(folder) == before
+    assert json.loads((folder / "manifest.json").read_text())["sessions"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"spec": "{"},
+        {"spec": "name: small"},
+        {"spec": "{}"},
+        {"spec": "seeds: 5"},
+    ],
+    ids=str,
+)
+def test_a_plan_record_that_holds_no_spec_is_a_storage_error(folder: Path, wrong: dict[str, object]) -> None:
+    (path,) = journal.paths(folder)
+    found = journal.replay(folder).plan
+    assert found is not None
+    with path.open("ab") as stream:
+        stream.write(records.encode({**found, **wrong}))
+    all_commands(folder, refused=True)
+    assert sweeps.run(folder.parent, fresh=True).trained == 12
+
+
+def test_a_plan_record_of_files_without_their_hashes_is_a_storage_error(folder: Path) -> None:
+    (path,) = journal.paths(folder)
+    text = "{task: t.py:make, lr: [0.1], optimizers: [sgd], seeds: 1, train: {epochs: 1}}"
+    with path.open("ab") as stream:
+        stream.write(records.encode({"kind": "plan", "spec": text, "fingerprints": {}, "default_lr": {}}))
+    for command in READERS.values():
+        with pytest.raises(StorageError, match="no fingerprint"):
+            command(folder)
+    assert sweeps.run(folder.parent).trained == 0  # it writes its own plan down
+
+
+def test_a_plan_record_without_default_rates_gives_tables(folder: Path) -> None:
+    (path,) = journal.paths(folder)
+    found = journal.replay(folder).plan
+    assert found is not None
+    with path.open("ab") as stream:
+        stream.write(records.encode({**found, "default_lr": {}}))
+    lrsweep.load(folder).facts()
+
+
+FOREIGN = {
+    "runs.csv": "name,distance\nme,10\n",
+    "curves.csv": "x,y\n1,2\n",
+    "summary.csv": "a summary\n",
+    "manifest.json": '{"name": "an app"}',
+    "report.html": "<title>my report</title>",
+    "spec.yaml": "# what I want to find out\ntask: blobs\n",
+}
+
+
+def test_files_of_others_with_our_names_are_kept_beside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    for name, text in FOREIGN.items():
+        (folder / name).write_text(text)
+    reporter = Silent()
+    sweeps.run(tmp_path, draw=True, reporter=reporter)
+    assert not any("published" in note for note in reporter.notes)
+    sweeps.run(tmp_path, sweeps.spec(seeds=3), draw=True)
+    for name, text in FOREIGN.items():
+        stem, suffix = name.split(".")
+        kept = f"{stem}.{'edited' if name == 'spec.yaml' else 'foreign'}.{suffix}"
+        assert (folder / kept).read_text() == text
+        assert caplog.text.count(f"kept as {kept}") == 1
+    assert len(list(folder.glob("*.foreign*"))) == 5
+    (folder / "runs.csv").write_text(FOREIGN["runs.csv"])
+    lrsweep.load(folder)
+    assert (folder / "runs.foreign-2.csv").read_text() == FOREIGN["runs.csv"]
 
 
 @pytest.mark.parametrize("kind", ["climbing", "absolute", "of the right form"])

@@ -259,6 +259,39 @@ def test_status_tells_of_a_journal_file_that_is_gone(finished: Path, caplog: pyt
     assert f"the journal lost {path.name}" in caplog.text
 
 
+@pytest.mark.parametrize("damage", [b"nonsense\n", b"\n", b"0 {}\n"])
+def test_damage_that_may_have_been_a_result_gives_no_tables_until_a_run_has_seen_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: bytes
+) -> None:
+    of = planned()
+    write(tmp_path, of, [outcome(run.run_id, [2.0, 1.0]) for run in of.runs[:-1]])
+    before = content(tmp_path)
+    path = append(tmp_path, journal.outcome_record(outcome(of.runs[0].run_id, [2.0, 1.0]), "g"))
+    with path.open("ab") as stream:
+        stream.write(damage)
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"line 3: .*rerun `lrsweep run`"):
+            tables.ensure(tmp_path)
+    assert content(tmp_path) == before
+    assert status(tmp_path).to_do == 1
+    assert "line 3: " in caplog.text
+    journal.keep_damaged(journal.replay(tmp_path))  # as `run` does
+    tables.ensure(tmp_path)
+    assert content(tmp_path) == before
+
+
+def test_damage_that_took_nothing_is_told_once(finished: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = content(finished)
+    path = append(finished, journal.outcome_record(outcome(planned().runs[0].run_id, [9.0]), "g"))
+    with path.open("ab") as stream:
+        stream.write(b"nonsense\n")
+    tables.ensure(finished)
+    (finished / "runs.csv").unlink()
+    tables.ensure(finished)
+    assert content(finished) == before
+    assert caplog.text.count("not a journal line") == 1
+
+
 def test_a_line_that_a_running_sweep_is_writing_is_no_damage(finished: Path, caplog: pytest.LogCaptureFixture) -> None:
     runs = planned().runs
     path = append(finished, journal.outcome_record(outcome(runs[0].run_id, [2.0, 1.0]), "g"))
