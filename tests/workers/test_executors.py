@@ -216,7 +216,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_sweep(tmp_path: Path) -> N
 def test_a_checkpoint_comes_back_or_is_refused(tmp_path: Path) -> None:
     state = {"step": 3, "tensors": {"w": torch.tensor([math.nan, 1.0])}, "none": None, "list": [1.5, "x"]}
     checkpoint = checkpoints.write(tmp_path, "g", state)
-    path = tmp_path / checkpoints.FOLDER / checkpoint.file
+    path = tmp_path / journal.CHECKPOINTS / checkpoint.file
     back = checkpoints.read(tmp_path, checkpoint)
     assert back is not None
     assert repr(back) == repr(state)
