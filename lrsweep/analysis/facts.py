@@ -397,9 +397,22 @@ class SweepFacts:
         raise KeyError(f"no row for {optimizer} {axes or ''}; there are: {', '.join(r.title for r in self.rows)}")
 
 
+LONGEST_NAME = 60
+"""Characters of a label or of an axis value in tables, plots and sentences; CSV files have all of them."""
+
+
+def shortened(text: str) -> str:
+    """`text` on one line, without its middle where it is long."""
+    text = on_one_line(text)
+    if len(text) <= LONGEST_NAME:
+        return text
+    head = LONGEST_NAME * 2 // 3
+    return f"{text[:head]}…{text[head + 1 - LONGEST_NAME :]}"
+
+
 def title(optimizer: str, axes: Mapping[str, str]) -> str:
     """`adam` or `adam, train.batch_size=16`."""
-    return on_one_line(", ".join([optimizer, *(f"{axis}={value}" for axis, value in axes.items())]))
+    return ", ".join([shortened(optimizer), *(f"{axis}={shortened(value)}" for axis, value in axes.items())])
 
 
 def cost_span(rows: Sequence[OptimizerFacts], mode: Mode) -> tuple[float, float]:

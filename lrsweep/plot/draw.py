@@ -15,8 +15,18 @@ from matplotlib.figure import Figure
 from lrsweep.analysis import analyse
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.errors import WrongOption
-from lrsweep.objective import cost, last_k
-from lrsweep.plot import best_lr_drift, heatmap, loss_curves, overlays, sensitivity, style, time_to_target, u_curves
+from lrsweep.objective import last_k
+from lrsweep.plot import (
+    best_lr_drift,
+    heatmap,
+    loss_curves,
+    overlays,
+    selection,
+    sensitivity,
+    style,
+    time_to_target,
+    u_curves,
+)
 from lrsweep.plot.loss_curves import RunCurves
 from lrsweep.plot.style import Look
 from lrsweep.results import tables
@@ -31,8 +41,6 @@ from lrsweep.wording import words
 
 LONGEST = ("u_curve", "loss_curves", "loss_curves_zoom", "time_to_target", "sensitivity")
 """The pictures that take longest to draw, longest first: begun last, they would keep one core waiting for the other."""
-MOST_PANELS = 16
-"""More rows than this (axes multiply them): one panel per optimizer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,20 +103,41 @@ class SweepFigures:
 
     @cached_property
     def leading(self) -> SweepFigures:
-        """One row per optimizer, its best, where all rows would be too many for one picture."""
+        """One row per optimizer, its best, where all rows would be too many for one picture; the best of these."""
         rows = self.facts.rows
-        if len(rows) <= MOST_PANELS or not self.facts.axes:
+        if len(rows) <= selection.MOST_PANELS or not self.facts.axes:
+            return self.shown
+        one_each = selection.best_of_each(self.facts)
+        several = len(one_each) < len(rows)
+        few = self._with(selection.best(one_each, self.facts.mode, selection.MOST_ROWS), len(one_each), "optimizers")
+        return replace(few, setting=f"{few.setting}; each optimizer at its best value") if several else few
+
+    @cached_property
+    def shown(self) -> SweepFigures:
+        """As many rows as a picture can have a panel or a bar for."""
+        rows = self.facts.rows
+        return self._with(selection.best(rows, self.facts.mode, selection.MOST_ROWS), len(rows), "curves")
+
+    @cached_property
+    def in_panels(self) -> SweepFigures:
+        """All rows of as many optimizers as a picture can have a panel for."""
+        labels = len({row.optimizer for row in self.facts.rows})
+        return self._with(selection.best_optimizers(self.facts), labels, "optimizers")
+
+    @cached_property
+    def crowd(self) -> SweepFigures:
+        """As many of these rows as a picture can have a line for."""
+        rows = self.in_panels.facts.rows
+        return self.in_panels._with(selection.best(rows, self.facts.mode, selection.MOST_LINES), len(rows), "curves")
+
+    def _with(self, rows: tuple[OptimizerFacts, ...], there: int, noun: str) -> SweepFigures:
+        """These rows alone, of so many `curves` or `optimizers` that there are."""
+        if len(rows) == len(self.facts.rows):
             return self
-
-        def least(row: OptimizerFacts) -> float:
-            return cost(row.best_objective, self.facts.mode)
-
-        labels = dict.fromkeys(row.optimizer for row in rows)
-        best = [min((row for row in rows if row.optimizer == label), key=least) for label in labels]
-        cells = {row.optimizer: row.axes.items() for row in best}
-        moves = tuple(one for one in self.facts.drifts if one.fixed.items() <= cells[one.optimizer])
-        facts = replace(self.facts, rows=tuple(best), drifts=moves)
-        return replace(self, facts=facts, setting=f"{self.setting}; each optimizer at its best value")
+        count = len(rows) if noun == "curves" else len({row.optimizer for row in rows})
+        said = selection.said(count, there, noun)
+        setting = "; ".join(filter(None, (self.setting, said)))
+        return replace(self, facts=selection.with_rows(self.facts, rows), setting=setting)
 
 
 def load(folder: Path | str, *, metric: str | None = None, at: str | None = None) -> SweepFigures:
@@ -188,7 +217,7 @@ def pictures(sweep: SweepFigures) -> Iterator[Picture]:
 
 def _drafts(sweep: SweepFigures) -> dict[str, Callable[[], Figure]]:
     """How to draw each picture, by name."""
-    facts, few = sweep.facts, sweep.leading
+    facts, few, shown = sweep.facts, sweep.leading, sweep.shown
     found: dict[str, Callable[[], Figure]] = {"u_curve": lambda: u_curve(sweep)}
     if nothing(facts):
         return found
@@ -200,16 +229,17 @@ def _drafts(sweep: SweepFigures) -> dict[str, Callable[[], Figure]]:
     found["loss_curves"] = lambda: loss_curve(sweep)
     if trained:
         found["loss_curves_zoom"] = lambda: loss_curves.zoom(
-            few.facts, few.facts.rows, sweep.lines, sweep.train_lines, sweep.column, x=sweep.x, setting=few.setting
+            few.facts, few.facts.rows, few.lines, few.train_lines, few.column, x=few.x, setting=few.setting
         )
-    found["sensitivity"] = lambda: sensitivity.sensitivity(facts, sweep.looks, sweep.setting)
+    found["sensitivity"] = lambda: sensitivity.sensitivity(shown.facts, shown.looks, shown.setting)
     if math.isfinite(facts.target):
         found["time_to_target"] = lambda: time_to_target.time_to_target(few.facts, few.looks, few.setting)
-    if best_lr_drift.drawable(facts):
+    if best_lr_drift.drawable(few.facts):
         found["best_lr_drift"] = lambda: best_lr_drift.drift(few.facts, sweep.labels, few.setting)
+    panels = sweep.in_panels
     for axis in facts.axes:
         if len(sweep.spec.axes.get(axis, ())) > 1:
-            found[_heatmap_name(axis)] = partial(heatmap.heatmap, facts, axis, sweep.setting)
+            found[_heatmap_name(axis)] = partial(heatmap.heatmap, panels.facts, axis, panels.setting)
     return found
 
 
@@ -259,9 +289,9 @@ def u_curve(sweep: SweepFigures) -> Figure:
     with style.styled():
         if reason := nothing(sweep.facts):
             return style.empty(reason, sweep.setting)
-        if len(sweep.facts.rows) > MOST_PANELS and sweep.facts.axes:
-            return u_curves.by_optimizer(sweep.facts, sweep.setting)
-        return u_curves.u_curve(sweep.facts, sweep.looks, sweep.setting)
+        if len(sweep.facts.rows) > selection.MOST_PANELS and sweep.facts.axes:
+            return u_curves.by_optimizer(sweep.crowd.facts, sweep.crowd.setting)
+        return u_curves.u_curve(sweep.shown.facts, sweep.shown.looks, sweep.shown.setting)
 
 
 def loss_curve(sweep: SweepFigures) -> Figure:
@@ -269,9 +299,7 @@ def loss_curve(sweep: SweepFigures) -> Figure:
         few = sweep.leading
         if reason := nothing(few.facts):
             return style.empty(reason, sweep.setting)
-        return loss_curves.loss_curves(
-            few.facts, few.facts.rows, sweep.lines, sweep.column, x=sweep.x, setting=few.setting
-        )
+        return loss_curves.loss_curves(few.facts, few.facts.rows, few.lines, few.column, x=few.x, setting=few.setting)
 
 
 def draw_all(

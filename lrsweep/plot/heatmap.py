@@ -42,11 +42,11 @@ def slices(facts: SweepFacts, axis: str) -> list[Slice]:
         kept = {held[best]}
     else:
         kept = set(held)
-    found: dict[tuple[str, str], list[OptimizerFacts]] = {}
+    found: dict[tuple[str, tuple[tuple[str, str], ...]], list[OptimizerFacts]] = {}
     for row, others in zip(facts.rows, held, strict=True):
         if others in kept:
-            found.setdefault((row.optimizer, words.axes_text(dict(others)) if others else ""), []).append(row)
-    return [(label, others, rows) for (label, others), rows in found.items()]
+            found.setdefault((row.optimizer, others), []).append(row)
+    return [(label, words.axes_text(dict(others)), rows) for (label, others), rows in found.items()]
 
 
 def heatmap(facts: SweepFacts, axis: str, setting: str = "") -> Figure:

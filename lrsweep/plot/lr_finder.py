@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lrsweep.errors import on_one_line
+from lrsweep.analysis.facts import shortened
 from lrsweep.plot import legend, loss_curves, style
 from lrsweep.plot.loss_curves import Exit, Window
 from lrsweep.plot.style import COLORS, GREY, INK
@@ -41,7 +41,7 @@ def range_test(test: RangeTest) -> Figure:
     if test.facts is not None:
         subtitle += f"; the thick line is the sweep's median {words.objective_text(test.facts)}"
     if test.axes:
-        subtitle += f"\nat {', '.join(f'{one.axis}={on_one_line(one.value)}' for one in test.axes)}"
+        subtitle += f"\nat {', '.join(f'{one.axis}={shortened(one.value)}' for one in test.axes)}"
     page = style.page(
         len(test.results), f"{test.name}: LR range test", subtitle,
         columns=style.columns_for(len(test.results)), panel=(3.3, 2.5), legend=key, left=0.75,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import io
 import math
 import warnings
@@ -163,12 +164,14 @@ def fit(text: str, room: float, size: float, *, bold: bool = False) -> str:
     text = " ".join(printable(text).split())
     if width_of(text, size, bold=bold) <= room:
         return text
-    for keep in range(len(text) - 1, 1, -1):
+
+    def cut(keep: int) -> str:
         head = keep * 2 // 3
-        cut = f"{text[:head]}…{text[len(text) - (keep - head) :]}"
-        if width_of(cut, size, bold=bold) <= room:
-            return cut
-    return "…"
+        return f"{text[:head]}…{text[len(text) - (keep - head) :]}"
+
+    # How many characters fit, by halves: a wider cut is never narrower.
+    most = bisect.bisect_right(range(2, len(text)), room, key=lambda keep: width_of(cut(keep), size, bold=bold))
+    return cut(most + 1) if most else "…"
 
 
 # --- axes ---------------------------------------------------------------------------------------------------------

@@ -187,6 +187,10 @@ def _band(ax: Axes, points: Sequence[RatePoint], color: str, limits: Range) -> N
     )
 
 
+MOST_DOTS = 1000
+"""More dots than this in a panel are one image in an SVG or a PDF, whose size grows with every dot otherwise."""
+
+
 def draw_row(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range) -> None:
     """One optimizer: dots, median, band, rail, good range, and the rates that matter."""
     open_axes(ax, limits)
@@ -206,7 +210,8 @@ def draw_row(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range) -> None:
     dots = [run for run in dots if not limits.beyond(run.objective)]
     size = 11 if len(row.runs) <= 300 else 5
     x, y = [run.lr for run in dots], [run.objective for run in dots]
-    ax.scatter(x, y, s=size, color=looks.color, alpha=0.55, linewidth=0, zorder=3)
+    crowded = len(dots) > MOST_DOTS
+    ax.scatter(x, y, s=size, color=looks.color, alpha=0.55, linewidth=0, zorder=3, rasterized=crowded)
     draw_median(ax, rates, [point.objective for point in row.rates], looks, limits, size=3.6 if len(rates) <= 30 else 2)
     draw_rail(ax, row, limits)
     _marks(ax, row, looks, limits)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrsweep import plot
-from lrsweep.analysis.facts import SweepFacts
+from lrsweep.analysis.facts import OptimizerFacts, SweepFacts, title
+from lrsweep.plot import selection
 from lrsweep.report import tables as html_tables
 from lrsweep.report.rules import RULES
 from lrsweep.report.template import bullets, escaped, folded, page, paragraph, picture, section
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 MOST_LINES = 10
 """A longer list is folded after as many lines."""
+MOST_CURVES = 200
+"""Curves in a table or list: the best ones, where there are more; summary.csv has all."""
+MOST_DETAILS = 4000
+"""Lines in the tables with a line for each learning rate, all together; runs.csv has all."""
 
 
 def write(folder: Path | str, *, formats: Sequence[str] = ()) -> Path:
@@ -121,14 +127,15 @@ def html(
 ) -> str:  # fmt: skip
     """The report as text. `pictures` are figures as `template.picture` makes them; `setting` says what all of it holds
     for, the budget alone if "" is given; `mark` is that of the pictures."""
+    listed = _listed(facts)
     body = [
         f"<header>{_title(facts, setting or budget_text(facts.budget))}</header>",
         _contents(),
-        section("verdict", "Summary", *_verdict(facts)),
+        section("verdict", "Summary", *_verdict(facts, listed)),
         section("pictures", "Pictures", *pictures),
-        section("numbers", "The numbers", *_numbers(facts)),
-        section("diagnosis", "Diagnosis", *_diagnosis(facts, runs)),
-        section("comparisons", "Comparisons", *_comparisons(facts)),
+        section("numbers", "The numbers", *_numbers(facts, listed)),
+        section("diagnosis", "Diagnosis", *_diagnosis(listed, runs)),
+        section("comparisons", "Comparisons", *_comparisons(facts, listed)),
         section("setting", "Setup", *_setting(facts, spec, split_sizes)),
         section("rules", "Definitions", *_rules()),
     ]
@@ -152,9 +159,9 @@ def _contents() -> str:
     return f'<nav aria-label="contents">{links}</nav>'
 
 
-def _verdict(facts: SweepFacts) -> Iterable[str]:
+def _verdict(facts: SweepFacts, listed: SweepFacts) -> Iterable[str]:
     yield paragraph(advice.headline(facts), "verdict")
-    said = [(advice.sentence(row, facts.budget), advice.recommendation(row, facts.metric)) for row in facts.rows]
+    said = [(advice.sentence(row, facts.budget), advice.recommendation(row, facts.metric)) for row in listed.rows]
     sentences = [" ".join(parts).strip() for parts in said]
     yield bullets(sentences) if len(sentences) <= MOST_LINES else folded("Details per optimizer", bullets(sentences))
     if texts := advice.sweep_warnings(facts):
@@ -163,7 +170,7 @@ def _verdict(facts: SweepFacts) -> Iterable[str]:
             yield folded(f"{len(texts) - MOST_LINES} more", bullets(texts[MOST_LINES:], "warnings"))
 
 
-def _numbers(facts: SweepFacts) -> Iterable[str]:
+def _numbers(facts: SweepFacts, listed: SweepFacts) -> Iterable[str]:
     sizes = " or ".join(str(n) for n in sorted({row.n_seeds for row in facts.rows}))
     better = "smaller" if facts.mode == "min" else "larger"
     yield paragraph(
@@ -172,23 +179,47 @@ def _numbers(facts: SweepFacts) -> Iterable[str]:
         "seeds; ≥ marks a lower bound (the grid ended first, or the next learning rate diverged). Click a "
         "column heading to sort."
     )
-    yield from html_tables.numbers(facts)
-    for row in facts.rows:
+    if shown := selection.said(len(listed.rows), len(facts.rows), "curves"):
+        yield paragraph(f"Tables and lists show {shown}; summary.csv has all of them.")
+    yield from html_tables.numbers(listed)
+    detailed = _detailed(listed)
+    if shown := selection.said(len(detailed), len(facts.rows), "curves"):
+        yield paragraph(f"Every learning rate of {shown}; runs.csv has all of them.")
+    for row in detailed:
         yield folded(f"{row.title}: every learning rate", html_tables.rates(row))
+
+
+def _listed(facts: SweepFacts) -> SweepFacts:
+    """What tables and lists show: all of it, or what is about the best rows where there are too many."""
+    rows = selection.best(facts.rows, facts.mode, MOST_CURVES)
+    if len(rows) == len(facts.rows):
+        return facts
+    kept = {row.title for row in rows}
+    return replace(
+        selection.with_rows(facts, rows),
+        against_adam=tuple(one for one in facts.against_adam if title(one.optimizer, one.axes) in kept),
+        ratios=tuple(one for one in facts.ratios if title(one.optimizer, one.axes) in kept),
+    )
+
+
+def _detailed(facts: SweepFacts) -> tuple[OptimizerFacts, ...]:
+    """The rows whose learning rates are all shown: the best ones, where these are too many."""
+    longest = max((len(row.rates) for row in facts.rows), default=1)
+    return selection.best(facts.rows, facts.mode, max(1, MOST_DETAILS // max(1, longest)))
 
 
 def _diagnosis(facts: SweepFacts, runs: pd.DataFrame) -> Iterable[str]:
     yield html_tables.diagnoses(facts)
     yield html_tables.failures(runs)
-    for row in facts.rows:
+    for row in _detailed(facts):
         yield folded(f"{row.title}: diagnosis by learning rate", html_tables.diagnosis_by_rate(row))
 
 
-def _comparisons(facts: SweepFacts) -> Iterable[str]:
-    if facts.against_adam:
-        yield html_tables.against_adam(facts)
-    yield html_tables.ratios(facts)
-    yield html_tables.drifts(facts)
+def _comparisons(facts: SweepFacts, listed: SweepFacts) -> Iterable[str]:
+    if listed.against_adam:
+        yield html_tables.against_adam(listed)
+    yield html_tables.ratios(listed)
+    yield html_tables.drifts(listed)
     yield bullets(advice.notes(facts))
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from lrsweep.analysis.facts import Budget, OptimizerFacts, SweepFacts
-from lrsweep.errors import on_one_line
+from lrsweep.analysis.facts import Budget, OptimizerFacts, SweepFacts, shortened
 
 NOT_FALLEN = "loss has not clearly fallen yet"
 """Of a learning rate in a range test: until there the loss fell by no more than its noise, or hardly at all."""
@@ -88,14 +87,14 @@ def facts_line(row: OptimizerFacts) -> str:
 
 def title(row: OptimizerFacts) -> str:
     """The name of a row where there is little room: `sgd, batch_size=16` for the axis `train.batch_size`."""
-    return ", ".join([on_one_line(row.optimizer), *([axes_text(row.axes)] if row.axes else [])])
+    return ", ".join([shortened(row.optimizer), *([axes_text(row.axes)] if row.axes else [])])
 
 
 def axes_text(axes: Mapping[str, str]) -> str:
     """Axis values, each axis by the end of its path where that tells it from the others."""
     ends = [path.rpartition(".")[2] for path in axes]
     names = ends if len(set(ends)) == len(ends) else list(axes)
-    return ", ".join(f"{name}={on_one_line(text)}" for name, text in zip(names, axes.values(), strict=True))
+    return ", ".join(f"{name}={shortened(text)}" for name, text in zip(names, axes.values(), strict=True))
 
 
 def objective_text(facts: SweepFacts) -> str:
