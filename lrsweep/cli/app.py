@@ -128,7 +128,10 @@ def run(
         bool, typer.Option("--dry-run", help="Show what would be trained (runs, time, disk) and exit.")
     ] = False,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Retrain everything; earlier results are set aside, not deleted.")
+        bool,
+        typer.Option(
+            "--fresh", help="Retrain everything; earlier results are set aside, not deleted. Rerun to resume."
+        ),
     ] = False,
     progress: Annotated[
         ProgressStyle, typer.Option(metavar="auto|rich|plain|none", help="Progress bar, plain lines or nothing.")

@@ -44,11 +44,11 @@ def status(folder: Path | str) -> SweepStatus:
     """
     folder = given(folder)
     tables.refuse_links(folder)
-    if not journal.exists(folder):
-        return _published(folder)
     before, replay = tables.stamped(folder), journal.replay(folder)
     if gone := tables.lost(before, replay):
-        _log.warning("%s: %s; %s", folder / journal.FOLDER, gone, tables.RESTORE)
+        _log.warning("%s", printable(f"{folder / journal.FOLDER}: {gone}; {tables.RESTORE}"))
+    if not journal.exists(folder):
+        return _published(folder)
     running = lock.is_held(folder)
     for damage in journal.new_damage(replay):
         if not (damage.tail and running):

@@ -24,6 +24,7 @@ from lrsweep.errors import StorageError, UsageError, printable
 from lrsweep.results import manifest
 from lrsweep.store import atomic, foreign, journal, links, lock
 from lrsweep.system.folders import given
+from lrsweep.wording.words import plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +42,7 @@ STAMP = "tables.json"
 
 RESTORE = "restore it from a copy, or rerun `lrsweep run`, which trains again what is missing"
 
+MOST_NAMES = 3
 CHUNK_ROWS = 200_000
 _TEXT = ("run_id", "optimizer", "status", "diagnosis", "error")
 _WHOLE = ("seed", "steps", "step")
@@ -123,6 +125,10 @@ def ensure(folder: Path | str) -> None:
         if not (folder / RUNS).is_file():
             _check_folder(folder)
             raise UsageError(f"{folder}: no sweep here ({RUNS} and a journal are missing)")
+        if gone := lost(stamped(folder), journal.Replay()):
+            raise StorageError(
+                f"{folder / journal.FOLDER}: {gone}; {RESTORE}, or delete this folder to keep the tables alone"
+            )
         return
     if current(folder):
         return
@@ -170,7 +176,8 @@ def lost(before: Mapping[str, int], replay: Replay) -> str:
     """What is gone of the journal, as a clause; "" if nothing is. `before` is what `stamped` said before the replay."""
     gone = [name for name, size in before.items() if replay.sizes.get(name, 0) < size]
     if gone:
-        return f"the journal lost {', '.join(gone)} (deleted or cut)"
+        more = f" and {plural(len(gone) - MOST_NAMES, 'more file')}" if len(gone) > MOST_NAMES else ""
+        return f"the journal lost {', '.join(gone[:MOST_NAMES])}{more} (deleted or cut)"
     return f"the journal lost {replay.lost} (deleted or cut)" if replay.lost else ""
 
 

@@ -24,6 +24,7 @@ from lrsweep.workers import worker
 from tests.support import sweeps
 
 GROWN = sweeps.spec(seeds=3)
+REFINED = sweeps.spec(lr=[0.001, 0.01, 0.1, 1e38], optimizers=["sgd"], train={"epochs": 20, "batch_size": 20})
 
 
 @pytest.fixture(autouse=True)
@@ -155,9 +156,6 @@ def test_a_damaged_checkpoint_costs_time_only(tmp_path: Path, reference: dict[st
     assert sweeps.tables(tmp_path / "small") == reference["plain"]
 
 
-REFINED = sweeps.spec(lr=[0.001, 0.01, 0.1, 1e38], optimizers=["sgd"], train={"epochs": 20, "batch_size": 20})
-
-
 @pytest.mark.parametrize("point", ["journal.aside:1", "journal.write:1", "journal.open:1", "journal.synced:2"])
 @pytest.mark.parametrize("again", [True, False])
 def test_a_fresh_sweep_killed_anywhere_never_brings_back_refined_rates(tmp_path: Path, point: str, again: bool) -> None:
@@ -229,6 +227,16 @@ def test_a_deleted_journal_file_is_told_and_what_it_held_is_trained_again(
     reporter = Silent()
     sweeps.run(tmp_path, GROWN, reporter=reporter)
     assert not any("lost" in note for note in reporter.notes)
+
+
+def test_refined_rates_are_not_lost_with_the_journal_file_that_asked_for_them(tmp_path: Path) -> None:
+    sweeps.run(tmp_path, REFINED)
+    sweeps.run(tmp_path, REFINED, refine=True)
+    before = sweeps.tables(tmp_path / "small")
+    _, last = journal.paths(tmp_path / "small")
+    last.unlink()
+    assert sweeps.run(tmp_path, REFINED).trained > 0
+    assert sweeps.tables(tmp_path / "small") == before
 
 
 def test_a_clock_that_is_set_back_changes_nothing(

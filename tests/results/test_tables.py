@@ -251,6 +251,19 @@ def test_a_journal_that_lost_something_gives_no_tables(
     assert not caplog.text
 
 
+def test_a_journal_of_which_every_file_is_gone_is_no_published_copy(
+    finished: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (path,) = journal.paths(finished)
+    path.unlink()
+    with pytest.raises(StorageError, match=rf"the journal lost {re.escape(path.name)} .* delete this folder"):
+        tables.ensure(finished)
+    assert status(finished).to_do == 0
+    assert f"the journal lost {path.name}" in caplog.text
+    shutil.rmtree(path.parent)
+    tables.ensure(finished)
+
+
 def test_status_tells_of_a_journal_file_that_is_gone(finished: Path, caplog: pytest.LogCaptureFixture) -> None:
     (path,) = journal.paths(finished)
     append(finished, *[record for record in [journal.replay(finished).plan] if record])
