@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -78,14 +79,16 @@ def _is_in(module: ModuleType, folder: Path) -> bool:
 
 @contextmanager
 def _float64() -> Iterator[None]:
-    """torch's default dtype is float64 within, in one thread; generators are put back afterwards."""
+    """torch's default dtype is float64 within, in one thread; generators and environment are put back after."""
     before = torch.get_default_dtype(), torch.get_rng_state(), np.random.get_state(), random.getstate()
-    threads = torch.get_num_threads()
+    threads, environment = torch.get_num_threads(), dict(os.environ)
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
     try:
         yield
     finally:
+        os.environ.clear()
+        os.environ.update(environment)
         torch.set_num_threads(threads)
         torch.set_default_dtype(before[0])
         torch.set_rng_state(before[1])
@@ -139,25 +142,28 @@ class _Run:
         return rows
 
     def _step(self, index: torch.Tensor) -> float:
-        """One step of training on the examples `index`; the loss of the batch."""
+        """One step of training on the examples `index`; the loss of the batch, when it is first computed."""
         batch = self._batch("train", index, ("data", self.seed, self.steps_made))
         seed_all(stream_seed("layers", self.seed, self.steps_made))
+        losses: list[float] = []
 
+        @torch.enable_grad()
         def closure() -> torch.Tensor:
             self.optimizer.zero_grad()
             loss = self._losses(batch)["loss"]
             loss.backward()
-            return loss.detach()
+            losses.append(loss.item())
+            return loss
 
-        loss = closure()
         if _needs_closure(self.optimizer):
             self.optimizer.step(closure)
         else:
+            closure()
             self.optimizer.step()
         if self.schedule is not None:
             self.schedule.step()
         self.steps_made += 1
-        return loss.item()
+        return losses[0]
 
     def _losses(self, batch: Any) -> dict[str, torch.Tensor]:
         """The loss and, in evaluation, the metrics."""
@@ -187,7 +193,7 @@ class _Run:
         assert count <= 64
         batch = self._batch(split, torch.arange(count), ("data", split, 0, self.seed, self.steps_made))
         with torch.set_grad_enabled(_wants_gradients(self.task)):
-            found = {name: float(value) for name, value in self._losses(batch).items()}
+            found = {name: float(torch.as_tensor(value).detach()) for name, value in self._losses(batch).items()}
         self.model.train()
         if hasattr(self.optimizer, "train"):
             self.optimizer.train()

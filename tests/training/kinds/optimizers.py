@@ -536,6 +536,75 @@ class ReassignsLate(Each):
         p.add_(grad, alpha=-group["lr"])
 
 
+class FlatBuffer(Each):
+    """Joins its parameters in one tensor, of which they become views."""
+
+    def __init__(self, params, lr=1e-2):
+        super().__init__(params, lr)
+        params = self.param_groups[0]["params"]
+        self.flat = torch.cat([p.data.flatten() for p in params])
+        place = 0
+        for p in params:
+            p.data = self.flat[place : place + p.numel()].view_as(p)
+            place += p.numel()
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        group = self.param_groups[0]
+        self.flat.sub_(group["lr"] * torch.cat([p.grad.flatten() for p in group["params"]]))
+
+
+class FreezesLater(Each):
+    """Ends the training of a parameter."""
+
+    def one(self, p, grad, group, state):
+        p.add_(grad, alpha=-group["lr"])
+        if state["n"] == 20 and p is group["params"][0]:
+            p.requires_grad_(False)
+            p.grad = None
+
+
+class ById(Each):
+    """Keeps its state under the identity of parameters."""
+
+    def __init__(self, params, lr=1e-2):
+        super().__init__(params, lr)
+        self.momentum = {id(p): torch.zeros_like(p) for p in self.param_groups[0]["params"]}
+
+    def one(self, p, grad, group, state):
+        p.sub_(group["lr"] * self.momentum[id(p)].mul_(0.9).add_(grad))
+
+
+class Duck:
+    """No subclass of torch's optimizer."""
+
+    def __init__(self, params, lr=1e-2):
+        self.params, self.lr = list(params), lr
+        self.param_groups = [{"params": self.params, "lr": lr}]
+
+    def zero_grad(self):
+        for p in self.params:
+            p.grad = None
+
+    @torch.no_grad()
+    def step(self):
+        for p in self.params:
+            p.sub_(self.lr * p.grad)
+
+
+class NoisyAdam(torch.optim.Adam):
+    """One of torch's, changed."""
+
+    def step(self, closure=None):
+        for p in self.param_groups[0]["params"]:
+            p.grad.add_(p.grad.sign(), alpha=0.01)
+        return super().step(closure)
+
+
+class SameAdam(torch.optim.Adam):
+    """One of torch's, by another name."""
+
+
 class AllAtOnce(Each):
     """Computes by lists of tensors."""
 
@@ -672,14 +741,14 @@ class Searching(Each):
     @torch.no_grad()
     def step(self, closure):
         with torch.enable_grad():
-            before = float(closure())
+            before = closure().item()
         params = self.param_groups[0]["params"]
         grads = [p.grad.clone() for p in params]
         rate = 4 * self.param_groups[0]["lr"]
         for _ in range(5):
             torch._foreach_add_(params, grads, alpha=-rate)
             with torch.enable_grad():
-                if float(closure()) < before:
+                if closure().item() < before:
                     break
             torch._foreach_add_(params, grads, alpha=rate)
             rate /= 2
@@ -688,5 +757,5 @@ class Searching(Each):
 OPTIMIZERS = [
     name
     for name, value in vars().items()
-    if isinstance(value, type) and issubclass(value, Optimizer) and value not in (Optimizer, Each, Whole, Kept)
+    if isinstance(value, type) and hasattr(value, "step") and value not in (Optimizer, Each, Whole, Kept)
 ]

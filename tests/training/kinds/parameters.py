@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from kinds_common import TRAIN, VAL, Net, points, regression, split
 from torch import nn
+from torch.nn.utils import prune
 
 from lrsweep import Task
 
@@ -419,6 +420,58 @@ class NewParameter(Net):
         if self.training and self.calls == LATE:
             self.b.weight = nn.Parameter(0.5 * self.b.weight.detach())
         return super().middle(h)
+
+
+class NewLayer(Net):
+    """Makes another layer at some step, which the optimizer does not know."""
+
+    calls = 0
+
+    def middle(self, h):
+        self.calls += self.training
+        if self.training and self.calls == LATE:
+            self.extra = nn.Linear(16, 16)
+        return super().middle(h + self.extra(h) if hasattr(self, "extra") else h)
+
+
+class Unregistered(Net):
+    """A weight in a list, which no optimizer is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = [torch.ones(16, requires_grad=True)]
+
+    def middle(self, h):
+        return super().middle(h * self.hidden[0])
+
+
+class FrozenBySeed(Net):
+    """A seed draws whether a layer is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.b.requires_grad_(bool(torch.rand(()) < 0.5))
+
+
+class Pruned(Net):
+    """Half of the weights are masked, by a hook that computes them before each forward."""
+
+    def __init__(self):
+        super().__init__()
+        prune.random_unstructured(self.b, "weight", amount=0.5)
+
+
+class InnerLoop(Net):
+    """Makes a gradient step within its forward, as meta-learning does."""
+
+    def forward(self, x):
+        weights = {name: value for name, value in self.named_parameters() if name.startswith("c.")}
+        h = self.middle(torch.tanh(self.a(x)))
+        with torch.enable_grad():
+            inner = F.linear(h, weights["c.weight"], weights["c.bias"]).square().mean()
+            grads = torch.autograd.grad(inner, list(weights.values()), create_graph=self.training)
+        weight, bias = (value - 0.1 * grad for value, grad in zip(weights.values(), grads, strict=True))
+        return F.linear(h, weight, bias)
 
 
 class AutogradOnly(Net):

@@ -3,9 +3,13 @@
 import array
 import collections
 import contextlib
+import contextvars
+import ctypes
 import functools
 import io
 import itertools
+import os
+import queue
 import random
 import threading
 import types
@@ -270,6 +274,150 @@ class ThreadLocal(Skipping):
     def skips(self):
         self.local.calls = getattr(self.local, "calls", 0) + 1
         return self.local.calls > LATE
+
+
+class Queue(Skipping):
+    """A queue written in C, without attributes that could be looked at."""
+
+    def __init__(self):
+        super().__init__()
+        self.past = queue.SimpleQueue()
+
+    def skips(self):
+        self.past.put(1)
+        return self.past.qsize() > LATE
+
+
+class Lines(Skipping):
+    """The lines of an open file: it ends at some step."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = iter(io.StringIO("go on\n" * LATE))
+
+    def skips(self):
+        return not next(self.lines, "")
+
+
+class OwnRandomState(Skipping):
+    def __init__(self):
+        super().__init__()
+        self.own = np.random.RandomState(5)
+
+    def skips(self):
+        return self.own.rand() < 0.1
+
+
+class CNumber(Skipping):
+    def __init__(self):
+        super().__init__()
+        self.calls = ctypes.c_long(0)
+
+    def skips(self):
+        self.calls.value += 1
+        return self.calls.value > LATE
+
+
+class Context(Skipping):
+    """A context variable."""
+
+    calls = contextvars.ContextVar("calls", default=0)
+
+    def skips(self):
+        self.calls.set(self.calls.get() + 1)
+        return self.calls.get() > LATE
+
+
+class Environment(Skipping):
+    """An environment variable."""
+
+    def skips(self):
+        calls = int(os.environ.get("LRSWEEP_TEST_KIND", "0")) + 1
+        os.environ["LRSWEEP_TEST_KIND"] = str(calls)
+        return calls > LATE
+
+
+class LastOfMany(Skipping):
+    """The last of thousands of values."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = [0] * 5000
+
+    def skips(self):
+        self.table[-1] += 1
+        return self.table[-1] > LATE
+
+
+class Chain(Skipping):
+    """An object in an object, ten times over."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = types.SimpleNamespace(calls=0)
+        for _ in range(10):
+            self.first = types.SimpleNamespace(inner=self.first)
+
+    def skips(self):
+        last = self.first
+        while hasattr(last, "inner"):
+            last = last.inner
+        last.calls += 1
+        return last.calls > LATE
+
+
+class Partial(Skipping):
+    """A list bound to a function."""
+
+    def __init__(self):
+        super().__init__()
+        self.late = functools.partial(self.counted, [])
+
+    @staticmethod
+    def counted(past):
+        past.append(1)
+        return len(past) > LATE
+
+    def skips(self):
+        return self.late()
+
+
+class SharedMemory(Net):
+    """A tensor that shares its memory with an array, which changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.array = np.ones(16)
+
+    def middle(self, h):
+        if self.training:
+            self.array *= 0.99
+        return super().middle(h) * torch.from_numpy(self.array)
+
+
+class InnerTensor(Net):
+    """A tensor in a list, changed in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = [torch.ones(16)]
+
+    def middle(self, h):
+        if self.training:
+            self.kept[0].mul_(0.99)
+        return super().middle(h) * self.kept[0]
+
+
+class NewForward(Net):
+    """Puts another function in the place of its own."""
+
+    calls = 0
+
+    def middle(self, h):
+        self.calls += self.training
+        if self.calls == LATE:
+            self.middle = lambda h: h
+        return super().middle(h)
 
 
 class FunctionAttribute(Skipping):

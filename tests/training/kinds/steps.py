@@ -319,6 +319,40 @@ def curriculum():
     return regression(Net, step=step)
 
 
+@task
+def sparse_weights():
+    """A penalty on all weights, by the model that the step is given."""
+
+    def step(model, batch):
+        x, y = batch
+        return {"loss": F.mse_loss(model(x), y) + 1e-3 * sum(p.abs().sum() for p in model.parameters())}
+
+    return regression(Net, step=step)
+
+
+@task
+def adversary():
+    """A second network that the step trains by an optimizer of its own."""
+    state = {}
+
+    def step(model, batch):
+        x, y = batch
+        if not state:
+            state["critic"] = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
+            for p in state["critic"].parameters():
+                nn.init.constant_(p, 0.1)
+            state["optimizer"] = torch.optim.SGD(state["critic"].parameters(), lr=0.1)
+        critic, optimizer = state["critic"], state["optimizer"]
+        output = model(x)
+        if model.training:
+            optimizer.zero_grad()
+            (F.mse_loss(critic(output.detach()), y) - 0.01 * critic(y).mean()).backward()
+            optimizer.step()
+        return {"loss": F.mse_loss(output, y) + 0.1 * F.mse_loss(critic(output), y)}
+
+    return regression(Net, step=step)
+
+
 # ---------------------------------------------------------------------- losses and metrics
 
 
@@ -383,6 +417,20 @@ def loss_branch():
         return value if value.item() > 0.45 else F.l1_loss(output, target)
 
     return regression(Net, loss=loss)
+
+
+@task
+def loss_reads_model():
+    """A loss that finds the model's weights by itself."""
+    kept = {}
+
+    def build():
+        kept["model"] = Net()
+        return kept["model"]
+
+    return regression(
+        build, loss=lambda output, target: F.mse_loss(output, target) + 0.01 * kept["model"].b.weight.square().sum()
+    )
 
 
 @task
@@ -615,6 +663,40 @@ def builder_own_generator():
     def build():
         net = Net()
         nn.init.normal_(net.b.weight, std=0.2, generator=generator)
+        return net
+
+    return regression(build)
+
+
+@task
+def builder_shared():
+    """One pretrained part for all models that are built."""
+    part = Net()
+    with torch.no_grad():
+        for index, parameter in enumerate(part.parameters()):
+            parameter.copy_(0.3 * torch.sin(torch.arange(parameter.numel()) + index).view_as(parameter))
+
+    class Tuned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.part, self.head = part, nn.Linear(1, 1)
+
+        def forward(self, x):
+            return self.head(self.part(x))
+
+    return regression(Tuned)
+
+
+@task
+def builder_keeps():
+    """Starts from where the weights of the model built before are now."""
+    kept = []
+
+    def build():
+        net = Net()
+        if kept:
+            net.load_state_dict(kept[-1].state_dict())
+        kept.append(net)
         return net
 
     return regression(build)

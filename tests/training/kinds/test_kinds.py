@@ -168,15 +168,19 @@ PENDING = {
         "optimizers": """
             BuildRate BySize ClipsAll ClipsLarge Factored GlobalCount KeepsGradients KeptClass NewGroup
             OwnCosine Searching SelfHalving TwoPasses
+            FlatBuffer FreezesLater ById Duck NoisyAdam SameAdam
         """,
         "parameters": """
             AccumulatedHook GradientMask LateLayer Multiplied OwnNamedParameters OwnParameters ParameterHook
             RememberingHook
+            NewLayer Unregistered FrozenBySeed Pruned InnerLoop
         """,
         "python_values": """
             Array ArrayInPlace Bytes CArray Cached ClassAttribute Closure Count Cycle Deep DefaultArgument Deque
             EvaluationDraws EvaluationOwnDraws FunctionAttribute Global GlobalList Iterator Namespace
             NumpyRandom OtherModule OwnNumpy OwnRandom PythonRandom SharedRandom Slots Text
+            Queue Lines OwnRandomState CNumber Context Environment LastOfMany Chain Partial SharedMemory
+            InnerTensor NewForward
         """,
         "scheduled": """
             BuildRate steps
@@ -186,6 +190,7 @@ PENDING = {
             data_cached data_count data_own_generator data_own_numpy data_validation_keeps global_counter
             last_batch late_penalty loss_closure loss_module metric_count own_generator own_random
             parameter_groups physics queue step_number
+            sparse_weights adversary loss_reads_model builder_shared builder_keeps
         """,
     }.items()
     for name in names.split()
