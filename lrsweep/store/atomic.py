@@ -105,7 +105,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
                 stream = io.BufferedWriter(output, buffer_size=1 << 20)
                 yield cast(BinaryIO, stream)
                 stream.flush()
-                os.fchmod(descriptor, 0o666 & ~_umask())
+                if hasattr(os, "fchmod"):  # not on Windows, where there is no umask either
+                    os.fchmod(descriptor, 0o666 & ~_umask())
                 failpoints.point("file.fsync")
                 os.fsync(descriptor)
             finally:
@@ -142,11 +143,14 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # 0 on Windows
+
+
 def remove_leftovers(folder: Path) -> None:
     """Delete what killed processes were writing in `folder`, and nothing that a living one writes."""
     for path in folder.glob(f"{TEMPORARY}*"):
         with suppress(OSError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            descriptor = os.open(path, os.O_RDONLY | _NO_LINK)
             try:
                 if _locked(descriptor, wait=False):
                     path.unlink()

@@ -48,6 +48,7 @@ FOLDER = "journal"
 CHECKPOINTS = "checkpoints"
 """The folder beside it, see checkpoints.py."""
 
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows writes other ends of lines without it
 _LONGEST_HEADER = 10_000
 """In bytes; a line that is longer is none."""
 _RAISED = "an error in "
@@ -185,7 +186,7 @@ class Journal:
         self._folder.mkdir(parents=True, exist_ok=True)
         host = re.sub(r"[^A-Za-z0-9._]", "_", socket.gethostname())[:64] or "host"
         self.path = self._folder / f"{host}-{os.getpid()}-{time.time_ns()}.jsonl"
-        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | _BINARY, 0o666)
         failpoints.point("journal.open")
         atomic.sync_folder(self._folder)
         atomic.sync_folder(self._folder.parent)

@@ -24,7 +24,7 @@ from lrsweep.results.figures import Report, save_report
 from lrsweep.system.machine import available_cores
 from lrsweep.system.parallel import can_fork, is_running, read_pickled, write_pickled
 from lrsweep.system.process import few_collections
-from lrsweep.system.signals import ENDING, die_with, leave_to_parent, undisturbed
+from lrsweep.system.signals import die_with, leave_to_parent, unblock, undisturbed
 
 if TYPE_CHECKING:
     from lrsweep.spec.model import Spec
@@ -154,7 +154,7 @@ def _serve(connection: Connection, answers: int, parents: Connection, parent: in
     """
     leave_to_parent()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    unblock()
     die_with(parent)
     parents.close()
     with suppress(Exception), few_collections():

@@ -139,11 +139,20 @@ def leave_to_parent() -> None:
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """A process started within inherits the blocked signals, and unblocks them once it has its own way with them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def unblock() -> None:
+    """End what `undisturbed` began, in the process that was started."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 def _die_if_forked(process: int, number: int) -> None:

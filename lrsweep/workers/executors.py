@@ -151,7 +151,8 @@ class Local:
 
     def _add(self, fork: bool) -> None:
         ours, theirs = multiprocessing.Pipe()
-        worker = self._forked(ours, theirs) if fork else _spawned(ours, theirs)
+        start = self._forked if fork else _spawned if hasattr(os, "fork") else _spawned_on_windows
+        worker = start(ours, theirs)
         theirs.close()
         self._workers.append(worker)
         with suppress(OSError):  # it died at once; its first job will tell
@@ -175,6 +176,21 @@ class Local:
 def _work(serve: Callable[[Connection, list[Connection]], None], theirs: Connection, others: list[Connection]) -> None:
     collect_own_objects()
     serve(theirs, others)
+
+
+def _spawned_on_windows(ours: Connection, theirs: Connection) -> Worker:
+    """Where no process inherits descriptors. As always with multiprocessing there, a script of the user's that calls
+    `lrsweep.run` does so below `if __name__ == "__main__":`."""
+    from lrsweep.workers import worker
+
+    process = multiprocessing.get_context("spawn").Process(target=worker.started, args=(theirs,), daemon=True)
+    process.start()
+
+    def exit_code() -> int | None:
+        process.join(timeout=5)
+        return process.exitcode
+
+    return Worker(process=process, connection=ours, exit_code=exit_code)
 
 
 def _spawned(ours: Connection, theirs: Connection) -> Worker:

@@ -19,7 +19,7 @@ from lrsweep.optimizers import without_compiler
 from lrsweep.run_result import Hooks, RunResult
 from lrsweep.store import checkpoints, lock
 from lrsweep.system.machine import keep_freed_memory
-from lrsweep.system.signals import ENDING, die_with, leave_to_parent
+from lrsweep.system.signals import die_with, leave_to_parent, unblock
 from lrsweep.training import isolation, sequential, stacked, workload
 from lrsweep.training.workload import Workload
 from lrsweep.workers.messages import (
@@ -169,7 +169,7 @@ def serve(connection: Connection) -> None:
     stop = StopFlag()
     leave_to_parent()
     signal.signal(signal.SIGTERM, stop.set)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    unblock()
     with suppress(EOFError, OSError), without_compiler():  # the parent is gone
         config: WorkerConfig = connection.recv()
         die_with(config.parent)
@@ -190,5 +190,10 @@ def forked(connection: Connection, others: list[Connection]) -> None:
 
 def main(descriptor: int) -> None:
     """Entry of a worker that is a process of its own."""
+    started(Connection(descriptor))
+
+
+def started(connection: Connection) -> None:
+    """The same for one that was given its connection whole."""
     os.dup2(2, 1)
-    serve(Connection(descriptor))
+    serve(connection)

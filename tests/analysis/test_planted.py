@@ -573,7 +573,7 @@ def test_planted_shapes_are_diagnosed() -> None:
     shapes = [2.0 - 0.001 * k, 2.0 - 0.03 * k, fall, spike, wobble, 2.0 * 1.05**k]
     curves = []
     for lr, y in zip((1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 1.0), shapes, strict=True):
-        status = "diverged" if finite_divergence(range(41), y.tolist()) else "ok"
+        status = "diverged" if finite_divergence(range(41), y.tolist(), y.tolist()) else "ok"
         curves += [Curve(lr=lr, seed=seed, status=status, train_loss=(y + 0.1 * seed).tolist()) for seed in range(3)]
     labels = ["too_slow", "improving", "converged", "recovered_spike", "oscillating", "diverged"]
     assert diagnose(curves) == [label for label in labels for _ in range(3)]
