@@ -47,6 +47,7 @@ ExecutorName = StrEnum("ExecutorName", ["local", "ray"])
 CompileMode = StrEnum("CompileMode", ["auto", "on", "off"])
 ProgressStyle = StrEnum("ProgressStyle", ["auto", "rich", "plain", "none"])
 ImageFormat = StrEnum("ImageFormat", ["png", "svg", "pdf"])
+WITH_TORCH = ("run", "range-test", "list", "schema")
 KINDS = ("tasks", "models", "optimizers", "schedules")
 
 
@@ -94,11 +95,12 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    limits.require_memory()
+    limits.require_memory(limits.LEAST_FOR_TORCH if ctx.invoked_subcommand in WITH_TORCH else limits.LEAST)
 
 
 @command()

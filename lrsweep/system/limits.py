@@ -32,7 +32,8 @@ _BY_TEXT = {
 SMALL = 2 * GIB
 """With less memory than this, an import that fails without a reason fails for want of it."""
 
-LEAST = 256 * MIB
+LEAST, LEAST_FOR_TORCH = 256 * MIB, 640 * MIB
+"""With less than this, libraries in C and C++ (of numpy, of torch) may end the process without a word."""
 
 
 def refusal(error: BaseException) -> str | None:
@@ -44,10 +45,10 @@ def refusal(error: BaseException) -> str | None:
     return None
 
 
-def require_memory() -> None:
-    """Raises LimitError where `ulimit` leaves less than LEAST: numpy's library ends a process without a word then."""
-    limits = [limit_of_process(name) or LEAST for name in ("RLIMIT_AS", "RLIMIT_DATA")]
-    if min(limits) < LEAST:
+def require_memory(least: int) -> None:
+    """Raises LimitError where `ulimit` leaves less bytes."""
+    limits = [limit_of_process(name) or least for name in ("RLIMIT_AS", "RLIMIT_DATA")]
+    if min(limits) < least:
         raise LimitError(MEMORY.format(_limit(MEMORY)))
 
 

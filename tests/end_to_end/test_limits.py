@@ -41,7 +41,7 @@ def refused(done: subprocess.CompletedProcess[str], said: str) -> None:
     assert said in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("limit", [100 * MIB, 400 * MIB])
+@pytest.mark.parametrize("limit", [100 * MIB, 400 * MIB, 547 * MIB])
 def test_a_sweep_without_the_memory_for_torch_says_so(spec: str, tmp_path: Path, limit: int) -> None:
     done = command("run", spec, "--results", str(tmp_path), limit=limited(resource.RLIMIT_AS, limit))
     refused(done, f"out of memory ({limit // MIB} MiB can be used)")

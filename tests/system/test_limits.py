@@ -83,8 +83,8 @@ def test_other_errors_are_not_taken_for_it(raiser: Raiser) -> None:
 
 
 def test_too_little_memory_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    limits.require_memory()
+    limits.require_memory(limits.LEAST_FOR_TORCH)
     monkeypatch.setattr(limits, "limit_of_process", lambda _: 200 * machine.MIB)
     monkeypatch.setattr(machine, "limit_of_process", lambda _: 200 * machine.MIB)
     with pytest.raises(LimitError, match="200 MiB can be used"):
-        limits.require_memory()
+        limits.require_memory(limits.LEAST)
