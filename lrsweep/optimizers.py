@@ -298,11 +298,103 @@ def set_lr(optimizer: Optimizer, lr: float, shares: Sequence[float]) -> None:
         group["lr"] = lr * share
 
 
+class ScheduledRate:
+    """Sets the rate of an optimizer as `torch.optim.lr_scheduler.LambdaLR` does: before each update, that of every
+    group to what it was built with, times the factor. Under `constant` nothing is touched: it may change its own."""
+
+    def __init__(self, optimizer: Any, schedule: Mapping[str, Any]) -> None:
+        self._optimizer = optimizer
+        self._touched = schedule["name"] != "constant" or bool(schedule.get("warmup"))
+        self._base: list[Any] = []
+        if self._touched:
+            for group in optimizer.param_groups:
+                lr = group.get("lr")
+                group.setdefault("initial_lr", lr.clone() if isinstance(lr, torch.Tensor) else lr)
+                self._base.append(group["initial_lr"])
+
+    def set(self, factor: float) -> None:
+        for group, base in zip(self._optimizer.param_groups, self._base, strict=False):
+            if base is None:
+                continue
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(base * factor)
+            else:
+                group["lr"] = base * factor
+
+
+# Attributes that torch gives every optimizer.
+with without_compiler():
+    _TORCHS_OWN = frozenset(vars(torch.optim.SGD([torch.zeros(())]))) | {"step", "_zero_grad_profile_name"}
+
+
+def own_state(optimizer: Any, params: Sequence[torch.Tensor]) -> dict[str, Any] | None:
+    """What an optimizer of the user's keeps, as a checkpoint can hold it: copies of tensors and plain values.
+
+    None where it keeps anything else, or keeps one tensor in two places: then a run starts over when it is resumed.
+    """
+    kept = {key: value for key, value in vars(optimizer).items() if key not in _TORCHS_OWN}
+    if not isinstance(optimizer, torch.optim.Optimizer) or not all(map(_is_value, kept.values())):
+        return None
+    number = {id(param): index for index, param in enumerate(params)}
+    if not all(isinstance(key, torch.Tensor) and id(key) in number for key in optimizer.state):
+        return None
+    state = {number[id(key)]: dict(value) for key, value in optimizer.state.items()}
+    groups = [{key: v for key, v in group.items() if key != "params"} for group in optimizer.param_groups]
+    members = [[number.get(id(param), -1) for param in group["params"]] for group in optimizer.param_groups]
+    tensors = [v for values in state.values() for v in values.values() if isinstance(v, torch.Tensor)]
+    memory = [tensor.untyped_storage().data_ptr() for tensor in tensors if tensor.numel()]
+    shared = len(set(memory)) < len(memory) or set(memory) & {p.untyped_storage().data_ptr() for p in params}
+    if shared or any(-1 in group for group in members):
+        return None
+    if not all(_is_value(v) or type(v) is torch.Tensor for values in state.values() for v in values.values()):
+        return None
+    if not all(_is_value(v) for group in groups for v in group.values()):
+        return None
+    copied = {
+        index: {key: v.detach().clone() if isinstance(v, torch.Tensor) else v for key, v in values.items()}
+        for index, values in state.items()
+    }
+    return {"attributes": kept, "groups": groups, "members": members, "state": copied}
+
+
+def restore_own(optimizer: Any, params: Sequence[torch.Tensor], state: Mapping[str, Any]) -> None:
+    """Put the `own_state` of an optimizer with the same parameters into one that was just built.
+
+    Raises ValueError if its groups are others.
+    """
+    number = {id(param): index for index, param in enumerate(params)}
+    members = [[number.get(id(param), -1) for param in group["params"]] for group in optimizer.param_groups]
+    if members != state["members"]:
+        raise ValueError("the optimizer has other parameter groups")
+    vars(optimizer).update(state["attributes"])
+    for group, saved in zip(optimizer.param_groups, state["groups"], strict=True):
+        for key in [key for key in group if key != "params" and key not in saved]:
+            del group[key]
+        group.update(saved)
+    optimizer.state.clear()
+    for index, values in state["state"].items():
+        copied = {key: v.detach().clone() if isinstance(v, torch.Tensor) else v for key, v in values.items()}
+        optimizer.state[params[index]] = copied
+
+
+def _is_value(value: Any) -> bool:
+    """A plain value that `torch.load(weights_only=True)` reads back."""
+    if type(value) in (tuple, list):
+        return all(_is_value(one) for one in value)
+    return value is None or type(value) in (bool, int, float, str)
+
+
 def set_mode(optimizer: object, training: bool) -> None:
     """Call `optimizer.train()` or `.eval()` where the class has them (Schedule-Free keeps two sets of weights)."""
     switch = getattr(optimizer, "train" if training else "eval", None)
     if callable(switch):
         switch()
+
+
+def clears_gradients(optimizer: Any) -> bool:
+    """Has the class a `zero_grad` of its own?"""
+    own = getattr(type(optimizer), "zero_grad", None)
+    return own is not None and own is not torch.optim.Optimizer.zero_grad and not isinstance(optimizer, MuonWithAux)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lrsweep import user_imports
 from lrsweep.errors import UsageError
 from lrsweep.registry import DATA_FILES
 from lrsweep.spec import axes as axis_rules
@@ -55,6 +56,13 @@ class Run:
     axes: tuple[Any, ...]
     workload_spec: WorkloadSpec
     setting: OptimizerSetting
+
+    @property
+    def built_in(self) -> bool:
+        """Does it run no code of the user's?"""
+        sections = (self.workload_spec.task, self.workload_spec.model or {}, self.setting.schedule)
+        names = [self.setting.name, *(section.get("name", "") for section in sections)]
+        return not any(":" in name for name in names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +111,7 @@ def fingerprints(spec: Spec) -> dict[str, str]:
     for role, path in named_files(spec):
         file = Path(spec.base_dir, path)
         try:
-            with file.open("rb") as stream:
-                prints[role] = hashlib.file_digest(stream, "sha256").hexdigest()
+            prints[role] = user_imports.fingerprint(file)
         except OSError as error:
             raise UsageError(placed(spec, _keys(role), f"cannot read {file}: {error.strerror}")) from None
     return prints

@@ -36,6 +36,8 @@ class Hooks(Protocol):
     """
 
     resume: dict[str, Any] | None
+    audits: int
+    """How many audits of user code (training/audit.py) there were."""
 
     def tick(self, run_steps: int) -> None:
         """Report `run_steps` more steps (summed over the runs of the group)."""
@@ -56,6 +58,7 @@ class NoHooks:
 
     resume: dict[str, Any] | None = None
     stopping = False
+    audits = 0
 
     def tick(self, run_steps: int) -> None:
         pass

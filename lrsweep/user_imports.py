@@ -10,6 +10,7 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,65 @@ from lrsweep.errors import UsageError, did_you_mean, nearest
 
 LOADED: set[str] = set()
 """The import paths that this process has begun to load."""
+
+
+@dataclass
+class Versions:
+    """The user's files as one command sees them for its whole life: the source of those that are run, by resolved path,
+    and the SHA-256 of those that are read."""
+
+    sources: dict[str, bytes] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+
+
+_versions: list[Versions] = []
+
+
+@contextmanager
+def one_version(versions: Versions | None = None) -> Iterator[Versions]:
+    """Within: a file of the user's that is edited meanwhile stays what it was, or is refused by `check_unchanged`."""
+    _versions.append(Versions() if versions is None else versions)
+    try:
+        yield _versions[-1]
+    finally:
+        _versions.pop()
+
+
+def current_versions() -> Versions | None:
+    """Those of the command that is running."""
+    return _versions[-1] if _versions else None
+
+
+def fingerprint(path: Path) -> str:
+    """The SHA-256 of a file. Raises OSError."""
+    if path.suffix == ".py":
+        return hashlib.sha256(_source(path)).hexdigest()
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if _versions:
+        _versions[-1].digests.setdefault(str(path.resolve()), digest)
+    return digest
+
+
+def check_unchanged(path: Path) -> None:
+    """Raises UsageError if a data file is not what it was when this command began."""
+    known = _versions[-1].digests.get(str(path.resolve())) if _versions else None
+    if known is None:
+        return
+    with path.open("rb") as stream:
+        if hashlib.file_digest(stream, "sha256").hexdigest() != known:
+            raise UsageError(
+                f"{path}: changed while the sweep was running; rerun the command to train on what it is now"
+            )
+
+
+def _source(path: Path) -> bytes:
+    if not _versions:
+        return path.read_bytes()
+    key = str(path.resolve())
+    if key not in _versions[-1].sources:
+        _versions[-1].sources[key] = path.read_bytes()
+    return _versions[-1].sources[key]
 
 
 def resolve(import_path: str, base_dir: str | Path) -> Any:
@@ -98,7 +158,7 @@ def _unknown_name(owner: Any, name: str, source: str) -> str:
 def _file_module(path: Path) -> ModuleType:
     """The module of a file, run afresh when its content has changed."""
     try:
-        source = path.read_bytes()
+        source = _source(path)
     except OSError as error:
         siblings = [known.name for known in path.parent.glob("*.py")] if path.parent.is_dir() else []
         hint = did_you_mean(path.name, siblings)

@@ -120,6 +120,10 @@ def run(
         CompileMode,
         typer.Option("--compile", metavar="auto|on|off", help="Compile training steps with torch.compile (auto: off)."),
     ] = CompileMode.auto,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Train the first run of each group alone too, in plain torch, and compare."),
+    ] = False,
     refine: Annotated[
         bool,
         typer.Option(
@@ -163,6 +167,7 @@ def run(
                 "executor": executor.value,
                 "set": set_ or (),
                 "compile": compile_.value,
+                "verify": verify,
                 "refine": refine,
                 "fresh": fresh,
                 "reporter": reporter,

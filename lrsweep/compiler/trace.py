@@ -200,6 +200,8 @@ class _Recorder(TorchDispatchMode):
         return ref
 
     def argument(self, leaf: Any) -> Any:
+        if isinstance(leaf, torch.Generator):
+            raise TraceError("draws from a torch.Generator of its own")
         if not isinstance(leaf, Tensor):
             return leaf
         if id(leaf) not in self.known:
@@ -250,6 +252,21 @@ def record(step: Callable[..., Sequence[Tensor | None]], *inputs: Tensor, strict
         outputs = step(*inputs)
     graph.outputs = [None if out is None else recorder.argument(out) for out in outputs]
     return graph
+
+
+def same(one: Graph, other: Graph) -> bool:
+    """Do two recordings do the same to their inputs? Constants are compared by value."""
+    if len(one.nodes) != len(other.nodes) or one.outputs != other.outputs or one.meta != other.meta:
+        return False
+    for mine, theirs in zip(one.nodes, other.nodes, strict=True):
+        if mine.op is not theirs.op or mine.outs != theirs.outs:
+            return False
+        if repr((mine.args, mine.kwargs)) != repr((theirs.args, theirs.kwargs)):
+            return False
+    if one.constants.keys() != other.constants.keys():
+        return False
+    pairs = ((tensor, other.constants[value]) for value, tensor in one.constants.items())
+    return all(mine is theirs or torch.equal(mine, theirs) for mine, theirs in pairs)
 
 
 def source(graph: Graph, *, objects: bool = False) -> tuple[str, dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -70,6 +70,7 @@ def write(
         "fingerprints": plan.fingerprints,
         "tasks": {**(notes_before if isinstance(notes_before, dict) else {}), **tasks},
         "determinism": {"threads_per_worker": 1, "initial_weights_and_batches": written.hashes},
+        "audits": _audits([*before.get("sessions", []), session]),
         "tables": written.sha256,
         "groups": [
             {"id": g.id, "engine": g.engine, "compile": g.compile, "reason": g.reason, "runs": list(g.runs)}
@@ -78,6 +79,16 @@ def write(
         "sessions": [*(sessions if isinstance(sessions, list) else []), session],
     }
     atomic.replace(folder / FILE, json.dumps(facts, indent=1, default=str) + "\n")
+
+
+def _audits(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How often user code was computed alone for comparison, how often that failed, and where."""
+    each = [one.get("audits", {}) for one in sessions]
+    return {
+        "count": sum(one.get("count", 0) for one in each),
+        "failed": sum(one.get("failed", 0) for one in each),
+        "where": [text for one in each for text in one.get("where", [])],
+    }
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -7,8 +7,8 @@ in which they were begun, whatever the clock says, and one that is gone is misse
 Records, by `kind`: `header` (format, version, host, which file this is), `plan` (the spec as text and what the tables
 need besides), `groups` (which runs train together, on which engine), `outcome` (one run; its curve is the last key, so
 that replay reads the rest alone), `checkpoint` (a file from which a group goes on). A line that cannot be read is
-skipped, copied to `<file>.corrupt` and reported; what it said is trained again. `plan` and `groups` are written twice
-for that reason.
+skipped, copied to `<file>.corrupt` and reported; what it said is trained again. `plan`, `groups` and `void` (results
+that were thrown away) are written twice for that reason.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from lrsweep.store.records import (
     Header,
     OutcomeRecord,
     PlanRecord,
+    VoidRecord,
     WholeOutcomeRecord,
     encode,
 )
@@ -117,7 +118,8 @@ class Replay:
     """What the journal says. Outcomes stay on disk and are read one at a time.
 
     `groups` are in the order in which they were last written; `plan` is the last one, `specs` are the texts of all.
-    `sizes` are the bytes that were read, by name of the file.
+    `sizes` are the bytes that were read, by name of the file. `distrusted` holds the (key of a workload, label or None)
+    whose results were thrown away, and why.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -127,6 +129,7 @@ class Replay:
     specs: set[str] = field(default_factory=set)
     damage: list[Damage] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
+    distrusted: dict[tuple[str, str | None], str] = field(default_factory=dict)
     shared: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
     last: tuple[Path, Header] | None = None
     """The file that was begun last, by its header."""
@@ -241,6 +244,11 @@ def groups_record(groups: Iterable[Group]) -> dict[str, Any]:
         "kind": "groups",
         "groups": [asdict(group) for group in groups],
     }
+
+
+def void_record(workload: str, label: str | None, reason: str, runs: Iterable[str]) -> dict[str, Any]:
+    """The record that throws results away."""
+    return {"kind": "void", "workload": workload, "label": label, "reason": reason, "runs": list(runs)}
 
 
 def checkpoint_record(group: str, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -364,6 +372,10 @@ def _take(found: Replay, record: records.AnyRecord | None, path: Path, offset: i
             for group in map(_group, record.groups):
                 found.groups.pop(group.id, None)  # the last record of a run is the one that holds
                 found.groups[group.id] = group
+        case VoidRecord():
+            for run in record.runs:
+                found.entries.pop(run, None)
+            found.distrusted[record.workload, record.label] = record.reason
         case CheckpointRecord():
             found.checkpoints[record.group] = Checkpoint(file=record.file, sha256=record.sha256)
         case PlanRecord():

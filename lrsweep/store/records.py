@@ -118,7 +118,18 @@ class WholeOutcomeRecord(OutcomeRecord):
         return self
 
 
-AnyRecord: TypeAlias = Header | PlanRecord | GroupsRecord | CheckpointRecord | OutcomeRecord
+class VoidRecord(Record):
+    """Results that were thrown away: trained together, these `runs` of a workload may have been given other numbers
+    than alone. From here on its runs train one at a time; with `label`, only those of that optimizer."""
+
+    kind: Literal["void"]
+    workload: str
+    label: str | None
+    reason: str
+    runs: tuple[str, ...]
+
+
+AnyRecord: TypeAlias = VoidRecord | Header | PlanRecord | GroupsRecord | CheckpointRecord | OutcomeRecord
 
 _ANY: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Field(discriminator="kind")])
 _WHOLE_OUTCOME = TypeAdapter(WholeOutcomeRecord)

@@ -47,6 +47,7 @@ def run(
     executor: str = "local",
     set: Sequence[str] = (),
     compile: str = "auto",
+    verify: bool = False,
     refine: bool = False,
     dry_run: bool = False,
     fresh: bool = False,
@@ -67,13 +68,15 @@ def run(
     """
     from lrsweep.results.results import load
 
-    _check_types(results=results, set=set, progress=progress, refine=refine, fresh=fresh, dry_run=dry_run)
+    flags = {"verify": verify, "refine": refine, "fresh": fresh, "dry_run": dry_run}
+    _check_types(results=results, set=set, progress=progress, **flags)
     options: dict[str, Any] = {
         "results": results,
         "device": device,
         "workers": workers,
         "executor": executor,
         "compile": compile,
+        "verify": verify,
     }
     with _in_python(), _reporter(progress) as reporter:
         if dry_run:

@@ -22,9 +22,10 @@ class Options:
     fixed_workers: bool
     executor: str
     compile: str
+    verify: bool = False
 
     @classmethod
-    def of(cls, *, device: str, workers: int | str, executor: str, compile: str) -> Options:
+    def of(cls, *, device: str, workers: int | str, executor: str, compile: str, verify: bool = False) -> Options:
         """Check the options of the command line and resolve `auto`. Raises UsageError."""
         if workers != "auto" and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
             raise WrongOption("workers", workers, "give a whole number from 1, or auto")
@@ -41,6 +42,7 @@ class Options:
             fixed_workers=workers != "auto",
             executor=executor,
             compile=compile,
+            verify=verify,
         )
 
     def processes(self, jobs: int, fitting: int) -> int:

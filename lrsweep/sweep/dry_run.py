@@ -103,6 +103,7 @@ class _Clock:
     """Hooks that stop the engine after SECONDS_EACH; the first tick starts the clock, warm-up stays out if it can."""
 
     resume: dict[str, Any] | None = None
+    audits = 0
 
     def __init__(self) -> None:
         self._created = time.monotonic()

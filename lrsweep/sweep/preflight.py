@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from lrsweep import optimizers, tasks
 from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.schedules import warmup_steps
+from lrsweep.store.journal import Group
 from lrsweep.sweep import pending
+from lrsweep.system import child
 from lrsweep.system.machine import memory_limit, size_text, this_machine
-from lrsweep.training import grouping, memory
+from lrsweep.training import grouping, memory, stackable
 from lrsweep.user_imports import argument_error
 from lrsweep.wording.words import plural
 from lrsweep.workers import worker
@@ -23,7 +25,7 @@ from lrsweep.workers import worker
 if TYPE_CHECKING:
     from lrsweep.plan import Plan, Run
     from lrsweep.spec.model import Spec
-    from lrsweep.store.journal import Group, Replay
+    from lrsweep.store.journal import Replay
     from lrsweep.sweep.context import Options
     from lrsweep.sweep.pending import Pending
     from lrsweep.training.workload import Workload
@@ -51,7 +53,8 @@ def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work
     if not left.runs:
         return Work()
     user_code(left.runs)
-    jobs = pending.jobs(left, replay, lambda runs: _cut(runs, options))
+    found = _survey(left, replay, options)
+    jobs = pending.jobs(left, replay, lambda runs: found.groups)
     members = _by_workload(run for job in jobs for run in job.runs)
     required = pending.required_metrics((run for runs in members.values() for run in runs), plan.spec.objective.metric)
     steps, notes, described = {}, {}, {}
@@ -59,28 +62,37 @@ def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work
     remarks = [f"{plural(again, 'failed run')} will be retried"] if again else []
     for key, runs in members.items():
         workload = worker.workloads().get(runs[0].workload_spec, "cpu")
+        if key in found.metric_names:
+            workload.know_metrics(found.metric_names[key])
         metrics(workload, required[key])
         steps[key] = workload.total_steps
         notes[key] = {"task": runs[0].workload_spec.task, **workload.task.notes}
         described[f"{runs[0].workload_spec.task['name']}: {tasks.describe(workload.task)}"] = workload.task.notes
         remarks += [f"warning: {remark}" for remark in (*of_labels(plan.spec), *of_runs(runs, workload))]
-    fitting, text = _fitting(members.values(), len(jobs), options)
+    fitting, text = _fitting(found.needs, len(jobs), options)
     return Work(
         workers=options.processes(len(jobs), fitting),
         jobs=tuple(
-            dataclasses.replace(job, run_steps=steps[job.runs[0].workload_spec.key] * len(job.runs)) for job in jobs
+            dataclasses.replace(
+                job,
+                run_steps=steps[job.runs[0].workload_spec.key] * len(job.runs),
+                metric_names=found.metric_names.get(job.runs[0].workload_spec.key),
+            )
+            for job in jobs
         ),
         descriptions=tuple(described),
         task_notes=notes,
         remarks=(*remarks, *text),
-        warnings=tuple(f"warning: {text}" for each in described.values() for text in each.get("warnings", ())),
+        warnings=tuple(
+            f"warning: {text}"
+            for text in (*found.warnings, *(text for each in described.values() for text in each.get("warnings", ())))
+        ),
     )
 
 
-def _fitting(recipes: Iterable[Sequence[Run]], jobs: int, options: Options) -> tuple[int, list[str]]:
+def _fitting(needs: Iterable[memory.Needed], jobs: int, options: Options) -> tuple[int, list[str]]:
     """How many workers fit in memory whatever they train, and a remark where that matters."""
     machine, wanted = this_machine(), min(options.workers, jobs)
-    needs = [memory.needed(worker.workloads().get(runs[0].workload_spec, "cpu"), machine) for runs in recipes]
     fitting, each = min(((need.workers, need.bytes) for need in needs), default=(wanted, 0))
     if fitting >= wanted or options.device == "cuda":
         return fitting, []
@@ -100,12 +112,57 @@ def _by_workload(runs: Iterable[Run]) -> dict[str, list[Run]]:
     return found
 
 
-def _cut(runs: Iterable[Run], options: Options) -> list[Group]:
-    """Cut runs into groups, workload by workload. Raises UsageError if a task cannot be built."""
-    groups: list[Group] = []
-    for members in _by_workload(runs).values():
+@dataclass(frozen=True, kw_only=True)
+class _Survey:
+    """What is found out by running the user's code: groups of runs, metrics and memory of workloads, sentences."""
+
+    groups: list[Group]
+    metric_names: dict[str, tuple[str, ...]]
+    needs: tuple[memory.Needed, ...]
+    warnings: tuple[str, ...]
+
+
+def _survey(left: Pending, replay: Replay, options: Options) -> _Survey:
+    """In a copy of this process where user code runs: what it keeps must not reach the workers.
+
+    Raises UsageError if a task cannot be built or its loss has parameters of its own.
+    """
+    if all(run.built_in for run in left.runs):
+        return _look(left, replay, options)
+    try:
+        return child.call(lambda: _look(left, replay, options))
+    except child.ChildDiedError as died:
+        reason = f"the trial of the model {died}"
+        groups = [Group(engine="single", runs=(run.run_id,), reason=reason, raised=True) for run in left.uncut]
+        return _Survey(groups=groups if left.new else [], metric_names={}, needs=(), warnings=())
+
+
+def _look(left: Pending, replay: Replay, options: Options) -> _Survey:
+    groups = _cut(left.uncut, replay, options) if left.new else []
+    names, needs, warnings = {}, [], {}
+    for key, members in _by_workload(left.runs).items():
         workload = worker.workloads().get(members[0].workload_spec, "cpu")
-        groups += grouping.cut(members, workload, this_machine(), options.workers, options.compile)
+        names[key] = workload.metric_names
+        needs.append(memory.needed(workload, this_machine()))
+        if groups:
+            warnings.update(dict.fromkeys(stackable.findings(workload).warnings))
+    return _Survey(groups=groups, metric_names=names, needs=tuple(needs), warnings=tuple(warnings))
+
+
+def _cut(runs: Iterable[Run], replay: Replay, options: Options) -> list[Group]:
+    """Cut runs into groups, workload by workload; those that failed an audit before train one at a time."""
+    groups: list[Group] = []
+    for key, members in _by_workload(runs).items():
+        together = []
+        for run in members:
+            reason = replay.distrusted.get((key, None)) or replay.distrusted.get((key, run.label))
+            if reason is None:
+                together.append(run)
+            else:
+                groups.append(Group(engine="single", runs=(run.run_id,), reason=reason))
+        if together:
+            workload = worker.workloads().get(members[0].workload_spec, "cpu")
+            groups += grouping.cut(together, workload, this_machine(), options.workers, options.compile)
     return groups
 
 

@@ -15,6 +15,7 @@ from lrsweep.results import figures, manifest, tables
 from lrsweep.results.status import stored_of
 from lrsweep.store import journal, lock, plan_record
 from lrsweep.sweep.background import FORMATS
+from lrsweep.sweep.supervisor import Audits
 from lrsweep.system.signals import cause
 from lrsweep.wording.words import plural
 
@@ -36,6 +37,7 @@ class Round:
     trained: int = 0
     seconds: float = 0.0
     task_notes: dict[str, Any] = field(default_factory=dict)
+    audits: Audits = field(default_factory=Audits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,11 @@ def publish(rounds: Sequence[Round], context: Context, begun: float) -> Finished
             training_seconds=sum(one.seconds for one in rounds),
             trained=trained,
             products=onednn.library(),
+            audits={
+                "count": sum(one.audits.count for one in rounds),
+                "failed": sum(len(one.audits.failed) for one in rounds),
+                "where": [text for one in rounds for text in one.audits.failed],
+            },
             **dataclasses.asdict(context.options),
         )
         notes = {key: note for one in rounds for key, note in one.task_notes.items()}

@@ -26,6 +26,7 @@ from lrsweep.sweep.preflight import Work
 from lrsweep.sweep.progress import Notes, Start
 from lrsweep.sweep.publish import Finished, Round
 from lrsweep.sweep.supervisor import Supervisor
+from lrsweep.user_imports import current_versions, one_version
 from lrsweep.wording.words import plural
 from lrsweep.workers import executors
 from lrsweep.workers.messages import Job, WorkerConfig
@@ -43,6 +44,11 @@ def run_sweep(spec: Spec, context: Context, *, refine: bool, fresh: bool) -> Fin
 
     Raises UsageError if the user's code cannot be used, StorageError, BusyError, StoppedError.
     """
+    with one_version():
+        return _run_sweep(spec, context, refine=refine, fresh=fresh)
+
+
+def _run_sweep(spec: Spec, context: Context, *, refine: bool, fresh: bool) -> Finished:
     begun, folder = time.time(), context.folder
     if not folder.exists():
         preflight.user_code(planning.build(spec, planning.fingerprints(spec)).runs)  # a mistake leaves nothing behind
@@ -129,6 +135,8 @@ def _train(work: Work, plan: Plan, replay: Replay, context: Context, writer: Jou
         device=context.options.device,
         parent=os.getpid(),
         checkpoint_seconds=CHECKPOINT_SECONDS,
+        verify=context.options.verify,
+        versions=current_versions(),
     )
     executor = executors.EXECUTORS[context.options.executor](config, count)
     supervisor = Supervisor(
@@ -136,7 +144,7 @@ def _train(work: Work, plan: Plan, replay: Replay, context: Context, writer: Jou
         writer=writer,
         replay=replay,
         notes=context.notes,
-        wanted=frozenset(run.run_id for run in plan.runs),
+        runs=plan.by_id,
     )
     start = Start(
         name=plan.spec.name,
@@ -166,6 +174,7 @@ def _train(work: Work, plan: Plan, replay: Replay, context: Context, writer: Jou
         settled=supervisor.counts.done,
         seconds=seconds,
         task_notes=work.task_notes,
+        audits=supervisor.audits,
     )
 
 

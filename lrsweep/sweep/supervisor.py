@@ -1,15 +1,18 @@
 """Groups through an executor into the journal: what is written when, and what happens to a group that goes wrong.
 
-A worker that dies (noticed in workers/executors.py): its group is retried up to TRIES times in all, then split in two
-until the run that kills it is alone and recorded as failed. Out of memory: split at once. An engine that raises: its
-runs are trained one at a time, and the reason is reported once one of them succeeds; otherwise their failures say it.
+User code that fails an audit, or whose untrained losses differ between runs of one seed: all that was trained together
+of that workload is thrown away and trained again one at a time. A worker that dies (noticed in workers/executors.py):
+its group is retried up to TRIES times in all, then split in two until the run that kills it is alone and recorded as
+failed. Out of memory: split at once. An engine that raises: its runs are trained one at a time, and the reason is
+reported once one of them succeeds; otherwise their failures say it.
 """
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -21,12 +24,26 @@ from lrsweep.store.journal import Checkpoint, Group, Journal, Replay
 from lrsweep.sweep.progress import Notes, Update
 from lrsweep.wording.words import plural
 from lrsweep.workers.executors import Event, Executor
-from lrsweep.workers.messages import Died, Ended, Job, OutOfMemory, Raised, Saved, Ticked, Trained, Unwritable
+from lrsweep.workers.messages import (
+    AuditFailed,
+    Died,
+    Ended,
+    Job,
+    OutOfMemory,
+    Quiet,
+    Raised,
+    Saved,
+    Ticked,
+    Trained,
+    Unwritable,
+)
 
 if TYPE_CHECKING:
     from lrsweep.plan import Run
 
 TRIES = 3
+UNTRAINED = ("train_loss", "val_loss")
+UNTRAINED_TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "bfloat16": 1e-2}
 LONGEST_REASON = 300
 
 Trouble: TypeAlias = Died | OutOfMemory | Raised
@@ -66,6 +83,14 @@ class _Counts:
         )
 
 
+@dataclass
+class Audits:
+    """How often user code was computed alone for comparison, and what the failed ones say."""
+
+    count: int = 0
+    failed: list[str] = field(default_factory=list)
+
+
 class Supervisor:
     """Runs jobs until none is left or the sweep is stopped. Only this writes the journal while it lasts."""
 
@@ -76,17 +101,26 @@ class Supervisor:
         writer: Journal,
         replay: Replay,
         notes: Notes,
-        wanted: frozenset[str],
+        runs: Mapping[str, Run],
     ) -> None:
-        """`wanted` are the runs of the plan; what a repeated group gives of others is not written."""
+        """`runs` are those of the plan; what a repeated group gives of others is not written."""
         self._folder = folder
-        self._writer, self._notes, self._wanted = writer, notes, wanted
+        self._writer, self._notes, self._runs, self._replay = writer, notes, runs, replay
+        wanted = runs.keys()
         entries = {run: entry.status for run, entry in replay.entries.items() if run in wanted}
         self._settled: dict[str, Status] = {run: status for run, status in entries.items() if status != "failed"}
         self._saved: dict[str, Checkpoint] = dict(replay.checkpoints)
         self._tries: Counter[str] = Counter()
         self._queue: deque[Job] = deque()
         self._raised: Counter[str] = Counter()  # runs by the exception that they are trained one at a time for
+        self._distrusted = dict(replay.distrusted)
+        self._engines = {
+            run: replay.groups[entry.group].engine
+            for run, entry in replay.entries.items()
+            if entry.group in replay.groups
+        }
+        self._untrained: dict[tuple[str, int], tuple[str, tuple[float, ...]]] = {}
+        self.audits = Audits()
         self.trained = 0
         self.counts = _Counts(
             total=len(wanted),
@@ -103,9 +137,12 @@ class Supervisor:
         """
         # The longest first: a long group that starts last would keep one core busy and the others idle.
         self._queue.extend(sorted(jobs, key=lambda job: -job.run_steps))
+        self._all_jobs = tuple(jobs)
+        self._metric_names = {job.runs[0].workload_spec.key: job.metric_names for job in jobs}
         self._raised.update(job.group.reason for job in jobs if job.group.raised and job.group.reason)
         self.counts.run_steps_total = sum(job.run_steps for job in jobs)
         for events in executor.events(self._queue):
+            events = [(job, message) for job, message in events if not self._thrown_away(job, message)]
             self._write(events)
             for job, message in events:
                 self._take(job, message)
@@ -121,17 +158,18 @@ class Supervisor:
         for job, message in events:
             if isinstance(message, Trained) and self._is_news(message.outcome):
                 records.append(journal.outcome_record(message.outcome, job.group.id))
-                self._count(message.outcome)
+                self._count(message.outcome, job)
                 self._tell_raised(job.group, message.outcome)
             elif isinstance(message, Saved):
                 records.append(journal.checkpoint_record(job.group.id, message.checkpoint))
         self._writer.append(records)
 
     def _is_news(self, outcome: RunResult) -> bool:
-        return outcome.run_id in self._wanted and outcome.run_id not in self._settled
+        return outcome.run_id in self._runs and outcome.run_id not in self._settled
 
-    def _count(self, outcome: RunResult) -> None:
+    def _count(self, outcome: RunResult, job: Job) -> None:
         self._settled[outcome.run_id] = outcome.status
+        self._engines[outcome.run_id] = job.group.engine
         self.trained += 1
         self.counts.done += 1
         self.counts.diverged += outcome.status == "diverged"
@@ -150,14 +188,105 @@ class Supervisor:
         elif isinstance(message, Saved):
             self._forget(job.group)
             self._saved[job.group.id] = message.checkpoint
+        elif isinstance(message, Trained):
+            self._compare_untrained(job, message.outcome)
+        elif isinstance(message, Quiet):
+            self._notes.note(_no_word(job, message.seconds))
         elif isinstance(message, Ended):
+            self.audits.count += message.audits
             self.counts.end(job)
             self._forget(job.group)
+        elif isinstance(message, AuditFailed):
+            self.audits.failed.append(message.text)
+            self._distrust(job.runs[0], message.label, f"an audit failed at {message.text}")
+            self._alone(job)
         elif isinstance(message, Unwritable):
             raise StorageError(message.text)
         elif isinstance(message, Died | OutOfMemory | Raised):
             self.counts.drop(job)
             self._recover(job, message)
+
+    def _thrown_away(self, job: Job, message: object) -> bool:
+        """Is this about results that are no longer believed? Then the job's runs are trained again."""
+        if job.group.engine == "single" or self._reason(job.runs[0]) is None:
+            return False
+        if isinstance(message, Ended):
+            self._alone(job)
+        return isinstance(message, Trained | Ended | Saved)
+
+    def _reason(self, run: Run) -> str | None:
+        """Why runs like this one are trained one at a time since an audit failed; None if they need not be."""
+        key = run.workload_spec.key
+        return self._distrusted.get((key, None)) or self._distrusted.get((key, run.label))
+
+    def _distrust(self, run: Run, label: str | None, reason: str) -> None:
+        """Throw away what was trained together of the workload of `run`, or of it and an optimizer."""
+        key = run.workload_spec.key
+        if (key, label) in self._distrusted:
+            return
+        self._distrusted[key, label] = reason
+        concerned = [one for one in self._runs.values() if one.workload_spec.key == key and label in (None, one.label)]
+        void = [
+            one for one in concerned
+            if self._settled.get(one.run_id, "failed") != "failed" and self._engines.get(one.run_id) != "single"
+        ]  # fmt: skip
+        record = journal.void_record(key, label, reason, [one.run_id for one in void])
+        self._writer.append([record, record])
+        for one in void:
+            self.counts.diverged -= self._settled.pop(one.run_id) == "diverged"
+            self.counts.done -= 1
+        waiting = [job for job in self._queue if job.group.engine != "single" and self._reason(job.runs[0])]
+        for job in waiting:
+            self._queue.remove(job)
+        again = {one.run_id: one for one in (*void, *(one for job in waiting for one in job.runs))}
+        self._train_alone(list(again.values()), reason)
+        self._notes.once(f"{len(concerned)} runs are trained one at a time: {reason}", reason)
+
+    def _alone(self, job: Job) -> None:
+        """Train what is left of a group one at a time."""
+        self.counts.drop(job)
+        self._forget(job.group)
+        left = [run for run in job.runs if run.run_id not in self._settled]
+        self._train_alone(left, self._reason(job.runs[0]) or "")
+
+    def _train_alone(self, runs: Sequence[Run], reason: str) -> None:
+        steps = max((job.run_steps // max(len(job.runs), 1) for job in self._all_jobs), default=0)
+        groups = [Group(engine="single", runs=(run.run_id,), reason=reason) for run in runs]
+        for group, run in zip(groups, runs, strict=True):
+            key = run.workload_spec.key
+            self._queue.append(
+                Job(
+                    group=group,
+                    runs=(run,),
+                    run_steps=steps,
+                    metric_names=self._metric_names.get(key),
+                    unused_worker=True,
+                )
+            )
+        if groups:
+            record = journal.groups_record(groups)
+            self._writer.append([record, record])
+
+    def _compare_untrained(self, job: Job, outcome: RunResult) -> None:
+        """Row 0 is the same for all rates and optimizers of a seed, or something is kept between runs."""
+        run = job.runs[[one.run_id for one in job.runs].index(outcome.run_id)]
+        losses = tuple(float(outcome.history[name][0]) for name in UNTRAINED if outcome.history.get(name))
+        if outcome.status == "failed" or not losses:
+            return
+        place = (run.workload_spec.key, run.seed)
+        engine, before = self._untrained.setdefault(place, (job.group.engine, losses))
+        if all(_near(one, other, run) for one, other in zip(losses, before, strict=True)):
+            return
+        text = (
+            f"the untrained losses of seed {run.seed} differ between runs ({before[0]!r} and {losses[0]!r}): the task "
+            "or model keeps something between calls, or draws numbers that do not come from the seed"
+        )
+        if run.built_in or (engine, job.group.engine) == ("single", "single"):
+            self._notes.once(f"warning: {text}; these results cannot be repeated", place[0])
+            return
+        self.audits.failed.append(text)
+        del self._untrained[place]
+        self._distrust(run, None, text)
 
     def _forget(self, group: Group) -> None:
         """Delete the group's checkpoint: a newer one is in the journal, or the group is done."""
@@ -209,17 +338,33 @@ class Supervisor:
             groups.append(group)
             if worker_died:
                 self._tries[group.id] = TRIES - 1  # the whole was tried often enough
-            self._queue.append(Job(group=group, runs=tuple(runs), run_steps=each * len(runs)))
+            names = job.metric_names
+            self._queue.append(Job(group=group, runs=tuple(runs), run_steps=each * len(runs), metric_names=names))
         record = journal.groups_record(groups)
         self._writer.append([record, record])
 
     def _fail(self, job: Job, run_id: str, message: Trouble) -> None:
         outcome = RunResult(run_id=run_id, status="failed", error=message.text)
-        if run_id in self._wanted:
+        if run_id in self._runs:
             died = isinstance(message, Died)
             self._writer.append([journal.outcome_record(outcome, job.group.id, worker_died=died)])
-            self._count(outcome)
+            self._count(outcome, job)
         self.counts.end(job)
+
+
+def _near(one: float, other: float, run: Run) -> bool:
+    if one == other or (math.isnan(one) and math.isnan(other)):
+        return True
+    tolerance = UNTRAINED_TOLERANCE[run.workload_spec.train["dtype"]]
+    return abs(one - other) <= tolerance * max(abs(one), abs(other))
+
+
+def _no_word(job: Job, seconds: float) -> str:
+    run, more = job.runs[0], len(job.runs) - 1
+    others = f" and {plural(more, 'more run')}" if more else ""
+    return (
+        f"no word for {seconds:.0f} s from the worker that trains {run.label}, lr {run.lr!r}, seed {run.seed}{others}"
+    )
 
 
 def _nothing() -> None:

@@ -24,7 +24,8 @@ class Task:
     `model`: () -> nn.Module, called with torch's generator seeded from the run's seed; None leaves it to the spec.
     `loss`: (output, target) -> scalar, the mean over the batch.
     `metrics`: name -> (output, target) -> scalar; one may carry `.finalize`, applied to its mean over a split.
-    `step`: (model, batch) -> loss or {"loss": ..., metric: ...}, in place of loss and metrics.
+    `step`: (model, batch) -> loss or {"loss": ..., metric: ...}, in place of loss and metrics. One that has a parameter
+    `step` is given the number of steps made so far by that name.
 
     `notes` are facts for messages and for building models: the split sizes (always there), and what a built-in task
     knows about itself: kind, in_shape, num_outputs, scale, warnings, baselines. Raises UsageError for what cannot be

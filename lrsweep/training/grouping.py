@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from lrsweep.compiler.trace import Graph, TensorMeta
 from lrsweep.store.journal import Group
 from lrsweep.system.machine import Machine
-from lrsweep.training import isolation, stackable, update_rules
+from lrsweep.training import isolation, rates, stackable
 from lrsweep.training.stackable import Reason
 from lrsweep.training.stepper import Stepper
 from lrsweep.training.workload import Workload
@@ -124,12 +124,11 @@ def _cut_stackable(
 
     Each group comes with the seconds of a step of it.
     """
-    settings = {run.setting.key: run.setting for run in runs}
-    rule = {key: update_rules.split(setting.name, setting.args)[0] for key, setting in settings.items()}
+    rule = {key: rates.rule_of(run)[0] for key, run in {run.setting.key: run for run in runs}.items()}
     runs = sorted(runs, key=lambda run: rule[run.setting.key])  # runs of one rule stay together: a part has few rules
     best, best_time = None, _time([sizes.alone] * len(runs), workers) * WORTH
     pools = [[_Pool.of(of_seed, rule) for of_seed in _by_seed(runs)]]
-    if not sizes.random and workload.shared_batches:
+    if not sizes.random and workload.shared_batches and stackable.findings(workload).mixes:
         pools.append([_Pool.of(runs, rule)])
     part_sizes = _part_sizes(len(runs), sizes, machine, workers)
     for pool, size, multiple in itertools.product(pools, part_sizes, {1, workers}):

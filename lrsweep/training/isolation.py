@@ -7,6 +7,7 @@ import random
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,20 @@ def seed_all(seed: int) -> None:
         torch.cuda.manual_seed_all(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
+
+
+GeneratorStates = tuple[torch.Tensor, Any, Any]
+
+
+def generator_states() -> GeneratorStates:
+    """Of the global generators of torch's CPU, numpy and Python."""
+    return torch.default_generator.get_state(), np.random.get_state(), random.getstate()
+
+
+def set_generator_states(states: GeneratorStates) -> None:
+    torch.default_generator.set_state(states[0])
+    np.random.set_state(states[1])
+    random.setstate(states[2])
 
 
 @contextmanager

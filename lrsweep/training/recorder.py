@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from lrsweep.training.workload import LossModule, Workload
+from lrsweep.training.loss_module import LossModule
+from lrsweep.training.workload import Workload
 
 Finalize = Mapping[str, Callable[[torch.Tensor], torch.Tensor]]
 Forward = Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]]
@@ -140,6 +141,7 @@ def means_over(forward: Forward, workload: Workload, split: str, seed: int, step
 def evaluate(module: LossModule, workload: Workload, split: str, seed: int, step: int) -> Evaluation:
     """`means_over` the module in evaluation mode."""
     training = module.training
+    module.steps_made = step
     module.eval()
     values = means_over(module, workload, split, seed, step)
     module.train(training)

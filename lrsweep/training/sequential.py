@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import cmath
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +19,13 @@ from lrsweep import optimizers, schedules
 from lrsweep.analysis.lr_finder import Floats, Ramp, must_stop
 from lrsweep.errors import LrsweepError, StoppedError, UsageError
 from lrsweep.run_result import Hooks, RunResult
-from lrsweep.training import isolation
+from lrsweep.training import guards, isolation, stackable, user_state
+from lrsweep.training.audit import Auditor, Computed
+from lrsweep.training.data import DatasetSplit, map_tensors
 from lrsweep.training.divergence import finite_divergence
-from lrsweep.training.recorder import Evaluation, Recorder, evaluate, means_over, untrained
-from lrsweep.training.stepper import Stepper
-from lrsweep.training.workload import LossModule, Workload, weights_hash
+from lrsweep.training.lone_steps import Captured, Eager
+from lrsweep.training.recorder import Evaluation, Recorder, untrained
+from lrsweep.training.workload import Workload, weights_hash
 
 if TYPE_CHECKING:
     from lrsweep.plan import OptimizerSetting, Run
@@ -35,7 +37,8 @@ def train(runs: Sequence[Run], workload: Workload, hooks: Hooks, *, captured: bo
     """Train each of `runs`, which share `workload`; yield its result when it is done.
 
     What the user's code raises makes a `failed` result; a run that fails captured may not fail eagerly. Raises
-    StoppedError, after `hooks.save`, when the sweep is stopping. `hooks.resume` continues the run it was saved for.
+    StoppedError, after `hooks.save`, when the sweep is stopping, and AuditFailedError when a captured step turns out to
+    be another than the eager one. `hooks.resume` continues the run it was saved for.
     """
     for run in runs:
         try:
@@ -51,6 +54,7 @@ def _train(run: Run, workload: Workload, hooks: Hooks, captured: bool) -> RunRes
     try:
         trainer = _started(run, workload, hooks.resume, captured)
         _loop(trainer, hooks)
+        hooks.audits += trainer.audits
         return trainer.result()
     except (Exception, SystemExit) as error:
         # Ours (a stop, a full disk) pass; a UsageError in here is about this run's own optimizer or schedule.
@@ -96,9 +100,9 @@ def _loop(trainer: Trainer, hooks: Hooks) -> None:
 
 
 def _save(trainer: Trainer, hooks: Hooks) -> None:
-    """Checkpoint, unless the user's optimizer or model keeps something that a checkpoint cannot hold."""
+    """Checkpoint, unless the user's code keeps something that a checkpoint cannot hold."""
     state = trainer.state()
-    if _is_plain(state):
+    if state is not None:
         hooks.save(state)
 
 
@@ -124,15 +128,15 @@ def ramp(setting: OptimizerSetting, workload: Workload, seed: int, lrs: Floats) 
     try:
         with workload.user_code():
             trainer = Trainer(run, workload, fused=False)
-            trainer.group_lrs = optimizers.shares(trainer.optimizer, first)
-            optimizers.set_mode(trainer.optimizer, training=True)
+            shares = optimizers.shares(trainer.optimizer, first)
             for lr in lrs:
                 loss = trainer.next_loss()
                 losses.append(loss.item())
                 stopped = must_stop(losses)
                 if stopped is not None:
                     break
-                trainer.apply(loss, lr_factor=float(lr))
+                optimizers.set_lr(trainer.optimizer, float(lr), shares)
+                trainer.apply(loss)
     except LrsweepError:
         raise
     except Exception as error:
@@ -140,80 +144,6 @@ def ramp(setting: OptimizerSetting, workload: Workload, seed: int, lrs: Floats) 
     finally:
         workload.release()
     return Ramp(lrs=lrs[: len(losses)], losses=np.array(losses), stopped=stopped)
-
-
-class Eager:
-    """How a step is made: forward and backward through autograd, nothing known of what the user's code does."""
-
-    random = True  # the step may draw random numbers
-    stateless = False  # the user's functions may keep something between calls
-
-    def __init__(self, module: LossModule, workload: Workload, seed: int) -> None:
-        self._module, self._workload, self._seed = module, workload, seed
-        self._parameters = list(module.parameters())
-
-    def forward(self, batch: tuple[Any, ...]) -> tuple[Tensor, dict[str, Tensor]]:
-        for parameter in self._parameters:  # also those that the optimizer was not given
-            parameter.grad = None
-        loss, metrics = self._module(*batch)
-        return loss, metrics
-
-    def backward(self, loss: Tensor) -> None:
-        """Put the gradients of the loss that `forward` gave last into the parameters."""
-        loss.backward()
-
-    def evaluate(self, split: str, step: int) -> Evaluation:
-        return evaluate(self._module, self._workload, split, self._seed, step)
-
-
-class Captured:
-    """How a step is made: replayed. Runs of a workload share one recording, since weights are its inputs."""
-
-    stateless = True  # what keeps something between calls is not captured (stackable.py)
-
-    def __init__(self, module: LossModule, workload: Workload, seed: int) -> None:
-        self._workload, self._seed = workload, seed
-        tensors = module.tensors()
-
-        def record() -> Stepper:
-            stepper = Stepper(module, workload, stacked=False, shared=True)
-            params = [tensors[name].detach() for name in stepper.trainable]
-            non_trainable = [tensors[name].detach() for name in stepper.non_trainable]
-            workload.seed_step(seed, 0)
-            stepper.freeze_unused(params, non_trainable, workload.batch(seed, 0))
-            return stepper
-
-        self._stepper = workload.once("captured step", record)
-        self._trained = [tensors[name] for name in self._stepper.trainable]
-        self._non_trainable = [tensors[name] for name in self._stepper.non_trainable]
-
-    @property
-    def random(self) -> bool:
-        return self._stepper.random is not False
-
-    def forward(self, batch: tuple[Any, ...]) -> tuple[Tensor, dict[str, Tensor]]:
-        result = self._stepper.train(*self._values(), batch)
-        self._grads = result.grads
-        return result.losses, result.metrics
-
-    def backward(self, loss: Tensor) -> None:
-        # The fused CPU kernels read a gradient as if it lay in memory as its parameter does, and clipping writes into
-        # each: two parameters that are added have one gradient.
-        seen: set[int] = set()
-        for parameter, grad in zip(self._trained, self._grads, strict=True):
-            fine = grad.stride() == parameter.stride() and grad.data_ptr() not in seen
-            seen.add(grad.data_ptr())
-            parameter.grad = grad if fine else torch.empty_like(parameter).copy_(grad)
-
-    def evaluate(self, split: str, step: int) -> Evaluation:
-        def forward(*batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-            result = self._stepper.evaluate(*self._values(), batch)
-            return result.losses, result.metrics
-
-        return means_over(forward, self._workload, split, self._seed, step)
-
-    def _values(self) -> tuple[list[Tensor], list[Tensor]]:
-        return [value.detach() for value in self._trained], [value.detach() for value in self._non_trainable]
 
 
 class Trainer:
@@ -229,18 +159,34 @@ class Trainer:
         setting, workload_spec = run.setting, workload.workload_spec
         real = all(parameter.is_floating_point() for parameter in parameters)
         self._fused = optimizers.fused(setting.name, workload.device.type) if real and fused else {}
+        self._own = ":" in setting.name
         self._build_optimizer()
-        # A user's optimizer may give its groups learning rates of their own: the schedule scales each.
-        self.group_lrs: Sequence[float | None] = [group.get("lr") for group in self.optimizer.param_groups]
+        self._closes = self._own and guards.needs_closure(self.optimizer)
+        self._clears = self._own and optimizers.clears_gradients(self.optimizer)
         self._factors = schedules.factors(setting.schedule, workload.total_steps, workload_spec.base_dir)
         self._plateau = schedules.plateau_of(setting.schedule, workload.total_steps)
         self._clip_norm = workload_spec.train["clip_norm"]
         self._decay = setting.independent_weight_decay
         self.recorder = Recorder(workload)
         self.step = 0  # steps applied
+        self._factor = float(self._factors[0])
         self.diverged_step: int | None = None
         self._lr_now = run.lr * float(self._factors[0])
         self._hashes = (weights_hash(self.model.model), workload.order_hash(run.seed))
+        users = not stackable.our_own(workload)
+        self._auditor = Auditor(workload) if captured and users else None
+        # What the user's code kept before its first step, where a checkpoint may need to know.
+        self._kept = self._picture() if users and not captured else None
+
+    def _picture(self) -> user_state.Picture:
+        task = self._workload.task
+        functions = [*self.model.functions, self._workload.builder, task.collate_fn]
+        data = [split.data for split in self._workload.splits.values() if isinstance(split, DatasetSplit)]
+        return user_state.picture([self.model.model, *functions, *data])
+
+    @property
+    def audits(self) -> int:
+        return 0 if self._auditor is None else self._auditor.count
 
     @property
     def done(self) -> bool:
@@ -250,19 +196,27 @@ class Trainer:
         """Row 0: the untrained model on the whole of both splits."""
         if self._steps.stateless:
             first = untrained(self._workload, self._run.seed, self.model)
-        else:
-            first = {split: self._evaluate(split) for split in ("train", "val")}
+        else:  # an optimizer that swaps weights for evaluations has none to swap yet
+            first = {split: self._steps.evaluate(split, 0) for split in ("train", "val")}
         self._row(0, train=first["train"], val=first["val"])
 
     def train_step(self) -> None:
         """Make one step, or find that the run has diverged. Evaluates where a row is due."""
-        loss = self.next_loss()
-        if not math.isfinite(loss.item()):
+        factor = float(self._factors[self.step]) * (1.0 if self._plateau is None else self._plateau.factor)
+        self._factor = factor
+        self._rate.set(factor)
+        try:
+            if self._closes:
+                self._step_with_closure(factor)
+            else:
+                loss = self.next_loss()
+                if not math.isfinite(loss.item()):
+                    raise _NotFiniteError
+                self.apply(loss, decay_factor=factor)
+        except _NotFiniteError:
             self.diverged_step = self.step + 1
             self._row(self.diverged_step)
             return
-        factor = float(self._factors[self.step]) * (1.0 if self._plateau is None else self._plateau.factor)
-        self.apply(loss, lr_factor=factor, decay_factor=factor)
         self._lr_now = self._run.lr * factor
         if not _all_finite(self.weights):
             self.diverged_step = self.step
@@ -272,33 +226,103 @@ class Trainer:
     def next_loss(self) -> Tensor:
         """The loss of the next batch."""
         batch = self._workload.batch(self._run.seed, self.step)
+        audit = self._audit_of(batch)
+        self._clear()
         if self._steps.random:
             self._workload.seed_step(self._run.seed, self.step)
+        self.model.steps_made = self.step
         loss, metrics = self._steps.forward(batch)
+        if audit is not None:
+            audit(loss, metrics)
         self.recorder.add(loss, metrics)
         return loss
 
-    def apply(self, loss: Tensor, *, lr_factor: float, decay_factor: float = 1.0) -> None:
-        """Take the step for a `loss` of `next_loss`, with the learning rate and the independent decay scaled so."""
+    def apply(self, loss: Tensor, *, decay_factor: float = 1.0) -> None:
+        """Take the step for a `loss` of `next_loss`, with the independent decay scaled so."""
         self._steps.backward(loss)
         if self._fused and self.step == 0 and not _fusible([weight.grad for weight in self.weights]):
             self._fused = {}
             self._build_optimizer()
-        if self._clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.model.parameters(), self._clip_norm)
+            self._rate.set(self._factor)
+        self._clip()
         if self._decay is not None:
             optimizers.decay_independently(self.weights, self._decay * decay_factor)
-        for group, lr in zip(self.optimizer.param_groups, self.group_lrs, strict=True):
-            if lr is not None:
-                group["lr"] = lr * lr_factor
         self._optimizer_step()
         self.step += 1
+
+    def _clear(self) -> None:
+        """Clear the gradients: torch.optim's way, or that of a class of the user's."""
+        if self._clears:
+            self.optimizer.zero_grad()
+            return
+        for parameter in self.model.parameters():  # also those that the optimizer was not given
+            parameter.grad = None
+
+    def _clip(self) -> None:
+        if self._clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.model.parameters(), self._clip_norm)
+
+    def _step_with_closure(self, decay_factor: float) -> None:
+        """A step of an optimizer that evaluates the loss of the batch itself, as often as it likes."""
+        batch = self._workload.batch(self._run.seed, self.step)
+        self._workload.seed_step(self._run.seed, self.step)
+        if self._decay is not None:
+            optimizers.decay_independently(self.weights, self._decay * decay_factor)
+        first = True
+        self.model.steps_made = self.step
+
+        @torch.enable_grad()
+        def closure() -> Tensor:
+            nonlocal first
+            self._clear()
+            loss, metrics = self._steps.forward(map_tensors(Tensor.clone, batch))
+            if first:
+                first = False
+                self.recorder.add(loss, metrics)
+                if not math.isfinite(loss.item()):
+                    raise _NotFiniteError
+            self._steps.backward(loss)
+            self._clip()
+            return loss
+
+        self._optimizer_step(closure)  # type: ignore[call-arg]
+        if first:
+            raise RuntimeError(f"{type(self.optimizer).__name__}.step did not call the closure that it is given")
+        self.step += 1
+
+    def _audit_of(self, batch: Any) -> Callable[[Tensor, Mapping[str, Tensor]], None] | None:
+        """If this captured step is to be audited: what to do with its loss and metrics."""
+        if self._auditor is None or not self._auditor.due(self.step, batch):
+            return None
+        auditor = self._auditor
+        before = {name: value.detach().clone() for name, value in self.model.tensors().items()}
+        own = map_tensors(Tensor.clone, batch)
+
+        def audit(loss: Tensor, metrics: Mapping[str, Tensor]) -> None:
+            after = {name: value.detach().clone() for name, value in self.model.named_buffers()}
+            ours = Computed(
+                {"loss": loss.detach().reshape(()), **{name: value.reshape(()) for name, value in metrics.items()}},
+                {**self._steps.grads(), **after},
+            )
+            auditor.check_step(self.model, before, own, self._run.seed, self.step, ours)
+            self._load({**before, **after})
+
+        return audit
+
+    @torch.no_grad()
+    def _load(self, values: Mapping[str, Tensor]) -> None:
+        for name, tensor in self.model.tensors().items():
+            tensor.copy_(values[name])
 
     def _build_optimizer(self) -> None:
         setting, parameters = self._run.setting, list(self.model.model.parameters())
         args, base_dir = {**setting.args, **self._fused}, self._workload.workload_spec.base_dir
+        if self._own:
+            self._workload.seed_step(self._run.seed, 0)
         self.optimizer = optimizers.build(setting.name, args, parameters, self._run.lr, base_dir)
         self._optimizer_step = optimizers.step_of(self.optimizer)
+        optimizers.set_mode(self.optimizer, training=True)
+        self._rate = optimizers.ScheduledRate(self.optimizer, setting.schedule)
 
     def _row(self, step: int, train: Evaluation | None = None, val: Evaluation | None = None) -> None:
         self.recorder.row(step, [self._lr_now], val or self._evaluate("val"), train=train)
@@ -335,16 +359,27 @@ class Trainer:
             batches_hash=self._hashes[1],
         )
 
-    def state(self) -> dict[str, Any]:
-        """A copy of all that the next step depends on (random numbers follow from the seed and the step)."""
+    def state(self) -> dict[str, Any] | None:
+        """A copy of all that the next step depends on (random numbers follow from the seed and the step).
+
+        None if the user's code keeps anything that is not proven to come back from it.
+        """
+        if self._kept is not None:
+            now = self._picture()
+            if now.hidden or not now.full or not now.same(self._kept):
+                return None
+        if self._own:
+            optimizer = optimizers.own_state(self.optimizer, list(self.model.model.parameters()))
+        else:
+            optimizer = _copied(self.optimizer.state_dict())
+        if optimizer is None:
+            return None
         return {
             "run_id": self._run.run_id,
             "step": self.step,
             "lr_now": self._lr_now,
             "tensors": {name: tensor.detach().clone() for name, tensor in self.model.tensors().items()},
-            "modules": {name: _attributes(module) for name, module in self.model.named_modules()},
-            "optimizer": _copied(self.optimizer.state_dict()),
-            "optimizer_attributes": _attributes(self.optimizer),
+            "optimizer": optimizer,
             "recorder": self.recorder.state(),
             "plateau": None if self._plateau is None else self._plateau.state(),
             "hashes": list(self._hashes),
@@ -356,15 +391,19 @@ class Trainer:
         tensors = self.model.tensors()
         for name, saved in state["tensors"].items():
             tensors[name].copy_(saved)
-        for name, module in self.model.named_modules():
-            vars(module).update(_copied(state["modules"][name]))
-        self.optimizer.load_state_dict(_copied(state["optimizer"]))
-        vars(self.optimizer).update(_copied(state["optimizer_attributes"]))
+        if self._own:
+            optimizers.restore_own(self.optimizer, list(self.model.model.parameters()), state["optimizer"])
+        else:
+            self.optimizer.load_state_dict(_copied(state["optimizer"]))
         self.recorder.restore(state["recorder"])
         if self._plateau is not None:
             self._plateau.restore(state["plateau"])
         self.step, self._lr_now = int(state["step"]), float(state["lr_now"])
         self._hashes = (state["hashes"][0], state["hashes"][1])
+
+
+class _NotFiniteError(Exception):
+    """The loss of a batch is not finite, and its step is not taken."""
 
 
 def _fusible(grads: Sequence[Tensor | None]) -> bool:
@@ -380,12 +419,6 @@ def _all_finite(weights: Sequence[Tensor]) -> bool:
     return all(bool(torch.isfinite(weight).all()) for weight in weights)
 
 
-def _attributes(thing: object) -> dict[str, Any]:
-    """What a module or optimizer of the user keeps in plain attributes, such as a counter or a running mean."""
-    own = {name: value for name, value in vars(thing).items() if name not in _TORCHS_OWN}
-    return {name: _copied(value) for name, value in own.items() if _is_plain(value)}
-
-
 def _copied(state: Any) -> Any:
     """A state dict that later steps do not write into."""
     if isinstance(state, Tensor):
@@ -393,17 +426,3 @@ def _copied(state: Any) -> Any:
     if isinstance(state, Mapping):
         return {key: _copied(value) for key, value in state.items()}
     return type(state)(_copied(value) for value in state) if type(state) in (list, tuple) else state
-
-
-def _is_plain(state: Any) -> bool:
-    """True for what `torch.load(weights_only=True)` reads back."""
-    if isinstance(state, Mapping):
-        return all(_is_plain(key) and _is_plain(value) for key, value in state.items())
-    if type(state) in (list, tuple):
-        return all(_is_plain(value) for value in state)
-    return state is None or isinstance(state, Tensor) or type(state) in (bool, int, float, str)
-
-
-# What torch keeps itself: in state dicts, or not at all.
-with optimizers.without_compiler():
-    _TORCHS_OWN = (vars(nn.Module()).keys() | vars(torch.optim.SGD([torch.zeros(())])).keys()) - {"training"}

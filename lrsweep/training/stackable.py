@@ -1,4 +1,9 @@
-"""Can the runs of a workload be stacked? Found out before training; the answer is a plain sentence or None."""
+"""Can the runs of a workload be trained together? Found out before training; the answer is a plain sentence or None.
+
+Tasks, models and optimizers of our own are proven by the tests. Of the user's, what can be seen is looked at
+(guards.py, user_state.py), and some steps are made alone, under observation, and stacked. None of it is a proof: what
+passes is audited while it trains (audit.py), and what does not is trained in plain torch.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +11,28 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lrsweep.compiler import trace
-from lrsweep.training import isolation, python_state, update_rules
-from lrsweep.training.data import map_tensors
+from lrsweep.compiler.torch_private import tree_flatten
+from lrsweep.errors import UsageError, WrongInSpec
+from lrsweep.training import guards, isolation, update_rules, user_state
+from lrsweep.training.data import DatasetSplit, map_tensors
+from lrsweep.training.loss_module import LossModule
+from lrsweep.training.observation import Observation
 from lrsweep.training.stepper import Stepper
-from lrsweep.training.workload import LossModule, Workload
+from lrsweep.training.workload import Workload
 from lrsweep.user_imports import user_place
 
 if TYPE_CHECKING:
     from lrsweep.plan import OptimizerSetting
 
-STEPS = 3  # of the trial: the first is recorded, the others replay it
-RATE = 0.01  # of the trial's gradient descent
+SEEDS = (0, 1)  # of the trial's two runs
+RATE = 0.01  # of its gradient descent
 # What two ways of the same arithmetic may differ by, relative to the larger one's size.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
 BFLOAT16_TOLERANCE = 0.05
@@ -40,6 +49,19 @@ class Reason:
         return self.text
 
 
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is known of a workload before it trains.
+
+    `reason`: why its runs train one at a time whatever their optimizer, None if they can be trained together. `mixes`:
+    runs of several seeds, whose batches differ, may share a group. `warnings` are sentences for the user.
+    """
+
+    reason: Reason | None = None
+    mixes: bool = True
+    warnings: tuple[str, ...] = ()
+
+
 class _Limit(Exception):
     """Why the runs train alone: the end of the sentence `the model ...`."""
 
@@ -53,21 +75,32 @@ class _Otherwise(_Limit):
 
 
 def stack_reason(workload: Workload, setting: OptimizerSetting) -> Reason | None:
-    """Why runs of this workload and optimizer setting train one at a time; None if they can be stacked.
+    """Why runs of this workload and optimizer setting train one at a time; None if they can be trained together."""
+    if ":" not in setting.name:
+        text = update_rules.ALONE.get(setting.name)
+        return findings(workload).reason if text is None else Reason(text)
+    return findings(workload).reason or workload.once(
+        ("optimizer", setting.key), lambda: _optimizer_reason(workload, setting)
+    )
 
-    Tasks and models of our own are known to stack; the user's are tried out, once per workload: two runs and
-    three steps, stacked and apart.
-    """
-    text = update_rules.stack_reason(setting.name, setting.args, workload.workload_spec.base_dir)
-    return workload_reason(workload) if text is None else Reason(text)
+
+def _optimizer_reason(workload: Workload, setting: OptimizerSetting) -> Reason | None:
+    """Look at a class of the user's, built over the weights of a model that is then thrown away."""
+    try:
+        with workload.user_code():
+            params = list(workload.build_model(SEEDS[0]).model.parameters())
+            text = guards.of_optimizer(setting.name, setting.args, params, workload.workload_spec.base_dir)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
+        return Reason(f"an error in the trial of the optimizer: {isolation.describe(error)}", raised=True)
+    return None if text is None else Reason(text)
 
 
 def workload_reason(workload: Workload) -> Reason | None:
-    """Why runs of this workload train one at a time whatever their optimizer; None if they can be stacked.
+    """Why runs of this workload train one at a time whatever their optimizer; None if they can be trained together.
 
-    Then their step can also be recorded, and the task's functions keep nothing between calls.
+    Then their step can also be recorded.
     """
-    return None if our_own(workload) else workload.once("stack reason", lambda: model_reason(workload))
+    return findings(workload).reason
 
 
 def our_own(workload: Workload) -> bool:
@@ -76,52 +109,242 @@ def our_own(workload: Workload) -> bool:
     return not any(":" in name for name in names)
 
 
-def model_reason(workload: Workload) -> Reason | None:
-    """Try the model, the loss and the batches of `workload` on a stack of two."""
+def findings(workload: Workload) -> Findings:
+    """Try the model, the loss and the batches of a workload of the user's, once: it runs their code.
+
+    Raises UsageError if the loss has parameters of its own, which nothing would train.
+    """
+    return Findings() if our_own(workload) else workload.once("findings", lambda: _findings(workload))
+
+
+def _findings(workload: Workload) -> Findings:
+    trial = _Trial(workload)
     try:
         with workload.user_code():
-            _try(workload)
+            trial.run()
+    except UsageError:
+        raise
     except _Broken as error:
-        return Reason(str(error), raised=True)
+        return Findings(Reason(str(error), raised=True))
     except (_Limit, trace.TraceError) as limit:
-        return Reason(f"the model {limit}")
+        return Findings(Reason(f"the model {limit}"), warnings=tuple(trial.warnings))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - user code and vmap may raise anything
-        return Reason(_explain(error))
-    return None
+        return Findings(Reason(_explain(error)), warnings=tuple(trial.warnings))
+    return Findings(mixes=trial.mixes, warnings=tuple(trial.warnings))
 
 
-def _try(workload: Workload) -> None:
-    """The user's functions see the dtype of the spec; float64 they see only where that cannot tell rounding apart."""
-    with _by_itself():
-        modules = [workload.build_model(seed) for seed in (0, 1)]
-        batches = [workload.batch(0, step % workload.total_steps) for step in range(STEPS)]
-        checks, _ = next(workload.eval_batches("val"))
-    _look_at(modules[0])
-    bfloat16 = workload.workload_spec.train["dtype"] == "bfloat16"
-    tolerance = BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE[workload.dtype]
-    try:
-        _compare(*_both_ways(modules, batches, checks, workload), tolerance)
-    except _Otherwise as limit:
-        if workload.dtype == torch.float64:
-            raise
+@dataclass
+class _Trial:
+    """Two runs of two seeds, some steps each."""
+
+    workload: Workload
+    mixes: bool = True
+    warnings: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        workload = self.workload
+        # The first two batches, and the last of an epoch, which may be smaller.
+        steps = sorted({0, 1, workload.steps_per_epoch - 1} & set(range(workload.total_steps)))
+        observation = Observation()
+        with _by_itself():
+            batches = [[workload.batch(seed, step) for step in steps] for seed in SEEDS]
+            checks, _ = next(workload.eval_batches("val"))
+            modules = self._observed(batches, checks, observation)
+        self._look_at_data(steps)
+        self._told_of_sums(modules[0], checks)
+        if observation.found:
+            raise _Limit(observation.found[0])
+        self._same_recordings(modules, batches, checks)
+        self._compare([batches[0], batches[0]], checks, shared=True)
+        self.mixes = workload.shared_batches and not observation.pads
+        if self.mixes:
+            try:
+                self._compare(batches, checks, shared=False)
+            except Exception:  # noqa: BLE001 - whatever it is, it is for want of equal batches
+                self.mixes = False
+
+    def _observed(self, batches: Sequence[Sequence[Any]], checks: Any, observation: Observation) -> list[LossModule]:
+        """Train both runs, each alone in plain torch, and look for what is kept or read from elsewhere."""
+        modules, outside, used = [], [], []
+        for seed, of_seed in zip(SEEDS, batches, strict=True):
+            module = self.workload.build_model(seed)
+            modules.append(module)
+            if module.counts_steps:
+                raise _Limit("is given the number of the step, which its `step` asks for")
+            if limit := guards.of_model(module) or next(filter(None, map(guards.of_batch, (*of_seed, checks))), None):
+                raise _Limit(limit)
+            inside = []
+            for number, batch in enumerate(of_seed):
+                self.workload.seed_step(seed, number)
+                for parameter in module.parameters():
+                    parameter.grad = None
+                self._told_of_one(module, batch)
+                with observation.watching():
+                    result, _ = module.train()(*map_tensors(Tensor.clone, batch))
+                    result.backward()
+                loss = result.item()
+                _descend(module)
+                if not math.isfinite(loss):
+                    raise _Limit("starts from a loss that is not finite, so training runs together cannot be checked")
+                used.append(tuple(parameter.grad is not None for parameter in module.parameters()))
+                with torch.no_grad(), observation.watching():
+                    module.eval()(*map_tensors(Tensor.clone, checks))
+                inside.append(user_state.picture([module.model, *module.functions]))
+                outside.append(self._outside())
+            _must_stay(inside)
+        _must_stay(outside)
+        self._refuse_parameters(outside[-1], modules)
+        if len(set(used)) > 1:
+            raise _Limit("uses some of its parameters for some batches only")
+        return modules
+
+    def _told_of_one(self, module: LossModule, batch: Any) -> None:
+        """Raises WrongInSpec if the last batch of an epoch holds one example, and the model cannot train on one."""
+        leaves = [leaf for leaf in tree_flatten(batch)[0] if isinstance(leaf, Tensor)]
+        workload = self.workload
+        if workload.n_train % workload.batch_size != 1 or not leaves or leaves[0].shape[:1] != (1,):
+            return
         try:
-            exact = [copy.deepcopy(module).double() for module in modules]
-            batches, checks = map_tensors(_double, (batches, checks))
-            torch.set_default_dtype(torch.float64)
-            results = _both_ways(exact, batches, checks, workload)
-        except Exception:  # noqa: BLE001 - not every model can be cast; then its own precision must do
-            raise limit from None
-        finally:
-            torch.set_default_dtype(workload.dtype)
-        _compare(*results, BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE[torch.float64])
+            copy.deepcopy(module).train()(*map_tensors(Tensor.clone, batch))
+        except ValueError as error:
+            if "more than 1 value" not in str(error):
+                return
+            size = workload.workload_spec.train["batch_size"]
+            raise WrongInSpec(
+                (
+                    ("train", "batch_size"),
+                    f"the last batch of each epoch holds one example ({workload.n_train} examples in batches of {size})"
+                    ", and a normalization layer cannot be trained on one; set train.drop_last: true, or another size",
+                )
+            ) from error
+
+    def _outside(self) -> user_state.Picture:
+        """What the user's functions keep, those of the data included where they can be looked through."""
+        task = self.workload.task
+        functions = [self.workload.builder, task.loss, task.step, *task.metrics.values(), task.collate_fn]
+        return user_state.picture(functions)
+
+    def _refuse_parameters(self, outside: user_state.Picture, modules: Sequence[LossModule]) -> None:
+        trained = {id(value) for module in modules for value in module.parameters()}
+        for value in outside.alive:
+            if isinstance(value, Tensor) and value.is_leaf and value.grad is not None and id(value) not in trained:
+                raise UsageError(
+                    f"task {self.workload.workload_spec.task['name']}: the loss depends on a tensor of shape "
+                    f"{list(value.shape)} that requires a gradient and is no parameter of the model, so nothing would "
+                    "train it; make it a parameter of the model, or call requires_grad_(False)"
+                )
+
+    def _look_at_data(self, steps: Sequence[int]) -> None:
+        """A Dataset must give the same batch for the same seed and step, whatever was asked of it in between."""
+        workload = self.workload
+        if workload.shared_batches and not any(isinstance(split, DatasetSplit) for split in workload.splits.values()):
+            return
+        task = workload.task
+        before = user_state.picture([task.train, task.val])
+
+        def batches() -> list[Any]:
+            trained = [workload.batch(SEEDS[0], step) for step in steps]
+            return [*trained, *(batch for batch, _ in workload.eval_batches("val", SEEDS[0], 1))]
+
+        first = batches()
+        workload.batch(SEEDS[1], 0)
+        again = batches()
+        if not _equal(first, again):
+            raise _Limit("is given other batches for the same seed and step: the Dataset keeps something between calls")
+        after = user_state.picture([task.train, task.val])
+        if before.full and not before.same(after):
+            raise _Limit("is trained on a Dataset that keeps something between calls")
+
+    def _told_of_sums(self, module: LossModule, checks: Any) -> None:
+        """A loss that sums over the batch is a rate that depends on the size of the batch."""
+        if not self.workload.shared_batches or not checks or not all(isinstance(leaf, Tensor) for leaf in checks):
+            return
+        try:
+            with torch.no_grad():
+                module.eval()
+                twice = [torch.cat([leaf, leaf]) for leaf in checks]
+                losses = [float(module(*map_tensors(Tensor.clone, batch))[0]) for batch in (checks, twice)]
+        except Exception:  # noqa: BLE001 - not every model takes batches of another size
+            return
+        if losses[0] and abs(losses[1] / losses[0] - 2) < 1e-3:
+            self.warnings.append(
+                "the loss is a sum over the batch, not a mean: the same rate takes larger steps on larger batches, and "
+                "train_loss and val_loss are sums over different numbers of examples; divide it by the batch size"
+            )
+
+    def _same_recordings(self, modules: Sequence[LossModule], batches: Sequence[Sequence[Any]], checks: Any) -> None:
+        """The user's Python must do the same for two models and two batches."""
+        graphs = []
+        for seed, module, of_seed in zip(SEEDS, modules, batches, strict=True):
+            stepper = Stepper(module, self.workload, stacked=False, shared=True)
+            values = module.tensors()
+            params = [values[name].detach() for name in stepper.trainable]
+            rest = [values[name].detach() for name in stepper.non_trainable]
+            self.workload.seed_step(seed, 0)
+            graphs.append(
+                [stepper.graph(params, rest, of_seed[0], strict=True),
+                 stepper.graph(params, rest, checks, training=False, strict=True)]
+            )  # fmt: skip
+        if not all(trace.same(one, other) for one, other in zip(*graphs, strict=True)):
+            raise _Limit("does not do the same for every batch and every seed")
+
+    def _compare(self, batches: Sequence[Sequence[Any]], checks: Any, *, shared: bool) -> None:
+        """Stacked and alone. The user's functions see the dtype of the spec; float64 they see only where that cannot
+        tell rounding apart."""
+        workload = self.workload
+        with _by_itself():
+            modules = [workload.build_model(seed) for seed in SEEDS]
+        bfloat16 = workload.workload_spec.train["dtype"] == "bfloat16"
+        tolerance = BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE[workload.dtype]
+        try:
+            _compare(*_both_ways(modules, batches, checks, workload, shared), tolerance)
+        except _Otherwise as limit:
+            if workload.dtype == torch.float64:
+                raise
+            try:
+                exact = [copy.deepcopy(module).double() for module in modules]
+                batches, checks = map_tensors(_double, (list(batches), checks))
+                torch.set_default_dtype(torch.float64)
+                results = _both_ways(exact, batches, checks, workload, shared)
+            except Exception:  # noqa: BLE001 - not every model can be cast; then its own precision must do
+                raise limit from None
+            finally:
+                torch.set_default_dtype(workload.dtype)
+            _compare(*results, BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE[torch.float64])
+
+
+@torch.no_grad()
+def _descend(module: LossModule) -> None:
+    for parameter in module.parameters():
+        if parameter.grad is not None:
+            parameter.sub_(parameter.grad, alpha=RATE)
+
+
+def _must_stay(pictures: Sequence[user_state.Picture]) -> None:
+    """What settles in the first step may; what changes after it is state."""
+    last = pictures[-1]
+    if last.hidden:
+        raise _Limit(f"keeps a {last.hidden[0]}, into which lrsweep cannot look")
+    if not last.full:
+        raise _Limit("keeps more Python objects than lrsweep looks through")
+    if not all(one.same(last) for one in pictures[1 if len(pictures) > 2 else 0 :]):
+        raise _Limit("changes Python state between steps")
+
+
+def _equal(one: Any, other: Any) -> bool:
+    mine, theirs = tree_flatten(one)[0], tree_flatten(other)[0]
+    return len(mine) == len(theirs) and all(
+        torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a is b or a == b
+        for a, b in zip(mine, theirs, strict=True)
+    )
 
 
 def _both_ways(
-    modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, workload: Workload
+    modules: Sequence[LossModule], batches: Sequence[Sequence[Any]], checks: Any, workload: Workload, shared: bool
 ) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
     with _by_itself():
         alone = _alone([copy.deepcopy(module) for module in modules], batches, checks, workload)
-    return alone, _stacked([copy.deepcopy(module) for module in modules], batches, checks, workload)
+    return alone, _stacked([copy.deepcopy(module) for module in modules], batches, checks, workload, shared)
 
 
 @contextmanager
@@ -129,7 +352,7 @@ def _by_itself() -> Iterator[None]:
     """What is raised within is not for want of a stack."""
     try:
         yield
-    except _Limit:
+    except (_Limit, UsageError):
         raise
     except (Exception, SystemExit) as error:
         raise _Broken(f"an error in the trial of the model: {isolation.describe(error)}") from error
@@ -139,39 +362,23 @@ def _double(tensor: Tensor) -> Tensor:
     return tensor.double() if tensor.is_floating_point() else tensor
 
 
-def _look_at(module: nn.Module) -> None:
-    for name, part in module.named_modules():
-        if isinstance(part, nn.RNNBase | nn.RNNCellBase | nn.EmbeddingBag):
-            place = name.removeprefix("model.")
-            raise _Limit(f"has a layer that torch cannot batch over runs: {type(part).__name__} ({place})")
-    if any(not value.is_floating_point() for value in module.parameters()):
-        raise _Limit("has parameters that are not real numbers")
-    if any(isinstance(value, nn.UninitializedParameter) for value in module.parameters()):
-        raise _Limit("has lazy layers, whose weights are made by the first batch")
-
-
 def _alone(
-    modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, workload: Workload
+    modules: Sequence[LossModule], batches: Sequence[Sequence[Any]], checks: Any, workload: Workload
 ) -> list[list[Tensor]]:
     """Losses, weights and buffers of every run after gradient descent, and an evaluation of it."""
     results = []
-    for module in modules:
-        before, values = python_state.state(module, *module.functions), []
-        params = [value for value in module.parameters() if value.requires_grad]
-        for step, batch in enumerate(batches):
+    for module, of_run in zip(modules, batches, strict=True):
+        values: list[Tensor] = []
+        for step, batch in enumerate(of_run):
             workload.seed_step(0, step)
-            module.zero_grad()
+            for parameter in module.parameters():
+                parameter.grad = None
             loss, metrics = module.train()(*map_tensors(Tensor.clone, batch))
             loss.backward()
             values += [loss.detach(), *metrics.values()]
-            with torch.no_grad():
-                for param in params:
-                    if param.grad is not None:
-                        param.sub_(param.grad, alpha=RATE)
-        if python_state.differ(before, python_state.state(module, *module.functions)):
-            raise _Limit("changes Python state between steps")
+            _descend(module)
         with torch.no_grad():
-            workload.seed_step(0, len(batches))
+            workload.seed_step(0, len(of_run))
             loss, metrics = module.eval()(*map_tensors(Tensor.clone, checks))
         values += [loss, *metrics.values(), *module.parameters(), *module.buffers()]
         results.append([value.detach().clone() for value in values])
@@ -179,24 +386,32 @@ def _alone(
 
 
 def _stacked(
-    modules: Sequence[LossModule], batches: Sequence[Any], checks: Any, workload: Workload
+    modules: Sequence[LossModule],
+    batches: Sequence[Sequence[Any]],
+    checks: Any,
+    workload: Workload,
+    shared: bool,
 ) -> list[list[Tensor]]:
-    stepper = Stepper(modules[0], workload, shared=True)
+    stepper = Stepper(modules[0], workload, shared=shared)
     each = [module.tensors() for module in modules]
 
     def stack(names: Sequence[str]) -> list[Tensor]:
         return [torch.stack([values[name].detach() for values in each]) for name in names]
 
+    def batch_of(step: int) -> Any:
+        parts = [map_tensors(Tensor.clone, of_run[step]) for of_run in batches]
+        return parts[0] if shared else tuple(torch.stack(leaves) for leaves in zip(*parts, strict=True))
+
     workload.seed_step(0, 0)
-    stepper.freeze_unused(stack(stepper.trainable), stack(stepper.non_trainable), map_tensors(Tensor.clone, batches[0]))
+    stepper.freeze_unused(stack(stepper.trainable), stack(stepper.non_trainable), batch_of(0))
     params, non_trainable, values = stack(stepper.trainable), stack(stepper.non_trainable), []
-    for step, batch in enumerate(batches):
+    for step in range(len(batches[0])):
         workload.seed_step(0, step)
-        result = stepper.train(params, non_trainable, map_tensors(Tensor.clone, batch))
+        result = stepper.train(params, non_trainable, batch_of(step))
         values += [result.losses, *result.metrics.values()]
         for param, grad in zip(params, result.grads, strict=True):
             param.sub_(grad, alpha=RATE)
-    workload.seed_step(0, len(batches))
+    workload.seed_step(0, len(batches[0]))
     result = stepper.evaluate(params, non_trainable, map_tensors(Tensor.clone, checks))
     names = dict(zip((*stepper.trainable, *stepper.non_trainable), (*params, *non_trainable), strict=True))
     values += [result.losses, *result.metrics.values()]

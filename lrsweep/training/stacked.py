@@ -9,20 +9,22 @@ same, kept per run. A diverged run leaves zeros behind in the tensors, so that n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lrsweep import schedules
 from lrsweep.errors import StoppedError
 from lrsweep.run_result import Hooks, RunResult
-from lrsweep.training import update_rules
+from lrsweep.training import stackable, update_rules
+from lrsweep.training.audit import Auditor, Computed
+from lrsweep.training.data import map_tensors
 from lrsweep.training.divergence import finite_divergence
+from lrsweep.training.own_optimizers import OwnOptimizers
+from lrsweep.training.rates import Rates, rule_of
 from lrsweep.training.recorder import Evaluation, Recorder, means_over, untrained
 from lrsweep.training.stepper import Result, Stepper
 from lrsweep.training.update_rules import Weights
@@ -39,7 +41,8 @@ def train(runs: Sequence[Run], workload: Workload, hooks: Hooks, *, compile: boo
     """Train `runs`, which share `workload`, together; yield each result as soon as it is known.
 
     What the user's code raises is raised: the runs that are left must then be trained alone, where each tells its own
-    failure. Raises StoppedError, after `hooks.save`, when the sweep is stopping.
+    failure. Raises StoppedError, after `hooks.save`, when the sweep is stopping, and AuditFailedError when user code
+    turns out to give something else than alone. While it may, no result is yielded before the last.
     """
     with workload.user_code():
         yield from _train(runs, workload, hooks, compile)
@@ -51,26 +54,34 @@ def _train(runs: Sequence[Run], workload: Workload, hooks: Hooks, compile: bool)
         trainer.restore(hooks.resume)
     else:
         trainer.start()
-    yield from trainer.new_results()
     unreported = 0
     while not trainer.done:
+        if not trainer.audited:
+            yield from trainer.new_results()
         if hooks.stopping or hooks.checkpoint_due():
             hooks.tick(unreported)
             unreported = 0
-            hooks.save(trainer.state())
+            _save(trainer, hooks)
             if hooks.stopping:
                 raise StoppedError
         unreported += trainer.train_step()
-        yield from trainer.new_results()
         if unreported >= TICK_EVERY or trainer.done:
             try:
                 hooks.tick(unreported)
             except StoppedError:
-                hooks.save(trainer.state())
+                _save(trainer, hooks)
                 raise
             unreported = 0
     trainer.end()
+    hooks.audits += trainer.audits
     yield from trainer.new_results()
+
+
+def _save(trainer: StackedTrainer, hooks: Hooks) -> None:
+    """Checkpoint, unless an optimizer of the user's keeps something that a checkpoint cannot hold."""
+    state = trainer.state()
+    if state is not None:
+        hooks.save(state)
 
 
 class StackedTrainer:
@@ -78,13 +89,11 @@ class StackedTrainer:
     diverge leave the tensors sooner or later, and `_present` [K] holds the index of the run in each slot."""
 
     def __init__(self, runs: Sequence[Run], workload: Workload, compile: bool = False) -> None:
-        rule_and_decay = {
-            run.run_id: update_rules.split(run.setting.name, run.setting.args, run.setting.independent_weight_decay)
-            for run in runs
-        }
+        rule_and_decay = {run.run_id: rule_of(run) for run in runs}
         self.runs = sorted(runs, key=lambda run: rule_and_decay[run.run_id][0])
         self.run_ids = [run.run_id for run in self.runs]
         self._workload = workload
+        self._auditor = None if stackable.our_own(workload) else Auditor(workload)
         self._clip_norm = workload.workload_spec.train["clip_norm"]
         self.step = 0
         self._present = list(range(len(self.runs)))
@@ -93,12 +102,13 @@ class StackedTrainer:
         self._yielded = 0
         self._build_weights(compile)
         self._rates = Rates(self.runs, workload)
+        self._rows_written = 0
         self._build_rules(*zip(*(rule_and_decay[run_id] for run_id in self.run_ids), strict=True))
         self._recorder = Recorder(workload, len(self.runs))
 
     def _build_weights(self, compile: bool) -> None:
         workload, seeds = self._workload, list(dict.fromkeys(run.seed for run in self.runs))
-        models = {seed: workload.build_model(seed) for seed in seeds}
+        models = self._models = {seed: workload.build_model(seed) for seed in seeds}
         self._hashes = {seed: (weights_hash(models[seed].model), workload.order_hash(seed)) for seed in seeds}
         self._seeds, self._same_batch = seeds, len(seeds) == 1
         self._index_seeds()
@@ -116,29 +126,50 @@ class StackedTrainer:
         # What was recorded for one group serves the next ones of a workload: weights are inputs of a recording.
         self._stepper = workload.once(("stacked", self._same_batch, compile), make_stepper)
         self._non_trainable = stack(self._stepper.non_trainable)
-        # A class of the user's may tell its parameters apart.
+        # An optimizer of the user's is given the parameters as they are.
         ours = all(":" not in run.setting.name for run in self.runs)
         self._weights = Weights(stack(self._stepper.trainable), in_rows=ours)
 
     def _build_rules(self, rules: Sequence[str], decays: Sequence[update_rules.Decay]) -> None:
         bounds = [0, *(i for i in range(1, len(rules)) if rules[i] != rules[i - 1]), len(rules)]
-        self._rules = []
+        self._rules: list[tuple[slice, update_rules.StackedRule | OwnOptimizers]] = []
         for low, high in pairwise(bounds):
-            rule = update_rules.StackedRule(
-                rules[low],
-                decays[low:high],
-                [part.shape[1:] for part in self._weights.parts],
-                dtype=self._workload.dtype,
-                device=self._workload.device,
-                base_dir=self._workload.workload_spec.base_dir,
-            )
-            self._rules.append((slice(low, high), rule))
+            slots = slice(low, high)
+            rule: update_rules.StackedRule | OwnOptimizers
+            if ":" in self.runs[low].setting.name:
+                rule = OwnOptimizers(self.runs[slots], self._workload, self._models, self._named(slots))
+            else:
+                rule = update_rules.StackedRule(
+                    rules[low],
+                    decays[slots],
+                    [part.shape[1:] for part in self._weights.parts],
+                    dtype=self._workload.dtype,
+                    device=self._workload.device,
+                )
+            self._rules.append((slots, rule))
+        self._own = [(slots, rule) for slots, rule in self._rules if isinstance(rule, OwnOptimizers)]
+        del self._models
         self._slice_by_rule()
+
+    def _named(self, slots: slice) -> dict[str, Tensor]:
+        """The parameters of these slots, trained or not, and the buffers."""
+        names = (*self._stepper.trainable, *self._stepper.non_trainable)
+        tensors = zip(names, (*self._weights.params, *self._non_trainable), strict=True)
+        return {name: value[slots] for name, value in tensors}
 
     def _slice_by_rule(self) -> None:
         """What each rule updates, sliced once: `_rules` and the weights change only when runs leave."""
         self._parts = [[part[slots] for part in self._weights.parts] for slots, _ in self._rules]
         self._sliced_rates: tuple[tuple[Tensor, Tensor] | None, list[tuple[Tensor, Tensor]]] = (None, [])
+
+    @property
+    def audited(self) -> bool:
+        """May it still turn out that these results are wrong?"""
+        return self._auditor is not None or bool(self._own)
+
+    @property
+    def audits(self) -> int:
+        return 0 if self._auditor is None else self._auditor.count
 
     @property
     def done(self) -> bool:
@@ -163,9 +194,12 @@ class StackedTrainer:
     def train_step(self) -> int:
         """One step of every run that is left; returns how many there were. Evaluates where a row is due."""
         batch = self._batch()
+        audit = self._audit_of(batch)
         if self._stepper.random is not False:
             self._workload.seed_step(self._seeds[0], self.step)
         result = self._stepper.train(self._weights.params, self._non_trainable, batch)
+        if audit is not None:
+            audit(result)
         self._note_losses(result)
         left = len(self._present) - len(self._dead)
         if left:
@@ -187,6 +221,29 @@ class StackedTrainer:
         of_slot = [self._seeds.index(self.runs[index].seed) for index in self._present]
         self._seed_index = torch.tensor(of_slot, device=self._workload.device)
 
+    def _audit_of(self, batch: Any) -> Callable[[Result], None] | None:
+        """If this step is to be audited: what to do with its result. Called before it, which writes into buffers."""
+        alive = self._alive()
+        if self._auditor is None or not alive or not self._auditor.due(self.step, batch):
+            return None
+        auditor, slot = self._auditor, self._auditor.choose(self.step, alive)
+        seed = self.runs[self._present[slot]].seed
+        weights = {name: value[0].clone() for name, value in self._named(slice(slot, slot + 1)).items()}
+        own = map_tensors(lambda leaf: (leaf if self._same_batch else leaf[slot]).clone(), batch)
+
+        def audit(result: Result) -> None:
+            grads = zip(self._stepper.trainable, result.grads, strict=True)
+            buffers = {name for name, _ in self._stepper.module.named_buffers()}
+            after = zip(self._stepper.non_trainable, self._non_trainable, strict=True)
+            ours = Computed(
+                {"loss": result.losses[slot], **{name: value[slot] for name, value in result.metrics.items()}},
+                {name: grad[slot] for name, grad in grads}
+                | {name: value[slot] for name, value in after if name in buffers},
+            )
+            auditor.check_step(auditor.module(seed), weights, own, seed, self.step, ours)
+
+        return audit
+
     def _note_losses(self, result: Result) -> None:
         losses = result.losses
         if self._dead:
@@ -204,10 +261,23 @@ class StackedTrainer:
         if self._clip_norm is not None:
             grads = _clipped(grads, self._clip_norm)
         grads = self._weights.gathered(grads)
-        for (slots, rule), parts, (lr, factor) in zip(self._rules, self._parts, self._rates_of_rules(), strict=True):
-            rule.step(parts, [grad[slots] for grad in grads], lr, factor)
+        rates = self._rates_of_rules()
+        drawn = torch.default_generator.get_state() if self._own and self._stepper.random else None
+        for (slots, rule), parts, (lr, factor) in zip(self._rules, self._parts, rates, strict=True):
+            if isinstance(rule, OwnOptimizers):
+                named = {name: grad[slots] for name, grad in zip(self._stepper.trainable, grads, strict=True)}
+                factors = [self._rates.factors[index] for index in self._present[slots]]
+                rule.step(named, factors, self.step, self._dead_in(slots), drawn)
+                if self.step < 2 or self._workload.is_row(self.step + 1):
+                    rule.audit(self.step)
+            else:
+                rule.step(parts, [grad[slots] for grad in grads], lr, factor)
         if self._dead:
             self._weights.clear(self._dead_slots)
+
+    def _dead_in(self, slots: slice) -> frozenset[int]:
+        """Positions in these slots of runs that have diverged."""
+        return frozenset(slot - slots.start for slot in self._dead if slots.start <= slot < slots.stop)
 
     def _rates_of_rules(self) -> list[tuple[Tensor, Tensor]]:
         """Learning rates and factors of the runs of each rule in this step; sliced anew only where they changed."""
@@ -278,6 +348,7 @@ class StackedTrainer:
             self._finish(bad, step)
 
     def _row(self, step: int, slots: Sequence[int]) -> None:
+        self._rows_written += 1
         val = {name: [values[slot] for slot in slots] for name, values in self._evaluate("val").items()}
         runs = [self._present[slot] for slot in slots]
         self._recorder.row(step, [self._rates.last[index] for index in runs], val, runs=runs)
@@ -285,11 +356,30 @@ class StackedTrainer:
     def _evaluate(self, split: str) -> Evaluation:
         """Per-example means over a whole split, an entry per slot."""
 
+        alive = self._alive()
+        auditor, step = self._auditor, self.step
+        if auditor is not None and not (alive and auditor.row_due(self._rows_written, step)):
+            auditor = None
+
         def forward(*batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+            nonlocal auditor
             result = self._stepper.evaluate(self._weights.params, self._non_trainable, batch)
+            if auditor is not None:  # the first batch
+                slot = auditor.choose(step, alive)
+                seed = self.runs[self._present[slot]].seed
+                weights = {name: value[0] for name, value in self._named(slice(slot, slot + 1)).items()}
+                metrics = {name: value[slot] for name, value in result.metrics.items()}
+                ours = Computed({"loss": result.losses[slot], **metrics}, {})
+                auditor.check_evaluation(auditor.module(seed), weights, batch, self._seeds[0], step, ours)
+                auditor = None
             return result.losses, result.metrics
 
-        return means_over(forward, self._workload, split, self._seeds[0], self.step, len(self._present))
+        for slots, rule in self._own:
+            rule.set_mode(training=False, skipped=self._dead_in(slots))
+        values = means_over(forward, self._workload, split, self._seeds[0], step, len(self._present))
+        for slots, rule in self._own:
+            rule.set_mode(training=True, skipped=self._dead_in(slots))
+        return values
 
     def _keep(self, slots: list[int]) -> None:
         """Go on with the runs in these slots only."""
@@ -299,11 +389,18 @@ class StackedTrainer:
         rules, low = [], 0
         for old, rule in self._rules:
             inside = [slot - old.start for slot in slots if old.start <= slot < old.stop]
-            if inside:
+            if not inside:
+                continue
+            now = slice(low, low + len(inside))
+            if isinstance(rule, OwnOptimizers):
+                rule.keep(inside)
+                rule.attach(self._named(now))
+            else:
                 rule.keep(torch.tensor(inside, dtype=torch.long, device=self._workload.device))
-                rules.append((slice(low, low + len(inside)), rule))
-                low += len(inside)
+            rules.append((now, rule))
+            low = now.stop
         self._rules = rules
+        self._own = [(slots, rule) for slots, rule in rules if isinstance(rule, OwnOptimizers)]
         self._present, self._dead = [self._present[slot] for slot in slots], []
         self._seeds = list(dict.fromkeys(self.runs[index].seed for index in self._present))
         self._index_seeds()
@@ -315,8 +412,14 @@ class StackedTrainer:
         slot = self._present.index(self.run_ids.index(run_id))
         return {name: value[slot] for name, value in zip(self._stepper.trainable, self._weights.params, strict=True)}
 
-    def state(self) -> dict[str, Any]:
-        """A copy of all that the next step depends on (random numbers follow from the seed and the step)."""
+    def state(self) -> dict[str, Any] | None:
+        """A copy of all that the next step depends on (random numbers follow from the seed and the step).
+
+        None if an optimizer of the user's keeps what a checkpoint cannot hold.
+        """
+        rules = [rule.state() for _, rule in self._rules]
+        if any(rule is None for rule in rules):
+            return None
         return {
             "run_id": "",
             "runs": list(self.run_ids),
@@ -325,7 +428,8 @@ class StackedTrainer:
             "dead": list(self._dead),
             "params": [param.clone() for param in self._weights.params],
             "fixed": [value.clone() for value in self._non_trainable],
-            "rules": [rule.state() for _, rule in self._rules],
+            "rules": rules,
+            "rows_written": self._rows_written,
             "rates": self._rates.state(),
             "recorder": self._recorder.state(),
             "outcomes": [asdict(result) for result in self._results],
@@ -343,6 +447,7 @@ class StackedTrainer:
             value.copy_(saved)
         for (_, rule), saved in zip(self._rules, state["rules"], strict=True):
             rule.restore(saved)
+        self._rows_written = int(state.get("rows_written", 0))
         self._rates.restore(state["rates"])
         self._recorder.restore(state["recorder"])
         self._results = [RunResult(**result) for result in state["outcomes"]]
@@ -357,49 +462,3 @@ def _clipped(grads: Sequence[Tensor], max_norm: float) -> list[Tensor]:
     norms = torch.stack([torch.linalg.vector_norm(grad.unsqueeze(-1).flatten(1), dim=1) for grad in grads])
     scale = (max_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
     return [grad * scale.view(-1, *[1] * (grad.ndim - 1)) for grad in grads]
-
-
-class Rates:
-    """The learning rate of each run at each step: its own, times its schedule's factor, times its plateau's."""
-
-    def __init__(self, runs: Sequence[Run], workload: Workload) -> None:
-        schedule_of = {repr(run.setting.schedule): run.setting.schedule for run in runs}
-        total_steps, base_dir = workload.total_steps, workload.workload_spec.base_dir
-        self._factors = np.stack([schedules.factors(one, total_steps, base_dir) for one in schedule_of.values()])
-        rows = {text: row for row, text in enumerate(schedule_of)}
-        self._row_of_run = np.array([rows[repr(run.setting.schedule)] for run in runs])
-        self._lr = np.array([run.lr for run in runs], dtype=np.float64)
-        self._plateaus = [schedules.plateau_of(run.setting.schedule, total_steps) for run in runs]
-        self._has_plateaus = any(plateau is not None for plateau in self._plateaus)
-        self._constant = not self._has_plateaus and bool((self._factors == self._factors[:, :1]).all())
-        self._like: dict[str, Any] = {"dtype": workload.dtype, "device": workload.device}
-        self._cached: tuple[int, tuple[Tensor, Tensor]] | None = None
-        self.last: list[float] = (self._lr * self._factors[self._row_of_run, 0]).tolist()
-
-    def at(self, step: int, present: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Learning rates and factors [K] of step `step` for the runs of these indices; `last` then holds all rates."""
-        if self._constant and self._cached is not None and self._cached[0] == len(present):
-            return self._cached[1]
-        factor = self._factors[self._row_of_run, step]
-        if self._has_plateaus:
-            factor = factor * np.array([1.0 if plateau is None else plateau.factor for plateau in self._plateaus])
-        lr = self._lr * factor
-        self.last = lr.tolist()
-        pair = tuple(torch.from_numpy(values[list(present)]).to(**self._like) for values in (lr, factor))
-        self._cached = (len(present), (pair[0], pair[1]))  # runs only ever leave, so their number tells them apart
-        return self._cached[1]
-
-    def observe(self, index: int, recorder: Recorder, step: int) -> None:
-        """Show the plateau of a run, if it has one, the row that was just written."""
-        plateau = self._plateaus[index]
-        if plateau is not None:
-            plateau.observe(recorder.last(plateau.metric, index), step)
-
-    def state(self) -> dict[str, Any]:
-        return {"last": list(self.last), "plateaus": [None if p is None else p.state() for p in self._plateaus]}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self.last, self._cached = list(state["last"]), None
-        for plateau, saved in zip(self._plateaus, state["plateaus"], strict=True):
-            if plateau is not None:
-                plateau.restore(saved)

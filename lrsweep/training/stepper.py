@@ -27,7 +27,8 @@ from lrsweep.compiler.channels import RunsAmongChannels
 from lrsweep.compiler.torch_private import tree_flatten, tree_unflatten
 from lrsweep.compiler.tricks import enabled
 from lrsweep.tasks import base
-from lrsweep.training.workload import LossModule, Workload
+from lrsweep.training.loss_module import LossModule
+from lrsweep.training.workload import Workload
 
 MANY_SHAPES = 12  # batches of more shapes than this, for one number of runs, are computed without a recording
 
@@ -68,6 +69,8 @@ class Stepper:
             RunsAmongChannels if enabled("channels") else contextlib.nullcontext
         )
         self._start: dict[str, Tensor] = {}
+        self._unused: frozenset[str] | None = None
+        self._checked: set[Any] = set()
         # Does a training step draw random numbers? None until one was recorded.
         self.random: bool | None = None
 
@@ -78,15 +81,44 @@ class Stepper:
         """
         values = zip((*self.trainable, *self.non_trainable), (*params, *non_trainable), strict=True)
         self._start = {name: (value[:1] if self._stacked else value).clone() for name, value in values}
+        unused = self._unused = self._without_gradient(params, non_trainable, batch)
+        self._sort(lambda name: name not in unused)
+        self._checked = {_shapes(batch)}
+
+    def _sort(self, is_trainable: Callable[[str], bool]) -> None:
+        self.trainable = [name for name, value in self.module.named_parameters() if value.requires_grad]
+        self.trainable = [name for name in self.trainable if is_trainable(name)]
+        frozen = [name for name, _ in self.module.named_parameters() if name not in self.trainable]
+        self.non_trainable = frozen + [name for name, _ in self.module.named_buffers()]
+
+    def _without_gradient(
+        self, params: Sequence[Tensor], non_trainable: Sequence[Tensor], batch: Any
+    ) -> frozenset[str]:
+        """The trainable parameters that this batch gives no gradient."""
         leaves, spec = tree_flatten(batch)
         step = self._train_step(leaves, spec, [])
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         with self._modes(True):
             out = step(*(value.clone() for value in (*params, *non_trainable, *tensors)))
-        unused = {name for name, grad in zip(self.trainable, out[-len(self.trainable) :], strict=True) if grad is None}
-        self.trainable = [name for name in self.trainable if name not in unused]
-        frozen = [name for name, _ in self.module.named_parameters() if name not in self.trainable]
-        self.non_trainable = frozen + [name for name, _ in self.module.named_buffers()]
+        grads = out[len(out) - len(self.trainable) :]
+        return frozenset(name for name, grad in zip(self.trainable, grads, strict=True) if grad is None)
+
+    def _same_unused(self, params: Sequence[Tensor], non_trainable: Sequence[Tensor], batch: Any) -> None:
+        """Raises TraceError if batches of a new shape give gradients to other parameters than the first."""
+        if self._unused is None or _shapes(batch) in self._checked:
+            return
+        self._checked.add(_shapes(batch))
+        values = dict(zip((*self.trainable, *self.non_trainable), (*params, *non_trainable), strict=True))
+        trainable = self.trainable
+        self._sort(lambda name: True)
+        try:
+            trained, rest = ([values[name] for name in names] for names in (self.trainable, self.non_trainable))
+            with torch.random.fork_rng(devices=[]):
+                unused = self._without_gradient(trained, rest, batch)
+        finally:
+            self._sort(lambda name: name in trainable)
+        if unused != self._unused:
+            raise trace.TraceError("uses some of its parameters for batches of some shapes only")
 
     def train(self, params: Sequence[Tensor], non_trainable: Sequence[Tensor], batch: Any) -> Result:
         """Losses and gradients of one batch; buffers among `fixed` are updated in place."""
@@ -97,13 +129,22 @@ class Stepper:
         return self._run(False, params, non_trainable, batch)
 
     def graph(
-        self, params: Sequence[Tensor], non_trainable: Sequence[Tensor], batch: Any, *, training: bool = True
+        self,
+        params: Sequence[Tensor],
+        non_trainable: Sequence[Tensor],
+        batch: Any,
+        *,
+        training: bool = True,
+        strict: bool = False,
     ) -> trace.Graph:
-        """The recording of a training step or evaluation, not yet rewritten: for counting what it does."""
+        """The recording of a training step or evaluation, not yet rewritten: for counting or comparing what it does.
+
+        `strict`: raise TraceError for what cannot be repeated.
+        """
         leaves, spec = tree_flatten(batch)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         build = self._train_step if training else self._eval_step
-        return self._record(training, build(leaves, spec, []), (*params, *non_trainable, *tensors), strict=False)
+        return self._record(training, build(leaves, spec, []), (*params, *non_trainable, *tensors), strict=strict)
 
     def _record(
         self, training: bool, step: Callable[..., Any], inputs: Sequence[Tensor], strict: bool = True
@@ -143,6 +184,8 @@ class Stepper:
     def _program(
         self, training: bool, params: Sequence[Tensor], non_trainable: Sequence[Tensor], batch: Any
     ) -> _Program:
+        if training:
+            self._same_unused(params, non_trainable, batch)
         leaves, spec = tree_flatten(batch)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         names: list[str] = []
@@ -254,6 +297,11 @@ class _Program:
     call: Callable[..., Sequence[Any]]
     names: list[str]
     recorded: bool
+
+
+def _shapes(batch: Any) -> Any:
+    leaves, spec = tree_flatten(batch)
+    return str(spec), *((leaf.shape if isinstance(leaf, Tensor) else repr(leaf)) for leaf in leaves)
 
 
 @contextlib.contextmanager

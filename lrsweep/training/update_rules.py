@@ -17,11 +17,10 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lrsweep import optimizers
 from lrsweep.compiler import torch_private
@@ -35,7 +34,6 @@ ALONE = {
     "muon": "muon orthogonalizes whole weight matrices",
     "rprop": "rprop is not linear in lr (lr is only its initial step size)",
 }
-PROBE_STEPS = 30
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,16 +54,15 @@ def split(name: str, args: Mapping[str, Any], independent: float | None = None) 
     """The rule of a run, as a text that `StackedRule` takes and equal for runs that can share one, and its decay.
 
     Arguments not given have torch's defaults, but no weight decay beside an `independent` one. Weight decay is no part
-    of a rule, so adam and adamw are one. A class of the user's keeps its own decay.
+    of a rule, so adam and adamw are one.
     """
-    args, decay = dict(args), Decay(independent=independent or 0.0)
-    if ":" not in name:
-        args = optimizers.resolved(name, args, independent=independent is not None)
-        amount = float(args.pop("weight_decay", 0.0))
-        decoupled = bool(args.pop("decoupled_weight_decay", False)) or name == "adamw"
-        if amount:
-            decay = Decay(decoupled=amount) if decoupled else Decay(coupled=amount)
-        name = "adam" if name == "adamw" else name
+    decay = Decay(independent=independent or 0.0)
+    args = optimizers.resolved(name, args, independent=independent is not None)
+    amount = float(args.pop("weight_decay", 0.0))
+    decoupled = bool(args.pop("decoupled_weight_decay", False)) or name == "adamw"
+    if amount:
+        decay = Decay(decoupled=amount) if decoupled else Decay(coupled=amount)
+    name = "adam" if name == "adamw" else name
     return json.dumps([name, args], sort_keys=True), decay
 
 
@@ -83,10 +80,8 @@ class StackedRule:
         *,
         dtype: torch.dtype,
         device: torch.device | str,
-        base_dir: Path | str = ".",
     ) -> None:
         name, args = json.loads(rule)
-        own = ":" in name
         self._name = name
         self._shapes = [tuple(shape) for shape in shapes]
         self._dtype, self._device = dtype, torch.device(device)
@@ -98,9 +93,8 @@ class StackedRule:
             kinds = torch.stack([torch.zeros_like(kinds[0]), kinds[0] + kinds[1], kinds[2]])
         self._decays = kinds.to(dtype).to(self._device)
         self._allocate()
-        if not own:
-            args |= optimizers.fused(name, self._device.type)
-        self._optimizer: Any = optimizers.build(name, args, self._u, 1.0, base_dir)
+        args |= optimizers.fused(name, self._device.type)
+        self._optimizer: Any = optimizers.build(name, args, self._u, 1.0, ".")
         self._step = optimizers.step_of(self._optimizer)
         self._kernel: Kernel | None = None
 
@@ -172,7 +166,7 @@ class StackedRule:
     def _find_kernel(self) -> None:
         """What makes the updates after the first, if there is something faster than the optimizer."""
         self._kernel = None
-        if uses("kernels") and ":" not in self._name and all(self._optimizer.state.get(u) for u in self._u):
+        if uses("kernels") and all(self._optimizer.state.get(u) for u in self._u):
             self._kernel = kernel_of(self._name, self._optimizer, self._device.type)
 
     def keep(self, index: Tensor) -> None:
@@ -204,69 +198,6 @@ class StackedRule:
             group.update(saved)
         self._optimizer.state = defaultdict(dict, zip(self._u, state["tensors"], strict=True))
         self._find_kernel()
-
-
-def stack_reason(name: str, args: Mapping[str, Any], base_dir: Path | str) -> str | None:
-    """Why runs of this optimizer train one at a time, in a plain sentence; None if they can be stacked.
-
-    A class of the user's is tried out (`probe`), which takes some milliseconds: ask once per setting.
-    """
-    return probe(name, args, base_dir) if ":" in name else ALONE.get(name)
-
-
-def probe(name: str, args: Mapping[str, Any], base_dir: Path | str) -> str | None:
-    """Train two runs at two rates, stacked and apart, on random gradients; say what differs, or None.
-
-    Float64, 30 updates, changing rates, parameters of several shapes. Displacements must agree to 1e-10.
-    """
-    cls = optimizers.lookup(name, base_dir)
-    if any(callable(getattr(cls, mode, None)) for mode in ("train", "eval")):
-        return f"{cls.__name__} has train() and eval(), so its weights are not the ones it is evaluated with"
-    try:
-        with torch.random.fork_rng(devices=[]):
-            difference = _probe_error(name, args, base_dir)
-    except Exception as error:  # noqa: BLE001 - code of the user's, which may raise anything
-        return f"{cls.__name__} could not be tried on several runs at once: {type(error).__name__}: {error}"
-    if difference <= 1e-10:
-        return None
-    if args.get("weight_decay"):
-        return (
-            f"{cls.__name__} with weight_decay reads the weights (with independent_weight_decay runs can "
-            "be trained together)"
-        )
-    return f"{cls.__name__} is not elementwise, or not linear in lr (together and alone differ by {difference:.1e})"
-
-
-def _probe_error(name: str, args: Mapping[str, Any], base_dir: Path | str) -> float:
-    """The largest difference between stacked and separate runs, relative to the displacement."""
-    generator = torch.Generator().manual_seed(0)
-    shapes, rates = [(4, 3), (3,), (2, 2, 2)], torch.tensor([1e-3, 0.1], dtype=torch.float64)
-    start = [torch.randn(2, *shape, dtype=torch.float64, generator=generator) for shape in shapes]
-    stacked = [p.clone() for p in start]
-    alone = [[nn.Parameter(p[run].clone()) for p in start] for run in range(2)]
-    rule = StackedRule(
-        split(name, args)[0], [Decay()] * 2, shapes, dtype=torch.float64, device="cpu", base_dir=base_dir
-    )
-    singles = [optimizers.build(name, args, params, 1.0, base_dir) for params in alone]
-    shares = optimizers.shares(singles[0], 1.0)
-    for step in range(PROBE_STEPS):
-        lr = rates * (1 - step / PROBE_STEPS)
-        grads = [torch.randn(2, *shape, dtype=torch.float64, generator=generator) for shape in shapes]
-        rule.step(stacked, grads, lr)
-        for run, (params, single) in enumerate(zip(alone, singles, strict=True)):
-            optimizers.set_lr(single, lr[run].item(), shares)
-            for param, grad in zip(params, grads, strict=True):
-                param.grad = grad[run].clone()
-            single.step()
-    return max(
-        _norm([p[run] - q.detach() for p, q in zip(stacked, alone[run], strict=True)])
-        / _norm([q.detach() - p[run] for p, q in zip(start, alone[run], strict=True)])
-        for run in range(2)
-    )
-
-
-def _norm(tensors: Sequence[Tensor]) -> float:
-    return math.sqrt(sum(float(t.square().sum()) for t in tensors))
 
 
 # Up to this many parameters a run lies in one row. A bound on the run, not on the group, so that a group that shrinks

@@ -9,11 +9,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-import types
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from copy import deepcopy
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +26,7 @@ from lrsweep.tasks import TASKS
 from lrsweep.tasks.base import Shapes, Task, shapes_of
 from lrsweep.training import isolation, memory
 from lrsweep.training.data import PERMUTED_BYTES, DatasetSplit, TensorSplit, epoch_order, map_tensors, split_of
+from lrsweep.training.loss_module import LossModule, parameters_of
 from lrsweep.user_imports import argument_error, resolve, user_place
 
 if TYPE_CHECKING:
@@ -35,100 +34,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial, type)
 WEIGHTS = "bytes of the weights"
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
-
-
-class LossModule(nn.Module):
-    """A model with its loss: forward(*batch) -> (loss, {metric: value}), all scalars.
-
-    The loss is the mean over the batch. Metrics are computed without gradients, in training only with `train_metrics`
-    (otherwise the dict is empty). Nothing here looks at values, so it runs under `torch.func` transforms.
-    """
-
-    def __init__(self, model: nn.Module, workload: Workload, metric_names: tuple[str, ...] | None) -> None:
-        """`metric_names`: the keys of a `step`'s result that are metrics; None takes all there are."""
-        super().__init__()
-        self.model = model
-        self._task = workload.task
-        # A loss with state (class weights, a counter) belongs to this run, and is not trained.
-        self._loss, self._step = _own(workload.task.loss, workload), _own(workload.task.step, workload)
-        self._names = metric_names
-        self._train_metrics = bool(workload.workload_spec.train["metrics"])
-        self._autocast_device = workload.device.type if workload.workload_spec.train["dtype"] == "bfloat16" else None
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Parameters and buffers by name."""
-        return {**dict(self.named_parameters()), **dict(self.named_buffers())}
-
-    @property
-    def functions(self) -> list[Callable[..., Any]]:
-        """What the user gave besides the model: the loss or step, and the metrics."""
-        return [self._step or self._loss, *self._task.metrics.values()]
-
-    def replace_loss(self, loss: Callable[[Any, Any], torch.Tensor]) -> None:
-        """Compute `loss(output, target)` from now on."""
-        del self._loss  # it may be a module, which a function cannot take the place of
-        self._loss = loss
-
-    def forward(self, *batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        wanted = self._train_metrics or not self.training
-        device = self._autocast_device
-        # No cache: it would hold the weights of one stacked call for the next.
-        cast = torch.autocast(device, dtype=torch.bfloat16, cache_enabled=False) if device else nullcontext()
-        with cast:
-            if self._step is not None:
-                loss, values = self._split(self._step(self.model, *batch), wanted)
-            else:
-                loss, values = self._loss_and_metrics(batch, wanted)
-        loss = _scalar("loss", loss)
-        return (loss.float() if device else loss), {name: _scalar(name, value) for name, value in values.items()}
-
-    def _loss_and_metrics(self, batch: tuple[Any, ...], wanted: bool) -> tuple[Any, dict[str, Any]]:
-        *inputs, target = batch
-        output = self.model(*inputs)
-        loss = self._loss(output, target)
-        if not wanted:
-            return loss, {}
-        with torch.no_grad():
-            return loss, {name: metric(output, target) for name, metric in self._task.metrics.items()}
-
-    def _split(self, result: Any, wanted: bool) -> tuple[Any, dict[str, Any]]:
-        """What a `step` returned, as loss and metrics."""
-        if not isinstance(result, Mapping):
-            return result, {}
-        if "loss" not in result:
-            raise ValueError(f"step returned a dict without 'loss': {', '.join(map(str, result))}")
-        names = self._names
-        if names is None:
-            names = tuple(name for name in result if name != "loss")
-        if missing := [name for name in names if wanted and name not in result]:
-            raise ValueError(f"step returned no {', '.join(missing)}, which it returned for the first batch")
-        metrics = {name: result[name] for name in names} if wanted else {}
-        return result["loss"], {n: v.detach() if isinstance(v, torch.Tensor) else v for n, v in metrics.items()}
-
-
-def _own(function: Any, workload: Workload) -> Any:
-    """A copy of an object that can be called, so that no run sees what another left in it; a function is itself."""
-    if isinstance(function, FUNCTIONS) or not getattr(function, "__dict__", None):
-        return function
-    if isinstance(function, nn.Module):
-        return workload.place_module(deepcopy(function)).requires_grad_(False)
-    try:
-        return deepcopy(function)
-    except Exception:  # noqa: BLE001 - it holds what has no copy, such as a file
-        return function
-
-
-def _scalar(name: str, value: Any) -> torch.Tensor:
-    if not isinstance(value, torch.Tensor):
-        if name == "loss":
-            raise TypeError(f"the loss is a {type(value).__name__}, not a tensor")
-        return torch.tensor(float(value))
-    if value.numel() != 1:
-        raise ValueError(f"{name} has shape {tuple(value.shape)}; it must be one number, the mean over the batch")
-    return value.reshape(())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -188,6 +95,10 @@ class Workload:
                     return tuple(module(*batch)[1])
         except (Exception, SystemExit):  # noqa: BLE001 - whatever user code raises is told by the runs it fails
             return ()
+
+    def know_metrics(self, names: tuple[str, ...]) -> None:
+        """Take `metric_names` from another process, which has found them out."""
+        vars(self).setdefault("metric_names", names)
 
     @cached_property
     def finalize(self) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
@@ -444,7 +355,7 @@ def builder_of(workload_spec: WorkloadSpec, task: Task) -> Callable[[], nn.Modul
         name = workload_spec.model["name"]
         function, arguments = _named("model", workload_spec.model, MODELS, workload_spec.base_dir)
     builtin = function in MODELS.values()
-    wanted = {"in_shape", "num_outputs"} & _parameters(function) - arguments.keys()
+    wanted = {"in_shape", "num_outputs"} & parameters_of(function) - arguments.keys()
     if wanted:
         arguments = _shape_arguments(shapes_of(task), wanted, name if builtin else None) | arguments
     _check_arguments("model", name, function, arguments)
@@ -454,7 +365,7 @@ def builder_of(workload_spec: WorkloadSpec, task: Task) -> Callable[[], nn.Modul
         # What a built-in refuses is found here; a user's builder is called by runs alone.
         with torch.device("meta"):
             function(**arguments)
-    return lambda: function(**arguments)
+    return functools.partial(function, **arguments)
 
 
 def _shape_arguments(shapes: Shapes, wanted: set[str], builtin: str | None) -> dict[str, Any]:
@@ -478,13 +389,6 @@ def _named(
     if not callable(function):
         raise UsageError(f"{kind} {name}: is a {type(function).__name__}, not a function")
     return function, {key: value for key, value in entry.items() if key != "name"}
-
-
-def _parameters(function: Callable[..., Any]) -> set[str]:
-    try:
-        return set(inspect.signature(function).parameters)
-    except (TypeError, ValueError):  # some callables written in C do not tell
-        return set()
 
 
 def _check_arguments(kind: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:

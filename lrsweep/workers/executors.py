@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -20,11 +19,14 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Protocol
 
+from lrsweep.system import child
 from lrsweep.system.process import collect_own_objects
 from lrsweep.system.signals import undisturbed
-from lrsweep.workers.messages import LAST, Died, Job, Message, WorkerConfig
+from lrsweep.workers.messages import LAST, Died, Job, Message, Quiet, Retiring, WorkerConfig
 
 POLL_SECONDS = 0.2
+QUIET_SECONDS = 60.0
+"""After this long without a word from a worker the caller is told, and again after twice as long, and so on."""
 STOP_SECONDS = 3.0
 """How long workers may take to save and leave before they are killed."""
 
@@ -58,6 +60,14 @@ class Worker:
     connection: Connection
     exit_code: Callable[[], int | None]
     job: Job | None = None
+    retiring: bool = False
+    used: bool = False
+    heard: float = 0.0
+    quiet: float = QUIET_SECONDS
+
+    def word(self) -> None:
+        """It has said something."""
+        self.heard, self.quiet = time.monotonic(), QUIET_SECONDS
 
 
 class Local:
@@ -70,8 +80,8 @@ class Local:
 
     def start(self) -> None:
         """Start all workers; call it before anything starts a thread."""
-        simple = threading.active_count() == 1 and not multiprocessing.current_process().daemon
-        fork = self._config.device == "cpu" and sys.platform == "linux" and simple
+        simple = child.can_fork() and not multiprocessing.current_process().daemon
+        fork = self._config.device == "cpu" and simple
         while len(self._workers) < self._count:
             try:
                 self._add(fork)
@@ -97,7 +107,11 @@ class Local:
             events: list[Event] = []
             for worker in busy:
                 if worker.connection in ready:
+                    worker.word()
                     events += self._receive(worker)
+                elif worker.job is not None and time.monotonic() - worker.heard > worker.quiet:
+                    events.append((worker.job, Quiet(worker.quiet)))
+                    worker.quiet *= 2
             yield events
 
     def stop(self) -> None:
@@ -118,9 +132,13 @@ class Local:
         self._workers.clear()
 
     def _assign(self, queue: deque[Job]) -> None:
-        for worker in self._workers:
+        for worker in list(self._workers):
             if worker.job is None and queue and not self._stopping:
-                worker.job = queue.popleft()
+                job = queue.popleft()
+                if job.unused_worker and worker.used:
+                    worker = self._replace(worker)
+                worker.job, worker.used = job, worker.used or not job.in_a_copy
+                worker.word()
                 with suppress(OSError):  # it died while it was idle: its end of the pipe will say so
                     worker.connection.send(worker.job)
 
@@ -132,22 +150,29 @@ class Local:
                     break
                 message: Message = worker.connection.recv()
             except (EOFError, OSError):
-                message = Died(_death(worker.exit_code()))
+                message = Died(f"the worker {child.how_it_ended(worker.exit_code())}")
                 events.append((worker.job, message))
                 self._replace(worker)
                 break
+            if isinstance(message, Retiring):
+                worker.retiring = True
+                continue
             events.append((worker.job, message))
             if isinstance(message, LAST):
                 worker.job = None
+                if worker.retiring:
+                    self._replace(worker)
         return events
 
-    def _replace(self, worker: Worker) -> None:
+    def _replace(self, worker: Worker) -> Worker:
+        """End a worker and, unless all are to stop, start another; returns the last one started."""
         worker.job = None
         worker.connection.close()
         worker.process.kill()
         self._workers.remove(worker)
         if not self._stopping:
             self._add(fork=False)
+        return self._workers[-1] if self._workers else worker
 
     def _add(self, fork: bool) -> None:
         ours, theirs = multiprocessing.Pipe()
@@ -205,16 +230,6 @@ def _spawned(ours: Connection, theirs: Connection) -> Worker:
         return None
 
     return Worker(process=process, connection=ours, exit_code=exit_code)
-
-
-def _death(code: int | None) -> str:
-    if code is None:
-        return "the worker closed its connection"
-    if code >= 0:
-        return f"the worker exited with code {code}"
-    name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
-    hint = " (out of memory?)" if name == "SIGKILL" else ""
-    return f"worker killed by {name}{hint}"
 
 
 EXECUTORS: dict[str, Callable[[WorkerConfig, int], Executor]] = {"local": Local}

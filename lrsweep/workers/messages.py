@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from lrsweep.run_result import RunResult
 from lrsweep.store.journal import Checkpoint, Group
+from lrsweep.user_imports import Versions
 
 if TYPE_CHECKING:
     from lrsweep.plan import Run
@@ -14,22 +15,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerConfig:
-    """What a worker is told once. `checkpoint_seconds` is the least time between two checkpoints of a group."""
+    """What a worker is told once. `checkpoint_seconds` is the least time between two checkpoints of a group.
+
+    `versions`: the user's files as the run ids were made from them (user_imports.py). `verify`: train the first run of
+    each group alone too.
+    """
 
     folder: str
     device: str
     parent: int
     checkpoint_seconds: float
+    verify: bool = False
+    versions: Versions | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """A group to train, from a checkpoint where there is one. `run_steps` is its length, summed over its runs."""
+    """A group to train, from a checkpoint where there is one. `run_steps` is its length, summed over its runs.
+
+    `metric_names`: those of its workload, found out before; a worker must not run the user's code to find them.
+    `unused_worker`: in a process in which no code of the user's has trained yet.
+    """
 
     group: Group
     runs: tuple[Run, ...] = field(repr=False)
     run_steps: int = 0
     resume: Checkpoint | None = None
+    metric_names: tuple[str, ...] | None = None
+    unused_worker: bool = False
+
+    @property
+    def in_a_copy(self) -> bool:
+        """Is it a run of the user's code that may keep something? It then starts from what its task was when made."""
+        return self.group.engine == "single" and not self.runs[0].built_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +70,30 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
+class Quiet:
+    """Nothing was heard of the group for so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
-    """All runs of the group have been sent."""
+    """All runs of the group have been sent. `audits`: how often user code was computed alone for comparison."""
+
+    audits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFailed:
+    """User code gave something else together than alone. `label`: the optimizer to blame, None for the workload."""
+
+    text: str
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retiring:
+    """The worker takes no job after this one: what the user's code keeps must not reach another run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +127,9 @@ class Died:
     text: str
 
 
-Message: TypeAlias = Ticked | Trained | Saved | Ended | Left | OutOfMemory | Raised | Unwritable | Died
+Message: TypeAlias = (
+    Ticked | Trained | Saved | Quiet | Retiring | Ended | Left | AuditFailed | OutOfMemory | Raised | Unwritable | Died
+)
 
-LAST = (Ended, Left, OutOfMemory, Raised, Unwritable, Died)
+LAST = (Ended, Left, AuditFailed, OutOfMemory, Raised, Unwritable, Died)
 """After one of these the worker is free again, or gone."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,19 +18,25 @@ import torch
 
 from lrsweep.errors import StoppedError, StorageError, WrongOption
 from lrsweep.optimizers import without_compiler
-from lrsweep.run_result import Hooks, RunResult
+from lrsweep.registry import DATA_FILES
+from lrsweep.run_result import Hooks, NoHooks, RunResult
 from lrsweep.store import checkpoints, lock
+from lrsweep.system import child
 from lrsweep.system.machine import keep_freed_memory
 from lrsweep.system.signals import die_with, leave_to_parent, unblock
-from lrsweep.training import isolation, sequential, stacked, workload
+from lrsweep.training import audit, isolation, sequential, stacked, workload
+from lrsweep.training.audit import AuditFailedError
 from lrsweep.training.workload import Workload
+from lrsweep.user_imports import check_unchanged, one_version
 from lrsweep.workers.messages import (
+    AuditFailed,
     Ended,
     Job,
     Left,
     Message,
     OutOfMemory,
     Raised,
+    Retiring,
     Saved,
     Ticked,
     Trained,
@@ -37,7 +45,7 @@ from lrsweep.workers.messages import (
 )
 
 if TYPE_CHECKING:
-    from lrsweep.plan import WorkloadSpec
+    from lrsweep.plan import Run, WorkloadSpec
 
 TICK_SECONDS = 0.1
 CHECKPOINT_SHARE = 0.05
@@ -62,6 +70,7 @@ class WorkerHooks:
         self._steps = 0
         self._told = self._saved = time.monotonic()
         self._save_seconds = 0.0
+        self.audits = 0
         self.resume: dict[str, Any] | None = None
         if job.resume is not None:
             self.resume = checkpoints.read(Path(config.folder), job.resume)
@@ -102,7 +111,14 @@ class WorkloadCache:
     def get(self, workload_spec: WorkloadSpec, device: str) -> Workload:
         """Raises UsageError if the user's task cannot be built."""
         key = (workload_spec.key, device)
-        found = self._kept.pop(key, None) or workload.build(workload_spec, device)
+        found = self._kept.pop(key, None)
+        if found is None:
+            child.before_user_code()
+            for path in data_files(workload_spec):
+                check_unchanged(path)
+            found = workload.build(workload_spec, device)
+            if torch.get_num_threads() != 1:
+                torch.set_num_threads(1)  # the user's function has set others
         self._kept[key] = found
         while len(self._kept) > KEPT_WORKLOADS:
             del self._kept[next(iter(self._kept))]
@@ -118,6 +134,13 @@ def workloads() -> WorkloadCache:
 def prepare() -> None:
     """One thread: the results of a run must not depend on the number of cores, and a fork must find no threads."""
     torch.set_num_threads(1)
+
+
+def data_files(workload_spec: WorkloadSpec) -> Iterator[Path]:
+    """The user's data that a built-in task reads."""
+    key = DATA_FILES.get(workload_spec.task["name"])
+    if key is not None and key in workload_spec.task:
+        yield Path(workload_spec.base_dir, workload_spec.task[key])
 
 
 def device_of(wanted: str) -> str:
@@ -136,15 +159,22 @@ def train(job: Job, config: WorkerConfig, send: Callable[[Message], None], stop:
     try:
         hooks = WorkerHooks(job, config, send, stop)
         prepared = workloads().get(job.runs[0].workload_spec, config.device)
+        if job.metric_names is not None:
+            prepared.know_metrics(job.metric_names)
         for trained in ENGINES[job.group.engine](job, prepared, hooks):
             hooks.tell()
             if trained.status == "failed" and job.group.engine == "recorded":
                 send(Raised(trained.error or ""))  # without a recording it tells its own failure, if it still fails
                 return
+            if config.verify and job.group.engine != "single" and trained.run_id == job.runs[0].run_id:
+                verify(trained, job.runs[0], prepared)
+                hooks.audits += 1
             send(Trained(trained))
-        send(Ended())
+        send(Ended(hooks.audits))
     except StoppedError:
         send(Left())
+    except AuditFailedError as error:
+        send(AuditFailed(str(error), error.label))
     except StorageError as error:
         send(Unwritable(str(error)))
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -154,14 +184,76 @@ def train(job: Job, config: WorkerConfig, send: Callable[[Message], None], stop:
         send(OutOfMemory(text) if "allocate memory" in text else Raised(text))
 
 
+def verify(trained: RunResult, run: Run, prepared: Workload) -> None:
+    """Train `run` alone in full, in plain torch. Raises AuditFailedError if it comes to something else."""
+    (alone,) = sequential.train([run], prepared, NoHooks())
+    if difference := audit.difference(trained, alone, prepared):
+        raise AuditFailedError(f"--verify: {difference}")
+
+
+def train_in_a_copy(
+    job: Job, config: WorkerConfig, send: Callable[[Message], None], stop: StopFlag, leave: Callable[[], None]
+) -> None:
+    """Train one run in a copy of this process, in which no code of the user's but the task function has run.
+
+    What that code keeps - a counter, a queue, a generator of its own - is then for every run what it is for the first.
+    Where there can be no copy, this process trains it and takes no other job.
+    """
+    try:
+        workloads().get(job.runs[0].workload_spec, config.device)
+    except Exception as error:  # noqa: BLE001 - as in `train`
+        send(Raised(isolation.describe(error)))
+        return
+    if config.device != "cpu" or not child.can_fork():
+        send(Retiring())
+        train(job, config, send, stop)
+        leave()
+        return
+    worker = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            die_with(worker)
+            train(job, dataclasses.replace(config, parent=worker), send, stop)
+        finally:
+            with suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(0)
+    with stop.passed_on(pid):
+        _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:  # this process ends as its copy did
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    elif code > 0:
+        os._exit(code)
+
+
 class StopFlag:
     """Set by SIGTERM, which is how the parent asks to save and leave."""
 
     def __init__(self) -> None:
         self.wanted = False
+        self._copy: int | None = None
 
     def set(self, *_: object) -> None:
         self.wanted = True
+        if self._copy is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._copy, signal.SIGTERM)
+
+    @contextmanager
+    def passed_on(self, pid: int) -> Iterator[None]:
+        """Within, a copy of this process trains and is asked too."""
+        self._copy = pid
+        if self.wanted:
+            self.set()
+        try:
+            yield
+        finally:
+            self._copy = None
 
 
 def serve(connection: Connection) -> None:
@@ -176,8 +268,14 @@ def serve(connection: Connection) -> None:
         lock.drop_inherited(Path(config.folder))
         prepare()
         keep_freed_memory()
-        while True:
-            train(connection.recv(), config, connection.send, stop)
+        leaving: list[bool] = []
+        with one_version(config.versions):
+            while not leaving:
+                job: Job = connection.recv()
+                if job.in_a_copy:
+                    train_in_a_copy(job, config, connection.send, stop, lambda: leaving.append(True))
+                else:
+                    train(job, config, connection.send, stop)
 
 
 def forked(connection: Connection, others: list[Connection]) -> None:

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_flatten
 from lrsweep.errors import UsageError
 from lrsweep.training import workload
 from lrsweep.training.data import TensorSplit
-from lrsweep.training.workload import LossModule
+from lrsweep.training.loss_module import LossModule
 from tests.support import tasks as own_tasks
 from tests.support.oracle import double, workload_spec
 

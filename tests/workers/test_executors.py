@@ -26,12 +26,14 @@ from lrsweep.sweep.supervisor import TRIES, Supervisor
 from lrsweep.workers import worker
 from lrsweep.workers.executors import Event, Local
 from lrsweep.workers.messages import (
+    AuditFailed,
     Died,
     Ended,
     Job,
     Left,
     Message,
     OutOfMemory,
+    Quiet,
     Raised,
     Saved,
     Ticked,
@@ -44,12 +46,30 @@ Behaviour = Callable[[Job], list[Message]]
 
 
 def job(*names: str, engine: str = "stacked", steps: int = 10) -> Job:
-    runs: Any = tuple(SimpleNamespace(run_id=name, workload_spec=SimpleNamespace(key="k")) for name in names)
+    recipe = SimpleNamespace(key="k", train={"dtype": "float64"})
+    runs: Any = tuple(
+        SimpleNamespace(run_id=name, workload_spec=recipe, label="sgd", lr=0.1, seed=0, built_in=False)
+        for name in names
+    )
     return Job(group=Group(engine=engine, runs=names), runs=runs, run_steps=steps * len(names))
 
 
 def ok(job: Job) -> list[Message]:
     return [*(Trained(RunResult(run_id=run.run_id, status="ok", steps=3)) for run in job.runs), Ended()]
+
+
+def with_losses(job: Job, losses: dict[str, float]) -> list[Message]:
+    """Outcomes whose untrained losses are given, by run; 1.0 for the others."""
+    outcomes = (
+        RunResult(
+            run_id=run.run_id,
+            status="ok",
+            steps=3,
+            history={"step": [0], "epoch": [0.0], "train_loss": [losses.get(run.run_id, 1.0)], "val_loss": [2.0]},
+        )
+        for run in job.runs
+    )
+    return [*map(Trained, outcomes), Ended(audits=2)]
 
 
 def failed(job: Job) -> list[Message]:
@@ -78,11 +98,9 @@ class Scripted:
 
 
 def train(folder: Path, behave: Behaviour, *jobs: Job) -> tuple[journal.Replay, Scripted, Silent, Supervisor]:
-    wanted = frozenset(run.run_id for one in jobs for run in one.runs)
+    runs = {run.run_id: run for one in jobs for run in one.runs}
     writer, reporter, executor = Journal(folder), Silent(), Scripted(behave)
-    training = Supervisor(
-        folder=folder, writer=writer, replay=journal.replay(folder), notes=Notes(reporter), wanted=wanted
-    )
+    training = Supervisor(folder=folder, writer=writer, replay=journal.replay(folder), notes=Notes(reporter), runs=runs)
     try:
         training.run(jobs, executor, lambda: False, lambda: None)
     finally:
@@ -177,6 +195,60 @@ def test_why_a_resumed_sweep_trains_one_at_a_time_is_said_unless_all_fails(tmp_p
     ]
     _, _, reporter, _ = train(tmp_path, lambda job: failed(job) if fails else ok(job), *jobs)
     assert reporter.notes == ([] if fails else [f"at least 2 runs trained one at a time: {reason}"])
+
+
+def test_a_failed_audit_throws_away_all_that_was_trained_together(tmp_path: Path) -> None:
+    def behave(job: Job) -> list[Message]:
+        if job.group.engine == "single":
+            return with_losses(job, {})
+        return with_losses(job, {}) if job.group.runs == ("a", "b") else [AuditFailed("step 7: loss is 1 and 2")]
+
+    found, executor, reporter, training = train(tmp_path, behave, job("a", "b"), job("c"), job("d"))
+    assert [one.group.engine for one in executor.jobs] == ["stacked", "stacked", *["single"] * 4]
+    assert sorted(found.entries) == ["a", "b", "c", "d"]
+    assert {found.groups[entry.group].engine for entry in found.entries.values()} == {"single"}
+    assert "step 7" in found.distrusted["k", None]
+    assert training.counts.done == 4
+    assert training.audits.failed == ["step 7: loss is 1 and 2"]
+    assert sum("an audit failed at step 7" in note for note in reporter.notes) == 1
+
+
+def test_only_the_runs_of_an_optimizer_are_thrown_away_for_what_its_class_keeps(tmp_path: Path) -> None:
+    other = job("x")
+    vars(other.runs[0])["label"] = "adam"
+
+    def behave(job: Job) -> list[Message]:
+        together = job.group.engine != "single" and job.runs[0].label == "sgd"
+        return [AuditFailed("step 2: sgd keeps state", "sgd")] if together else with_losses(job, {})
+
+    found, _, _, _ = train(tmp_path, behave, other, job("a", "b"))
+    alone = {run for run, entry in found.entries.items() if entry.group in found.groups}
+    assert alone == {"a", "b"}
+    assert found.entries["x"].group == other.group.id
+
+
+def test_untrained_losses_that_differ_mean_state(tmp_path: Path) -> None:
+    def behave(job: Job) -> list[Message]:
+        return with_losses(job, {} if job.group.engine == "single" else {"c": 1.5})
+
+    found, _, reporter, training = train(tmp_path, behave, job("a", "b"), job("c"))
+    assert {found.groups[entry.group].engine for entry in found.entries.values()} == {"single"}
+    assert found.outcome("c").history["train_loss"] == [1.0]
+    assert len(training.audits.failed) == 1
+    assert any("untrained losses of seed 0 differ" in note for note in reporter.notes)
+
+
+def test_untrained_losses_that_differ_alone_are_told(tmp_path: Path) -> None:
+    jobs = [job(name, engine="single") for name in "abc"]
+    found, executor, reporter, _ = train(tmp_path, lambda job: with_losses(job, {"b": 1.5}), *jobs)
+    assert len(executor.jobs) == 3
+    assert found.outcome("b").history["train_loss"] == [1.5]
+    assert sum("these results cannot be repeated" in note for note in reporter.notes) == 1
+
+
+def test_silence_is_told(tmp_path: Path) -> None:
+    _, _, reporter, _ = train(tmp_path, lambda job: [Quiet(60.0), *ok(job)], job("a", "b"))
+    assert reporter.notes == ["no word for 60 s from the worker that trains sgd, lr 0.1, seed 0 and 1 more run"]
 
 
 def test_runs_that_are_done_are_not_written_again(tmp_path: Path) -> None:

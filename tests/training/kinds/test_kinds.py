@@ -159,42 +159,7 @@ assert len(BY_NAME) == len(KINDS)
 
 
 # Wrong until user code is audited while it trains; no test trains them yet.
-PENDING = {
-    f"{family}-{name}"
-    for family, names in {
-        "operations": """
-            NegativePaddingIndex PaddingFunction PaddingIndex
-        """,
-        "optimizers": """
-            BuildRate BySize ClipsAll ClipsLarge Factored GlobalCount KeepsGradients KeptClass NewGroup
-            OwnCosine Searching SelfHalving TwoPasses
-            FlatBuffer FreezesLater ById Duck NoisyAdam SameAdam
-        """,
-        "parameters": """
-            AccumulatedHook GradientMask LateLayer Multiplied OwnNamedParameters OwnParameters ParameterHook
-            RememberingHook
-            NewLayer Unregistered FrozenBySeed Pruned InnerLoop
-        """,
-        "python_values": """
-            Array ArrayInPlace Bytes CArray Cached ClassAttribute Closure Count Cycle Deep DefaultArgument Deque
-            EvaluationDraws EvaluationOwnDraws FunctionAttribute Global GlobalList Iterator Namespace
-            NumpyRandom OtherModule OwnNumpy OwnRandom PythonRandom SharedRandom Slots Text
-            Queue Lines OwnRandomState CNumber Context Environment LastOfMany Chain Partial SharedMemory
-            InnerTensor NewForward
-        """,
-        "scheduled": """
-            BuildRate steps
-        """,
-        "steps": """
-            annealed builder_count builder_own_generator centre centre_in_place collate_count curriculum
-            data_cached data_count data_own_generator data_own_numpy data_validation_keeps global_counter
-            last_batch late_penalty loss_closure loss_module metric_count own_generator own_random
-            parameter_groups physics queue step_number
-            sparse_weights adversary loss_reads_model builder_shared builder_keeps
-        """,
-    }.items()
-    for name in names.split()
-}
+PENDING = {"steps-parameter_groups"}
 
 # What the default tier trains: some of each family. The slow tier trains all.
 SAMPLE = [

@@ -1,0 +1,120 @@
+"""A copy of this process for what must leave no trace in it: the user's code is tried out, or one run is trained."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from lrsweep.errors import LrsweepError
+from lrsweep.system.signals import die_with
+
+T = TypeVar("T")
+
+_baseline: list[int] = []
+
+
+class ChildDiedError(LrsweepError):
+    """The copy ended before it gave its result: killed, or ended by the code it ran."""
+
+
+def _threads() -> int:
+    """Threads of this process, those of libraries in C included."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return threading.active_count()
+
+
+def before_user_code() -> None:
+    """Call before the user's code first runs here: what it starts besides makes forks unsafe."""
+    if not _baseline:
+        _baseline.append(_threads())
+
+
+def can_fork() -> bool:
+    """Is a fork of this process safe? Threads are not copied, but the locks that they hold are."""
+    started = bool(_baseline) and _threads() > _baseline[0]
+    return sys.platform == "linux" and threading.active_count() == 1 and not started
+
+
+def call(function: Callable[[], T]) -> T:
+    """`function()` in a copy of this process; here where there can be none. The result must be picklable.
+
+    Raises what `function` raises, and ChildDiedError.
+    """
+    if not can_fork():
+        return function()
+    reading, writing = os.pipe()
+    parent = os.getpid()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reading)
+        _serve(function, writing, parent)
+    os.close(writing)
+    try:
+        with os.fdopen(reading, "rb") as stream:
+            data = stream.read()
+        _, status = os.waitpid(pid, 0)
+    except BaseException:
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        raise
+    if not data:
+        raise ChildDiedError(how_it_ended(os.waitstatus_to_exitcode(status)))
+    result, error = pickle.loads(data)
+    if error is not None:
+        raise error
+    value: T = result
+    return value
+
+
+def _serve(function: Callable[[], object], writing: int, parent: int) -> None:
+    """What the copy does, to its end."""
+    code = 1
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        die_with(parent)
+        os.dup2(2, 1)  # what the user's code prints is no part of the command's output
+        data = _pickled(function)
+        with os.fdopen(writing, "wb") as stream:
+            stream.write(data)
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _pickled(function: Callable[[], object]) -> bytes:
+    try:
+        return pickle.dumps((function(), None))
+    except LrsweepError as error:
+        return pickle.dumps((None, error))
+    except MemoryError:
+        return pickle.dumps((None, MemoryError()))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told by the process that asked
+        try:
+            return pickle.dumps((None, error))
+        except Exception:  # noqa: BLE001 - an exception that holds what cannot be sent
+            return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}")))
+
+
+def how_it_ended(code: int | None) -> str:
+    """The exit code of a process as words: `exited with code 3`, `killed by SIGKILL (out of memory?)`."""
+    if code is None:
+        return "closed its connection"
+    if code >= 0:
+        return f"exited with code {code}"
+    name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
+    hint = " (out of memory?)" if name == "SIGKILL" else ""
+    return f"was killed by {name}{hint}"

@@ -1,0 +1,108 @@
+"""What can be seen of the user's model, batches and optimizer before training that training together would not honor.
+
+Each function returns the end of a sentence (`the model ...`) or None.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrsweep import optimizers
+from lrsweep.compiler.torch_private import tree_flatten
+from lrsweep.training import user_state
+
+PLAIN_LEAVES = (bool, int, float, str, bytes, type(None))
+# Methods whose answers training takes from torch.nn.Module itself.
+LISTS: tuple[str, ...] = ("parameters", "named_parameters", "buffers", "named_buffers", "modules", "named_modules")
+LISTS += ("children", "named_children", "zero_grad", "__call__", "_call_impl")
+
+
+def of_model(module: nn.Module) -> str | None:
+    """Hooks on weights, tensors of classes of their own, overridden lists of parameters, layers torch cannot batch."""
+    for name, part in module.named_modules():
+        place = name.removeprefix("model.") or type(part).__name__
+        if isinstance(part, nn.RNNBase | nn.RNNCellBase | nn.EmbeddingBag):
+            return f"has a layer that torch cannot batch over runs: {type(part).__name__} ({place})"
+        if part._backward_hooks or part._backward_pre_hooks:
+            return f"has a backward hook ({place})"
+        for kind in type(part).__mro__:
+            if not user_state.of_torch_or_python(kind.__module__) and (own := [n for n in LISTS if n in vars(kind)]):
+                return f"overrides {own[0]}() ({kind.__name__})"
+        if isinstance(part, torch.jit.ScriptModule):
+            return f"is compiled by TorchScript ({place})"
+    for name, parameter in module.named_parameters():
+        if wrong := _of_parameter(parameter):
+            return f"has {wrong} ({name.removeprefix('model.')})"
+    for name, buffer in module.named_buffers():
+        if not _is_plain(buffer):
+            return f"has a buffer of class {type(buffer).__name__} ({name.removeprefix('model.')})"
+    modules = nn.modules.module
+    if any(hooks for name, hooks in vars(modules).items() if name.startswith("_global_") and name.endswith("_hooks")):
+        return "runs beside hooks that were registered for all modules"
+    return None
+
+
+def _of_parameter(parameter: nn.Parameter) -> str | None:
+    if isinstance(parameter, nn.UninitializedParameter):
+        return "lazy layers, whose weights are made by the first batch"
+    if not parameter.is_floating_point():
+        return "parameters that are not real numbers"
+    if type(parameter) is not nn.Parameter:
+        return f"a parameter of class {type(parameter).__name__}"
+    if hooked(parameter):
+        return "a hook on a parameter"
+    if parameter.layout is not torch.strided:
+        return "a parameter that is not dense"
+    return None
+
+
+def hooked(tensor: Tensor) -> bool:
+    """Would a backward pass through this tensor call a hook?"""
+    return bool(tensor._backward_hooks) or bool(getattr(tensor, "_post_accumulate_grad_hooks", None))
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return type(tensor) in (Tensor, nn.Buffer) and tensor.layout is torch.strided
+
+
+def of_batch(batch: Any) -> str | None:
+    """Leaves that are neither tensors nor plain values."""
+    for leaf in tree_flatten(batch)[0]:
+        if isinstance(leaf, Tensor):
+            if type(leaf) is not Tensor or leaf.layout is not torch.strided:
+                return f"is given batches that hold a tensor of another kind ({type(leaf).__name__}, {leaf.layout})"
+        elif type(leaf) not in PLAIN_LEAVES:
+            return f"is given batches that hold a {type(leaf).__name__}"
+    return None
+
+
+def needs_closure(optimizer: object) -> bool:
+    """Does its `step` want to evaluate the loss itself?"""
+    try:  # of the class: schedulers put functions of their own in place of the object's
+        _, *parameters = inspect.signature(type(optimizer).step).parameters.values()  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, ValueError):
+        return False
+    required = [parameter for parameter in parameters if parameter.default is inspect.Parameter.empty]
+    return bool(required) and required[0].kind in (required[0].POSITIONAL_ONLY, required[0].POSITIONAL_OR_KEYWORD)
+
+
+def of_optimizer(name: str, args: Mapping[str, Any], params: Sequence[nn.Parameter], base_dir: str) -> str | None:
+    """Why the runs of an optimizer class of the user's train one at a time: a whole sentence.
+
+    Built over `params` and thrown away. Raises what the class raises.
+    """
+    optimizer = optimizers.build(name, args, params, 1e-3, base_dir)
+    label = type(optimizer).__name__
+    if needs_closure(optimizer):
+        return f"{label} evaluates the loss itself (its step needs a closure)"
+    if any(hooked(parameter) for parameter in params):
+        return f"{label} registers hooks on the parameters"
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if not held <= {id(parameter) for parameter in params}:
+        return f"{label} does not keep the parameters that it is given"
+    return None

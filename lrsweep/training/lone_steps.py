@@ -1,0 +1,92 @@
+"""How a run alone makes a step: eagerly, through autograd as it is, or captured, recorded once and replayed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrsweep.training.loss_module import LossModule
+from lrsweep.training.recorder import Evaluation, evaluate, means_over
+from lrsweep.training.stepper import Stepper
+from lrsweep.training.workload import Workload
+
+
+class Eager:
+    """How a step is made: forward and backward through autograd, nothing known of what the user's code does."""
+
+    random = True  # the step may draw random numbers
+    stateless = False  # the user's functions may keep something between calls
+
+    def __init__(self, module: LossModule, workload: Workload, seed: int) -> None:
+        self._module, self._workload, self._seed = module, workload, seed
+
+    def forward(self, batch: tuple[Any, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, metrics = self._module(*batch)
+        return loss, metrics
+
+    def backward(self, loss: Tensor) -> None:
+        """Put the gradients of the loss that `forward` gave last into the parameters."""
+        loss.backward()
+
+    def grads(self) -> dict[str, Tensor]:
+        return {}
+
+    def evaluate(self, split: str, step: int) -> Evaluation:
+        return evaluate(self._module, self._workload, split, self._seed, step)
+
+
+class Captured:
+    """How a step is made: replayed. Runs of a workload share one recording, since weights are its inputs."""
+
+    stateless = True  # what keeps something between calls is not captured (stackable.py)
+
+    def __init__(self, module: LossModule, workload: Workload, seed: int) -> None:
+        self._workload, self._seed = workload, seed
+        tensors = module.tensors()
+
+        def record() -> Stepper:
+            stepper = Stepper(module, workload, stacked=False, shared=True)
+            params = [tensors[name].detach() for name in stepper.trainable]
+            non_trainable = [tensors[name].detach() for name in stepper.non_trainable]
+            workload.seed_step(seed, 0)
+            stepper.freeze_unused(params, non_trainable, workload.batch(seed, 0))
+            return stepper
+
+        self._stepper = workload.once("captured step", record)
+        self._trained = [tensors[name] for name in self._stepper.trainable]
+        self._non_trainable = [tensors[name] for name in self._stepper.non_trainable]
+
+    @property
+    def random(self) -> bool:
+        return self._stepper.random is not False
+
+    def forward(self, batch: tuple[Any, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        result = self._stepper.train(*self._values(), batch)
+        self._grads = result.grads
+        return result.losses, result.metrics
+
+    def backward(self, loss: Tensor) -> None:
+        # The fused CPU kernels read a gradient as if it lay in memory as its parameter does, and clipping writes into
+        # each: two parameters that are added have one gradient.
+        seen: set[int] = set()
+        for parameter, grad in zip(self._trained, self._grads, strict=True):
+            fine = grad.stride() == parameter.stride() and grad.data_ptr() not in seen
+            seen.add(grad.data_ptr())
+            own = grad if fine else torch.empty_like(parameter).copy_(grad)
+            parameter.grad = own if parameter.grad is None else parameter.grad.add_(own)
+
+    def evaluate(self, split: str, step: int) -> Evaluation:
+        def forward(*batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+            result = self._stepper.evaluate(*self._values(), batch)
+            return result.losses, result.metrics
+
+        return means_over(forward, self._workload, split, self._seed, step)
+
+    def grads(self) -> dict[str, Tensor]:
+        """The gradients of the loss that `forward` gave last, by parameter."""
+        return dict(zip(self._stepper.trainable, self._grads, strict=True))
+
+    def _values(self) -> tuple[list[Tensor], list[Tensor]]:
+        return [value.detach() for value in self._trained], [value.detach() for value in self._non_trainable]

@@ -1,0 +1,143 @@
+"""A model with its loss and metrics, as both trainers call it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from lrsweep.training import isolation
+
+if TYPE_CHECKING:
+    from lrsweep.training.workload import Workload
+
+FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial, type)
+
+
+class LossModule(nn.Module):
+    """A model with its loss: forward(*batch) -> (loss, {metric: value}), all scalars.
+
+    The loss is the mean over the batch. Metrics are computed without gradients, in training only with `train_metrics`
+    (otherwise the dict is empty). Nothing here looks at values, so it runs under `torch.func` transforms.
+    """
+
+    def __init__(self, model: nn.Module, workload: Workload, metric_names: tuple[str, ...] | None) -> None:
+        """`metric_names`: the keys of a `step`'s result that are metrics; None takes all there are."""
+        super().__init__()
+        self.model = model
+        self._task = workload.task
+        # A loss with state (class weights, a counter) belongs to this run, and is not trained.
+        self._loss, self._step = _own(workload.task.loss, workload), _own(workload.task.step, workload)
+        self._names = metric_names
+        self._differentiates: bool | None = None  # in evaluations, unknown before the first
+        self.counts_steps = self._step is not None and "step" in parameters_of(self._step)
+        self.steps_made = 0  # told to a `step` that asks for it
+        self._train_metrics = bool(workload.workload_spec.train["metrics"])
+        self._autocast_device = workload.device.type if workload.workload_spec.train["dtype"] == "bfloat16" else None
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Parameters and buffers by name."""
+        return {**dict(self.named_parameters()), **dict(self.named_buffers())}
+
+    @property
+    def functions(self) -> list[Callable[..., Any]]:
+        """What the user gave besides the model: the loss or step, and the metrics."""
+        return [self._step or self._loss, *self._task.metrics.values()]
+
+    def replace_loss(self, loss: Callable[[Any, Any], torch.Tensor]) -> None:
+        """Compute `loss(output, target)` from now on."""
+        del self._loss  # it may be a module, which a function cannot take the place of
+        self._loss = loss
+
+    def forward(self, *batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        if self.training or torch.is_grad_enabled() or self._differentiates is False:
+            return self._result(batch)
+        if self._differentiates is None:
+            drawn = isolation.generator_states()
+            try:
+                found = self._result(batch)
+            except RuntimeError as error:
+                if "does not require grad" not in str(error):
+                    raise
+                isolation.set_generator_states(drawn)
+                self._differentiates = True
+            else:
+                self._differentiates = False
+                return found
+        # The loss takes a derivative itself, as those of physics-informed networks do.
+        with torch.enable_grad():
+            loss, metrics = self._result(batch)
+        return loss.detach(), metrics
+
+    def _result(self, batch: tuple[Any, ...]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        wanted = self._train_metrics or not self.training
+        device = self._autocast_device
+        # No cache: it would hold the weights of one stacked call for the next.
+        cast = torch.autocast(device, dtype=torch.bfloat16, cache_enabled=False) if device else nullcontext()
+        with cast:
+            if self._step is not None:
+                number = {"step": self.steps_made} if self.counts_steps else {}
+                loss, values = self._split(self._step(self.model, *batch, **number), wanted)
+            else:
+                loss, values = self._loss_and_metrics(batch, wanted)
+        loss = _scalar("loss", loss)
+        return (loss.float() if device else loss), {name: _scalar(name, value) for name, value in values.items()}
+
+    def _loss_and_metrics(self, batch: tuple[Any, ...], wanted: bool) -> tuple[Any, dict[str, Any]]:
+        *inputs, target = batch
+        output = self.model(*inputs)
+        loss = self._loss(output, target)
+        if not wanted:
+            return loss, {}
+        with torch.no_grad():
+            return loss, {name: metric(output, target) for name, metric in self._task.metrics.items()}
+
+    def _split(self, result: Any, wanted: bool) -> tuple[Any, dict[str, Any]]:
+        """What a `step` returned, as loss and metrics."""
+        if not isinstance(result, Mapping):
+            return result, {}
+        if "loss" not in result:
+            raise ValueError(f"step returned a dict without 'loss': {', '.join(map(str, result))}")
+        names = self._names
+        if names is None:
+            names = tuple(name for name in result if name != "loss")
+        if missing := [name for name in names if wanted and name not in result]:
+            raise ValueError(f"step returned no {', '.join(missing)}, which it returned for the first batch")
+        metrics = {name: result[name] for name in names} if wanted else {}
+        return result["loss"], {n: v.detach() if isinstance(v, torch.Tensor) else v for n, v in metrics.items()}
+
+
+def _own(function: Any, workload: Workload) -> Any:
+    """A copy of an object that can be called, so that no run sees what another left in it; a function is itself."""
+    if isinstance(function, FUNCTIONS) or not getattr(function, "__dict__", None):
+        return function
+    if isinstance(function, nn.Module):
+        return workload.place_module(deepcopy(function)).requires_grad_(False)
+    try:
+        return deepcopy(function)
+    except Exception:  # noqa: BLE001 - it holds what has no copy, such as a file
+        return function
+
+
+def _scalar(name: str, value: Any) -> torch.Tensor:
+    if not isinstance(value, torch.Tensor):
+        if name == "loss":
+            raise TypeError(f"the loss is a {type(value).__name__}, not a tensor")
+        return torch.tensor(float(value))
+    if value.numel() != 1:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; it must be one number, the mean over the batch")
+    return value.reshape(())
+
+
+def parameters_of(function: Callable[..., Any]) -> set[str]:
+    try:
+        return set(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # some callables written in C do not tell
+        return set()

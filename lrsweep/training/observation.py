@@ -1,0 +1,107 @@
+"""Watches the user's code while it makes a step, and says what a recording of that step could not repeat."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from lrsweep.training import user_state
+
+# What makes Python values of a tensor: what Python does next may depend on them.
+ESCAPES = frozenset(
+    "item tolist numpy __array__ __bool__ __int__ __float__ __complex__ __index__ __contains__ __dlpack__ data_ptr "
+    "untyped_storage storage is_nonzero equal allclose argwhere".split()
+)
+HOOKS = frozenset({"register_hook", "register_post_accumulate_grad_hook", "retain_grad"})
+CLOCKS = frozenset({"time", "posix", "nt", "_datetime", "datetime", "_uuid"})
+ENTROPY = frozenset({"urandom", "getrandom"})
+
+
+class Observation(TorchFunctionMode):
+    """`found` holds what was seen, as ends of a sentence `the model ...`, in the order in which it was seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.pads = False  # an embedding has a padding_idx
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name == "__get__" and getattr(getattr(func, "__self__", None), "__name__", "") == "grad":
+            self._note("reads .grad")
+        elif name in ESCAPES and not _of_shapes(args):
+            self._note(f"turns a tensor into Python values ({_call(name)})")
+        elif name in HOOKS:
+            self._note(f"registers a hook on a tensor ({_call(name)})")
+        elif name in ("embedding", "embedding_bag"):
+            self.pads |= _is_index(args[2] if len(args) > 2 else kwargs.get("padding_idx"))
+        if any(isinstance(value, torch.Generator) for value in (*args, *kwargs.values())):
+            self._note("draws from a torch.Generator of its own")
+        return func(*args, **kwargs)
+
+    def _note(self, what: str) -> None:
+        place = _user_line()
+        text = f"{what}{place and f', {place}'}"
+        if text not in self.found:
+            self.found.append(text)
+
+    def _called(self, frame: FrameType, event: str, function: Any) -> None:
+        if event != "c_call":
+            return
+        owner = getattr(function, "__module__", None) or type(getattr(function, "__self__", None)).__module__
+        asked = owner in CLOCKS and not _library_frame(frame)
+        if asked or function.__name__ in ENTROPY:
+            self._note(f"asks for what differs from run to run ({owner.lstrip('_')}.{function.__name__})")
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Within, the user's model, loss and metrics run."""
+        before = user_state.random_state()
+        profile = sys.getprofile()
+        try:
+            with self:
+                sys.setprofile(self._called)
+                try:
+                    yield
+                finally:
+                    sys.setprofile(profile)
+        finally:
+            if user_state.random_state() != before:
+                self._note("draws random numbers from Python's or numpy's global generator")
+
+
+def _of_shapes(args: Any) -> bool:
+    """torch's own code asks numbers of what is no tensor."""
+    return not any(isinstance(arg, Tensor) for arg in args)
+
+
+def _is_index(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _call(name: str) -> str:
+    spelled = {"__bool__": "if, bool()", "__int__": "int()", "__float__": "float()", "__contains__": "in"}
+    return spelled.get(name, f".{name}()")
+
+
+def _library_frame(frame: FrameType) -> bool:
+    return user_state.of_library(frame.f_globals.get("__name__"), frame.f_code.co_filename)
+
+
+def _user_line() -> str:
+    """`file.py:12 in function`: the innermost frame of the user's own code, "" if there is none."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        if not _library_frame(frame) and frame.f_globals.get("__name__") != "__main__":
+            return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
+        frame = frame.f_back
+    return ""

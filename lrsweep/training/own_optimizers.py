@@ -1,0 +1,184 @@
+"""Optimizers of the user's own classes over stacked runs: one real object per run, stepped as its author wrote it.
+
+Its parameters are leaves that share the memory of that run's slices of the stacked weights, with the gradients of the
+stacked backward pass. So whatever the class does with the weights it is given, with their order, sizes, attributes and
+norms, it does as it would alone.
+"""
+
+# m runs under one class
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from lrsweep import optimizers
+from lrsweep.errors import UsageError
+from lrsweep.training import guards, user_state
+from lrsweep.training.audit import AuditFailedError
+from lrsweep.training.loss_module import LossModule
+from lrsweep.training.workload import Workload
+
+if TYPE_CHECKING:
+    from lrsweep.plan import Run
+
+PREFIX = "model."  # of the names that a LossModule gives to what is the model's
+
+
+class OwnOptimizers:
+    """The optimizers of m runs of one setting.
+
+    `step` makes one update of every run.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        workload: Workload,
+        models: Mapping[int, LossModule],
+        tensors: Mapping[str, Tensor],
+    ) -> None:
+        """`models`: a module per seed, whose parameters lend their order, names and attributes.
+
+        `tensors`: see `attach`. Raises what the class raises.
+        """
+        setting = runs[0].setting
+        self._workload, self._label = workload, runs[0].label
+        self._seeds = [run.seed for run in runs]
+        self._leaves = [_leaves(models[run.seed]) for run in runs]
+        self._frozen = {name for name, leaf in self._leaves[0].items() if not leaf.requires_grad}
+        self._slices: list[dict[str, Tensor]] = []
+        self.attach(tensors)
+        base_dir = workload.workload_spec.base_dir
+        self._optimizers: list[Any] = []
+        self._rates: list[optimizers.ScheduledRate] = []
+        for run, leaves in zip(runs, self._leaves, strict=True):
+            workload.seed_step(run.seed, 0)
+            optimizer = optimizers.build(setting.name, setting.args, leaves.values(), run.lr, base_dir)
+            if guards.needs_closure(optimizer) or any(guards.hooked(leaf) for leaf in leaves.values()):
+                raise UsageError(f"{type(optimizer).__name__} cannot be trained together")
+            optimizers.set_mode(optimizer, training=True)
+            self._optimizers.append(optimizer)
+            self._rates.append(optimizers.ScheduledRate(optimizer, setting.schedule))
+        self._decay = setting.independent_weight_decay
+        # Clearing gradients is torch's to do, unless the class does it in a way of its own.
+        self._clears = optimizers.clears_gradients(self._optimizers[0])
+        self._outside: user_state.Picture | None = None
+
+    def __len__(self) -> int:
+        return len(self._optimizers)
+
+    def attach(self, tensors: Mapping[str, Tensor]) -> None:
+        """Work on these stacked tensors [m, ...] from now on, by the names of the parameters."""
+        before = self._slices
+        slices = {name: tensors[name].unbind(0) for name in self._leaves[0]}
+        runs = range(len(self._leaves))
+        self._slices = [{name: part[position] for name, part in slices.items()} for position in runs]
+        for position, (leaves, own) in enumerate(zip(self._leaves, self._slices, strict=True)):
+            for name, leaf in leaves.items():
+                if not before or leaf.data_ptr() == before[position][name].data_ptr():
+                    leaf.data = own[name]
+
+    def _sync(self, position: int) -> None:
+        """Where the class has given a parameter other memory, copy what is there."""
+        own = self._slices[position]
+        for name, leaf in self._leaves[position].items():
+            if leaf.data_ptr() != own[name].data_ptr():
+                own[name].copy_(leaf.data)
+
+    def step(
+        self,
+        grads: Mapping[str, Tensor],
+        factors: Sequence[float],
+        step: int,
+        skipped: frozenset[int],
+        drawn: Tensor | None,
+    ) -> None:
+        """One update. `grads` [m, ...] by name; a parameter that has none is not in it. `factors`: of the schedule.
+
+        `skipped`: positions of runs that have diverged. `drawn`: the state of torch's generator after the backward
+        pass, which is where a run alone would go on; None where that pass draws nothing.
+        """
+        # Copies: a class may write into a gradient, which may be the same tensor for two parameters or all runs.
+        slices = {name: value.clone(memory_format=torch.contiguous_format).unbind(0) for name, value in grads.items()}
+        for position, optimizer in enumerate(self._optimizers):
+            if position in skipped:
+                continue
+            leaves = self._leaves[position]
+            if self._clears:
+                optimizer.zero_grad()
+            for name, leaf in leaves.items():
+                grad = slices[name][position] if name in slices and leaf.requires_grad else None
+                if leaf.grad is None or grad is None:
+                    leaf.grad = leaf.grad if grad is None else grad
+                else:  # its own `zero_grad` keeps gradients
+                    leaf.grad.add_(grad)
+            self._rates[position].set(factors[position])
+            if self._decay is not None:
+                weights = [leaf for leaf in leaves.values() if leaf.requires_grad]
+                optimizers.decay_independently(weights, self._decay * factors[position])
+            self._workload.seed_step(self._seeds[position], step)
+            if drawn is not None:
+                torch.default_generator.set_state(drawn)
+            optimizer.step()
+            self._sync(position)
+            for name, leaf in leaves.items():
+                if not self._clears:
+                    leaf.grad = None
+                if leaf.requires_grad and name in self._frozen:
+                    raise AuditFailedError(f"step {step + 1}: {self._label} thaws a frozen parameter", self._label)
+
+    def set_mode(self, *, training: bool, skipped: frozenset[int] = frozenset()) -> None:
+        """`train()` or `eval()` where the class has them: some keep two sets of weights."""
+        for position, optimizer in enumerate(self._optimizers):
+            if position not in skipped:
+                optimizers.set_mode(optimizer, training=training)
+                self._sync(position)
+
+    def audit(self, step: int) -> None:
+        """Raises AuditFailedError if the class keeps something outside its objects."""
+        now = user_state.picture([type(self._optimizers[0])])
+        if self._outside is None:
+            self._outside = now
+        elif self._outside.full and not self._outside.same(now):
+            text = f"step {step + 1}: {self._label} keeps state outside its object, in its class or module"
+            raise AuditFailedError(text, self._label)
+
+    def keep(self, positions: Sequence[int]) -> None:
+        """Go on with these runs only; `attach` comes next."""
+        self._seeds = [self._seeds[position] for position in positions]
+        self._leaves = [self._leaves[position] for position in positions]
+        self._optimizers = [self._optimizers[position] for position in positions]
+        self._slices = [self._slices[position] for position in positions]
+        self._rates = [self._rates[position] for position in positions]
+
+    def state(self) -> list[dict[str, Any]] | None:
+        """Everything the next step depends on, None if a checkpoint cannot hold it."""
+        states = [
+            optimizers.own_state(optimizer, list(leaves.values()))
+            for optimizer, leaves in zip(self._optimizers, self._leaves, strict=True)
+        ]
+        return None if any(state is None for state in states) else states  # type: ignore[return-value]
+
+    def restore(self, states: Iterable[Mapping[str, Any]]) -> None:
+        """Go on from a `state()` of the same runs, to the bit."""
+        for optimizer, leaves, state in zip(self._optimizers, self._leaves, states, strict=True):
+            optimizers.restore_own(optimizer, list(leaves.values()), state)
+        for leaves, own in zip(self._leaves, self._slices, strict=True):
+            for name, leaf in leaves.items():
+                if leaf.data_ptr() != own[name].data_ptr():
+                    leaf.data.copy_(own[name])
+
+
+def _leaves(module: LossModule) -> dict[str, nn.Parameter]:
+    """Parameters as those of the module, in its order, with the attributes the user gave them."""
+    leaves = {}
+    for name, parameter in module.named_parameters():
+        if name.startswith(PREFIX):
+            leaf = nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
+            vars(leaf).update(vars(parameter))
+            leaves[name] = leaf
+    return leaves

@@ -1,0 +1,277 @@
+"""What the user's code keeps between calls, as a picture that stays equal while nothing in it changes.
+
+Weights and buffers are not part of it: they are trained, and recordings and checkpoints know them. Everything else
+that can be reached from a model, a loss, a step, a Dataset or an optimizer is: attributes, slots, closures, function
+attributes, class attributes, the globals of the user's modules, generators of random numbers, containers, arrays.
+"""
+
+from __future__ import annotations
+
+import array
+import collections
+import functools
+import hashlib
+import logging
+import random
+import sys
+import types
+import weakref
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+MOST_OBJECTS = 200_000
+MOST_BYTES = 2**24  # of one tensor or array; of larger ones the ends are looked at, and how often torch wrote into them
+
+PLAIN = (bool, int, str, bytes, complex, type(None), type(...), type(NotImplemented))
+BY_REPR = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, np.dtype, PurePath, range, slice)
+# What keeps nothing that a training step could depend on.
+INERT: tuple[type, ...] = (types.ModuleType, logging.Logger, weakref.ReferenceType, types.CodeType, property)
+INERT += (types.GetSetDescriptorType,)
+INERT += (types.MemberDescriptorType, types.WrapperDescriptorType, types.MethodDescriptorType, types.MappingProxyType)
+INERT += (types.MethodWrapperType, types.ClassMethodDescriptorType, types.GenericAlias, types.FrameType)
+GENERATORS = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
+_MODULE_OWN = frozenset({"_parameters", "_buffers", "training"})
+
+
+@dataclass(slots=True)
+class Picture:
+    """`parts` of two pictures of the same roots are equal if nothing changed. `hidden` names what cannot be looked
+    into: an iterator on its way, an object of a library in C."""
+
+    parts: list[Any] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    # Objects stay alive, so that their identity tells them apart.
+    alive: list[Any] = field(default_factory=list)
+    full: bool = True
+
+    def same(self, other: Picture) -> bool:
+        try:
+            return bool(self.parts == other.parts)
+        except Exception:  # noqa: BLE001 - values of the user's that do not compare are not the same any more
+            return False
+
+
+def of_library(module: str | None, file: str | None = None) -> bool:
+    """Is this a module of torch, lrsweep, Python's library, or an installed package?"""
+    top = (module or "").partition(".")[0]
+    if top in sys.stdlib_module_names or top in ("torch", "lrsweep", "numpy", "builtins"):
+        return top != "__main__"
+    if file is None:
+        file = getattr(sys.modules.get(module or ""), "__file__", None)
+    return file is not None and bool({"site-packages", "dist-packages"} & set(Path(file).parts))
+
+
+def of_torch_or_python(module: str | None) -> bool:
+    """Is this a module of torch, numpy, lrsweep or Python's library?"""
+    top = (module or "").partition(".")[0]
+    return top != "__main__" and (top in sys.stdlib_module_names or top in ("torch", "lrsweep", "numpy"))
+
+
+def picture(roots: Iterable[Any]) -> Picture:
+    """Look at `roots` and all they hold."""
+    found = Picture()
+    _Walk(found).run(list(roots))
+    return found
+
+
+def random_state() -> tuple[Any, ...]:
+    """The global generators of Python and numpy (not torch's: what it draws can be recorded)."""
+    name, keys, position, *rest = np.random.get_state()
+    return random.getstate(), (name, np.asarray(keys).tobytes(), position, *rest)
+
+
+class _Walk:
+    """One walk, in an order that depends on the objects alone."""
+
+    def __init__(self, found: Picture) -> None:
+        self._found = found
+        self._seen: dict[int, int] = {}
+        self._queue: collections.deque[Any] = collections.deque()
+
+    def run(self, roots: list[Any]) -> None:
+        self._queue.extend(roots)
+        while self._queue:
+            if len(self._seen) > MOST_OBJECTS:
+                self._found.full = False
+                return
+            self._look(self._queue.popleft())
+
+    def _look(self, value: Any) -> None:
+        parts = self._found.parts
+        if isinstance(value, float):
+            parts.append(value.hex())
+            return
+        if type(value) in PLAIN:
+            parts.append((type(value).__name__, value))
+            return
+        number = self._seen.get(id(value))
+        if number is not None:
+            parts.append(("seen", number))
+            return
+        self._seen[id(value)] = len(self._seen)
+        self._found.alive.append(value)
+        parts.append(type(value).__qualname__)
+        parts.append(self._content(value))
+
+    def _later(self, values: Iterable[Any]) -> int:
+        before = len(self._queue)
+        self._queue.extend(values)
+        return len(self._queue) - before
+
+    def _content(self, value: Any) -> Any:
+        """What is compared of `value` itself; what it holds is queued."""
+        if isinstance(value, Enum | type(torch.float32)) or isinstance(value, BY_REPR):
+            return repr(value)
+        if isinstance(value, Tensor):
+            return self._tensor(value)
+        if isinstance(value, np.ndarray | np.generic):
+            self._objects(value)
+            return _digest(np.asarray(value))
+        if isinstance(value, random.Random):
+            return value.getstate() if type(value).random is random.Random.random else self._hidden(value)
+        if isinstance(value, np.random.RandomState):
+            return repr(value.get_state(legacy=False))
+        if isinstance(value, np.random.Generator | np.random.BitGenerator):
+            return repr(getattr(getattr(value, "bit_generator", value), "state", None))
+        if isinstance(value, torch.Generator):
+            return value.get_state().numpy().tobytes()
+        if isinstance(value, bytearray | memoryview | array.array):
+            return bytes(value)
+        if isinstance(value, nn.Module):
+            return self._module(value)
+        if isinstance(value, functools._lru_cache_wrapper):
+            return value.cache_info().misses, self._later([value.__wrapped__])
+        if isinstance(value, type):
+            return self._class(value)
+        if isinstance(value, types.FunctionType):
+            return self._function(value)
+        if isinstance(value, types.MethodType):
+            return self._later([value.__self__, value.__func__])
+        if isinstance(value, types.BuiltinFunctionType):
+            return 0 if isinstance(value.__self__, types.ModuleType) else self._later([value.__self__])
+        if isinstance(value, staticmethod | classmethod):
+            return self._later([value.__func__])
+        if isinstance(value, types.CellType):
+            try:
+                return self._later([value.cell_contents])
+            except ValueError:
+                return "empty"
+        if isinstance(value, INERT):
+            return 0
+        if isinstance(value, GENERATORS):
+            return self._hidden(value)
+        return self._container(value)
+
+    def _container(self, value: Any) -> Any:
+        # To ask for attributes makes a place for them, which pickle would then see: so that comes first.
+        attributes = list(_attributes(value))
+        content: list[Any] = []
+        if isinstance(value, dict):
+            content += [len(value), self._later([*value.keys(), *value.values()])]
+        elif isinstance(value, list | tuple | collections.deque):
+            content += [len(value), self._later(value)]
+        elif isinstance(value, set | frozenset):
+            content += [len(value), self._later(sorted(value, key=repr))]
+        elif _reduces(value) or not _has_attributes(value):
+            # Written in C, for most: `functools.partial`, `itertools.count`.
+            content += [self._reduced(value)]
+        content += [self._later(attributes)]
+        return content
+
+    def _reduced(self, value: Any) -> Any:
+        """Of what has no attributes: what pickle would keep."""
+        if type(value).__module__ == "builtins" and type(value) in (object, super):
+            return 0
+        try:
+            reduced = value.__reduce_ex__(2)
+        except Exception:  # noqa: BLE001 - it says in any way it likes that it cannot be copied
+            return self._hidden(value)
+        return reduced if isinstance(reduced, str) else self._later(reduced)
+
+    def _hidden(self, value: Any) -> int:
+        self._found.hidden.append(type(value).__name__)
+        return id(value)
+
+    def _objects(self, value: Any) -> None:
+        if getattr(getattr(value, "dtype", None), "kind", "") == "O":
+            self._queue.extend(np.asarray(value).ravel().tolist())
+
+    def _tensor(self, value: Tensor) -> Any:
+        if type(value) not in (Tensor, nn.Parameter) and not isinstance(value, nn.Buffer):
+            self._queue.append(vars(value))
+        try:
+            large = (id(value), value._version) if value.nbytes > MOST_BYTES else None
+            return large, value.requires_grad, _digest(value.detach().cpu().contiguous().view(-1).numpy())
+        except (RuntimeError, TypeError):  # bfloat16, sparse, meta, inference
+            return id(value), value._version, value.requires_grad
+
+    def _module(self, value: nn.Module) -> Any:
+        own = {key: item for key, item in vars(value).items() if key not in _MODULE_OWN}
+        flags = [(name, id(p), p is not None and p.requires_grad) for name, p in value._parameters.items()]
+        return [flags, list(value._buffers), list(own), self._later([*own.values(), type(value)])]
+
+    def _class(self, value: type) -> Any:
+        if of_torch_or_python(value.__module__):
+            return 0
+        held = [item for key, item in vars(value).items() if key not in ("__doc__", "__dict__", "__weakref__")]
+        self._module_of(value.__module__)
+        return self._later([*held, *value.__bases__])
+
+    def _function(self, value: types.FunctionType) -> Any:
+        held = [value.__defaults__, value.__kwdefaults__, vars(value), *(value.__closure__ or ())]
+        if of_torch_or_python(value.__module__):  # a wrapper may hold the user's
+            return self._later(held)
+        self._module_of(value.__module__)
+        if not of_library(value.__module__, value.__code__.co_filename):
+            held.append(value.__globals__)
+        return [id(value.__code__), self._later(held)]
+
+    def _module_of(self, name: str) -> None:
+        """All globals of a module of the user's; of an installed one the plain values: they are many."""
+        module = sys.modules.get(name)
+        if module is None:
+            return
+        if not of_library(name):
+            self._queue.append(vars(module))
+        else:
+            plain = {key: item for key, item in list(vars(module).items()) if type(item) in (*PLAIN, float)}
+            self._queue.append(sorted(plain.items()))
+
+
+def _reduces(value: Any) -> bool:
+    """Does its class say how it is pickled?"""
+    return any("__reduce__" in vars(kind) for kind in type(value).__mro__ if kind is not object)
+
+
+def _has_attributes(value: Any) -> bool:
+    return hasattr(value, "__dict__") or any("__slots__" in vars(kind) for kind in type(value).__mro__)
+
+
+def _attributes(value: Any) -> Iterator[Any]:
+    if hasattr(value, "__dict__"):
+        for key, item in list(vars(value).items()):
+            yield from (key, item)
+    for kind in type(value).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            if slot not in ("__dict__", "__weakref__"):
+                name = f"_{kind.__name__.lstrip('_')}{slot}" if slot.startswith("__") else slot
+                yield from (slot, getattr(value, name, None))
+    if not of_torch_or_python(type(value).__module__):
+        yield type(value)
+
+
+def _digest(values: np.ndarray[Any, Any]) -> Any:
+    if values.dtype.kind == "O":
+        return values.shape
+    if values.nbytes > MOST_BYTES:
+        flat = values.reshape(-1)
+        values = np.concatenate([flat[:1000], flat[:: max(1, len(flat) // 1000)], flat[-1000:]])
+    return values.shape, hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16).digest()
