@@ -228,7 +228,7 @@ class Trainer:
         batch = self._workload.batch(self._run.seed, self.step)
         audit = self._audit_of(batch)
         self._clear()
-        if self._steps.random:
+        if self._steps.random or self._own:  # the class may draw, too
             self._workload.seed_step(self._run.seed, self.step)
         self.model.steps_made = self.step
         loss, metrics = self._steps.forward(batch)
@@ -304,8 +304,11 @@ class Trainer:
                 {"loss": loss.detach().reshape(()), **{name: value.reshape(()) for name, value in metrics.items()}},
                 {**self._steps.grads(), **after},
             )
+            kept = [(parameter, parameter.grad) for parameter in self.model.parameters()]
             auditor.check_step(self.model, before, own, self._run.seed, self.step, ours)
             self._load({**before, **after})
+            for parameter, grad in kept:  # what a class of the user's did not clear
+                parameter.grad = grad
 
         return audit
 

@@ -158,28 +158,27 @@ BY_NAME = {kind.name: kind for kind in KINDS}
 assert len(BY_NAME) == len(KINDS)
 
 
-# Wrong until user code is audited while it trains; no test trains them yet.
-PENDING = {"steps-parameter_groups"}
-
 # What the default tier trains: some of each family. The slow tier trains all.
 SAMPLE = [
-    *(
-        "python_values-" + name
-        for name in ("PythonRandom", "OwnNumpy", "Array", "Count", "Deep", "Global", "OtherModule")
-    ),
-    *("python_values-" + name for name in ("ItemBranch", "TensorAttribute", "NumpyNoise", "EvaluationOwnDraws")),
-    *("parameters-" + name for name in ("LateLayer", "InTurn", "OneSeed", "FrozenLater", "GradientMask", "Tied")),
-    *("parameters-" + name for name in ("BackwardHook", "OwnParameters", "Multiplied", "Normed")),
-    *("operations-" + name for name in ("PaddingIndex", "MaxNorm", "Selected", "ClassWeights", "CumulativeBatchNorm")),
-    *("operations-" + name for name in ("SpectralNorm", "Dropout", "CountingBuffer", "InnerGradient")),
-    *("steps-" + name for name in ("annealed", "late_penalty", "queue", "teacher", "own_generator", "physics")),
-    *(
-        "steps-" + name
-        for name in ("loss_count", "metric_count", "data_own_generator", "plain_values", "builder_count")
-    ),
-    *("optimizers-" + name for name in ("DistanceFromStart", "BuildRate", "SelfHalving", "BySize", "Lookahead")),
-    *("optimizers-" + name for name in ("EditsGradients", "Inner", "KeptClass", "TorchNoise", "Averaged", "TwoPasses")),
-    "scheduled-SelfHalving",
+    f"{family}-{name}"
+    for family, names in {
+        "python_values": "PythonRandom OwnNumpy Array Count Deep Global OtherModule ItemBranch EvaluationOwnDraws",
+        "parameters": "LateLayer InTurn OneSeed FrozenLater GradientMask Tied BackwardHook OwnParameters Multiplied",
+        "operations": "PaddingIndex MaxNorm Selected ClassWeights CumulativeBatchNorm Dropout InnerGradient",
+        "steps": """annealed late_penalty queue own_generator physics loss_count metric_count data_own_generator
+            plain_values builder_count""",
+        "optimizers": """DistanceFromStart BuildRate SelfHalving BySize Lookahead EditsGradients Inner KeptClass
+            Averaged TwoPasses""",
+        "scheduled": "SelfHalving",
+    }.items()
+    for name in names.split()
+]
+APART = ["python_values-OwnRandom", "operations-Dropout", "optimizers-TorchNoise", "optimizers-KeepsGradients"]
+"""Trained by two workers, a run each."""
+
+MISSING = {"steps-parameter_groups": "Task has no param_groups yet"}
+ALL = [
+    pytest.param(name, marks=pytest.mark.xfail(reason=MISSING[name])) if name in MISSING else name for name in BY_NAME
 ]
 
 
@@ -219,7 +218,7 @@ def _check(folder: Path, kind: Kind, *, seeds: int, workers: int, runs: Sequence
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("name", [name for name in SAMPLE if name not in PENDING])
+@pytest.mark.parametrize("name", SAMPLE)
 def test_trains_as_in_plain_torch(tmp_path: Path, name: str) -> None:
     kind = BY_NAME[name]
     wrong = _check(tmp_path, kind, seeds=2, workers=1, runs=[(kind.lr[0], 1), (kind.lr[1], 0)])
@@ -227,15 +226,15 @@ def test_trains_as_in_plain_torch(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("name", [name for name in SAMPLE if name not in PENDING][::10])
+@pytest.mark.parametrize("name", APART)
 def test_trains_as_in_plain_torch_by_two_workers(tmp_path: Path, name: str) -> None:
     kind = BY_NAME[name]
-    wrong = _check(tmp_path, kind, seeds=2, workers=2, runs=[(kind.lr[0], 1), (kind.lr[1], 0)])
+    wrong = _check(tmp_path, kind, seeds=1, workers=2, runs=[(lr, 0) for lr in kind.lr])
     assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in BY_NAME if name not in PENDING])
+@pytest.mark.parametrize("name", ALL)
 def test_trains_as_in_plain_torch_in_any_company(tmp_path: Path, name: str) -> None:
     """One seed and three, by one worker and by two."""
     wrong = []
