@@ -118,6 +118,12 @@ def _check_functions(task: Task) -> None:
         value = getattr(task, name)
         if value is not None and not callable(value):
             raise UsageError(f"Task: {name} is a {type(value).__name__}, not a function")
+        trained = value.named_parameters() if isinstance(value, torch.nn.Module) else ()
+        if stray := [key for key, parameter in trained if parameter.requires_grad]:
+            raise UsageError(
+                f"Task: {name} has a parameter that requires a gradient ({stray[0]}), but only those of the model are "
+                "trained; make it one of the model's, or call requires_grad_(False)"
+            )
     if not isinstance(task.metrics, Mapping):
         raise UsageError(f"Task: metrics is a {type(task.metrics).__name__}; give a dict of name: function")
     for name, metric in task.metrics.items():

@@ -66,7 +66,7 @@ class OwnOptimizers:
         self._decay = setting.independent_weight_decay
         # Clearing gradients is torch's to do, unless the class does it in a way of its own.
         self._clears = optimizers.clears_gradients(self._optimizers[0])
-        self._outside: user_state.Picture | None = None
+        self._outside = Outside(type(self._optimizers[0]), self._label)
 
     def __len__(self) -> int:
         return len(self._optimizers)
@@ -140,12 +140,7 @@ class OwnOptimizers:
 
     def audit(self, step: int) -> None:
         """Raises AuditFailedError if the class keeps something outside its objects."""
-        now = user_state.picture([type(self._optimizers[0])])
-        if self._outside is None:
-            self._outside = now
-        elif self._outside.full and not self._outside.same(now):
-            text = f"step {step + 1}: {self._label} keeps state outside its object, in its class or module"
-            raise AuditFailedError(text, self._label)
+        self._outside.look(step)
 
     def keep(self, positions: Sequence[int]) -> None:
         """Go on with these runs only; `attach` comes next."""
@@ -171,6 +166,26 @@ class OwnOptimizers:
             for name, leaf in leaves.items():
                 if leaf.data_ptr() != own[name].data_ptr():
                     leaf.data.copy_(own[name])
+
+
+class Outside:
+    """What a class of the user's keeps outside its objects, in itself or in its module: it would reach other runs."""
+
+    def __init__(self, cls: type, label: str) -> None:
+        self._cls, self._label = cls, label
+        self._looks = 0
+        self._known = user_state.Picture()
+
+    def look(self, step: int) -> None:
+        """Call after the first updates and now and then; what settles in the first two calls may: caches are filled,
+        modules imported. Raises AuditFailedError."""
+        now = user_state.picture([self._cls])
+        self._looks += 1
+        if self._looks <= 2:
+            self._known = now
+        elif self._known.full and not self._known.same(now):
+            text = f"step {step + 1}: {self._label} keeps state outside its object, in its class or module"
+            raise AuditFailedError(text, self._label)
 
 
 def _leaves(module: LossModule) -> dict[str, nn.Parameter]:

@@ -24,6 +24,7 @@ from lrsweep.training.audit import Auditor, Computed
 from lrsweep.training.data import DatasetSplit, map_tensors
 from lrsweep.training.divergence import finite_divergence
 from lrsweep.training.lone_steps import Captured, Eager
+from lrsweep.training.own_optimizers import Outside
 from lrsweep.training.recorder import Evaluation, Recorder, untrained
 from lrsweep.training.workload import Workload, weights_hash
 
@@ -175,6 +176,8 @@ class Trainer:
         self._hashes = (weights_hash(self.model.model), workload.order_hash(run.seed))
         users = not stackable.our_own(workload)
         self._auditor = Auditor(workload) if captured and users else None
+        # A run in a copy of its process needs no such look.
+        self._outside = Outside(type(self.optimizer), run.label) if captured and self._own else None
         # What the user's code kept before its first step, where a checkpoint may need to know.
         self._kept = self._picture() if users and not captured else None
 
@@ -248,6 +251,8 @@ class Trainer:
         if self._decay is not None:
             optimizers.decay_independently(self.weights, self._decay * decay_factor)
         self._optimizer_step()
+        if self._outside is not None and (self.step < 2 or self._workload.is_row(self.step + 1)):
+            self._outside.look(self.step)
         self.step += 1
 
     def _clear(self) -> None:

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import random
 import sys
+import threading
 import types
 import weakref
 from collections.abc import Iterable, Iterator
@@ -35,6 +36,7 @@ BY_REPR = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.S
 INERT: tuple[type, ...] = (types.ModuleType, logging.Logger, weakref.ReferenceType, types.CodeType, property)
 INERT += (types.GetSetDescriptorType,)
 INERT += (types.MemberDescriptorType, types.WrapperDescriptorType, types.MethodDescriptorType, types.MappingProxyType)
+INERT += (type(threading.Lock()), type(threading.RLock()))
 INERT += (types.MethodWrapperType, types.ClassMethodDescriptorType, types.GenericAlias, types.FrameType)
 GENERATORS = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
 _MODULE_OWN = frozenset({"_parameters", "_buffers", "training"})
@@ -163,7 +165,7 @@ class _Walk:
                 return self._later([value.cell_contents])
             except ValueError:
                 return "empty"
-        if isinstance(value, INERT):
+        if isinstance(value, INERT) or any(value is stream for stream in (sys.stdout, sys.stderr)):
             return 0
         if isinstance(value, GENERATORS):
             return self._hidden(value)
@@ -179,7 +181,7 @@ class _Walk:
             content += [len(value), self._later(value)]
         elif isinstance(value, set | frozenset):
             content += [len(value), self._later(sorted(value, key=repr))]
-        elif _reduces(value) or not _has_attributes(value):
+        elif _reduces(value) or hasattr(value, "__next__") or not _has_attributes(value):
             # Written in C, for most: `functools.partial`, `itertools.count`.
             content += [self._reduced(value)]
         content += [self._later(attributes)]
@@ -247,7 +249,8 @@ class _Walk:
 
 def _reduces(value: Any) -> bool:
     """Does its class say how it is pickled?"""
-    return any("__reduce__" in vars(kind) for kind in type(value).__mro__ if kind is not object)
+    own = {"__reduce__", "__reduce_ex__", "__getstate__"}
+    return any(own & vars(kind).keys() for kind in type(value).__mro__ if kind is not object)
 
 
 def _has_attributes(value: Any) -> bool:

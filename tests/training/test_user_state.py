@@ -1,0 +1,160 @@
+"""The picture of what user code keeps: equal while nothing changes, another as soon as anything does."""
+
+from __future__ import annotations
+
+import array
+import collections
+import copy
+import functools
+import itertools
+import random
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from lrsweep.training import user_state
+
+pytestmark = pytest.mark.unit
+
+
+SOURCE = """
+import functools
+
+class Slots:
+    __slots__ = ("n",)
+    def __init__(self):
+        self.n = 0
+
+class Held:
+    count = 0
+
+def counting():
+    n = 0
+    def count():
+        nonlocal n
+        n += 1
+        return n
+    return count
+
+seen = []
+
+def helper(n):
+    seen.append(n)
+    return n
+
+def reads_a_global(n=0):
+    return helper(n)
+
+cached = functools.lru_cache(lambda n: n)
+"""
+user: Any = types.ModuleType("code_of_a_user")
+sys.modules["code_of_a_user"] = user
+exec(SOURCE, vars(user))
+
+
+def deep() -> Any:
+    return [[[[[[[[0]]]]]]]]
+
+
+def set_deep(held: Any) -> None:
+    held[0][0][0][0][0][0][0][0] = 1
+
+
+def module() -> nn.Module:
+    return nn.Sequential(nn.Linear(2, 2))
+
+
+CHANGES: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "list": (lambda: [1, 2], lambda held: held.append(3)),
+    "dict": (lambda: {"a": [1]}, lambda held: held["a"].append(2)),
+    "set": (lambda: {1}, lambda held: held.add(2)),
+    "deep": (deep, set_deep),
+    "deque": (collections.deque, lambda held: held.append(1)),
+    "default dict": (lambda: collections.defaultdict(int), lambda held: held["x"]),
+    "counter": (collections.Counter, lambda held: held.update("a")),
+    "bytes": (lambda: bytearray(3), lambda held: held.__setitem__(0, 1)),
+    "array": (lambda: array.array("d", [1.0]), lambda held: held.append(2.0)),
+    "numpy": (lambda: np.zeros(3), lambda held: held.__setitem__(1, 1)),
+    "numpy object": (lambda: np.array([[1], [2]], dtype=object)[:, 0:1], lambda held: held.__setitem__((0, 0), 5)),
+    "tensor": (lambda: torch.zeros(3), lambda held: held.add_(1)),
+    "tensor by numpy": (lambda: torch.zeros(3), lambda held: held.numpy().__setitem__(0, 1)),
+    "slots": (user.Slots, lambda held: setattr(held, "n", 1)),
+    "namespace": (lambda: types.SimpleNamespace(n=0), lambda held: setattr(held, "n", 1)),
+    "class attribute": (user.Held, lambda held: setattr(type(held), "count", type(held).count + 1)),
+    "closure": (user.counting, lambda held: held()),
+    "partial": (lambda: functools.partial(print, [1]), lambda held: held.args[0].append(2)),
+    "count": (itertools.count, next),
+    "cycle": (lambda: itertools.cycle([1, 2, 3]), next),
+    "list iterator": (lambda: iter([1, 2, 3]), next),
+    "random": (lambda: random.Random(0), lambda held: held.random()),
+    "numpy generator": (lambda: np.random.default_rng(0), lambda held: held.random()),
+    "numpy random state": (lambda: np.random.RandomState(0), lambda held: held.rand()),
+    "torch generator": (lambda: torch.Generator().manual_seed(0), lambda held: torch.rand(1, generator=held)),
+    "module attribute": (module, lambda held: setattr(held[0], "seen", 1)),
+    "new parameter": (module, lambda held: held.register_parameter("w", nn.Parameter(torch.zeros(1)))),
+    "frozen": (module, lambda held: held.requires_grad_(False)),
+    "hook": (module, lambda held: held.register_forward_hook(lambda *_: None)),
+    "cache": (lambda: user.cached, lambda held: held(3)),
+    "global of a helper": (lambda: user.reads_a_global, lambda held: held(3)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_is_seen(name: str) -> None:
+    make, change = CHANGES[name]
+    held = make()
+    before = user_state.picture([held])
+    assert before.same(user_state.picture([held])), "nothing has changed"
+    assert not before.hidden
+    change(held)
+    assert not before.same(user_state.picture([held]))
+
+
+def test_weights_and_buffers_are_no_state() -> None:
+    held = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    before = user_state.picture([held])
+    held(torch.randn(4, 2)).sum().backward()
+    with torch.no_grad():
+        held[0].weight.add_(1)
+    assert before.same(user_state.picture([held]))
+
+
+def test_what_cannot_be_looked_into_is_named() -> None:
+    with open(__file__, "rb") as file:
+        assert user_state.picture([{"x": file}]).hidden == ["BufferedReader"]
+    assert user_state.picture([{"x": (n for n in range(3))}]).hidden == ["generator"]
+
+
+def test_circles_and_shared_parts_end() -> None:
+    held: list[Any] = []
+    held += [held, {"again": held}]
+    assert user_state.picture([held]).same(user_state.picture([held]))
+
+
+def test_what_is_too_much_is_said() -> None:
+    assert not user_state.picture([[[n] for n in range(user_state.MOST_OBJECTS + 1)]]).full
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3) | st.tuples(inner, inner),
+)
+
+
+@given(plain)
+def test_equal_values_have_equal_pictures(value: Any) -> None:
+    assert user_state.picture([value]).same(user_state.picture([copy.deepcopy(value)]))
+
+
+@given(plain, plain)
+def test_other_values_have_other_pictures(one: Any, other: Any) -> None:
+    if repr(one) != repr(other):
+        assert not user_state.picture([one]).same(user_state.picture([other]))
