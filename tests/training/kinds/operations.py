@@ -15,20 +15,6 @@ WORDS = 9
 CLASSES = 3
 
 
-def words(model, loss=F.cross_entropy):
-    """Sequences of five of nine words, 0 being padding; three classes."""
-    ids = torch.randint(0, WORDS, (TRAIN + VAL, 5), generator=torch.Generator().manual_seed(1))
-    train, val = split(ids, ids.sum(1) % CLASSES)
-    return Task(train=train, val=val, model=model, loss=loss)
-
-
-def classes(model, loss):
-    x, _ = points()
-    label = (x.sum(1) > 0).long() + (x[:, 0] > 1).long()
-    train, val = split(x, label)
-    return Task(train=train, val=val, model=model, loss=loss)
-
-
 class Bag(nn.Module):
     """Mean of the words' vectors."""
 
@@ -76,7 +62,7 @@ class SparseEmbedding(Bag):
         super().__init__(sparse=True)
 
 
-class EmbeddingBag(nn.Module):
+class EmbeddingBag(Bag):
     def __init__(self):
         super().__init__()
         self.words, self.out = nn.EmbeddingBag(WORDS, 8, mode="max", padding_idx=0), nn.Linear(8, CLASSES)
@@ -174,12 +160,10 @@ class Classifier(nn.Module):
         return self.b(torch.tanh(self.a(x)))
 
 
-LOSSES = {
-    "IgnoreIndex": nn.CrossEntropyLoss(ignore_index=2),
-    "ClassWeights": nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 5.0])),
-    "Smoothing": nn.CrossEntropyLoss(label_smoothing=0.1),
-    "MultiMargin": nn.MultiMarginLoss(),
-}
+IgnoreIndex = nn.CrossEntropyLoss(ignore_index=2)
+ClassWeights = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 5.0]))
+Smoothing = nn.CrossEntropyLoss(label_smoothing=0.1)
+MultiMargin = nn.MultiMarginLoss()
 
 
 class BatchNorm(Net):
@@ -527,15 +511,28 @@ class ByBatchSize(Net):
         return super().middle(h) if len(h) % 16 == 0 else h
 
 
-TEXTS = {name: value for name, value in vars().items() if isinstance(value, type) and issubclass(value, Bag)}
-TEXTS = {name: value for name, value in TEXTS.items() if name != "Bag"} | {"EmbeddingBag": EmbeddingBag}
-MODELS = {name: value for name, value in vars().items() if isinstance(value, type) and issubclass(value, Net)}
-del MODELS["Net"]
-
-
 def make(model):
-    if model in TEXTS:
-        return words(TEXTS[model])
-    if model in LOSSES:
-        return classes(Classifier, LOSSES[model])
-    return regression(MODELS[model])
+    return regression(globals()[model])
+
+
+def make_words(model):
+    """Sequences of five of nine words, 0 being padding; three classes."""
+    ids = torch.randint(0, WORDS, (TRAIN + VAL, 5), generator=torch.Generator().manual_seed(1))
+    train, val = split(ids, ids.sum(1) % CLASSES)
+    return Task(train=train, val=val, model=globals()[model], loss=F.cross_entropy)
+
+
+def make_classes(loss):
+    x, _ = points()
+    label = (x.sum(1) > 0).long() + (x[:, 0] > 1).long()
+    train, val = split(x, label)
+    return Task(train=train, val=val, model=Classifier, loss=globals()[loss])
+
+
+TEXTS = [
+    name for name, value in vars().items() if isinstance(value, type) and issubclass(value, Bag) and value is not Bag
+]
+LOSSES = ["IgnoreIndex", "ClassWeights", "Smoothing", "MultiMargin"]
+MODELS = [
+    name for name, value in vars().items() if isinstance(value, type) and issubclass(value, Net) and value is not Net
+]

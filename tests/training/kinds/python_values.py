@@ -662,9 +662,9 @@ class Grows(Net):
         return h
 
 
-MODELS = {name: value for name, value in vars().items() if isinstance(value, type) and issubclass(value, Net)}
-del MODELS["Net"], MODELS["Skipping"]
-
-
 def make(model):
-    return regression(MODELS[model])
+    return regression(globals()[model])
+
+
+MODELS = [name for name, value in vars().items() if isinstance(value, type) and issubclass(value, Net)]
+MODELS = [name for name in MODELS if name not in ("Net", "Skipping")]

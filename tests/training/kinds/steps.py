@@ -4,6 +4,7 @@ import collections
 import copy
 import itertools
 import random
+import types
 
 import numpy as np
 import torch
@@ -15,62 +16,46 @@ from torch.utils.data import Dataset
 from lrsweep import Task
 
 CALLS = 0
-TASKS = {}
-
-
-def task(function):
-    """Names a task by its function."""
-    TASKS[function.__name__] = function
-    return function
-
-
-def make(kind):
-    return TASKS[kind]()
-
 
 # ---------------------------------------------------------------------- steps
 
 
-def penalised(model, batch, weight):
+def _penalised(model, batch, weight):
     x, y = batch
     output = model(x)
     return {"loss": F.mse_loss(output, y) + weight * output.square().mean()}
 
 
-@task
 def annealed():
     """A weight that rises with a counter kept in a dict."""
     state = {"t": 0}
 
     def step(model, batch):
         state["t"] += model.training
-        return penalised(model, batch, 0.1 * min(1.0, state["t"] / 40))
+        return _penalised(model, batch, 0.1 * min(1.0, state["t"] / 40))
 
     return regression(Net, step=step)
 
 
-@task
 def late_penalty():
     """A penalty from step 31 on, by `itertools.count`."""
     count = itertools.count()
 
     def step(model, batch):
-        return penalised(model, batch, 0.1 if model.training and next(count) >= 30 else 0.0)
+        return _penalised(model, batch, 0.1 if model.training and next(count) >= 30 else 0.0)
 
     return regression(Net, step=step)
 
 
-@task
 def global_counter():
     def step(model, batch):
         global CALLS
         CALLS += model.training
-        return penalised(model, batch, 0.1 * (CALLS > 20))
+        return _penalised(model, batch, 0.1 * (CALLS > 20))
 
     return regression(Net, step=step)
 
 
-@task
 def centre():
     """A running mean of the outputs."""
     state = {"centre": torch.zeros(1)}
@@ -85,7 +70,6 @@ def centre():
     return regression(Net, step=step)
 
 
-@task
 def centre_in_place():
     kept = torch.zeros(1)
 
@@ -99,7 +83,6 @@ def centre_in_place():
     return regression(Net, step=step)
 
 
-@task
 def queue():
     """The last outputs, in a deque."""
     past = collections.deque(maxlen=5)
@@ -133,12 +116,10 @@ class Teacher:
         return {"loss": F.mse_loss(output, y) + F.mse_loss(output, wanted)}
 
 
-@task
 def teacher():
     return regression(Net, step=Teacher())
 
 
-@task
 def own_generator():
     """Noise on the inputs from a generator of its own."""
     generator = torch.Generator().manual_seed(3)
@@ -151,17 +132,15 @@ def own_generator():
     return regression(Net, step=step)
 
 
-@task
 def own_random():
     own = random.Random(3)
 
     def step(model, batch):
-        return penalised(model, batch, own.random() if model.training else 0.0)
+        return _penalised(model, batch, own.random() if model.training else 0.0)
 
     return regression(Net, step=step)
 
 
-@task
 def mixup():
     """Mixes examples by global random numbers of torch and numpy."""
 
@@ -175,23 +154,20 @@ def mixup():
     return regression(Net, step=step)
 
 
-@task
 def step_number():
     """Asks for the number of the step."""
 
     def late(model, batch, step):
-        return penalised(model, batch, 0.1 if step > 20 else 0.0)
+        return _penalised(model, batch, 0.1 if step > 20 else 0.0)
 
     return regression(Net, step=late)
 
 
-@task
 def bare_loss():
     """Returns the loss alone."""
     return regression(Net, step=lambda model, batch: F.mse_loss(model(batch[0]), batch[1]))
 
 
-@task
 def physics():
     """A differential equation: gradients by the input, in evaluation too."""
 
@@ -205,7 +181,6 @@ def physics():
     return regression(Net, step=step)
 
 
-@task
 def gradient_penalty():
     """In training alone."""
 
@@ -221,7 +196,6 @@ def gradient_penalty():
     return regression(Net, step=step)
 
 
-@task
 def adversarial():
     """A second pass on inputs moved along their gradient."""
 
@@ -237,7 +211,6 @@ def adversarial():
     return regression(Net, step=step)
 
 
-@task
 def clipping_weights():
     """Writes into the model's weights before it is called."""
 
@@ -251,7 +224,6 @@ def clipping_weights():
     return regression(Net, step=step)
 
 
-@task
 def alternating():
     """Two losses in turn, each with half of the model."""
     turn = itertools.count()
@@ -265,7 +237,6 @@ def alternating():
     return regression(Net, step=step)
 
 
-@task
 def switching_modes():
     """Passes in evaluation and in training mode."""
 
@@ -285,7 +256,6 @@ def switching_modes():
     return regression(Dropping, step=step)
 
 
-@task
 def last_batch():
     """Compares with the batch before."""
     state = {}
@@ -302,7 +272,6 @@ def last_batch():
     return regression(Net, step=step)
 
 
-@task
 def curriculum():
     """Hard examples only, once the running loss is low: decided by a Python number."""
     state = {"loss": 1.0}
@@ -319,7 +288,6 @@ def curriculum():
     return regression(Net, step=step)
 
 
-@task
 def sparse_weights():
     """A penalty on all weights, by the model that the step is given."""
 
@@ -330,7 +298,6 @@ def sparse_weights():
     return regression(Net, step=step)
 
 
-@task
 def adversary():
     """A second network that the step trains by an optimizer of its own."""
     state = {}
@@ -367,7 +334,6 @@ class LossWithCount:
         return F.mse_loss(output, target) * (1.0 if self.calls < 20 else 0.5)
 
 
-@task
 def loss_count():
     return regression(Net, loss=LossWithCount())
 
@@ -385,12 +351,10 @@ class LossModule(nn.Module):
         return loss * self.size
 
 
-@task
 def loss_module():
     return regression(Net, loss=LossModule())
 
 
-@task
 def loss_closure():
     """A function with a list in its closure."""
     seen = []
@@ -402,13 +366,11 @@ def loss_closure():
     return regression(Net, loss=loss)
 
 
-@task
 def loss_random():
     """Draws a threshold in each call."""
     return regression(Net, loss=lambda output, target: F.huber_loss(output, target, delta=0.1 + random.random()))
 
 
-@task
 def loss_branch():
     """Chooses a formula by its value."""
 
@@ -419,7 +381,6 @@ def loss_branch():
     return regression(Net, loss=loss)
 
 
-@task
 def loss_reads_model():
     """A loss that finds the model's weights by itself."""
     kept = {}
@@ -433,22 +394,29 @@ def loss_reads_model():
     )
 
 
-@task
 def loss_sum():
     """The sum over the batch."""
     return regression(Net, loss=lambda output, target: 0.05 * F.mse_loss(output, target, reduction="sum"))
 
 
-def constant(value):
+def _constant(value):
     return regression(Net, loss=lambda output, target: F.mse_loss(output, target) + value)
 
 
-TASKS |= {
-    "constant_million": lambda: constant(1e6),
-    "constant_negative": lambda: constant(-1e6),
-    "constant_huge": lambda: constant(1e290),
-    "tiny": lambda: regression(Net, loss=lambda output, target: 1e-12 * F.mse_loss(output, target)),
-}
+def constant_million():
+    return _constant(1e6)
+
+
+def constant_negative():
+    return _constant(-1e6)
+
+
+def constant_huge():
+    return _constant(1e290)
+
+
+def tiny():
+    return regression(Net, loss=lambda output, target: 1e-12 * F.mse_loss(output, target))
 
 
 class CountingMetric:
@@ -462,12 +430,10 @@ class CountingMetric:
         return (output - target).abs().mean() + self.calls
 
 
-@task
 def metric_count():
     return regression(Net, metrics={"error": CountingMetric()})
 
 
-@task
 def metric_random():
     """A metric on a random part of the examples."""
     return regression(
@@ -475,7 +441,6 @@ def metric_random():
     )
 
 
-@task
 def metric_number():
     """A metric that is a Python number."""
     return regression(Net, metrics={"error": lambda output, target: float((output - target).abs().max())})
@@ -498,48 +463,59 @@ class Points(Dataset):
         return self.x[index] + 0.1 * self.noise(), self.y[index]
 
 
-def drawn(noise):
+def _drawn(noise):
     return Task(train=Points(0, noise), val=Points(1), model=Net, loss=F.mse_loss)
 
 
-def own_torch_noise():
+def _own_torch_noise():
     generator = torch.Generator().manual_seed(0)
     return lambda: torch.randn(4, generator=generator)
 
 
-def own_numpy_noise():
+def _own_numpy_noise():
     own = np.random.default_rng(0)
     return lambda: torch.from_numpy(own.normal(size=4))
 
 
-def counted_noise():
+def _counted_noise():
     count = itertools.count()
     return lambda: 0.01 * (next(count) % 7)
 
 
-TASKS |= {
-    "data_torch": lambda: drawn(lambda: torch.randn(4)),
-    "data_numpy": lambda: drawn(lambda: torch.from_numpy(np.random.randn(4))),
-    "data_random": lambda: drawn(lambda: random.gauss(0, 1)),
-    "data_own_generator": lambda: drawn(own_torch_noise()),
-    "data_own_numpy": lambda: drawn(own_numpy_noise()),
-    "data_count": lambda: drawn(counted_noise()),
-}
+def data_torch():
+    return _drawn(lambda: torch.randn(4))
 
 
-@task
+def data_numpy():
+    return _drawn(lambda: torch.from_numpy(np.random.randn(4)))
+
+
+def data_random():
+    return _drawn(lambda: random.gauss(0, 1))
+
+
+def data_own_generator():
+    return _drawn(_own_torch_noise())
+
+
+def data_own_numpy():
+    return _drawn(_own_numpy_noise())
+
+
+def data_count():
+    return _drawn(_counted_noise())
+
+
 def data_validation_draws():
     """Random numbers in the validation split alone."""
     return Task(train=Points(0), val=Points(1, lambda: torch.randn(4)), model=Net, loss=F.mse_loss)
 
 
-@task
 def data_validation_keeps():
     """A generator of its own in the validation split."""
-    return Task(train=Points(0), val=Points(1, own_torch_noise()), model=Net, loss=F.mse_loss)
+    return Task(train=Points(0), val=Points(1, _own_torch_noise()), model=Net, loss=F.mse_loss)
 
 
-@task
 def data_cached():
     """An example is changed when it is first fetched."""
 
@@ -556,7 +532,6 @@ class Dicts(Points):
         return {"x": self.x[index], "y": self.y[index], "id": index}
 
 
-@task
 def dict_batches():
     """Batches that are dicts."""
 
@@ -566,27 +541,25 @@ def dict_batches():
     return Task(train=Dicts(0), val=Dicts(1), model=Net, step=step)
 
 
-def collated(examples, weight):
+def _collated(examples, weight):
     x, y = (torch.stack(part) for part in zip(*examples, strict=True))
     return {"x": x, "y": y, "weight": weight, "name": "some text", "note": None}
 
 
-def weighted(model, batch):
+def _weighted(model, batch):
     assert batch["name"] == "some text"
     return {"loss": batch["weight"] * F.mse_loss(model(batch["x"]), batch["y"])}
 
 
-@task
 def plain_values():
     """Batches that hold a number that depends on their examples, and text."""
 
     def collate(examples):
-        return collated(examples, weight=0.5 + float(examples[0][0].abs().mean()))
+        return _collated(examples, weight=0.5 + float(examples[0][0].abs().mean()))
 
-    return Task(train=Points(0), val=Points(1), model=Net, step=weighted, collate_fn=collate)
+    return Task(train=Points(0), val=Points(1), model=Net, step=_weighted, collate_fn=collate)
 
 
-@task
 def collate_count():
     """A collate_fn that counts its calls."""
     calls = itertools.count()
@@ -594,24 +567,22 @@ def collate_count():
         train=Points(0),
         val=Points(1),
         model=Net,
-        step=weighted,
-        collate_fn=lambda examples: collated(examples, weight=1.0 + 0.1 * (next(calls) % 7)),
+        step=_weighted,
+        collate_fn=lambda examples: _collated(examples, weight=1.0 + 0.1 * (next(calls) % 7)),
     )
 
 
-@task
 def collate_draws():
     """A collate_fn that draws a crop."""
     return Task(
         train=Points(0),
         val=Points(1),
         model=Net,
-        step=weighted,
-        collate_fn=lambda examples: collated(examples, weight=random.uniform(0.5, 1.5)),
+        step=_weighted,
+        collate_fn=lambda examples: _collated(examples, weight=random.uniform(0.5, 1.5)),
     )
 
 
-@task
 def ragged():
     """Batches of another width in each step, and targets of another length."""
 
@@ -630,32 +601,28 @@ def ragged():
 # ---------------------------------------------------------------------- builders
 
 
-def scaled(factor):
+def _scaled(factor):
     net = Net()
     with torch.no_grad():
         net.b.weight.mul_(factor)
     return net
 
 
-@task
 def builder_random():
     """Draws by Python's generator."""
-    return regression(lambda: scaled(random.uniform(0.5, 1.5)))
+    return regression(lambda: _scaled(random.uniform(0.5, 1.5)))
 
 
-@task
 def builder_numpy():
-    return regression(lambda: scaled(float(np.random.uniform(0.5, 1.5))))
+    return regression(lambda: _scaled(float(np.random.uniform(0.5, 1.5))))
 
 
-@task
 def builder_count():
     """Counts its calls: a run sees the first one."""
     calls = itertools.count(1)
-    return regression(lambda: scaled(1.0 / next(calls)))
+    return regression(lambda: _scaled(1.0 / next(calls)))
 
 
-@task
 def builder_own_generator():
     """Weights drawn from one generator for all calls."""
     generator = torch.Generator().manual_seed(0)
@@ -668,7 +635,6 @@ def builder_own_generator():
     return regression(build)
 
 
-@task
 def builder_shared():
     """One pretrained part for all models that are built."""
     part = Net()
@@ -687,7 +653,6 @@ def builder_shared():
     return regression(Tuned)
 
 
-@task
 def builder_keeps():
     """Starts from where the weights of the model built before are now."""
     kept = []
@@ -702,7 +667,6 @@ def builder_keeps():
     return regression(build)
 
 
-@task
 def task_random():
     """Data drawn without a seed when the task is made."""
     x = torch.randn(96, 4) + float(np.random.rand()) + random.random()
@@ -710,7 +674,6 @@ def task_random():
     return Task(train=train, val=val, model=Net, loss=F.mse_loss)
 
 
-@task
 def parameter_groups():
     """A lower rate for the first layer."""
 
@@ -719,3 +682,14 @@ def parameter_groups():
         return [{"params": list(model.a.parameters()), "lr_scale": 0.1}, {"params": rest}]
 
     return regression(Net, param_groups=groups)
+
+
+def make(kind):
+    return globals()[kind]()
+
+
+TASKS = [
+    name
+    for name, value in vars().items()
+    if isinstance(value, types.FunctionType) and value.__module__ == __name__ and name[0] != "_" and name != "make"
+]

@@ -6,9 +6,11 @@ by two.
 
 from __future__ import annotations
 
+import ast
 import functools
 import itertools
 import math
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,7 @@ from tests.support import plain_loop, sweeps
 HERE = Path(__file__).parent
 STEPS, BATCH = 48, 16
 TOLERANCE = 1e-8
+SHARED = ("kinds_common.py", "kinds_counter.py")
 SCHEDULE = {"name": "linear", "end": 0.1}
 
 
@@ -41,14 +44,15 @@ class Kind:
     scheduled: bool = False
     constant: float = 0.0  # a part of the loss that says nothing
 
-    def spec(self, seeds: int) -> dict[str, Any]:
+    def spec(self, folder: Path, seeds: int) -> dict[str, Any]:
+        """`folder`: see `write`."""
         own = ":" in self.optimizer
         return {
             "name": "kind",
-            "task": {"name": f"{HERE}/{self.task}", **self.task_args},
+            "task": {"name": f"{folder}/{self.task}", **self.task_args},
             "lr": list(self.lr),
             "optimizers": [
-                {"name": f"{HERE}/{self.optimizer}" if own else self.optimizer, "label": "it", **self.optimizer_args}
+                {"name": f"{folder}/{self.optimizer}" if own else self.optimizer, "label": "it", **self.optimizer_args}
             ],
             "seeds": seeds,
             "schedule": SCHEDULE if self.scheduled else "constant",
@@ -59,6 +63,17 @@ class Kind:
                 "dtype": "float64",
             },
         }
+
+    def write(self, folder: Path) -> None:
+        """The files of this kind alone, as its user has them: what others of its family keep is not in them."""
+        folder.mkdir()
+        for file in SHARED:
+            shutil.copy(HERE / file, folder)
+        needed = {value for value in self.task_args.values() if isinstance(value, str)}
+        for place in (self.task, self.optimizer):
+            file, _, name = place.partition(":")
+            if name and file not in SHARED:
+                (folder / file).write_text(cut((HERE / file).read_text(), needed | {name}))
 
     def recipe(self) -> plain_loop.Recipe:
         own = ":" in self.optimizer
@@ -74,6 +89,28 @@ class Kind:
         )
 
 
+def cut(source: str, wanted: set[str]) -> str:
+    """Only those top-level statements of a file that `wanted` names need."""
+    statements = ast.parse(source).body
+    defined = [_defines(statement) for statement in statements]
+    used = [{node.id for node in ast.walk(statement) if isinstance(node, ast.Name)} for statement in statements]
+    kept: set[int] = set()
+    while grown := {i for i, names in enumerate(defined) if i not in kept and names & wanted}:
+        kept |= grown
+        wanted = wanted.union(*(used[i] for i in grown))
+        kept |= {i for i, names in enumerate(defined) if not names and used[i] & wanted & set().union(*defined)}
+    return "\n\n\n".join(ast.unparse(statements[i]) for i in sorted(kept))
+
+
+def _defines(statement: ast.stmt) -> set[str]:
+    if isinstance(statement, ast.ClassDef | ast.FunctionDef):
+        return {statement.name}
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return {(alias.asname or alias.name).partition(".")[0] for alias in statement.names}
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
 def _factor(step: int) -> float:
     return 1 + (SCHEDULE["end"] - 1) * step / STEPS
 
@@ -83,11 +120,13 @@ ADAM = {"optimizer": "adam", "lr": (0.001, 0.01)}
 MOMENTUM = {"optimizer_args": {"momentum": 0.9, "weight_decay": 0.01}, "lr": (0.005, 0.02)}
 
 
-def _family(file: str, argument: str, names: str, changed: Mapping[str, dict[str, Any]]) -> list[Kind]:
+def _family(
+    file: str, argument: str, names: str, changed: Mapping[str, dict[str, Any]], function: str = "make"
+) -> list[Kind]:
     """A kind for each of the `names` that a file holds; `changed`: what is special about some."""
     found = list(plain_loop.load(f"{HERE / file}:{names}"))
     assert changed.keys() <= set(found)
-    family, task = file.removesuffix(".py"), f"{file}:make"
+    family, task = file.removesuffix(".py"), f"{file}:{function}"
     given = [{"name": f"{family}-{name}", "task": task, "task_args": {argument: name}} for name in found]
     return [Kind(**one | changed.get(name, {})) for name, one in zip(found, given, strict=True)]
 
@@ -106,7 +145,7 @@ KINDS = [
         "model",
         "MODELS",
         {
-            "LateLayer": {"shuffle": False, **ADAM},
+            "LateLayer": {"task": "parameters.py:make_late", "shuffle": False, **ADAM},
             "InTurn": MOMENTUM,
             "ByData": ADAM,
             "SomeEpochs": ADAM,
@@ -121,8 +160,8 @@ KINDS = [
             "NoGrad": MOMENTUM,
         },
     ),
-    *_family("operations.py", "model", "TEXTS", {"PaddingIndex": ADAM, "SparseEmbedding": {}}),
-    *_family("operations.py", "model", "LOSSES", {}),
+    *_family("operations.py", "model", "TEXTS", {"PaddingIndex": ADAM, "SparseEmbedding": {}}, "make_words"),
+    *_family("operations.py", "loss", "LOSSES", {}, "make_classes"),
     *_family(
         "operations.py",
         "model",
@@ -209,7 +248,9 @@ def _close(value: float, wanted: float, constant: float) -> bool:
 
 def _check(folder: Path, kind: Kind, *, seeds: int, workers: int, runs: Sequence[tuple[float, int]]) -> list[str]:
     """Train a sweep; what is wrong with it."""
-    finished = sweeps.run(folder, kind.spec(seeds), workers=workers)
+    folder.mkdir(exist_ok=True)
+    kind.write(folder / "user")
+    finished = sweeps.run(folder, kind.spec(folder / "user", seeds), workers=workers)
     table = pd.read_csv(finished.path / "runs.csv")
     if (bad := table[table.status != "ok"]).size:
         return [f"{bad.status.iloc[0]}: {bad.error.iloc[0]}"]
