@@ -109,6 +109,9 @@ def estimate(facts: CostEstimate) -> str:
         ("folder", facts.path),
         *(("one at a time", reason) for reason in facts.reasons),
     ]
+    if facts.restarting:
+        runs = plural(facts.restarting, "run")
+        rows.append(("if stopped", f"{runs} may start over: their code may keep what no checkpoint can hold"))
     if not facts.to_do:
         rows = [row for row in rows if row[0] in ("runs", "folder")]
     width = max(len(name) for name, _ in rows)

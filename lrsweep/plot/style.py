@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import io
+import itertools
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -232,14 +233,16 @@ def plain_axis(ax: Axes, low: float, high: float) -> None:
 
 
 def tick_texts(ticks: Sequence[float]) -> list[str]:
-    """Plain numbers with as many digits as tell neighbours apart."""
+    """Plain numbers with as many digits as tell neighbours apart and say where they are: to a twentieth of the way to
+    the next one."""
     largest = max((abs(tick) for tick in ticks), default=1.0)
     plain = [0.0 if abs(tick) < 1e-12 * largest else tick for tick in ticks]
+    apart = min((b - a for a, b in itertools.pairwise(sorted(plain))), default=largest)
+    allowed = min(1e-3 * largest / max(len(plain), 1), apart / 20)
     for digits in range(3, 17):
         texts = [f"{float(f'{tick:.{digits}g}'):.15g}".replace("e-0", "e-") for tick in plain]
-        if len(set(texts)) == len(texts) and all(
-            abs(float(t) - v) <= 1e-3 * largest / len(plain) for t, v in zip(texts, plain, strict=True)
-        ):
+        near = (abs(float(text) - tick) <= allowed for text, tick in zip(texts, plain, strict=True))
+        if len(set(texts)) == len(texts) and all(near):
             return texts
     return [repr(tick) for tick in plain]
 

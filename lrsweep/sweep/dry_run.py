@@ -39,7 +39,7 @@ class CostEstimate:
     `free_bytes` that the disk has left.
 
     `run_steps` are updates summed over the runs to do; `engines` counts those runs by engine; `reasons` say why
-    runs are trained one at a time.
+    runs are trained one at a time. `restarting` runs may start over when a sweep that was stopped is resumed.
     """
 
     name: str
@@ -56,6 +56,7 @@ class CostEstimate:
     device: str
     engines: dict[str, int]
     reasons: tuple[str, ...]
+    restarting: int = 0
 
 
 def dry_run(spec: Spec, context: Context, *, fresh: bool) -> CostEstimate:
@@ -89,6 +90,7 @@ def dry_run(spec: Spec, context: Context, *, fresh: bool) -> CostEstimate:
         workers=workers,
         device=options.device,
         engines=dict(engines),
+        restarting=sum(len(job.runs) for job in jobs if job.in_a_copy),
         reasons=tuple(dict.fromkeys(job.group.reason for job in jobs if job.group.reason)),
     )
 

@@ -406,6 +406,9 @@ def test_tick_texts_tell_neighbours_apart() -> None:
     assert style.tick_texts([1e-6, 1e-4, 1.0]) == ["1e-6", "0.0001", "1"]
     assert style.tick_texts([10000.0, 20000.0]) == ["10000", "20000"]
     assert style.tick_texts([100000.1, 100000.2]) == ["100000.1", "100000.2"]
+    for start in (100, 12345, 1e6):  # a name is much nearer to its own tick than to the next
+        ticks = [start + 0.125 * number for number in range(1, 5)]
+        assert [float(text) for text in style.tick_texts(ticks)] == pytest.approx(ticks, rel=0, abs=0.125 / 20)
 
 
 # --- files --------------------------------------------------------------------------------------------------------
