@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -70,7 +70,7 @@ def write(
         "fingerprints": plan.fingerprints,
         "tasks": {**(notes_before if isinstance(notes_before, dict) else {}), **tasks},
         "determinism": {"threads_per_worker": 1, "initial_weights_and_batches": written.hashes},
-        "audits": _audits([*before.get("sessions", []), session]),
+        "audits": _audits([*(sessions if isinstance(sessions, list) else []), session]),
         "tables": written.sha256,
         "groups": [
             {"id": g.id, "engine": g.engine, "compile": g.compile, "reason": g.reason, "runs": list(g.runs)}
@@ -81,13 +81,15 @@ def write(
     atomic.replace(folder / FILE, json.dumps(facts, indent=1, default=str) + "\n")
 
 
-def _audits(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _audits(sessions: Sequence[Any]) -> dict[str, Any]:
     """How often user code was computed alone for comparison, how often that failed, and where."""
-    each = [one.get("audits", {}) for one in sessions]
+    known = {"count": int, "failed": int, "where": list}  # a manifest from elsewhere may hold anything
+    told = [one.get("audits") for one in sessions if isinstance(one, dict)]
+    each = [one for one in told if isinstance(one, dict) and all(type(one.get(key)) is known[key] for key in known)]
     return {
-        "count": sum(one.get("count", 0) for one in each),
-        "failed": sum(one.get("failed", 0) for one in each),
-        "where": [text for one in each for text in one.get("where", [])],
+        "count": sum(one["count"] for one in each),
+        "failed": sum(one["failed"] for one in each),
+        "where": [text for one in each for text in one["where"]],
     }
 
 

@@ -12,6 +12,7 @@ import collections
 import functools
 import hashlib
 import logging
+import os
 import random
 import sys
 import threading
@@ -33,7 +34,7 @@ MOST_BYTES = 2**24  # of one tensor or array; of larger ones the ends are looked
 PLAIN = (bool, int, str, bytes, complex, type(None), type(...), type(NotImplemented))
 BY_REPR = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, np.dtype, PurePath, range, slice)
 # What keeps nothing that a training step could depend on.
-INERT: tuple[type, ...] = (types.ModuleType, logging.Logger, weakref.ReferenceType, types.CodeType, property)
+INERT: tuple[type, ...] = (logging.Logger, weakref.ReferenceType, types.CodeType, property)
 INERT += (types.GetSetDescriptorType,)
 INERT += (types.MemberDescriptorType, types.WrapperDescriptorType, types.MethodDescriptorType, types.MappingProxyType)
 INERT += (type(threading.Lock()), type(threading.RLock()))
@@ -78,7 +79,7 @@ def of_torch_or_python(module: str | None) -> bool:
 
 def picture(roots: Iterable[Any]) -> Picture:
     """Look at `roots` and all they hold."""
-    found = Picture()
+    found = Picture(parts=[sorted(os.environ.items())])
     _Walk(found).run(list(roots))
     return found
 
@@ -165,6 +166,8 @@ class _Walk:
                 return self._later([value.cell_contents])
             except ValueError:
                 return "empty"
+        if isinstance(value, types.ModuleType):
+            return 0 if of_library(value.__name__) else self._later([vars(value)])
         if isinstance(value, INERT) or any(value is stream for stream in (sys.stdout, sys.stderr)):
             return 0
         if isinstance(value, GENERATORS):
@@ -227,12 +230,13 @@ class _Walk:
         return self._later([*held, *value.__bases__])
 
     def _function(self, value: types.FunctionType) -> Any:
-        held = [value.__defaults__, value.__kwdefaults__, vars(value), *(value.__closure__ or ())]
+        held: list[Any] = [value.__defaults__, value.__kwdefaults__, vars(value), *(value.__closure__ or ())]
         if of_torch_or_python(value.__module__):  # a wrapper may hold the user's
             return self._later(held)
         self._module_of(value.__module__)
         if not of_library(value.__module__, value.__code__.co_filename):
-            held.append(value.__globals__)
+            imported = (sys.modules.get(name) for name in value.__code__.co_names)  # inside the function, too
+            held += [value.__globals__, *(module for module in imported if module is not None)]
         return [id(value.__code__), self._later(held)]
 
     def _module_of(self, name: str) -> None:

@@ -217,8 +217,6 @@ APART = ["python_values-OwnRandom", "operations-Dropout", "optimizers-TorchNoise
 
 MISSING = {
     "steps-parameter_groups": "Task has no param_groups yet",
-    "python_values-Environment": "environment variables are not looked at",
-    "python_values-OtherModule": "globals of a neighbour's file are not looked at; audits see them in company only",
 }
 """Known to be wrong, and why."""
 ALL = [
