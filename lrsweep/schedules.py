@@ -228,15 +228,24 @@ def factors(schedule: Mapping[str, Any], total_steps: int, base_dir: Path | str)
     """The factor of every update, shape [total_steps]; for `plateau` that of its warmup, then ones.
 
     `schedule` is {"name": ..., **arguments}. A name with a colon is the user's own `f(step, total_steps, **arguments)`,
-    looked up relative to `base_dir` and called once per update with integers.
+    looked up relative to `base_dir` and called twice per update with integers.
 
-    Raises UsageError if the function is not found, or if a factor is negative or not finite.
+    Raises UsageError if the function is not found or keeps something between calls, or if a factor is negative or not
+    finite.
     """
     name = schedule["name"]
     arguments = {key: value for key, value in schedule.items() if key != "name"}
     if ":" in name:
         function = resolve(name, base_dir)
-        result = np.array([float(function(step, total_steps, **arguments)) for step in range(total_steps)])
+        result, again = (
+            np.array([float(function(step, total_steps, **arguments)) for step in range(total_steps)]) for _ in range(2)
+        )
+        if not np.array_equal(result, again, equal_nan=True):
+            step = int(np.argmax(result != again))
+            raise UsageError(
+                f"schedule {name}: the factor at step {step} of {total_steps} differs when it is computed again; it "
+                "must depend on step, total_steps and the arguments alone"
+            )
     else:
         result = np.asarray(SCHEDULES[name](np.arange(total_steps), total_steps, **arguments), dtype=np.float64)
     wrong = ~np.isfinite(result) | (result < 0)

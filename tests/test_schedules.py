@@ -152,6 +152,8 @@ def test_own_schedule_by_import_path(tmp_path: Path) -> None:
         "    return 1 - (step % period) / period\n"
         "def wild(step, total_steps):\n    return float('nan') if step == 3 else 1\n"
         "def negative(step, total_steps):\n    return -step\n"
+        "calls = []\n"
+        "def counting(step, total_steps):\n    calls.append(1)\n    return 1 / len(calls)\n"
     )
     found = factors({"name": "mine.py:saw", "period": 5}, 10, tmp_path)
     assert list(found) == [1 - (t % 5) / 5 for t in range(10)]
@@ -159,6 +161,8 @@ def test_own_schedule_by_import_path(tmp_path: Path) -> None:
         factors({"name": "mine.py:wild"}, 10, tmp_path)
     with pytest.raises(UsageError, match=r"the factor at step 1 of 10 is -1\.0"):
         factors({"name": "mine.py:negative"}, 10, tmp_path)
+    with pytest.raises(UsageError, match="the factor at step 0 of 10 differs when it is computed again"):
+        factors({"name": "mine.py:counting"}, 10, tmp_path)
 
 
 def test_a_factor_that_overflows_is_an_error_not_a_rate() -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lrsweep.errors import UsageError
-from lrsweep.user_imports import resolve, user_place
+from lrsweep.user_imports import check_unchanged, fingerprint, one_version, resolve, user_place
 
 
 @pytest.fixture(autouse=True)
@@ -126,3 +126,26 @@ def test_the_place_is_the_last_line_of_the_file_itself(tmp_path):
     with pytest.raises(ValueError, match="Expecting") as caught:
         function()
     assert user_place(caught.value) == "deep.py:5 in inner"
+
+
+def test_a_file_that_is_edited_stays_what_it_was_for_one_command(tmp_path):
+    path = write(tmp_path, "task.py", "answer = 1")
+    with one_version() as versions:
+        before = fingerprint(path)
+        path.write_text("answer = 2")
+        assert resolve("task.py:answer", tmp_path) == 1
+        assert fingerprint(path) == before
+        with one_version(pickle.loads(pickle.dumps(versions))):  # as a process that is started later gets it
+            assert resolve("task.py:answer", tmp_path) == 1
+    assert resolve("task.py:answer", tmp_path) == 2
+
+
+def test_data_that_change_while_a_command_runs_are_refused(tmp_path):
+    path = write(tmp_path, "data.csv", "a,b\n1,2\n")
+    with one_version():
+        fingerprint(path)
+        check_unchanged(path)
+        path.write_text("a,b\n1,3\n")
+        with pytest.raises(UsageError, match=r"data.csv: changed while the sweep was running"):
+            check_unchanged(path)
+    check_unchanged(path)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lrsweep.store.journal import Replay
     from lrsweep.sweep.context import Options
     from lrsweep.sweep.pending import Pending
+    from lrsweep.training.stackable import Reason
     from lrsweep.training.workload import Workload
     from lrsweep.workers.messages import Job
 
@@ -54,7 +55,7 @@ def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work
         return Work()
     user_code(left.runs)
     found = _survey(left, replay, options)
-    jobs = pending.jobs(left, replay, lambda runs: found.groups)
+    jobs = _taken_apart(pending.jobs(left, replay, lambda runs: found.groups), found.reasons)
     members = _by_workload(run for job in jobs for run in job.runs)
     required = pending.required_metrics((run for runs in members.values() for run in runs), plan.spec.objective.metric)
     steps, notes, described = {}, {}, {}
@@ -114,9 +115,13 @@ def _by_workload(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Survey:
-    """What is found out by running the user's code: groups of runs, metrics and memory of workloads, sentences."""
+    """What is found out by running the user's code: groups of runs, metrics and memory of workloads, sentences.
+
+    `reasons`: why runs that an earlier command began to train together train one at a time, by id.
+    """
 
     groups: list[Group]
+    reasons: dict[str, Reason]
     metric_names: dict[str, tuple[str, ...]]
     needs: tuple[memory.Needed, ...]
     warnings: tuple[str, ...]
@@ -134,7 +139,7 @@ def _survey(left: Pending, replay: Replay, options: Options) -> _Survey:
     except child.ChildDiedError as died:
         reason = f"the trial of the model {died}"
         groups = [Group(engine="single", runs=(run.run_id,), reason=reason, raised=True) for run in left.uncut]
-        return _Survey(groups=groups if left.new else [], metric_names={}, needs=(), warnings=())
+        return _Survey(groups=groups if left.new else [], reasons={}, metric_names={}, needs=(), warnings=())
 
 
 def _look(left: Pending, replay: Replay, options: Options) -> _Survey:
@@ -146,7 +151,38 @@ def _look(left: Pending, replay: Replay, options: Options) -> _Survey:
         needs.append(memory.needed(workload, this_machine()))
         if groups:
             warnings.update(dict.fromkeys(stackable.findings(workload).warnings))
-    return _Survey(groups=groups, metric_names=names, needs=tuple(needs), warnings=tuple(warnings))
+    return _Survey(
+        groups=groups, reasons=_reasons(left), metric_names=names, needs=tuple(needs), warnings=tuple(warnings)
+    )
+
+
+def _reasons(left: Pending) -> dict[str, Reason]:
+    """Look at the user's code of the groups that are repeated: an earlier version of lrsweep may have cut them."""
+    found: dict[str, Reason] = {}
+    for run in (run for job in left.repeat if job.group.engine != "single" for run in job.runs):
+        if run.built_in:
+            continue
+        workload = worker.workloads().get(run.workload_spec, "cpu")
+        reason = stackable.workload_reason(workload)
+        if reason is None and ":" in run.setting.name:
+            reason = stackable.stack_reason(workload, run.setting)
+        if reason is not None:
+            found[run.run_id] = reason
+    return found
+
+
+def _taken_apart(jobs: Sequence[Job], reasons: Mapping[str, Reason]) -> list[Job]:
+    """`jobs` with every group that holds such a run trained one run at a time."""
+    found: list[Job] = []
+    for job in jobs:
+        reason = next((reasons[run.run_id] for run in job.runs if run.run_id in reasons), None)
+        if reason is None:
+            found.append(job)
+            continue
+        for run in job.runs:
+            own = Group(engine="single", runs=(run.run_id,), reason=reason.text, raised=reason.raised)
+            found.append(dataclasses.replace(job, group=own, runs=(run,), resume=None))
+    return found
 
 
 def _cut(runs: Iterable[Run], replay: Replay, options: Options) -> list[Group]:

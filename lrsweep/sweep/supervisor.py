@@ -106,6 +106,7 @@ class Supervisor:
         """`runs` are those of the plan; what a repeated group gives of others is not written."""
         self._folder = folder
         self._writer, self._notes, self._runs, self._replay = writer, notes, runs, replay
+        self._trained: set[str] = set()
         wanted = runs.keys()
         entries = {run: entry.status for run, entry in replay.entries.items() if run in wanted}
         self._settled: dict[str, Status] = {run: status for run, status in entries.items() if status != "failed"}
@@ -119,14 +120,20 @@ class Supervisor:
             for run, entry in replay.entries.items()
             if entry.group in replay.groups
         }
+        # Row 0 by recipe and seed, of the first run that was seen, with its engine; and a stored run of each.
         self._untrained: dict[tuple[str, int], tuple[str, tuple[float, ...]]] = {}
+        self._stored = {_place(runs[run]): run for run in self._settled}
         self.audits = Audits()
-        self.trained = 0
         self.counts = _Counts(
             total=len(wanted),
             done=len(self._settled),
             diverged=sum(status == "diverged" for status in self._settled.values()),
         )
+
+    @property
+    def trained(self) -> int:
+        """How many runs have a result of this supervisor."""
+        return len(self._trained)
 
     def run(
         self, jobs: Sequence[Job], executor: Executor, stopping: Callable[[], bool], meanwhile: Callable[[], None]
@@ -137,8 +144,7 @@ class Supervisor:
         """
         # The longest first: a long group that starts last would keep one core busy and the others idle.
         self._queue.extend(sorted(jobs, key=lambda job: -job.run_steps))
-        self._all_jobs = tuple(jobs)
-        self._metric_names = {job.runs[0].workload_spec.key: job.metric_names for job in jobs}
+        self._of_recipe = {job.runs[0].workload_spec.key: job for job in jobs}
         self._raised.update(job.group.reason for job in jobs if job.group.raised and job.group.reason)
         self.counts.run_steps_total = sum(job.run_steps for job in jobs)
         for events in executor.events(self._queue):
@@ -170,7 +176,7 @@ class Supervisor:
     def _count(self, outcome: RunResult, job: Job) -> None:
         self._settled[outcome.run_id] = outcome.status
         self._engines[outcome.run_id] = job.group.engine
-        self.trained += 1
+        self._trained.add(outcome.run_id)
         self.counts.done += 1
         self.counts.diverged += outcome.status == "diverged"
         self.counts.failed += outcome.status == "failed"
@@ -208,7 +214,7 @@ class Supervisor:
 
     def _thrown_away(self, job: Job, message: object) -> bool:
         """Is this about results that are no longer believed? Then the job's runs are trained again."""
-        if job.group.engine == "single" or self._reason(job.runs[0]) is None:
+        if job.group.engine == "single" or self._reason_of(job) is None:
             return False
         if isinstance(message, Ended):
             self._alone(job)
@@ -218,6 +224,10 @@ class Supervisor:
         """Why runs like this one are trained one at a time since an audit failed; None if they need not be."""
         key = run.workload_spec.key
         return self._distrusted.get((key, None)) or self._distrusted.get((key, run.label))
+
+    def _reason_of(self, job: Job) -> str | None:
+        """The same of a job, one of whose runs is enough: what its class keeps may have reached the others."""
+        return next(filter(None, map(self._reason, job.runs)), None)
 
     def _distrust(self, run: Run, label: str | None, reason: str) -> None:
         """Throw away what was trained together of the workload of `run`, or of it and an optimizer."""
@@ -235,31 +245,36 @@ class Supervisor:
         for one in void:
             self.counts.diverged -= self._settled.pop(one.run_id) == "diverged"
             self.counts.done -= 1
-        waiting = [job for job in self._queue if job.group.engine != "single" and self._reason(job.runs[0])]
+            self.counts.run_steps_total += self._steps_of(one)
+            self._trained.discard(one.run_id)
+        waiting = [job for job in self._queue if job.group.engine != "single" and self._reason_of(job)]
         for job in waiting:
             self._queue.remove(job)
         again = {one.run_id: one for one in (*void, *(one for job in waiting for one in job.runs))}
         self._train_alone(list(again.values()), reason)
-        self._notes.once(f"{len(concerned)} runs are trained one at a time: {reason}", reason)
+        self._notes.once(f"{plural(len(concerned), 'run')} trained one at a time: {reason}", reason)
 
     def _alone(self, job: Job) -> None:
         """Train what is left of a group one at a time."""
         self.counts.drop(job)
         self._forget(job.group)
         left = [run for run in job.runs if run.run_id not in self._settled]
-        self._train_alone(left, self._reason(job.runs[0]) or "")
+        self._train_alone(left, self._reason_of(job) or "")
+
+    def _steps_of(self, run: Run) -> int:
+        job = self._of_recipe.get(run.workload_spec.key)
+        return 0 if job is None else job.run_steps // max(len(job.runs), 1)
 
     def _train_alone(self, runs: Sequence[Run], reason: str) -> None:
-        steps = max((job.run_steps // max(len(job.runs), 1) for job in self._all_jobs), default=0)
         groups = [Group(engine="single", runs=(run.run_id,), reason=reason) for run in runs]
         for group, run in zip(groups, runs, strict=True):
-            key = run.workload_spec.key
+            like = self._of_recipe.get(run.workload_spec.key)
             self._queue.append(
                 Job(
                     group=group,
                     runs=(run,),
-                    run_steps=steps,
-                    metric_names=self._metric_names.get(key),
+                    run_steps=self._steps_of(run),
+                    metric_names=None if like is None else like.metric_names,
                     unused_worker=True,
                 )
             )
@@ -270,11 +285,12 @@ class Supervisor:
     def _compare_untrained(self, job: Job, outcome: RunResult) -> None:
         """Row 0 is the same for all rates and optimizers of a seed, or something is kept between runs."""
         run = job.runs[[one.run_id for one in job.runs].index(outcome.run_id)]
-        losses = tuple(float(outcome.history[name][0]) for name in UNTRAINED if outcome.history.get(name))
+        losses, place = _untrained_losses(outcome), _place(run)
         if outcome.status == "failed" or not losses:
             return
-        place = (run.workload_spec.key, run.seed)
-        engine, before = self._untrained.setdefault(place, (job.group.engine, losses))
+        if place not in self._untrained:
+            self._untrained[place] = self._stored_losses(place) or (job.group.engine, losses)
+        engine, before = self._untrained[place]
         if all(_near(one, other, run) for one, other in zip(losses, before, strict=True)):
             return
         text = (
@@ -287,6 +303,14 @@ class Supervisor:
         self.audits.failed.append(text)
         del self._untrained[place]
         self._distrust(run, None, text)
+
+    def _stored_losses(self, place: tuple[str, int]) -> tuple[str, tuple[float, ...]] | None:
+        """Those of a run of an earlier command, None if there is none."""
+        run = self._stored.get(place)
+        if run is None or run in self._trained or run not in self._settled:
+            return None
+        losses = _untrained_losses(self._replay.outcome(run))
+        return (self._engines.get(run, "single"), losses) if losses else None
 
     def _forget(self, group: Group) -> None:
         """Delete the group's checkpoint: a newer one is in the journal, or the group is done."""
@@ -350,6 +374,14 @@ class Supervisor:
             self._writer.append([journal.outcome_record(outcome, job.group.id, worker_died=died)])
             self._count(outcome, job)
         self.counts.end(job)
+
+
+def _place(run: Run) -> tuple[str, int]:
+    return run.workload_spec.key, run.seed
+
+
+def _untrained_losses(outcome: RunResult) -> tuple[float, ...]:
+    return tuple(float(outcome.history[name][0]) for name in UNTRAINED if outcome.history.get(name))
 
 
 def _near(one: float, other: float, run: Run) -> bool:

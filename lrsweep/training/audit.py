@@ -60,6 +60,7 @@ class Auditor:
         self._workload = workload
         self._shapes: set[Any] = set()
         self._modules: dict[int, LossModule] = {}
+        self._steps: frozenset[int] = workload.once("audited steps", self._drawn_steps)
         self.count = 0
         bfloat16 = workload.workload_spec.train["dtype"] == "bfloat16"
         self._tolerance = BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE[workload.dtype]
@@ -67,10 +68,17 @@ class Auditor:
 
     def due(self, step: int, batch: Any) -> bool:
         """Is step `step` (from 0) to be audited?"""
-        shapes = repr(map_tensors(lambda leaf: tuple(leaf.shape), batch))
+        if type(batch) is tuple and all(type(leaf) is Tensor for leaf in batch):  # what nearly every batch is
+            shapes: Any = tuple(leaf.shape for leaf in batch)
+        else:
+            shapes = repr(map_tensors(lambda leaf: tuple(leaf.shape), batch))
         new = shapes not in self._shapes
         self._shapes.add(shapes)
-        return new or step == self._workload.total_steps - 1 or self._drawn("step", step)
+        return new or step in self._steps
+
+    def _drawn_steps(self) -> frozenset[int]:
+        last = self._workload.total_steps - 1
+        return frozenset(step for step in range(last + 1) if step == last or self._drawn("step", step))
 
     def row_due(self, row: int, step: int) -> bool:
         """Is the evaluation of row `row` (from 1), after `step` steps, to be audited?"""
@@ -85,9 +93,9 @@ class Auditor:
         return candidates[isolation.stream_seed("audited", self._workload.workload_spec.key, step) % len(candidates)]
 
     def module(self, seed: int) -> LossModule:
-        """The module of a seed for computing alone; the last one is kept."""
+        """The module of a seed for computing alone."""
         if seed not in self._modules:
-            self._modules = {seed: self._workload.build_model(seed)}
+            self._modules[seed] = self._workload.build_model(seed)
         return self._modules[seed]
 
     def check_step(

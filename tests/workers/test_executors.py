@@ -227,6 +227,28 @@ def test_only_the_runs_of_an_optimizer_are_thrown_away_for_what_its_class_keeps(
     assert found.entries["x"].group == other.group.id
 
 
+def test_a_group_of_several_optimizers_is_thrown_away_for_any_of_them(tmp_path: Path) -> None:
+    mixed = job("x", "y")
+    vars(mixed.runs[0])["label"] = "adam"  # not to blame, but in one process with the other
+
+    def behave(job: Job) -> list[Message]:
+        if job.group.engine == "single" or job.group.runs == ("x", "y"):
+            return with_losses(job, {})
+        return [AuditFailed("step 2: sgd keeps state", "sgd")]
+
+    first = job("a", steps=50)  # longer, so trained before the mixed one
+    found, executor, _, training = train(tmp_path, behave, first, mixed)
+    assert [one.group.engine for one in executor.jobs] == ["stacked", "single", "single", "single"]
+    assert sorted(found.entries) == ["a", "x", "y"]
+    assert training.trained == 3
+
+
+def test_untrained_losses_are_compared_with_those_of_earlier_commands(tmp_path: Path) -> None:
+    train(tmp_path, lambda job: with_losses(job, {}), job("a", engine="single"))
+    _, _, reporter, _ = train(tmp_path, lambda job: with_losses(job, {"b": 1.5}), job("a", "b", engine="single"))
+    assert sum("untrained losses of seed 0 differ" in note for note in reporter.notes) == 1
+
+
 def test_untrained_losses_that_differ_mean_state(tmp_path: Path) -> None:
     def behave(job: Job) -> list[Message]:
         return with_losses(job, {} if job.group.engine == "single" else {"c": 1.5})

@@ -1,0 +1,103 @@
+"""What is found out about user code before it trains: why it trains one run at a time, and what the user is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lrsweep.errors import UsageError, WrongInSpec
+from lrsweep.training import stackable, workload
+from lrsweep.training.stackable import Findings
+from tests.support.oracle import workload_spec
+
+pytestmark = pytest.mark.unit
+
+TASK = """
+import random, time
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from lrsweep import Task
+
+scale = nn.Parameter(torch.ones(()))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 1)
+        self.words, self.norm, self.seen = nn.Embedding(3, 8, padding_idx=0), nn.BatchNorm1d(8), 0
+        self.generator = torch.Generator().manual_seed(0)
+        BUILD
+
+    def forward(self, x):
+        h = torch.tanh(self.a(x))
+        FORWARD
+        return self.b(h)
+
+
+def make(n=65):
+    x = torch.randn(n, 4, generator=torch.Generator().manual_seed(0))
+    return Task(train=(x, x[:, :1]), val=(x[:9], x[:9, :1]), model=Net, loss=lambda output, target: LOSS)
+"""
+
+
+def found(folder: Path, *, build: str = "pass", forward: str = "pass", loss: str = "F.mse_loss(output, target)",
+          **train: Any) -> Findings:  # fmt: skip
+    text = TASK.replace("BUILD", build).replace("FORWARD", forward).replace("LOSS", loss)
+    (folder / "task.py").write_text(text)
+    spec = workload_spec({"name": f"{folder}/task.py:make"}, **{"steps": 20, "batch_size": 13} | train)
+    return stackable.findings(workload.build(spec))
+
+
+def test_an_ordinary_model_trains_together_whatever_the_seed(tmp_path: Path) -> None:
+    assert found(tmp_path) == Findings()
+
+
+@pytest.mark.parametrize(
+    ("build", "forward", "told"),
+    [
+        ("pass", "h = h * random.random()", "Python's or numpy's global generator"),
+        ("pass", "h = h * np.random.rand()", "Python's or numpy's global generator"),
+        ("pass", "h = h * torch.rand((), generator=self.generator)", "changes Python state between steps"),
+        ("pass", "h = h * (time.time() > 0)", "differs from run to run (time.time), task.py:22 in forward"),
+        ("pass", "h = h if h.sum() > -99 else -h", "Python values (if, bool()), task.py:22 in forward"),
+        ("pass", "np.asarray(h.detach().numpy())", "Python values (.numpy())"),
+        ("pass", "self.seen += 1", "changes Python state between steps"),
+        ("pass", "h.register_hook(lambda g: g * 2) if h.requires_grad else 0", "registers a hook on a tensor"),
+        ("pass", "h = h * (1 if self.a.weight.grad is None else 1)", "reads .grad"),
+        ("self.a.weight.register_hook(lambda g: g * 0)", "pass", "a hook on a parameter (a.weight)"),
+        ("self.a.register_full_backward_hook(lambda *_: None)", "pass", "a backward hook (a)"),
+        ("self.numbers = (n for n in range(9))", "pass", "keeps a generator, into which lrsweep cannot look"),
+    ],
+)
+def test_what_a_recording_could_not_repeat_trains_alone(build: str, forward: str, told: str, tmp_path: Path) -> None:
+    reason = found(tmp_path, build=build, forward=forward).reason
+    assert reason is not None
+    assert told in reason.text
+    assert not reason.raised
+
+
+def test_padding_trains_together_with_runs_of_its_seed_only(tmp_path: Path) -> None:
+    """torch's batching rule forgets `padding_idx` where the indices differ between runs."""
+    assert found(tmp_path, forward="h = h + self.words((x[:, 0] > 0).long())") == Findings(mixes=False)
+
+
+def test_a_sum_over_the_batch_is_told(tmp_path: Path) -> None:
+    (warning,) = found(tmp_path, loss="(output - target).square().sum()").warnings
+    assert "the loss is a sum over the batch" in warning
+
+
+def test_a_last_batch_of_one_is_refused_where_the_model_cannot_train_on_it(tmp_path: Path) -> None:
+    with pytest.raises(WrongInSpec, match=r"holds one example \(65 examples in batches of 16\).*drop_last"):
+        found(tmp_path, forward="h = self.norm(h)", batch_size=16)
+    assert found(tmp_path, batch_size=16).reason is None
+    assert found(tmp_path, forward="h = self.norm(h)", batch_size=16, drop_last=True).reason is None
+
+
+def test_a_weight_outside_the_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="requires a gradient and is no parameter of the model"):
+        found(tmp_path, loss="F.mse_loss(scale * output, target)")
