@@ -233,8 +233,9 @@ class _Walk:
         held: list[Any] = [value.__defaults__, value.__kwdefaults__, vars(value), *(value.__closure__ or ())]
         if of_torch_or_python(value.__module__):  # a wrapper may hold the user's
             return self._later(held)
-        self._module_of(value.__module__)
-        if not of_library(value.__module__, value.__code__.co_filename):
+        if of_library(value.__module__, value.__code__.co_filename):
+            self._module_of(value.__module__)
+        else:
             imported = (sys.modules.get(name) for name in value.__code__.co_names)  # inside the function, too
             held += [value.__globals__, *(module for module in imported if module is not None)]
         return [id(value.__code__), self._later(held)]

@@ -149,6 +149,14 @@ class Wrapping(Each):
         self.inner.step()
 
 
+class Aliasing(Each):
+    """Keeps the weights themselves in its state."""
+
+    def one(self, p, lr, state):
+        state["itself"] = p.data
+        p.sub_(p.grad, alpha=lr)
+
+
 class Counting(Each):
     count = 0
 
@@ -307,7 +315,8 @@ class Interrupted(NoHooks):
 
 
 @pytest.mark.parametrize(
-    ("name", "held"), [("Halving", True), ("Grouped", True), ("Remembering", False), ("Wrapping", False)]
+    ("name", "held"),
+    [("Halving", True), ("Grouped", True), ("Remembering", False), ("Aliasing", False), ("Wrapping", False)],
 )
 @pytest.mark.parametrize("together", [True, False])
 def test_a_checkpoint_holds_what_comes_back_and_nothing_else(
