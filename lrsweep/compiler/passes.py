@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -27,10 +27,11 @@ NARROW = 16  # a product with fewer columns than this is computed transposed: BL
 SAME, SAME_ON_THE_WHOLE = 1e-3, 1e-2
 
 
-def program(
-    graph: Graph, inputs: Sequence[Tensor], *, inductor: bool = False
-) -> Callable[..., Sequence[Tensor | None]]:
-    """The rewritten graph as a function of its inputs; `inputs` are values to check it with.
+Replay: TypeAlias = Callable[..., Sequence[Tensor | None]]
+
+
+def program(graph: Graph, inputs: Sequence[Tensor], *, inductor: bool = False) -> tuple[Replay, frozenset[int]]:
+    """The rewritten graph as a function of its inputs, and its `own_outputs`; `inputs` are values to check it with.
 
     `inductor`: compile it with torch.compile; where that fails (no C++ compiler), it is replayed as it is. What the
     passes leave gains nothing by it for networks of linear layers: kernels of products are what is left.
@@ -43,13 +44,15 @@ def program(
     if inductor:
         fused = trace.compiled(rewritten, inductor=True)
         if _agree(recorded, fused, inputs):
-            return fused
+            return fused, frozenset()
     if uses("onednn"):
         onednn.multiply_by_onednn(rewritten)
     if uses("overwrite_operands"):
         overwrite_operands(rewritten)
     replay = trace.compiled(rewritten)
-    return replay if _agree(recorded, replay, inputs) else recorded
+    if _agree(recorded, replay, inputs):
+        return replay, rewritten.own_outputs
+    return recorded, graph.own_outputs
 
 
 def _agree(one: Callable[..., Any], other: Callable[..., Any], inputs: Sequence[Tensor]) -> bool:

@@ -6,6 +6,8 @@ still does what it did is found out by tests of the tricks that need it (tricks.
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -55,3 +57,33 @@ def foreach(name: str, tensors: Sequence[Tensor], *others: Any) -> None:
         return
     for tensor, *arguments in zip(tensors, *others, strict=True):
         getattr(tensor, f"{name}_")(*arguments)
+
+
+# What torch puts around the `step` of every optimizer class when the first of it is made.
+_WRAPPER = getattr(
+    getattr(torch.optim.Optimizer, "profile_hook_step", lambda step: None)(lambda: None), "__code__", None
+)
+_MODULE = sys.modules[torch.optim.Optimizer.__module__]
+_HOOKS = [getattr(_MODULE, f"_global_optimizer_{when}_hooks", None) for when in ("pre", "post")]
+
+
+def step_of(optimizer: Any) -> Callable[[], Any]:
+    """`optimizer.step`, without torch's wrapper where that does nothing but tell its profiler a name.
+
+    Which takes 18 of the 170 microseconds of a Lion on the weights of digits (2026-11).
+    """
+    step, cls = optimizer.step, type(optimizer)
+    function: Any = getattr(step, "__func__", None)
+    if _WRAPPER is None or getattr(function, "__code__", None) is not _WRAPPER or step.__self__ is not optimizer:
+        return step
+    hooks = [getattr(optimizer, f"_optimizer_step_{when}_hooks", None) for when in ("pre", "post")]
+    if any(kept is None or len(kept) for kept in (*_HOOKS, *hooks)):
+        return step
+    code = getattr(torch.optim.Optimizer, "_optimizer_step_code", None)
+    if (
+        code is None
+        or getattr(cls, "_optimizer_step_code", None) is not code
+        or "_optimizer_step_code" in vars(optimizer)
+    ):
+        return step
+    return functools.partial(function.__wrapped__, optimizer)

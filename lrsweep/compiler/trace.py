@@ -168,6 +168,28 @@ class Graph:
         return any(node.random for node in self.nodes)
 
     @property
+    def own_outputs(self) -> frozenset[int]:
+        """The positions of outputs that may be written into: made by this replay, contiguous, and in memory that no
+        other output, input or constant lies in."""
+        owner: dict[Value, Value] = {}
+        made: set[Value] = set()
+        for node in self.nodes:
+            for out in node.outs:
+                if out is not None and (node.views or node.mutates):
+                    owner[out] = owner.get(node.args[0], node.args[0])
+                elif out is not None:
+                    made.add(out)
+        roots = [None if ref is None else owner.get(ref, ref) for ref in self.outputs]
+
+        def own(ref: Value | None, root: Value | None) -> bool:
+            dense = ref is not None and self.meta[ref].same_layout(
+                TensorMeta.dense(self.meta[ref].shape, self.meta[ref])
+            )
+            return dense and root in made and roots.count(root) == 1
+
+        return frozenset(number for number, pair in enumerate(zip(self.outputs, roots, strict=True)) if own(*pair))
+
+    @property
     def draws_by_layout(self) -> bool:
         """Are random numbers drawn into a tensor that is not contiguous? They fill it in the order of its memory."""
         drawn = [self.meta[ref] for node in self.nodes if node.random for ref in node.outs if ref is not None]

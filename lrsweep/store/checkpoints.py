@@ -20,6 +20,7 @@ from lrsweep.store import atomic, failpoints
 from lrsweep.store.journal import CHECKPOINTS, Checkpoint
 from lrsweep.store.records import CHECKPOINT_NAME
 
+FORMAT = 2  # of what the trainers keep; a group goes on from no other
 _NAME = re.compile(CHECKPOINT_NAME)
 
 
@@ -27,7 +28,7 @@ def write(sweep: Path, group: str, state: dict[str, Any]) -> Checkpoint:
     """Write `state` to a new file in the folder of a sweep, durable when this returns. Raises StorageError."""
     atomic.make_folder(sweep / CHECKPOINTS)
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save({"format": FORMAT, "state": state}, buffer)
     data = buffer.getbuffer()
     path = sweep / CHECKPOINTS / f"{group}-{time.time_ns()}.pt"
     with atomic.replacing(path) as stream:
@@ -37,12 +38,13 @@ def write(sweep: Path, group: str, state: dict[str, Any]) -> Checkpoint:
 
 
 def read(sweep: Path, checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """The state in a checkpoint; None if it is gone or not what was written, and the group starts over."""
+    """The state in a checkpoint. None if it is gone, not what was written, or of another version of lrsweep: the group
+    starts over then."""
     with suppress(OSError):
         data = (sweep / CHECKPOINTS / checkpoint.file).read_bytes()
         if hashlib.sha256(data).hexdigest() == checkpoint.sha256:
-            state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
-            return state
+            found: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
+            return found["state"] if found.get("format") == FORMAT else None
     return None
 
 

@@ -64,16 +64,14 @@ class Captured:
 
     def forward(self, batch: tuple[Any, ...]) -> tuple[Tensor, dict[str, Tensor]]:
         result = self._stepper.train(*self._values(), batch)
-        self._grads = result.grads
+        self._grads, self._own = result.grads, result.own
         return result.losses, result.metrics
 
     def backward(self, loss: Tensor) -> None:
         # The fused CPU kernels read a gradient as if it lay in memory as its parameter does, and clipping writes into
         # each: two parameters that are added have one gradient.
-        seen: set[int] = set()
-        for parameter, grad in zip(self._trained, self._grads, strict=True):
-            fine = grad.stride() == parameter.stride() and grad.data_ptr() not in seen
-            seen.add(grad.data_ptr())
+        for number, (parameter, grad) in enumerate(zip(self._trained, self._grads, strict=True)):
+            fine = grad.stride() == parameter.stride() and number in self._own
             own = grad if fine else torch.empty_like(parameter).copy_(grad)
             parameter.grad = own if parameter.grad is None else parameter.grad.add_(own)
 

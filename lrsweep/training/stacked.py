@@ -203,7 +203,7 @@ class StackedTrainer:
         self._note_losses(result)
         left = len(self._present) - len(self._dead)
         if left:
-            self._apply(result.grads)
+            self._apply(result.grads, result.own)
             self.step += 1
             if not self._weights.finite() and (bad := self._weights.not_finite()):
                 self._diverge(bad, self.step)
@@ -257,15 +257,20 @@ class StackedTrainer:
             self._diverge(bad, self.step + 1)
 
     @torch.no_grad()
-    def _apply(self, grads: Sequence[Tensor]) -> None:
+    def _apply(self, grads: Sequence[Tensor], own: frozenset[int]) -> None:
+        """`own`: see Result."""
         if self._clip_norm is not None:
             grads = _clipped(grads, self._clip_norm)
+            own = frozenset(number for number, grad in enumerate(grads) if grad.is_contiguous())
         grads = self._weights.gathered(grads)
         rates = self._rates_of_rules()
         drawn = torch.default_generator.get_state() if self._own and self._stepper.random else None
         for (slots, rule), parts, (lr, factor) in zip(self._rules, self._parts, rates, strict=True):
             if isinstance(rule, OwnOptimizers):
-                named = {name: grad[slots] for name, grad in zip(self._stepper.trainable, grads, strict=True)}
+                named = {}
+                for number, (name, grad) in enumerate(zip(self._stepper.trainable, grads, strict=True)):
+                    copied = number not in own  # else one tensor may be the gradient of two parameters, or of all runs
+                    named[name] = grad[slots].clone(memory_format=torch.contiguous_format) if copied else grad[slots]
                 factors = [self._rates.factors[index] for index in self._present[slots]]
                 rule.step(named, factors, self.step, self._dead_in(slots), drawn)
                 if self.step < 2 or self._workload.is_row(self.step + 1):

@@ -35,11 +35,15 @@ MANY_SHAPES = 12  # batches of more shapes than this, for one number of runs, ar
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`losses` and each of `metrics` are [M]; `grads` are [M, ...], one per trainable parameter."""
+    """`losses` and each of `metrics` are [M]; `grads` are [M, ...], one per trainable parameter.
+
+    `own`: the positions of gradients that may be written into: nothing else lies in their memory.
+    """
 
     losses: Tensor
     metrics: dict[str, Tensor]
     grads: list[Tensor]
+    own: frozenset[int]
 
 
 class Stepper:
@@ -179,7 +183,7 @@ class Stepper:
         else:
             out = program.call(*params, *non_trainable, *tensors)
         names = program.names
-        return Result(out[0], dict(zip(names, out[1:], strict=False)), list(out[1 + len(names) :]))
+        return Result(out[0], dict(zip(names, out[1:], strict=False)), list(out[1 + len(names) :]), program.own)
 
     def _program(
         self, training: bool, params: Sequence[Tensor], non_trainable: Sequence[Tensor], batch: Any
@@ -205,10 +209,10 @@ class Stepper:
                 self.random = True  # which is not known of a step that is not recorded
                 return _Program(self._eager(step, training), names, recorded=False)
             checks = (*self._untrained((*params, *non_trainable)), *tensors)
-            call = passes.program(graph, checks, inductor=self._compile and training)
+            call, own = passes.program(graph, checks, inductor=self._compile and training)
         if training:
             self.random = bool(self.random) or graph.random
-        return _Program(call, names, recorded=True)
+        return _Program(call, names, recorded=True, own=frozenset(output - 1 - len(names) for output in own))
 
     def _untrained(self, values: Sequence[Tensor]) -> list[Tensor]:
         """Values as before training, other ones for each run, that lie as `values` do: `values` may have overflowed,
@@ -297,6 +301,7 @@ class _Program:
     call: Callable[..., Sequence[Any]]
     names: list[str]
     recorded: bool
+    own: frozenset[int] = frozenset()  # positions among the gradients
 
 
 def _shapes(batch: Any) -> Any:

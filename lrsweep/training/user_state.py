@@ -39,6 +39,12 @@ INERT += (types.GetSetDescriptorType,)
 INERT += (types.MemberDescriptorType, types.WrapperDescriptorType, types.MethodDescriptorType, types.MappingProxyType)
 INERT += (type(threading.Lock()), type(threading.RLock()))
 INERT += (types.MethodWrapperType, types.ClassMethodDescriptorType, types.GenericAlias, types.FrameType)
+# The global generators are seeded before all that the user's code does: `random_state` tells what has drawn from them.
+SEEDED = (
+    getattr(random.random, "__self__", None),
+    getattr(np.random.random, "__self__", None),
+    torch.default_generator,
+)
 GENERATORS = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
 _MODULE_OWN = frozenset({"_parameters", "_buffers", "training"})
 
@@ -137,6 +143,8 @@ class _Walk:
         if isinstance(value, np.ndarray | np.generic):
             self._objects(value)
             return _digest(np.asarray(value))
+        if any(value is generator for generator in SEEDED):
+            return 0
         if isinstance(value, random.Random):
             return value.getstate() if type(value).random is random.Random.random else self._hidden(value)
         if isinstance(value, np.random.RandomState):

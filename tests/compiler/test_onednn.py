@@ -212,7 +212,7 @@ def test_a_stack_of_networks() -> None:
         return [losses.detach(), *torch.autograd.grad(losses.sum(), leaves)]
 
     numbers = [value.float() for value in inputs]
-    program = passes.program(trace.record(step, *numbers), numbers)
+    program, _ = passes.program(trace.record(step, *numbers), numbers)
     with torch.no_grad():
         found = program(*numbers)
     for one, other in zip(step(*inputs), found, strict=True):

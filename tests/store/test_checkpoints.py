@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from lrsweep.store import checkpoints
 
 
@@ -22,3 +24,9 @@ def test_other_files_beside_the_checkpoints_stay(tmp_path: Path) -> None:
     checkpoints.delete_all_but(tmp_path, [kept])
     assert {path.name for path in folder.iterdir()} == {"model.pt", "notes.txt", kept.file}
     assert not (folder / old.file).exists()
+
+
+def test_a_checkpoint_of_another_version_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = checkpoints.write(tmp_path, "a" * 16, {"step": 7})
+    monkeypatch.setattr(checkpoints, "FORMAT", checkpoints.FORMAT + 1)
+    assert checkpoints.read(tmp_path, saved) is None

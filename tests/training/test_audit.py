@@ -94,7 +94,7 @@ def test_nothing_is_told_of_a_group_before_its_last_audit(monkeypatch: pytest.Mo
 
     def listen() -> None:
         for one in stacked.train(runs, prepared, NoHooks()):
-            told.append(one.run_id)  # noqa: PERF401 - seen by `check` meanwhile
+            told.append(one.run_id)
 
     with pytest.raises(AuditFailedError, match="the last step"):
         listen()

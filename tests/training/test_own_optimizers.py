@@ -21,6 +21,7 @@ pytestmark = pytest.mark.unit
 
 OWN = '''
 import collections
+import functools
 import random
 
 import torch
@@ -91,6 +92,61 @@ class Swapping(Each):
 class Noisy(Each):
     def one(self, p, lr, state):
         p.sub_(p.grad + 0.1 * torch.randn_like(p) + 0.01 * random.random(), alpha=lr)
+
+
+class Sometimes(Each):
+    """Draws random numbers from its fourth step on."""
+
+    def start(self):
+        self.t = 0
+
+    def step(self, closure=None):
+        self.t += 1
+        super().step()
+
+    def one(self, p, lr, state):
+        p.sub_(p.grad + (0.1 * DRAW() if self.t > 3 else 0.0), alpha=lr)
+
+
+DRAW = random.random
+
+
+class Quarterly(Sometimes):
+    """Draws in every fourth step, the first one included."""
+
+    def one(self, p, lr, state):
+        p.sub_(p.grad + (0.1 * DRAW() if self.t % 4 == 1 else 0.0), alpha=lr)
+
+
+class Bounded(Each):
+    """Clips after its step, by a hook that torch calls."""
+
+    def start(self):
+        self.register_step_post_hook(lambda *_: [p.data.clamp_(-0.3, 0.3) for p in self.param_groups[0]["params"]])
+
+    def one(self, p, lr, state):
+        p.sub_(p.grad, alpha=lr)
+
+
+def twice(step):
+    @functools.wraps(step)
+    def both(self, closure=None):
+        step(self)
+        step(self)
+
+    return both
+
+
+class Plain(Each):
+    def one(self, p, lr, state):
+        p.sub_(p.grad, alpha=lr)
+
+
+Plain([torch.zeros(2)])  # whose `step` torch has wrapped by now
+
+
+class Twice(Plain):
+    step = twice(Plain.step)
 
 
 class Remembering(Each):
@@ -198,10 +254,10 @@ def path(folder: Path, name: str) -> str:
 
 
 @double()
-def plain(cls: Any, lr: float, seed: int, schedule: dict[str, Any]) -> list[tuple[float, float]]:
+def plain(cls: Any, lr: float, seed: int, schedule: dict[str, Any], net: str = "mlp") -> list[tuple[float, float]]:
     """(train_loss, val_loss) of every epoch, by torch alone."""
     torch.manual_seed(seed)
-    model = stacked_tasks.NETS["mlp"]()
+    model = stacked_tasks.NETS[net]()
     optimizer = cls(list(model.parameters()), lr=lr)
     factors = [1.0] * STEPS
     if schedule["name"] == "cosine":
@@ -243,7 +299,9 @@ def made(shared: Any, name: str, schedule: dict[str, Any]) -> list[Any]:
     return runs
 
 
-CLASSES = "Normed Squared Built Halving Clipped Swapping Noisy Remembering Averaged Grouped Wrapping".split()
+CLASSES = (
+    "Normed Squared Built Halving Clipped Swapping Noisy Bounded Twice Remembering Averaged Grouped Wrapping".split()
+)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=["constant", "cosine"])
@@ -260,6 +318,28 @@ def test_a_class_is_stacked_as_it_is_alone(name: str, schedule: dict[str, Any], 
         history = found[one.run_id].history
         assert history["train_loss"][1:] == pytest.approx([train for train, _ in wanted], rel=1e-10)
         assert history["val_loss"][1:] == pytest.approx([val for _, val in wanted], rel=1e-10)
+
+
+@pytest.mark.parametrize("name", ["Clipped", "Swapping"])
+def test_a_class_writes_into_the_gradients_of_its_own_run_and_parameter_only(name: str, tmp_path: Path) -> None:
+    """Where autograd gives one gradient for two parameters, or one number for a whole one."""
+    shared = workload_spec({"name": "stacked_tasks.py:task", "net": "paired"}, steps=STEPS, batch_size=24)
+    runs = made(shared, path(tmp_path, name), SCHEDULES[0])[:4]
+    found = {one.run_id: one for one in stacked.train(runs, workload.build(shared), NoHooks())}
+    cls = resolve(path(tmp_path, name), ".")
+    for one in runs:
+        wanted = plain(cls, one.lr, one.seed, SCHEDULES[0], "paired")
+        assert found[one.run_id].history["val_loss"][1:] == pytest.approx([val for _, val in wanted], rel=1e-10)
+
+
+@pytest.mark.parametrize("draw", ["random.random", "lambda: float(torch.rand(()))", "lambda: np.random.random()"])
+def test_a_class_that_begins_to_draw_random_numbers_is_noticed(draw: str, tmp_path: Path) -> None:
+    """Runs of a seed share the seeding of the generators until then."""
+    own = path(tmp_path, "Sometimes")
+    (tmp_path / "own.py").write_text("import numpy as np\n" + OWN.replace("DRAW = random.random", f"DRAW = {draw}"))
+    shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=STEPS, batch_size=24)
+    with pytest.raises(AuditFailedError, match=r"^step 4: .*draws random numbers"):
+        list(stacked.train(made(shared, own, SCHEDULES[0])[:4], workload.build(shared), NoHooks()))
 
 
 @pytest.mark.parametrize("name", ["Closing", "Counting", *CLASSES])
@@ -316,7 +396,14 @@ class Interrupted(NoHooks):
 
 @pytest.mark.parametrize(
     ("name", "held"),
-    [("Halving", True), ("Grouped", True), ("Remembering", False), ("Aliasing", False), ("Wrapping", False)],
+    [
+        ("Halving", True),
+        ("Grouped", True),
+        ("Quarterly", True),
+        ("Remembering", False),
+        ("Aliasing", False),
+        ("Wrapping", False),
+    ],
 )
 @pytest.mark.parametrize("together", [True, False])
 def test_a_checkpoint_holds_what_comes_back_and_nothing_else(
