@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -66,17 +66,27 @@ class Observation(TorchFunctionMode):
     def watching(self) -> Iterator[None]:
         """Within, the user's model, loss and metrics run."""
         before = user_state.random_state()
-        profile = sys.getprofile()
         try:
-            with self:
-                sys.setprofile(self._called)
-                try:
-                    yield
-                finally:
-                    sys.setprofile(profile)
+            with self, _profiling(self._called):
+                yield
         finally:
             if user_state.random_state() != before:
                 self._note("draws random numbers from Python's or numpy's global generator")
+
+
+@contextmanager
+def _profiling(function: Callable[[FrameType, str, Any], None]) -> Iterator[None]:
+    """Within, `function` is the profile function, and the caller's own is not."""
+    before: Any = sys.getprofile()
+    sys.setprofile(function)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+        if callable(before):
+            sys.setprofile(before)
+        elif before is not None:  # a profiler written in C, as cProfile's is: it is no function
+            before.enable()
 
 
 def _of_shapes(args: Any) -> bool:

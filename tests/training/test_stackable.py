@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import cProfile
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,17 @@ def found(folder: Path, *, build: str = "pass", forward: str = "pass", loss: str
 
 def test_an_ordinary_model_trains_together_whatever_the_seed(tmp_path: Path) -> None:
     assert found(tmp_path) == Findings()
+
+
+def test_a_profiler_of_the_callers_goes_on_and_changes_nothing(tmp_path: Path) -> None:
+    profiler = cProfile.Profile()
+    profiler.enable()
+    try:
+        assert found(tmp_path) == Findings()
+        assert sys.getprofile() is profiler
+    finally:
+        profiler.disable()
+    assert found(tmp_path, forward="h = h * (time.time() > 0)").reason is not None
 
 
 @pytest.mark.parametrize(
