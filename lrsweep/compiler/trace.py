@@ -82,6 +82,13 @@ class TensorMeta:
         return alike and all(one == two for extent, one, two in strides if extent != 1)
 
 
+def is_view(op: Any) -> bool:
+    """Is the result of this operation another look at the memory of its first argument?"""
+    known = schema(op)
+    aliases = known is not None and not known.is_mutable and any(one.alias_info is not None for one in known.returns)
+    return op in VIEWS or aliases
+
+
 @dataclass(slots=True)
 class Node:
     """One operation: `args` and `kwargs` hold `Value`s where tensors go; `outs` are the values it defines, in order.
@@ -120,11 +127,7 @@ class Node:
     @property
     def views(self) -> bool:
         """Is the result another look at the memory of the first argument?"""
-        known = schema(self.op)
-        aliases = (
-            known is not None and not known.is_mutable and any(one.alias_info is not None for one in known.returns)
-        )
-        return self.op in VIEWS or aliases
+        return is_view(self.op)
 
     @property
     def computes(self) -> bool:

@@ -13,67 +13,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lrsweep.compiler.trace import Graph, TensorMeta
 from lrsweep.store.journal import Group
 from lrsweep.system.machine import Machine
 from lrsweep.training import isolation, rates, stackable
-from lrsweep.training.stackable import Reason
+from lrsweep.training.costs import RULE, WORTH, Sizes, sizes_of
+from lrsweep.training.stackable import TOO_LARGE, Reason
 from lrsweep.training.stepper import Stepper
 from lrsweep.training.workload import Workload
 
 if TYPE_CHECKING:
     from lrsweep.plan import Run
 
-# Seconds and rates of an ordinary core. Their ratios choose the engine; being off by half changes little.
-ALONE_STEP = 400e-6  # everything in a step of a run alone that is not an operation of its model
-ALONE_OP = 10e-6  # one operation of a run alone, its share of autograd included
-STACKED_STEP = 300e-6  # everything in a step of a group that is not an operation of its graph
-STACKED_OP = 10e-6  # one operation of a replayed graph
-RULE = 30e-6  # one update rule of a group
-FLOPS = 160e9  # per second, in products of matrices
-CONVOLUTION = 2.0  # what an operation in a convolution costs, in operations of a product
-BYTES = 20e9  # per second through an elementwise operation, in and out of the shared cache
 MIXED = 2e-6  # one run of a group of several seeds: its batch is its own
-WORTH = 0.9  # a stack must promise this share of the time alone
 BETTER = 0.995  # and another cut this share of the time of the best so far
 FEW, LARGEST = 6, 128  # runs in a group: even if they fit no cache, and at most
 SPREAD = 0.1  # what a group costs besides what its runs do should be this share of that, or less
 TAIL = 0.1  # cores are never equally fast: of the longest group, this share is waited for at the end
 MEMORY_SHARE = 0.5  # of the machine's memory, for all workers together
-TOO_LARGE = Reason("training these runs together would not be faster")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sizes:
-    """One training step of one run: `ops` that compute, `flops` in products and (weighted) convolutions, `moved` bytes
-    elsewhere, and the bytes of `weights` and of all `values` that are alive."""
-
-    ops: int
-    flops: float
-    moved: float
-    weights: float
-    values: float
-    random: bool
-
-    @property
-    def alone(self) -> float:
-        """Seconds of a step of a run by itself."""
-        return ALONE_STEP + ALONE_OP * self.ops + self.inside
-
-    def stacked(self, runs: int) -> float:
-        """Seconds of a step of `runs` runs together, without their update rules."""
-        return self.around + runs * self.inside
-
-    @property
-    def around(self) -> float:
-        """Seconds of a step of a group of any size."""
-        return STACKED_STEP + STACKED_OP * self.ops
-
-    @property
-    def inside(self) -> float:
-        """Seconds in the kernels of one run."""
-        # The optimizer reads and writes weights, gradients and its state: about six passes.
-        return self.flops / FLOPS + (self.moved + 6 * self.weights) / BYTES
 
 
 def cut(runs: Sequence[Run], workload: Workload, machine: Machine, workers: int, compile: str = "auto") -> list[Group]:
@@ -233,35 +189,3 @@ def measure(workload: Workload, seed: int) -> Sizes:
             random = stepper.graph(params, non_trainable, checks, training=False).random
     weights = float(sum(param.nbytes for param in params))
     return replace(sizes_of(graph, weights), random=random)
-
-
-def sizes_of(graph: Graph, weights: float) -> Sizes:
-    """What a recorded training step of one run does."""
-    ops, flops, moved = 0, 0.0, 0.0
-    for node in graph.nodes:
-        if not node.computes:
-            continue
-        ops += 1
-        like = [graph.meta[ref] for ref in node.inputs()]
-        out = [graph.meta[ref] for ref in node.outs if ref is not None]
-        product = _flops(str(node.op), like, out)
-        flops += product
-        if not product:
-            moved += sum(_bytes(one) for one in (*like, *out))
-    values = sum(_bytes(graph.meta[ref]) for node in graph.nodes if node.computes for ref in node.outs if ref)
-    return Sizes(ops=ops, flops=flops, moved=moved, weights=weights, values=float(values), random=graph.random)
-
-
-def _bytes(like: TensorMeta) -> float:
-    return math.prod(like.shape) * like.dtype.itemsize
-
-
-def _flops(op: str, inputs: Sequence[TensorMeta], outputs: Sequence[TensorMeta]) -> float:
-    """Multiplications and additions of a product of matrices or a convolution; 0 for anything else."""
-    if any(name in op for name in ("aten.mm", "aten.bmm", "aten.addmm", "aten.baddbmm")):
-        return 2.0 * math.prod(outputs[0].shape) * inputs[-2].shape[-1]
-    if "convolution_backward" in op:
-        return CONVOLUTION * 4.0 * math.prod(inputs[0].shape) * math.prod(inputs[2].shape[1:])
-    if "convolution" in op:
-        return CONVOLUTION * 2.0 * math.prod(outputs[0].shape) * math.prod(inputs[1].shape[1:])
-    return 0.0

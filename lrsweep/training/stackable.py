@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from lrsweep.compiler import trace
 from lrsweep.compiler.torch_private import tree_flatten
 from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.training import guards, isolation, update_rules, user_state
+from lrsweep.training.costs import Counter
 from lrsweep.training.data import DatasetSplit, map_tensors
 from lrsweep.training.loss_module import LossModule
 from lrsweep.training.observation import Observation
@@ -62,8 +63,15 @@ class Findings:
     warnings: tuple[str, ...] = ()
 
 
+TOO_LARGE = Reason("training these runs together would not be faster")
+
+
 class _Limit(Exception):
     """Why the runs train alone: the end of the sentence `the model ...`."""
+
+
+class _TooLarge(_Limit):
+    """The step of one run keeps a core busy."""
 
 
 class _Broken(Exception):
@@ -126,6 +134,8 @@ def _findings(workload: Workload) -> Findings:
         raise
     except _Broken as error:
         return Findings(Reason(str(error), raised=True))
+    except _TooLarge:
+        return Findings(TOO_LARGE, warnings=tuple(trial.warnings))
     except (_Limit, trace.TraceError) as limit:
         return Findings(Reason(f"the model {limit}"), warnings=tuple(trial.warnings))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - user code and vmap may raise anything
@@ -165,7 +175,8 @@ class _Trial:
 
     def _observed(self, batches: Sequence[Sequence[Any]], checks: Any, observation: Observation) -> list[LossModule]:
         """Train both runs, each alone in plain torch, and look for what is kept or read from elsewhere."""
-        modules, outside, used = [], [], []
+        modules, outside = [], []
+        used: list[tuple[bool, ...]] = []
         for seed, of_seed in zip(SEEDS, batches, strict=True):
             module = self.workload.build_model(seed)
             modules.append(module)
@@ -179,9 +190,13 @@ class _Trial:
                 for parameter in module.parameters():
                     parameter.grad = None
                 self._told_of_one(module, batch)
-                with observation.watching():
+                first = not used
+                counter = Counter()
+                with observation.watching(), counter if first else nullcontext():
                     result, _ = module.train()(*map_tensors(Tensor.clone, batch))
                     result.backward()
+                if first:
+                    self._stop_if_too_large(counter, module, checks)
                 loss = result.item()
                 _descend(module)
                 if not math.isfinite(loss):
@@ -197,6 +212,13 @@ class _Trial:
         if len(set(used)) > 1:
             raise _Limit("uses some of its parameters for some batches only")
         return modules
+
+    def _stop_if_too_large(self, counter: Counter, module: LossModule, checks: Any) -> None:
+        """Raises _TooLarge where the rest of the trial, many steps, would change nothing."""
+        if counter.sizes(float(sum(parameter.nbytes for parameter in module.parameters()))).too_large:
+            self._told_of_sums(module, checks)
+            self._refuse_parameters(self._outside(), [module])
+            raise _TooLarge
 
     def _told_of_one(self, module: LossModule, batch: Any) -> None:
         """Raises WrongInSpec if the last batch of an epoch holds one example, and the model cannot train on one."""

@@ -187,7 +187,9 @@ class _Walk:
         attributes = list(_attributes(value))
         content: list[Any] = []
         if isinstance(value, dict):
-            content += [len(value), self._later([*value.keys(), *value.values()])]
+            # Python notes in the globals of a module which warnings it has shown.
+            kept = {key: item for key, item in value.items() if not (type(key) is str and key == "__warningregistry__")}
+            content += [len(kept), self._later([*kept.keys(), *kept.values()])]
         elif isinstance(value, list | tuple | collections.deque):
             content += [len(value), self._later(value)]
         elif isinstance(value, set | frozenset):

@@ -59,6 +59,21 @@ def test_an_ordinary_model_trains_together_whatever_the_seed(tmp_path: Path) -> 
     assert found(tmp_path) == Findings()
 
 
+@pytest.mark.parametrize(("times", "passes"), [(1, None), (30, 1)])
+def test_a_model_that_fills_a_core_is_not_tried_any_further(times: int, passes: int | None, tmp_path: Path) -> None:
+    """One step tells; stacked, its runs would take as long."""
+    build = "self.into, self.big, self.out = nn.Linear(8, 700), nn.Linear(700, 700), nn.Linear(700, 8)"
+    note = tmp_path / "passes"
+    count = f"open({str(note)!r}, 'a').write('.' * h.requires_grad)"
+    forward = f"{count}; h = self.out(sum((self.big(self.into(h)) for _ in range({times}))))"
+    findings = found(tmp_path, build=build, forward=forward, batch_size=65)
+    if passes is None:
+        assert findings.reason is None
+    else:
+        assert findings.reason == stackable.TOO_LARGE
+        assert len(note.read_text()) == passes
+
+
 def test_a_profiler_of_the_callers_goes_on_and_changes_nothing(tmp_path: Path) -> None:
     profiler = cProfile.Profile()
     profiler.enable()
