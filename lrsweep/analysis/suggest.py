@@ -29,7 +29,7 @@ STEEP = 0.5
 def next_rates(row: OptimizerFacts) -> tuple[float, ...]:
     """The rates to add, rising; empty where the grid shows the whole good range with enough rates in it.
 
-    - All rates diverged: a decade further down. Nothing trained: a decade up if no run diverged, else a decade down.
+    - All rates diverged: a decade further down. Nothing trained: see `_where_training_may_begin`.
     - Best rate at an edge, or the good range runs out of the grid: a decade past that side.
     - Fewer than three rates in the good range: its gaps cut evenly, the coarsest cut that gives three; only rates in it
       are added. If it is too thin for any cut (a lone rate between diverged ones): the middles of the gaps beside it.
@@ -42,7 +42,7 @@ def next_rates(row: OptimizerFacts) -> tuple[float, ...]:
     if not any(point.n_runs > point.n_failed for point in row.rates) or row.broken_start:
         return ()
     if not row.trained:
-        away = {"low" if row.n_diverged else "high"} - row.failed_ends
+        away = _where_training_may_begin(row) - row.failed_ends
         return extended(grid, down="low" in away, up="high" in away)
     good_range, wanted = row.good_range, row.open_ends - row.failed_ends
     added = set(extended(grid, down="low" in wanted, up="high" in wanted))
@@ -55,6 +55,18 @@ def next_rates(row: OptimizerFacts) -> tuple[float, ...]:
         if not any(low < lr < high for lr in added):
             added |= set(up_to_cliff(low, high))
     return spaced(added, grid)
+
+
+def _where_training_may_begin(row: OptimizerFacts) -> set[str]:
+    """On which side of a grid on which nothing trained: below it where runs diverged, above it where its rates make no
+    difference; else on the side on which the best of them lies, both if that is the middle."""
+    if row.n_diverged:
+        return {"low"}
+    objectives = [point.objective for point in row.rates if point.n_runs > point.n_failed]
+    if len(objectives) > 1 and len(set(objectives)) == 1:
+        return {"high"}
+    below, above = math.log(row.best_lr.value / row.rates[0].lr), math.log(row.rates[-1].lr / row.best_lr.value)
+    return {"low", "high"} if math.isclose(below, above, abs_tol=1e-6) else {"low" if below < above else "high"}
 
 
 def spaced(added: Iterable[float], tried: Iterable[float]) -> tuple[float, ...]:

@@ -71,12 +71,13 @@ RULES: tuple[tuple[str, str, str], ...] = (
     (
         "Learning rates to try next",
         "One decade past an edge of the grid that the best learning rate or the good range touches. One decade down if "
-        "every learning rate diverged, or nothing trained and runs diverged; one decade up if nothing trained and "
-        "nothing diverged. If fewer than three points lie in the good range, its gaps are divided evenly until three "
-        "do. If a diverged learning rate lies next to the good range, more than a factor of 2 away, or one above it "
-        "loses half of the improvement or more, that gap is filled in steps of half a decade or less. No learning rate "
-        "is added within 12 % (0.05 decades) of one already tried, where more seeds would help more, nor beyond those "
-        "at which every run failed, nor if the loss of the untrained model is not finite. If more than half of the "
+        "every learning rate diverged, or nothing trained and runs diverged; if nothing trained and nothing diverged, "
+        "one decade past the end that the best learning rate is nearest to, up if all gave the same. If fewer than "
+        "three points lie in the good range, its gaps are divided evenly until three do. If a diverged learning rate "
+        "lies next to the good range, more than a factor of 2 away, or one above it loses half of the improvement or "
+        "more, that gap is filled in steps of half a decade or less. No learning rate is added within 12 % (0.05 "
+        "decades) of one already tried, where more seeds would help more, nor beyond those at which every run failed, "
+        "nor if the loss of the untrained model is not finite. If more than half of the "
         "runs diverged, the suggested line leaves out the highest diverging learning rates except the lowest of them.",
         OURS,
     ),

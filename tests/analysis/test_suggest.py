@@ -136,9 +136,19 @@ def test_everything_diverged_goes_down() -> None:
     assert refine(facts([math.nan] * 3, [1e-3, 1e-2, 1e-1])) == {"adam": [1e-4]}
 
 
-def test_nothing_trained_goes_up_unless_runs_diverged() -> None:
-    assert refine(facts([2.5, 2.5, 2.5], [1e-3, 1e-2, 1e-1])) == {"adam": [1.0]}
-    assert refine(facts([2.5, 2.5, math.nan], [1e-3, 1e-2, 1e-1])) == {"adam": [1e-4]}
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ([2.5, 2.5, 2.5], [1.0]),  # the rates make no difference: too small
+        ([2.6, 2.55, 2.5], [1.0]),
+        ([2.5, 2.6, 2.9], [1e-4]),  # the higher the worse
+        ([2.6, 2.5, 2.6], [1e-4, 1.0]),
+        ([2.5, 2.5, math.nan], [1e-4]),
+        ([2.6, 2.5, math.nan], [1e-4]),
+    ],
+)
+def test_where_nothing_trained_the_grid_grows_towards_its_best_rate(values: list[float], wanted: list[float]) -> None:
+    assert refine(facts(values, [1e-3, 1e-2, 1e-1])) == {"adam": wanted}
 
 
 def test_a_lone_rate_gets_both_sides() -> None:
