@@ -272,15 +272,14 @@ def fused(name: str, device: str) -> dict[str, bool]:
     return {"fused": True} if uses("fused") and device in FUSED.get(name, ()) else {}
 
 
-def step_of(optimizer: Any) -> Callable[[], Any]:
+def step_of(optimizer: Any) -> Callable[..., Any]:
     """The update of `optimizer`; that of torch's own classes without what torch wraps around it.
 
     Which is hooks that cost more than the update of a small model, and an import of torch's compiler, a second long.
     """
     cls = type(optimizer)
     if not uses("compiler_left_out") or not cls.__module__.startswith("torch.optim."):
-        step: Callable[[], Any] = optimizer.step
-        return step
+        return lambda *closure: optimizer.step(*closure)  # which an object may replace on its way
     return torch.no_grad()(functools.partial(inspect.unwrap(cls.step), optimizer))
 
 
@@ -324,7 +323,7 @@ class ScheduledRate:
 
 # Attributes that torch gives every optimizer.
 with without_compiler():
-    _TORCHS_OWN = frozenset(vars(torch.optim.SGD([torch.zeros(())]))) | {"step", "_zero_grad_profile_name"}
+    _TORCHS_OWN = frozenset(vars(torch.optim.SGD([torch.zeros(())]))) | {"_zero_grad_profile_name"}
 
 
 def own_state(optimizer: Any, params: Sequence[torch.Tensor]) -> dict[str, Any] | None:
@@ -332,8 +331,10 @@ def own_state(optimizer: Any, params: Sequence[torch.Tensor]) -> dict[str, Any] 
 
     None where it keeps anything else, or keeps one tensor in two places: then a run starts over when it is resumed.
     """
-    kept = {key: value for key, value in vars(optimizer).items() if key not in _TORCHS_OWN}
-    if not isinstance(optimizer, torch.optim.Optimizer) or not all(map(_is_value, kept.values())):
+    if not isinstance(optimizer, torch.optim.Optimizer) or _keeps_elsewhere(optimizer, params):
+        return None
+    kept = {key: value for key, value in vars(optimizer).items() if key not in _TORCHS_OWN or key == "defaults"}
+    if not all(_is_value(value) for value in (*kept.pop("defaults").values(), *kept.values())):
         return None
     number = {id(param): index for index, param in enumerate(params)}
     if not all(isinstance(key, torch.Tensor) and id(key) in number for key in optimizer.state):
@@ -354,7 +355,21 @@ def own_state(optimizer: Any, params: Sequence[torch.Tensor]) -> dict[str, Any] 
         index: {key: v.detach().clone() if isinstance(v, torch.Tensor) else v for key, v in values.items()}
         for index, values in state.items()
     }
-    return {"attributes": kept, "groups": groups, "members": members, "state": copied}
+    return {
+        "attributes": kept,
+        "defaults": dict(optimizer.defaults),
+        "groups": groups,
+        "members": members,
+        "state": copied,
+        "requires_grad": [param.requires_grad for param in params],
+    }
+
+
+def _keeps_elsewhere(optimizer: Optimizer, params: Sequence[torch.Tensor]) -> bool:
+    """Might it keep something in slots, hooks, gradients that it does not clear, or attributes of its parameters?"""
+    slots = any(vars(cls).get("__slots__") for cls in type(optimizer).__mro__)
+    hooks = any(value for key, value in vars(optimizer).items() if key in _TORCHS_OWN and key.endswith("_hooks"))
+    return slots or hooks or clears_gradients(optimizer) or any(vars(param) for param in params)
 
 
 def restore_own(optimizer: Any, params: Sequence[torch.Tensor], state: Mapping[str, Any]) -> None:
@@ -367,6 +382,9 @@ def restore_own(optimizer: Any, params: Sequence[torch.Tensor], state: Mapping[s
     if members != state["members"]:
         raise ValueError("the optimizer has other parameter groups")
     vars(optimizer).update(state["attributes"])
+    optimizer.defaults = dict(state["defaults"])
+    for param, requires_grad in zip(params, state["requires_grad"], strict=True):
+        param.requires_grad_(requires_grad)
     for group, saved in zip(optimizer.param_groups, state["groups"], strict=True):
         for key in [key for key in group if key != "params" and key not in saved]:
             del group[key]
@@ -384,11 +402,17 @@ def _is_value(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
-def set_mode(optimizer: object, training: bool) -> None:
-    """Call `optimizer.train()` or `.eval()` where the class has them (Schedule-Free keeps two sets of weights)."""
+def set_mode(optimizer: object, *, training: bool, seed: Callable[[], None]) -> bool:
+    """Call `optimizer.train()` or `.eval()` where the class has them (Schedule-Free keeps two sets of weights).
+
+    `seed` is called before, since they may draw random numbers. Returns whether there was anything to call.
+    """
     switch = getattr(optimizer, "train" if training else "eval", None)
-    if callable(switch):
-        switch()
+    if not callable(switch):
+        return False
+    seed()
+    switch()
+    return True
 
 
 def clears_gradients(optimizer: Any) -> bool:

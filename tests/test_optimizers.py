@@ -259,11 +259,11 @@ def test_train_and_eval_are_called_where_they_exist() -> None:
             self.mode = "eval"
 
     optimizer = Averaging(layers(), lr=0.1)
-    optimizers.set_mode(optimizer, True)
+    optimizers.set_mode(optimizer, training=True, seed=lambda: None)
     assert optimizer.mode == "train"
-    optimizers.set_mode(optimizer, False)
+    optimizers.set_mode(optimizer, training=False, seed=lambda: None)
     assert optimizer.mode == "eval"
-    optimizers.set_mode(torch.optim.SGD(layers(), lr=0.1), True)
+    optimizers.set_mode(torch.optim.SGD(layers(), lr=0.1), training=True, seed=lambda: None)
 
 
 def test_independent_decay_shrinks_the_weights() -> None:

@@ -204,7 +204,7 @@ class Supervisor:
             self._forget(job.group)
         elif isinstance(message, AuditFailed):
             self.audits.failed.append(message.text)
-            self._distrust(job.runs[0], message.label, f"an audit failed at {message.text}")
+            self._distrust(job, message.label, f"an audit failed at {message.text}")
             self._alone(job)
         elif isinstance(message, Unwritable):
             raise StorageError(message.text)
@@ -229,9 +229,9 @@ class Supervisor:
         """The same of a job, one of whose runs is enough: what its class keeps may have reached the others."""
         return next(filter(None, map(self._reason, job.runs)), None)
 
-    def _distrust(self, run: Run, label: str | None, reason: str) -> None:
-        """Throw away what was trained together of the workload of `run`, or of it and an optimizer."""
-        key = run.workload_spec.key
+    def _distrust(self, job: Job, label: str | None, reason: str) -> None:
+        """Throw away what was trained together of the workload of `job`, or of it and an optimizer."""
+        key = job.runs[0].workload_spec.key
         if (key, label) in self._distrusted:
             return
         self._distrusted[key, label] = reason
@@ -252,7 +252,8 @@ class Supervisor:
             self._queue.remove(job)
         again = {one.run_id: one for one in (*void, *(one for job in waiting for one in job.runs))}
         self._train_alone(list(again.values()), reason)
-        self._notes.once(f"{plural(len(concerned), 'run')} trained one at a time: {reason}", reason)
+        affected = {one.run_id for one in (*concerned, *again.values(), *job.runs)}
+        self._notes.once(f"{plural(len(affected), 'run')} trained one at a time: {reason}", reason)
 
     def _alone(self, job: Job) -> None:
         """Train what is left of a group one at a time."""
@@ -302,7 +303,7 @@ class Supervisor:
             return
         self.audits.failed.append(text)
         del self._untrained[place]
-        self._distrust(run, None, text)
+        self._distrust(job, None, text)
 
     def _stored_losses(self, place: tuple[str, int]) -> tuple[str, tuple[float, ...]] | None:
         """Those of a run of an earlier command, None if there is none."""
@@ -363,7 +364,15 @@ class Supervisor:
             if worker_died:
                 self._tries[group.id] = TRIES - 1  # the whole was tried often enough
             names = job.metric_names
-            self._queue.append(Job(group=group, runs=tuple(runs), run_steps=each * len(runs), metric_names=names))
+            self._queue.append(
+                Job(
+                    group=group,
+                    runs=tuple(runs),
+                    run_steps=each * len(runs),
+                    metric_names=names,
+                    unused_worker=engine == "single",  # what runs together have left in theirs must not reach it
+                )
+            )
         record = journal.groups_record(groups)
         self._writer.append([record, record])
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lrsweep.errors import LrsweepError
 from lrsweep.run_result import RunResult
-from lrsweep.training import isolation
+from lrsweep.training import isolation, user_state
 from lrsweep.training.data import map_tensors
 from lrsweep.training.loss_module import LossModule
 from lrsweep.training.workload import Workload
@@ -97,6 +97,13 @@ class Auditor:
         if seed not in self._modules:
             self._modules[seed] = self._workload.build_model(seed)
         return self._modules[seed]
+
+    def check_python_values(self, seed: int, module: LossModule) -> None:
+        """Models may differ between seeds in their weights only: one recording, and one module, serve all of them."""
+        now = user_state.picture([module.model], alike=True)
+        first, wanted = self._workload.once("Python values", lambda: (seed, now))
+        if not wanted.same(now):
+            raise AuditFailedError(f"step 1: the model of seed {seed} holds other Python values than that of {first}")
 
     def check_step(
         self, module: LossModule, weights: Mapping[str, Tensor], batch: Any, seed: int, step: int, ours: Computed

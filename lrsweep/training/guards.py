@@ -96,12 +96,18 @@ def of_optimizer(name: str, args: Mapping[str, Any], params: Sequence[nn.Paramet
 
     Built over `params` and thrown away. Raises what the class raises.
     """
+    kept = user_state.picture([optimizers.lookup(name, base_dir)])
+    if kept.hidden or not kept.full:
+        what = f"a {kept.hidden[0]}" if kept.hidden else "more Python objects than lrsweep looks through"
+        return f"{name.rpartition(':')[2]} or its module keeps {what}, into which lrsweep cannot look"
     optimizer = optimizers.build(name, args, params, 1e-3, base_dir)
     label = type(optimizer).__name__
     if needs_closure(optimizer):
         return f"{label} evaluates the loss itself (its step needs a closure)"
     if any(hooked(parameter) for parameter in params):
         return f"{label} registers hooks on the parameters"
+    if optimizers.clears_gradients(optimizer):
+        return f"{label} clears gradients in a way of its own"
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     if not held <= {id(parameter) for parameter in params}:
         return f"{label} does not keep the parameters that it is given"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from lrsweep.training.loss_module import LossModule
 from lrsweep.training.recorder import Evaluation, evaluate, means_over
 from lrsweep.training.stepper import Stepper
 from lrsweep.training.workload import Workload
+
+Check: TypeAlias = Callable[[Any, Tensor, Mapping[str, Tensor]], None]
 
 
 class Eager:
@@ -33,7 +36,7 @@ class Eager:
     def grads(self) -> dict[str, Tensor]:
         return {}
 
-    def evaluate(self, split: str, step: int) -> Evaluation:
+    def evaluate(self, split: str, step: int, check: Check | None) -> Evaluation:
         return evaluate(self._module, self._workload, split, self._seed, step)
 
 
@@ -75,9 +78,15 @@ class Captured:
             own = grad if fine else torch.empty_like(parameter).copy_(grad)
             parameter.grad = own if parameter.grad is None else parameter.grad.add_(own)
 
-    def evaluate(self, split: str, step: int) -> Evaluation:
+    def evaluate(self, split: str, step: int, check: Check | None) -> Evaluation:
+        """`check` is shown the first batch and what it gave."""
+
         def forward(*batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+            nonlocal check
             result = self._stepper.evaluate(*self._values(), batch)
+            if check is not None:
+                check(batch, result.losses, result.metrics)
+                check = None
             return result.losses, result.metrics
 
         return means_over(forward, self._workload, split, self._seed, step)

@@ -42,6 +42,13 @@ class LossModule(nn.Module):
         self._train_metrics = bool(workload.workload_spec.train["metrics"])
         self._autocast_device = workload.device.type if workload.workload_spec.train["dtype"] == "bfloat16" else None
 
+    @torch.no_grad()
+    def descend(self, rate: float) -> None:
+        """A step of gradient descent by the gradients that are there."""
+        for parameter in self.parameters():
+            if parameter.grad is not None:
+                parameter.sub_(parameter.grad, alpha=rate)
+
     def tensors(self) -> dict[str, torch.Tensor]:
         """Parameters and buffers by name."""
         return {**dict(self.named_parameters()), **dict(self.named_buffers())}

@@ -23,7 +23,7 @@ from lrsweep.training import guards, isolation, stackable, user_state
 from lrsweep.training.audit import Auditor, Computed
 from lrsweep.training.data import DatasetSplit, map_tensors
 from lrsweep.training.divergence import finite_divergence
-from lrsweep.training.lone_steps import Captured, Eager
+from lrsweep.training.lone_steps import Captured, Check, Eager
 from lrsweep.training.own_optimizers import Outside
 from lrsweep.training.recorder import Evaluation, Recorder, untrained
 from lrsweep.training.workload import Workload, weights_hash
@@ -161,6 +161,12 @@ class Trainer:
         real = all(parameter.is_floating_point() for parameter in parameters)
         self._fused = optimizers.fused(setting.name, workload.device.type) if real and fused else {}
         self._own = ":" in setting.name
+        users = not stackable.our_own(workload)
+        # What the user's code kept before its first step, where a checkpoint may need to know.
+        self._kept = self._picture() if (users or self._own) and not captured else None
+        # A run in a copy of its process needs no such look.
+        self._outside = Outside(setting, workload_spec.base_dir, run.label) if captured and self._own else None
+        self.step = 0  # steps applied
         self._build_optimizer()
         self._closes = self._own and guards.needs_closure(self.optimizer)
         self._clears = self._own and optimizers.clears_gradients(self.optimizer)
@@ -169,21 +175,19 @@ class Trainer:
         self._clip_norm = workload_spec.train["clip_norm"]
         self._decay = setting.independent_weight_decay
         self.recorder = Recorder(workload)
-        self.step = 0  # steps applied
         self._factor = float(self._factors[0])
         self.diverged_step: int | None = None
         self._lr_now = run.lr * float(self._factors[0])
         self._hashes = (weights_hash(self.model.model), workload.order_hash(run.seed))
-        users = not stackable.our_own(workload)
         self._auditor = Auditor(workload) if captured and users else None
-        # A run in a copy of its process needs no such look.
-        self._outside = Outside(type(self.optimizer), run.label) if captured and self._own else None
-        # What the user's code kept before its first step, where a checkpoint may need to know.
-        self._kept = self._picture() if users and not captured else None
+        if self._auditor is not None:
+            self._auditor.check_python_values(run.seed, self.model)
 
     def _picture(self) -> user_state.Picture:
         task = self._workload.task
+        setting, base_dir = self._run.setting, self._workload.workload_spec.base_dir
         functions = [*self.model.functions, self._workload.builder, task.collate_fn]
+        functions += [optimizers.lookup(setting.name, base_dir)] if self._own else []
         data = [split.data for split in self._workload.splits.values() if isinstance(split, DatasetSplit)]
         return user_state.picture([self.model.model, *functions, *data])
 
@@ -200,7 +204,7 @@ class Trainer:
         if self._steps.stateless:
             first = untrained(self._workload, self._run.seed, self.model)
         else:  # an optimizer that swaps weights for evaluations has none to swap yet
-            first = {split: self._steps.evaluate(split, 0) for split in ("train", "val")}
+            first = {split: self._steps.evaluate(split, 0, None) for split in ("train", "val")}
         self._row(0, train=first["train"], val=first["val"])
 
     def train_step(self) -> None:
@@ -230,9 +234,9 @@ class Trainer:
         """The loss of the next batch."""
         batch = self._workload.batch(self._run.seed, self.step)
         audit = self._audit_of(batch)
-        self._clear()
         if self._steps.random or self._own:  # the class may draw, too
             self._workload.seed_step(self._run.seed, self.step)
+        self._clear()
         self.model.steps_made = self.step
         loss, metrics = self._steps.forward(batch)
         if audit is not None:
@@ -290,7 +294,7 @@ class Trainer:
             self._clip()
             return loss
 
-        self._optimizer_step(closure)  # type: ignore[call-arg]
+        self._optimizer_step(closure)
         if first:
             raise RuntimeError(f"{type(self.optimizer).__name__}.step did not call the closure that it is given")
         self.step += 1
@@ -329,7 +333,7 @@ class Trainer:
             self._workload.seed_step(self._run.seed, 0)
         self.optimizer = optimizers.build(setting.name, args, parameters, self._run.lr, base_dir)
         self._optimizer_step = optimizers.step_of(self.optimizer)
-        optimizers.set_mode(self.optimizer, training=True)
+        self._set_mode(training=True)
         self._rate = optimizers.ScheduledRate(self.optimizer, setting.schedule)
 
     def _row(self, step: int, train: Evaluation | None = None, val: Evaluation | None = None) -> None:
@@ -343,10 +347,31 @@ class Trainer:
 
     def _evaluate(self, split: str) -> Evaluation:
         """Per-example means over a whole split, model and optimizer in evaluation mode."""
-        optimizers.set_mode(self.optimizer, training=False)
-        values = self._steps.evaluate(split, self.step)
-        optimizers.set_mode(self.optimizer, training=True)
+        self._set_mode(training=False)
+        values = self._steps.evaluate(split, self.step, self._audit_of_evaluation())
+        self._set_mode(training=True)
         return values
+
+    def _audit_of_evaluation(self) -> Check | None:
+        """If this evaluation of a captured run is to be audited: what to do with the result of its first batch."""
+        auditor = self._auditor
+        if auditor is None or not auditor.row_due(len(self.recorder.rows()["step"]), self.step):
+            return None
+
+        def check(batch: Any, loss: Tensor, metrics: Mapping[str, Tensor]) -> None:
+            weights = {name: value.detach().clone() for name, value in self.model.tensors().items()}
+            scalars = {"loss": loss.reshape(()), **{name: value.reshape(()) for name, value in metrics.items()}}
+            auditor.check_evaluation(self.model, weights, batch, self._run.seed, self.step, Computed(scalars, {}))
+            self._load(weights)
+
+        return check
+
+    def _set_mode(self, *, training: bool) -> None:
+        def seed() -> None:
+            self._workload.seed_step(self._run.seed, self.step)
+
+        if self._own:
+            optimizers.set_mode(self.optimizer, training=training, seed=seed)
 
     def result(self) -> RunResult:
         """What the finished run leaves; the test split, where there is one, is evaluated here and only here."""

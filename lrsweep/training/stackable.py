@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -157,10 +158,10 @@ class _Trial:
         steps = sorted({0, 1, workload.steps_per_epoch - 1} & set(range(workload.total_steps)))
         observation = Observation()
         with _by_itself():
-            batches = [[workload.batch(seed, step) for step in steps] for seed in SEEDS]
-            checks, _ = next(workload.eval_batches("val"))
+            before = self._data()
+            batches, checks, drawn = self._first_batches(steps)
             modules = self._observed(batches, checks, observation)
-        self._look_at_data(steps)
+        self._look_at_data(steps, before if drawn else None)
         self._told_of_sums(modules[0], checks)
         if observation.found:
             raise _Limit(observation.found[0])
@@ -173,9 +174,30 @@ class _Trial:
             except Exception:  # noqa: BLE001 - whatever it is, it is for want of equal batches
                 self.mixes = False
 
+    def _data(self) -> user_state.Picture | None:
+        """What the Datasets keep, None where the data are tensors."""
+        of_datasets = any(isinstance(split, DatasetSplit) for split in self.workload.splits.values())
+        task = self.workload.task
+        return user_state.picture([task.train, task.val]) if of_datasets else None
+
+    def _first_batches(self, steps: Sequence[int]) -> tuple[list[list[Any]], Any, bool]:
+        """Batches per seed, one for evaluation, and whether fetching them draws random numbers."""
+        drawn = []
+
+        def fetched(fetch: Callable[[], Any], *stream: Any) -> Any:
+            isolation.seed_all(isolation.stream_seed("data", *stream))  # as is done before a Dataset is asked
+            before = torch.default_generator.get_state().tolist(), user_state.random_state()
+            batch = fetch()
+            drawn.append(before != (torch.default_generator.get_state().tolist(), user_state.random_state()))
+            return batch
+
+        batches = [[fetched(partial(self.workload.batch, seed, step), seed, step) for step in steps] for seed in SEEDS]
+        checks, _ = fetched(lambda: next(self.workload.eval_batches("val")), "val", 0, 0, 0)
+        return batches, checks, any(drawn)
+
     def _observed(self, batches: Sequence[Sequence[Any]], checks: Any, observation: Observation) -> list[LossModule]:
         """Train both runs, each alone in plain torch, and look for what is kept or read from elsewhere."""
-        modules, outside = [], []
+        modules, outside = [], [self._outside()]
         used: list[tuple[bool, ...]] = []
         for seed, of_seed in zip(SEEDS, batches, strict=True):
             module = self.workload.build_model(seed)
@@ -192,13 +214,17 @@ class _Trial:
                 self._told_of_one(module, batch)
                 first = not used
                 counter = Counter()
+                given = map_tensors(Tensor.clone, batch)
                 with observation.watching(), counter if first else nullcontext():
-                    result, _ = module.train()(*map_tensors(Tensor.clone, batch))
+                    result, _ = module.train()(*given)
                     result.backward()
+                written = any(leaf._version for leaf in tree_flatten(given)[0] if isinstance(leaf, Tensor))
+                if written and not self.workload.shared_batches:
+                    raise _Limit("writes into batches that may be the memory of the Dataset")
                 if first:
                     self._stop_if_too_large(counter, module, checks)
                 loss = result.item()
-                _descend(module)
+                module.descend(RATE)
                 if not math.isfinite(loss):
                     raise _Limit("starts from a loss that is not finite, so training runs together cannot be checked")
                 used.append(tuple(parameter.grad is not None for parameter in module.parameters()))
@@ -206,7 +232,7 @@ class _Trial:
                     module.eval()(*map_tensors(Tensor.clone, checks))
                 inside.append(user_state.picture([module.model, *module.functions]))
                 outside.append(self._outside())
-            _must_stay(inside)
+            _must_stay(inside[1 if len(inside) > 2 else 0 :])  # of the model itself, what settles in the first step may
         _must_stay(outside)
         self._refuse_parameters(outside[-1], modules)
         if len(set(used)) > 1:
@@ -256,13 +282,15 @@ class _Trial:
                     "train it; make it a parameter of the model, or call requires_grad_(False)"
                 )
 
-    def _look_at_data(self, steps: Sequence[int]) -> None:
-        """A Dataset must give the same batch for the same seed and step, whatever was asked of it in between."""
+    def _look_at_data(self, steps: Sequence[int], before_first: user_state.Picture | None) -> None:
+        """A Dataset must give the same batch for the same seed and step, whatever was asked of it in between.
+
+        `before_first`: of the Datasets, if what they then filled may have been drawn at random.
+        """
         workload = self.workload
         if workload.shared_batches and not any(isinstance(split, DatasetSplit) for split in workload.splits.values()):
             return
-        task = workload.task
-        before = user_state.picture([task.train, task.val])
+        before = self._data()
 
         def batches() -> list[Any]:
             trained = [workload.batch(SEEDS[0], step) for step in steps]
@@ -270,11 +298,10 @@ class _Trial:
 
         first = batches()
         workload.batch(SEEDS[1], 0)
-        again = batches()
-        if not _equal(first, again):
+        if not _equal(first, batches()):
             raise _Limit("is given other batches for the same seed and step: the Dataset keeps something between calls")
-        after = user_state.picture([task.train, task.val])
-        if before.full and not before.same(after):
+        after = self._data()
+        if after and any(one is not None and not one.same(after) for one in (before, before_first)):
             raise _Limit("is trained on a Dataset that keeps something between calls")
 
     def _told_of_sums(self, module: LossModule, checks: Any) -> None:
@@ -325,7 +352,9 @@ class _Trial:
                 raise
             try:
                 exact = [copy.deepcopy(module).double() for module in modules]
-                batches, checks = map_tensors(_double, (list(batches), checks))
+                batches, checks = map_tensors(
+                    lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, (list(batches), checks)
+                )
                 torch.set_default_dtype(torch.float64)
                 results = _both_ways(exact, batches, checks, workload, shared)
             except Exception:  # noqa: BLE001 - not every model can be cast; then its own precision must do
@@ -335,21 +364,14 @@ class _Trial:
             _compare(*results, BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE[torch.float64])
 
 
-@torch.no_grad()
-def _descend(module: LossModule) -> None:
-    for parameter in module.parameters():
-        if parameter.grad is not None:
-            parameter.sub_(parameter.grad, alpha=RATE)
-
-
 def _must_stay(pictures: Sequence[user_state.Picture]) -> None:
-    """What settles in the first step may; what changes after it is state."""
+    """What changes is state."""
     last = pictures[-1]
     if last.hidden:
         raise _Limit(f"keeps a {last.hidden[0]}, into which lrsweep cannot look")
     if not last.full:
         raise _Limit("keeps more Python objects than lrsweep looks through")
-    if not all(one.same(last) for one in pictures[1 if len(pictures) > 2 else 0 :]):
+    if not all(one.same(last) for one in pictures):
         raise _Limit("changes Python state between steps")
 
 
@@ -380,10 +402,6 @@ def _by_itself() -> Iterator[None]:
         raise _Broken(f"an error in the trial of the model: {isolation.describe(error)}") from error
 
 
-def _double(tensor: Tensor) -> Tensor:
-    return tensor.double() if tensor.is_floating_point() else tensor
-
-
 def _alone(
     modules: Sequence[LossModule], batches: Sequence[Sequence[Any]], checks: Any, workload: Workload
 ) -> list[list[Tensor]]:
@@ -398,7 +416,7 @@ def _alone(
             loss, metrics = module.train()(*map_tensors(Tensor.clone, batch))
             loss.backward()
             values += [loss.detach(), *metrics.values()]
-            _descend(module)
+            module.descend(RATE)
         with torch.no_grad():
             workload.seed_step(0, len(of_run))
             loss, metrics = module.eval()(*map_tensors(Tensor.clone, checks))

@@ -109,6 +109,9 @@ class StackedTrainer:
     def _build_weights(self, compile: bool) -> None:
         workload, seeds = self._workload, list(dict.fromkeys(run.seed for run in self.runs))
         models = self._models = {seed: workload.build_model(seed) for seed in seeds}
+        if self._auditor is not None:
+            for seed in seeds:
+                self._auditor.check_python_values(seed, models[seed])
         self._hashes = {seed: (weights_hash(models[seed].model), workload.order_hash(seed)) for seed in seeds}
         self._seeds, self._same_batch = seeds, len(seeds) == 1
         self._index_seeds()
@@ -380,10 +383,10 @@ class StackedTrainer:
             return result.losses, result.metrics
 
         for slots, rule in self._own:
-            rule.set_mode(training=False, skipped=self._dead_in(slots))
+            rule.set_mode(step, training=False, skipped=self._dead_in(slots))
         values = means_over(forward, self._workload, split, self._seeds[0], step, len(self._present))
         for slots, rule in self._own:
-            rule.set_mode(training=True, skipped=self._dead_in(slots))
+            rule.set_mode(step, training=True, skipped=self._dead_in(slots))
         return values
 
     def _keep(self, slots: list[int]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import array
 import collections
 import functools
+import gc
 import hashlib
 import logging
 import os
@@ -28,15 +29,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lrsweep.compiler import torch_private
+
 MOST_OBJECTS = 200_000
 MOST_BYTES = 2**24  # of one tensor or array; of larger ones the ends are looked at, and how often torch wrote into them
 
 PLAIN = (bool, int, str, bytes, complex, type(None), type(...), type(NotImplemented))
 BY_REPR = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, np.dtype, PurePath, range, slice)
 # What keeps nothing that a training step could depend on.
-INERT: tuple[type, ...] = (logging.Logger, weakref.ReferenceType, types.CodeType, property)
+INERT: tuple[type, ...] = (types.CodeType,)
 INERT += (types.GetSetDescriptorType,)
-INERT += (types.MemberDescriptorType, types.WrapperDescriptorType, types.MethodDescriptorType, types.MappingProxyType)
+INERT += (types.MemberDescriptorType, types.WrapperDescriptorType, types.MethodDescriptorType)
 INERT += (type(threading.Lock()), type(threading.RLock()))
 INERT += (types.MethodWrapperType, types.ClassMethodDescriptorType, types.GenericAlias, types.FrameType)
 # The global generators are seeded before all that the user's code does: `random_state` tells what has drawn from them.
@@ -46,6 +49,7 @@ SEEDED = (
     torch.default_generator,
 )
 GENERATORS = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
+_OF_PYTHON = frozenset({"__doc__", "__dict__", "__weakref__"})
 _MODULE_OWN = frozenset({"_parameters", "_buffers", "training"})
 
 
@@ -83,10 +87,15 @@ def of_torch_or_python(module: str | None) -> bool:
     return top != "__main__" and (top in sys.stdlib_module_names or top in ("torch", "lrsweep", "numpy"))
 
 
-def picture(roots: Iterable[Any]) -> Picture:
-    """Look at `roots` and all they hold."""
+def picture(roots: Iterable[Any], *, alike: bool = False) -> Picture:
+    """Look at `roots` and all they hold.
+
+    `alike`: so that the pictures of two objects that were made in the same way are equal; what they are is left out.
+    """
     found = Picture(parts=[sorted(os.environ.items())])
-    _Walk(found).run(list(roots))
+    _Walk(found, alike).run(list(roots))
+    if alike:
+        found.alive.clear()
     return found
 
 
@@ -99,8 +108,8 @@ def random_state() -> tuple[Any, ...]:
 class _Walk:
     """One walk, in an order that depends on the objects alone."""
 
-    def __init__(self, found: Picture) -> None:
-        self._found = found
+    def __init__(self, found: Picture, alike: bool) -> None:
+        self._found, self._alike = found, alike
         self._seen: dict[int, int] = {}
         self._queue: collections.deque[Any] = collections.deque()
 
@@ -136,7 +145,9 @@ class _Walk:
 
     def _content(self, value: Any) -> Any:
         """What is compared of `value` itself; what it holds is queued."""
-        if isinstance(value, Enum | type(torch.float32)) or isinstance(value, BY_REPR):
+        if isinstance(value, Enum):
+            return repr(value), self._later([vars(value)])
+        if isinstance(value, type(torch.float32)) or isinstance(value, BY_REPR):
             return repr(value)
         if isinstance(value, Tensor):
             return self._tensor(value)
@@ -158,7 +169,13 @@ class _Walk:
         if isinstance(value, nn.Module):
             return self._module(value)
         if isinstance(value, functools._lru_cache_wrapper):
-            return value.cache_info().misses, self._later([value.__wrapped__])
+            return value.cache_info().misses, self._later(gc.get_referents(value))
+        if type(value).__name__ == "_lru_list_elem":
+            return self._later(gc.get_referents(value))
+        if isinstance(value, property):
+            return self._later([value.fget, value.fset])
+        if isinstance(value, weakref.ReferenceType):
+            return self._later([value()])
         if isinstance(value, type):
             return self._class(value)
         if isinstance(value, types.FunctionType):
@@ -166,7 +183,8 @@ class _Walk:
         if isinstance(value, types.MethodType):
             return self._later([value.__self__, value.__func__])
         if isinstance(value, types.BuiltinFunctionType):
-            return 0 if isinstance(value.__self__, types.ModuleType) else self._later([value.__self__])
+            kept = [] if isinstance(value.__self__, types.ModuleType) else [value.__self__]
+            return _named(value), self._later(kept)
         if isinstance(value, staticmethod | classmethod):
             return self._later([value.__func__])
         if isinstance(value, types.CellType):
@@ -175,9 +193,13 @@ class _Walk:
             except ValueError:
                 return "empty"
         if isinstance(value, types.ModuleType):
-            return 0 if of_library(value.__name__) else self._later([vars(value)])
+            return value.__name__, 0 if of_library(value.__name__) else self._later([vars(value)])
+        if isinstance(value, types.MappingProxyType):
+            return self._later([dict(value)])
+        if isinstance(value, logging.Logger):
+            return _plain_items(value)
         if isinstance(value, INERT) or any(value is stream for stream in (sys.stdout, sys.stderr)):
-            return 0
+            return _named(value)
         if isinstance(value, GENERATORS):
             return self._hidden(value)
         return self._container(value)
@@ -210,6 +232,9 @@ class _Walk:
             return self._hidden(value)
         return reduced if isinstance(reduced, str) else self._later(reduced)
 
+    def _which(self, value: Any) -> int:
+        return 0 if self._alike else id(value)
+
     def _hidden(self, value: Any) -> int:
         self._found.hidden.append(type(value).__name__)
         return id(value)
@@ -219,27 +244,34 @@ class _Walk:
             self._queue.extend(np.asarray(value).ravel().tolist())
 
     def _tensor(self, value: Tensor) -> Any:
-        if type(value) not in (Tensor, nn.Parameter) and not isinstance(value, nn.Buffer):
-            self._queue.append(vars(value))
+        self._queue.append(vars(value))
         try:
-            large = (id(value), value._version) if value.nbytes > MOST_BYTES else None
+            large = (self._which(value), value._version) if value.nbytes > MOST_BYTES else None
             return large, value.requires_grad, _digest(value.detach().cpu().contiguous().view(-1).numpy())
         except (RuntimeError, TypeError):  # bfloat16, sparse, meta, inference
             return id(value), value._version, value.requires_grad
 
     def _module(self, value: nn.Module) -> Any:
         own = {key: item for key, item in vars(value).items() if key not in _MODULE_OWN}
-        flags = [(name, id(p), p is not None and p.requires_grad) for name, p in value._parameters.items()]
-        return [flags, list(value._buffers), list(own), self._later([*own.values(), type(value)])]
+        if self._alike:  # hooks are numbered as they come
+            own |= {key: list(item.values()) for key, item in own.items() if "_hooks" in key and item is not None}
+        # Not their values: those are trained, and known. What lies in their attributes is not.
+        flags = [(name, self._which(p), p is not None and p.requires_grad) for name, p in value._parameters.items()]
+        tensors = (*value._parameters.values(), *value._buffers.values())
+        attributes = [vars(tensor) for tensor in tensors if tensor is not None]
+        return [flags, list(value._buffers), list(own), self._later([*own.values(), *attributes, type(value)])]
 
     def _class(self, value: type) -> Any:
         if of_torch_or_python(value.__module__):
-            return 0
-        held = [item for key, item in vars(value).items() if key not in ("__doc__", "__dict__", "__weakref__")]
+            return _named(value), _plain_items(value)
+        held = [
+            item for key, item in vars(value).items() if key not in _OF_PYTHON and not _wrapped_by_torch(value, key)
+        ]
         self._module_of(value.__module__)
-        return self._later([*held, *value.__bases__])
+        return _named(value), self._later([*held, *value.__bases__])
 
     def _function(self, value: types.FunctionType) -> Any:
+        value = torch_private.unwrapped(value)
         held: list[Any] = [value.__defaults__, value.__kwdefaults__, vars(value), *(value.__closure__ or ())]
         if of_torch_or_python(value.__module__):  # a wrapper may hold the user's
             return self._later(held)
@@ -247,7 +279,8 @@ class _Walk:
             self._module_of(value.__module__)
         else:
             imported = (sys.modules.get(name) for name in value.__code__.co_names)  # inside the function, too
-            held += [value.__globals__, *(module for module in imported if module is not None)]
+            held += [value.__globals__, *(module for module in imported if module and not of_library(module.__name__))]
+            held += _kept_by_libraries(value)
         return [id(value.__code__), self._later(held)]
 
     def _module_of(self, name: str) -> None:
@@ -262,10 +295,41 @@ class _Walk:
             self._queue.append(sorted(plain.items()))
 
 
+def _wrapped_by_torch(cls: type, key: str) -> bool:
+    """torch gives a class of optimizers a wrapped `step` of its own when the first one is made."""
+    own, inherited = vars(cls)[key], getattr(super(cls, cls), key, None)
+    return key == "step" and torch_private.unwrapped(own) is not own and torch_private.unwrapped(own) is inherited
+
+
+def _named(value: Any) -> str:
+    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}"
+
+
+def _plain_items(value: Any) -> list[Any]:
+    return sorted((key, item) for key, item in vars(value).items() if type(item) in (bool, int, float, str))
+
+
 def _reduces(value: Any) -> bool:
     """Does its class say how it is pickled?"""
     own = {"__reduce__", "__reduce_ex__", "__getstate__"}
     return any(own & vars(kind).keys() for kind in type(value).__mro__ if kind is not object)
+
+
+def _kept_by_libraries(function: types.FunctionType) -> list[Any]:
+    """Plain values that a function of the user's may keep as attributes of modules of torch, numpy or Python."""
+    modules = [
+        item
+        for name in function.__code__.co_names
+        if isinstance(item := function.__globals__.get(name), types.ModuleType)
+    ]
+    plain = (*PLAIN, float)
+    return [
+        vars(module)[name]
+        for module in modules
+        if of_library(module.__name__)
+        for name in function.__code__.co_names
+        if name in vars(module) and type(vars(module)[name]) in plain
+    ]
 
 
 def _has_attributes(value: Any) -> bool:

@@ -185,6 +185,7 @@ class _Run:
     def _evaluate(self, split: str) -> dict[str, float]:
         """Loss and metrics of a whole split, which is one batch."""
         if self.steps_made and hasattr(self.optimizer, "eval"):
+            seed_all(stream_seed("layers", self.seed, self.steps_made))
             self.optimizer.eval()
         self.model.eval()
         seed_all(stream_seed("layers", self.seed, self.steps_made))
@@ -196,6 +197,7 @@ class _Run:
             found = {name: float(torch.as_tensor(value).detach()) for name, value in self._losses(batch).items()}
         self.model.train()
         if hasattr(self.optimizer, "train"):
+            seed_all(stream_seed("layers", self.seed, self.steps_made))
             self.optimizer.train()
         return found
 

@@ -115,9 +115,10 @@ def _factor(step: int) -> float:
     return 1 + (SCHEDULE["end"] - 1) * step / STEPS
 
 
-TORCHS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+TORCHS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "asgd": torch.optim.ASGD}
 ADAM = {"optimizer": "adam", "lr": (0.001, 0.01)}
 MOMENTUM = {"optimizer_args": {"momentum": 0.9, "weight_decay": 0.01}, "lr": (0.005, 0.02)}
+GROWING = {"lr": (0.1, 0.12)}  # all runs grow past what unseen.py compares with, and stay there
 
 
 def _family(
@@ -186,6 +187,17 @@ KINDS = [
             "tiny": {"lr": (1e10, 1e11)},
         },
     ),
+    *_family(
+        "unseen.py",
+        "model",
+        "MODELS",
+        {
+            "Printed": GROWING,
+            "InTraining": GROWING,
+            "InEvaluation": GROWING,
+            "Recorded": {"optimizer": "asgd", **GROWING},
+        },
+    ),
     *_optimizers({"ClipsLarge": {"task_args": {"scale": 100.0}}}),
     *(
         Kind(name=f"scheduled-{name}", optimizer=f"optimizers.py:{name}", scheduled=True)
@@ -249,7 +261,7 @@ def _close(value: float, wanted: float, constant: float) -> bool:
     return abs(value - wanted) <= TOLERANCE * abs(wanted - constant) + 4 * math.ulp(wanted)
 
 
-def _check(folder: Path, kind: Kind, *, seeds: int, workers: int, runs: Sequence[tuple[float, int]]) -> list[str]:
+def check(folder: Path, kind: Kind, *, seeds: int, workers: int, runs: Sequence[tuple[float, int]]) -> list[str]:
     """Train a sweep; what is wrong with it."""
     folder.mkdir(exist_ok=True)
     kind.write(folder / "user")
@@ -265,7 +277,7 @@ def _check(folder: Path, kind: Kind, *, seeds: int, workers: int, runs: Sequence
 @pytest.mark.parametrize("name", SAMPLE)
 def test_trains_as_in_plain_torch(tmp_path: Path, name: str) -> None:
     kind = BY_NAME[name]
-    wrong = _check(tmp_path, kind, seeds=2, workers=1, runs=[(kind.lr[0], 1), (kind.lr[1], 0)])
+    wrong = check(tmp_path, kind, seeds=2, workers=1, runs=[(kind.lr[0], 1), (kind.lr[1], 0)])
     assert not wrong, "\n".join(wrong)
 
 
@@ -273,7 +285,7 @@ def test_trains_as_in_plain_torch(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", APART)
 def test_trains_as_in_plain_torch_by_two_workers(tmp_path: Path, name: str) -> None:
     kind = BY_NAME[name]
-    wrong = _check(tmp_path, kind, seeds=1, workers=2, runs=[(lr, 0) for lr in kind.lr])
+    wrong = check(tmp_path, kind, seeds=1, workers=2, runs=[(lr, 0) for lr in kind.lr])
     assert not wrong, "\n".join(wrong)
 
 
@@ -285,5 +297,5 @@ def test_trains_as_in_plain_torch_in_any_company(tmp_path: Path, name: str) -> N
     for seeds, workers in itertools.product((1, 3), (1, 2)):
         kind = BY_NAME[name]
         runs = list(itertools.product(kind.lr, range(seeds)))
-        wrong += _check(tmp_path / f"{seeds}-{workers}", kind, seeds=seeds, workers=workers, runs=runs)
+        wrong += check(tmp_path / f"{seeds}-{workers}", kind, seeds=seeds, workers=workers, runs=runs)
     assert not wrong, "\n".join(wrong)
