@@ -332,11 +332,16 @@ class Supervisor:
             for run in left:
                 self._fail(job, run.run_id, message)
             return
-        if isinstance(message, Raised):
+        labels = list(dict.fromkeys(run.label for run in left))
+        if isinstance(message, Raised) and job.group.engine == "stacked" and len(labels) > 1:
+            first = labels[: len(labels) // 2]  # one class may be to blame
+            parts = [[run for run in left if (run.label in first) is one] for one in (True, False)]
+            self._requeue(job, parts, "stacked", None, unused_worker=True)
+        elif isinstance(message, Raised):
             what = "a recorded step" if job.group.engine == "recorded" else "training them together"
             reason = f"an error in {what}: " + textwrap.shorten(message.text, LONGEST_REASON, placeholder=" ...")
             self._raised[reason] += len(left)
-            self._requeue(job, [[run] for run in left], "single", reason, raised=True)
+            self._requeue(job, [[run] for run in left], "single", reason, raised=True, unused_worker=True)
         else:
             why = "out of memory" if isinstance(message, OutOfMemory) else message.text
             self._notes.once(f"{why}: splitting a group of {len(left)} runs in two")
@@ -348,12 +353,16 @@ class Supervisor:
         job: Job,
         parts: Sequence[Sequence[Run]],
         engine: str,
-        reason: str,
+        reason: str | None,
         *,
         raised: bool = False,
         worker_died: bool = False,
+        unused_worker: bool = False,
     ) -> None:
-        """Train the parts in place of the group; a resumed sweep will find them in the journal."""
+        """Train the parts in place of the group; a resumed sweep will find them in the journal.
+
+        `unused_worker`: what the group has left in its worker must not reach them.
+        """
         each = job.run_steps // max(len(job.runs), 1)
         compiled = job.group.compile and engine == job.group.engine
         groups = []
@@ -370,7 +379,7 @@ class Supervisor:
                     runs=tuple(runs),
                     run_steps=each * len(runs),
                     metric_names=names,
-                    unused_worker=engine == "single",  # what runs together have left in theirs must not reach it
+                    unused_worker=unused_worker,
                 )
             )
         record = journal.groups_record(groups)

@@ -49,7 +49,7 @@ SEEDED = (
     torch.default_generator,
 )
 GENERATORS = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
-_OF_PYTHON = frozenset({"__doc__", "__dict__", "__weakref__"})
+_OF_PYTHON = frozenset({"__doc__", "__dict__", "__weakref__", "_abc_impl"})
 _MODULE_OWN = frozenset({"_parameters", "_buffers", "training"})
 
 

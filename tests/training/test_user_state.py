@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import array
 import collections
 import copy
@@ -158,3 +159,10 @@ def test_equal_values_have_equal_pictures(value: Any) -> None:
 def test_other_values_have_other_pictures(one: Any, other: Any) -> None:
     if repr(one) != repr(other):
         assert not user_state.picture([one]).same(user_state.picture([other]))
+
+
+def test_an_abstract_class_hides_nothing() -> None:
+    class Base(abc.ABC):
+        pass
+
+    assert not user_state.picture([Base]).hidden

@@ -186,6 +186,30 @@ def test_an_engine_that_raises_leaves_the_runs_to_train_alone(tmp_path: Path) ->
     assert all(str(found.groups[found.entries[run].group].reason) in note for run in "abc")
 
 
+def test_an_optimizer_that_raises_together_is_told_from_its_neighbours(tmp_path: Path) -> None:
+    """What it has left in its worker reaches nobody."""
+
+    def behave(job: Job) -> list[Message]:
+        raises = job.group.engine == "stacked" and any(run.label == "c" for run in job.runs)
+        return [Raised("KeyError: 'x'")] if raises else ok(job)
+
+    mixed = job(*"abcd")
+    for run in mixed.runs:
+        run.label = run.run_id
+    found, executor, reporter, _ = train(tmp_path, behave, mixed)
+    assert set(statuses(found).values()) == {"ok"}
+    groups = [("".join(one.group.runs), one.group.engine, one.unused_worker) for one in executor.jobs]
+    assert groups == [
+        ("abcd", "stacked", False),
+        ("ab", "stacked", True),
+        ("cd", "stacked", True),
+        ("c", "stacked", True),
+        ("d", "stacked", True),
+        ("c", "single", True),
+    ]
+    assert [note.partition(" trained")[0] for note in reporter.notes] == ["at least 1 run"]
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_why_a_resumed_sweep_trains_one_at_a_time_is_said_unless_all_fails(tmp_path: Path, fails: bool) -> None:
     reason = "an error in training them together: KeyError: 'x'"
