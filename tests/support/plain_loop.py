@@ -47,10 +47,13 @@ class Recipe:
     factor: Callable[[int], float] | None = None
 
 
-def train(recipe: Recipe, lr: float, seed: int) -> list[Row]:
-    """The rows of one run in float64: one before the first step, one after each epoch and after the last step."""
+def train(recipe: Recipe, lr: float, seed: int, perturbation: int | None = None) -> list[Row]:
+    """The rows of one run in float64: one before the first step, one after each epoch and after the last step.
+
+    `perturbation`: number of the draw by which the initial weights are moved in their last digits; None leaves them.
+    """
     with _float64():
-        return _Run(recipe, lr, seed).rows()
+        return _Run(recipe, lr, seed, perturbation).rows()
 
 
 def load(path: str) -> Any:
@@ -97,7 +100,7 @@ def _float64() -> Iterator[None]:
 
 
 class _Run:
-    def __init__(self, recipe: Recipe, lr: float, seed: int) -> None:
+    def __init__(self, recipe: Recipe, lr: float, seed: int, perturbation: int | None) -> None:
         self.recipe, self.seed, self.steps_made = recipe, seed, 0
         seed_all(stream_seed("import"))
         function = load(recipe.task)
@@ -107,6 +110,8 @@ class _Run:
         seed_all(stream_seed("builder", seed))
         torch.manual_seed(seed)
         self.model: nn.Module = self.task.model().double().train()
+        if perturbation is not None:
+            _move_last_digits(self.model, torch.Generator().manual_seed(perturbation))
         if isinstance(self.task.loss, nn.Module):
             self.task.loss.double().requires_grad_(False)
         self.optimizer: Any = self._optimizer(lr)
@@ -210,6 +215,14 @@ class _Run:
             seed_all(stream_seed(*stream))
             batch = (self.task.collate_fn or default_collate)([data[number] for number in index.tolist()])
         return _double(batch)
+
+
+@torch.no_grad()
+def _move_last_digits(model: nn.Module, generator: torch.Generator) -> None:
+    """Every weight goes up or down by about one unit in its last place, or stays."""
+    for weight in model.parameters():
+        signs = torch.randint(-1, 2, weight.shape, generator=generator).to(weight.dtype)
+        weight.mul_(1 + torch.finfo(weight.dtype).eps * signs)
 
 
 def _needs_closure(optimizer: Any) -> bool:
