@@ -35,6 +35,7 @@ class Recipe:
     """What is trained. `task` and `optimizer`: import paths of a function and a class, or a class of torch.optim.
 
     `factor`: step -> factor on the learning rate, as `LambdaLR` takes it; None leaves the optimizer's rate alone.
+    `clip_norm`: gradients are scaled down to this norm.
     """
 
     task: str
@@ -45,6 +46,7 @@ class Recipe:
     batch_size: int
     shuffle: bool = True
     factor: Callable[[int], float] | None = None
+    clip_norm: float | None = None
 
 
 def train(recipe: Recipe, lr: float, seed: int, perturbation: int | None = None) -> list[Row]:
@@ -53,7 +55,11 @@ def train(recipe: Recipe, lr: float, seed: int, perturbation: int | None = None)
     `perturbation`: number of the draw by which the initial weights are moved in their last digits; None leaves them.
     """
     with _float64():
-        return _Run(recipe, lr, seed, perturbation).rows()
+        rows = _Run(recipe, lr, seed, perturbation).rows()
+        for place in (recipe.task, recipe.optimizer):
+            if isinstance(place, str):
+                load(place)  # what the file keeps on objects of torch or Python starts anew for sweeps of this process
+        return rows
 
 
 def load(path: str) -> Any:
@@ -157,6 +163,8 @@ class _Run:
             self.optimizer.zero_grad()
             loss = self._losses(batch)["loss"]
             loss.backward()
+            if self.recipe.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
             losses.append(loss.item())
             return loss
 

@@ -77,6 +77,23 @@ def counting_net():
     return Counting()
 
 
+class Marking(nn.Module):
+    """Counts its batches in an attribute of a weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 3)
+        self.layer.weight.batches = 0
+
+    def forward(self, x):
+        self.layer.weight.batches += self.training
+        return self.layer(x) / (1 + 0.1 * self.layer.weight.batches)
+
+
+def marking_net():
+    return Marking()
+
+
 class Tracking(nn.Module):
     """Keeps what it has seen in plain attributes, as research code does."""
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lrsweep.run_result import NoHooks
-from lrsweep.training import sequential, stackable, stacked, workload
+from lrsweep.training import sequential, stackable, stacked, user_state, workload
 from lrsweep.training.audit import AuditFailedError
 from lrsweep.user_imports import resolve
 from tests.support import stacked_tasks
@@ -243,6 +243,72 @@ class Hooked(Each):
 class Picky(Each):
     def start(self):
         raise ValueError("not today")
+
+
+class Slotted(Each):
+    """Counts in a slot."""
+
+    __slots__ = ("made",)
+
+    def start(self):
+        self.made = 0
+
+    def one(self, p, lr, state):
+        self.made += 1
+        p.sub_(p.grad, alpha=lr / self.made)
+
+
+class Replacing(Plain):
+    """Goes over to another step."""
+
+    def one(self, p, lr, state):
+        super().one(p, lr, state)
+        self.step = self.shrinking
+
+    @torch.no_grad()
+    def shrinking(self, closure=None):
+        for p in self.param_groups[0]["params"]:
+            p.mul_(0.9)
+
+
+class Defaulting(Each):
+    """Keeps a factor in its defaults."""
+
+    def start(self):
+        self.defaults["factor"] = 1.0
+
+    def one(self, p, lr, state):
+        self.defaults["factor"] *= 0.98
+        p.sub_(p.grad, alpha=lr * self.defaults["factor"])
+
+
+class Freezing(Plain):
+    """Ends the training of its first parameter after five steps."""
+
+    def one(self, p, lr, state):
+        super().one(p, lr, state)
+        state["n"] = state.get("n", 0) + 1
+        if state["n"] == 5 and p is self.param_groups[0]["params"][0]:
+            p.requires_grad_(False)
+            p.grad = None
+
+
+class Gathering(Plain):
+    """Halves gradients where others clear them."""
+
+    @torch.no_grad()
+    def zero_grad(self, set_to_none=True):
+        for p in self.param_groups[0]["params"]:
+            if p.grad is not None:
+                p.grad.mul_(0.5)
+
+
+class Attaching(Each):
+    """Keeps its momentum in an attribute of the parameter."""
+
+    def one(self, p, lr, state):
+        p.momentum = 0.9 * getattr(p, "momentum", 0.0) + p.grad
+        p.sub_(p.momentum, alpha=lr)
 '''
 STEPS = 24
 SCHEDULES = [{"name": "constant"}, {"name": "cosine", "end": 0.1, "warmup": 6}]
@@ -362,6 +428,7 @@ def test_one_run_after_another_is_the_plain_loop_too(name: str, tmp_path: Path) 
     [
         ("Closing", "evaluates the loss itself", False),
         ("Hooked", "registers hooks on the parameters", False),
+        ("Gathering", "clears gradients in a way of its own", False),
         ("Picky", "ValueError: not today", True),
     ],
 )
@@ -373,10 +440,28 @@ def test_what_cannot_be_stacked_is_told_before_training(name: str, told: str, ra
     assert reason.raised == raised
 
 
-def test_state_outside_the_object_is_noticed(tmp_path: Path) -> None:
+def test_a_class_beside_more_than_can_be_looked_through_is_not_stacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_state, "MOST_OBJECTS", 20_000)
+    shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=3)
+    reasons = []
+    for count in (200, 20_000):
+        (tmp_path / f"beside_{count}.py").write_text(f"{OWN}\n\nTABLE = [[n] for n in range({count})]\n")
+        setting = run(shared, f"{tmp_path}/beside_{count}.py:Plain").setting
+        reasons.append(stackable.stack_reason(workload.build(shared), setting))
+    assert reasons[0] is None
+    assert reasons[1] is not None
+    assert "more Python objects than lrsweep looks through" in reasons[1].text
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("Counting", "keeps state outside its object"), ("Attaching", "keeps attributes of parameters")]
+)
+def test_state_outside_the_object_is_noticed(name: str, told: str, tmp_path: Path) -> None:
     shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=STEPS, batch_size=24)
-    runs = made(shared, path(tmp_path, "Counting"), SCHEDULES[0])[:2]
-    with pytest.raises(AuditFailedError, match="keeps state outside its object"):
+    runs = made(shared, path(tmp_path, name), SCHEDULES[0])[:2]
+    with pytest.raises(AuditFailedError, match=told):
         list(stacked.train(runs, workload.build(shared), NoHooks()))
 
 
@@ -394,18 +479,33 @@ class Interrupted(NoHooks):
         self.saved = state
 
 
+HELD = {
+    "Halving": (True, True),
+    "Grouped": (True, True),
+    "Quarterly": (True, True),
+    "Defaulting": (True, True),
+    "Freezing": (True, False),  # alone, the model that it writes into is looked at, too
+    "Remembering": (False, False),
+    "Aliasing": (False, False),
+    "Wrapping": (False, False),
+    "Slotted": (False, False),
+    "Replacing": (False, False),
+    "Gathering": (None, False),
+    "Attaching": (None, False),
+    "Counting": (None, False),
+}
+"""Does a checkpoint hold what the class keeps: of runs together, and of one alone? None: not trained together."""
+
+
 @pytest.mark.parametrize(
-    ("name", "held"),
+    ("name", "held", "together"),
     [
-        ("Halving", True),
-        ("Grouped", True),
-        ("Quarterly", True),
-        ("Remembering", False),
-        ("Aliasing", False),
-        ("Wrapping", False),
+        (name, held, together)
+        for name, ways in HELD.items()
+        for together, held in zip((True, False), ways, strict=True)
+        if held is not None
     ],
 )
-@pytest.mark.parametrize("together", [True, False])
 def test_a_checkpoint_holds_what_comes_back_and_nothing_else(
     name: str, held: bool, together: bool, tmp_path: Path
 ) -> None:

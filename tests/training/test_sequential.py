@@ -475,7 +475,8 @@ def test_a_checkpoint_that_does_not_fit_costs_only_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "optimizer"), [(None, "tasks.py:Remembering"), ("tracking_net", "sgd"), ("counting_net", "sgd")]
+    ("model", "optimizer"),
+    [(None, "tasks.py:Remembering"), ("tracking_net", "sgd"), ("counting_net", "sgd"), ("marking_net", "sgd")],
 )
 def test_state_that_no_checkpoint_can_hold_is_not_saved(model: str | None, optimizer: str) -> None:
     task = {"name": "classify", **({} if model is None else {"model": model})}

@@ -210,6 +210,20 @@ def test_an_optimizer_that_raises_together_is_told_from_its_neighbours(tmp_path:
     assert [note.partition(" trained")[0] for note in reporter.notes] == ["at least 1 run"]
 
 
+def test_what_is_left_of_a_group_that_raised_goes_to_workers_that_have_trained_nothing(tmp_path: Path) -> None:
+    """What the class of an optimizer kept until then must not reach it."""
+
+    def behave(job: Job) -> list[Message]:
+        return [*with_losses(job, {})[:1], Raised("KeyError: 'x'")] if job.group.engine == "stacked" else ok(job)
+
+    _, executor, _, _ = train(tmp_path, behave, job(*"abc"))
+    assert [(one.group.runs, one.unused_worker) for one in executor.jobs] == [
+        (("a", "b", "c"), False),
+        (("b",), True),
+        (("c",), True),
+    ]
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_why_a_resumed_sweep_trains_one_at_a_time_is_said_unless_all_fails(tmp_path: Path, fails: bool) -> None:
     reason = "an error in training them together: KeyError: 'x'"
@@ -265,6 +279,20 @@ def test_a_group_of_several_optimizers_is_thrown_away_for_any_of_them(tmp_path: 
     assert [one.group.engine for one in executor.jobs] == ["stacked", "single", "single", "single"]
     assert sorted(found.entries) == ["a", "x", "y"]
     assert training.trained == 3
+
+
+def test_a_failed_audit_counts_all_runs_that_were_trained_with_the_one_to_blame(tmp_path: Path) -> None:
+    mixed = job(*"abcd")
+    for run, label in zip(mixed.runs, ("sgd", "adam", "adam", "lion"), strict=True):
+        vars(run)["label"] = label
+
+    def behave(job: Job) -> list[Message]:
+        together = job.group.engine != "single"
+        return [AuditFailed("step 2: sgd keeps state", "sgd")] if together else with_losses(job, {})
+
+    _, executor, reporter, _ = train(tmp_path, behave, mixed)
+    assert [one.group.engine for one in executor.jobs] == ["stacked", *["single"] * 4]
+    assert reporter.notes == ["4 runs trained one at a time: an audit failed at step 2: sgd keeps state"]
 
 
 def test_untrained_losses_are_compared_with_those_of_earlier_commands(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Optimizer classes that are right alone, each with an idea that another way of training could miss."""
 
 import collections
+import functools
 import itertools
+import logging
 import math
 import random
 import types
@@ -387,6 +389,35 @@ class StepHooks(Each):
             p.mul_(0.999)
 
 
+class HookFromFirstStep(Each):
+    """Its first step registers a hook, which is called after that step already."""
+
+    def step(self, closure=None):
+        super().step()
+        if not self._optimizer_step_post_hooks:
+            self.register_step_post_hook(self.shrink)
+
+    @staticmethod
+    @torch.no_grad()
+    def shrink(self, args, kwargs):
+        for p in self.param_groups[0]["params"]:
+            p.mul_(0.98)
+
+
+class ReplacesStep(Each):
+    """Goes over to another step at the tenth."""
+
+    def one(self, p, grad, group, state):
+        p.add_(grad, alpha=-group["lr"])
+        if state["n"] == 10:
+            self.step = self.by_sign
+
+    @torch.no_grad()
+    def by_sign(self, closure=None):
+        for p in self.param_groups[0]["params"]:
+            p.add_(p.grad.sign(), alpha=-0.1 * self.param_groups[0]["lr"])
+
+
 class KeepsGradients(Each):
     """Halves gradients where others clear them: a momentum."""
 
@@ -395,6 +426,16 @@ class KeepsGradients(Each):
         for p in self.param_groups[0]["params"]:
             if p.grad is not None:
                 p.grad.mul_(0.5)
+
+
+class ForgetsAtRandom(Each):
+    """Keeps a random share of the gradients where others clear them."""
+
+    @torch.no_grad()
+    def zero_grad(self, set_to_none=True):
+        for p in self.param_groups[0]["params"]:
+            if p.grad is not None:
+                p.grad.mul_(torch.rand_like(p))
 
 
 class InBackward(Each):
@@ -687,6 +728,28 @@ class Averaged(Each):
         self.swap(False)
 
 
+class Sampled(Each):
+    """Evaluates at weights drawn around those that it trains."""
+
+    def __init__(self, params, lr=1e-2):
+        super().__init__(params, lr)
+        self.trained = None
+
+    @torch.no_grad()
+    def eval(self):
+        if self.trained is None:
+            self.trained = [p.clone() for p in self.param_groups[0]["params"]]
+            for p in self.param_groups[0]["params"]:
+                p.add_(torch.randn_like(p), alpha=0.05)
+
+    @torch.no_grad()
+    def train(self):
+        if self.trained is not None:
+            for p, trained in zip(self.param_groups[0]["params"], self.trained, strict=True):
+                p.copy_(trained)
+            self.trained = None
+
+
 class StrictModes(Each):
     """Refuses to step in evaluation mode."""
 
@@ -701,6 +764,195 @@ class StrictModes(Each):
     def step(self, closure=None):
         assert self.training
         super().step()
+
+
+# ---------------------------------------------------------------------- the memory of the weights
+
+
+class SparseUpdate(Each):
+    """Moves only the largest entries of its matrices, by a sparse tensor."""
+
+    def one(self, p, grad, group, state):
+        if p.dim() == 2:
+            smallest = grad.abs().flatten().topk(8).values[-1]
+            grad = torch.where(grad.abs() >= smallest, grad, 0.0).to_sparse()
+        p.add_(grad, alpha=-group["lr"])
+
+
+class SwappedMean(Each):
+    """Evaluates at a moving mean of its weights, and exchanges the two by pointer."""
+
+    training = True
+
+    def one(self, p, grad, group, state):
+        p.add_(grad, alpha=-group["lr"])
+        state["mean"] = p.clone() if state["n"] == 1 else state["mean"].lerp_(p, 0.1)
+
+    def swap(self, training):
+        if self.training != training:
+            self.training = training
+            for p, state in self.state.items():
+                p.data, state["mean"] = state["mean"], p.data
+
+    def train(self):
+        self.swap(True)
+
+    def eval(self):
+        self.swap(False)
+
+
+class ExchangesMemory(Each):
+    """Two biases change places by pointer every fifth step."""
+
+    def step(self, closure=None):
+        super().step()
+        one, two = (p for p in self.param_groups[0]["params"] if p.shape == (16,))
+        if self.state[one]["n"] % 5 == 0:
+            one.data, two.data = two.data, one.data
+
+
+class KeptData(Each):
+    """Writes into the `data` that its parameters had when it was built."""
+
+    def __init__(self, params, lr=1e-2):
+        super().__init__(params, lr)
+        self.kept = [p.data for p in self.param_groups[0]["params"]]
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        group = self.param_groups[0]
+        for data, p in zip(self.kept, group["params"], strict=True):
+            data.sub_(p.grad, alpha=group["lr"])
+
+
+# ---------------------------------------------------------------------- state outside its objects
+
+SETTINGS = {}
+
+
+class GlobalSetting(Each):
+    """Leaves its rate in a global, from where each step takes it."""
+
+    def __init__(self, params, lr=1e-2):
+        super().__init__(params, lr)
+        SETTINGS["lr"] = lr
+
+    def one(self, p, grad, group, state):
+        p.add_(grad, alpha=-SETTINGS["lr"])
+
+
+class CountsObjects(Each):
+    """Seeds its own generator by how many objects there have been."""
+
+    objects = 0
+
+    def __init__(self, params, lr=1e-2):
+        super().__init__(params, lr)
+        CountsObjects.objects += 1
+        self.generator = torch.Generator().manual_seed(CountsObjects.objects)
+
+    def one(self, p, grad, group, state):
+        p.add_(grad + 0.1 * torch.randn(p.shape, generator=self.generator), alpha=-group["lr"])
+
+
+class FirstNorm(Whole):
+    """Divides by the length of the first gradient, which its class keeps."""
+
+    first = None
+
+    def whole(self, params):
+        if FirstNorm.first is None:
+            FirstNorm.first = norm_of([p.grad for p in params])
+        return 0.5 / FirstNorm.first
+
+
+@functools.cache
+def drawn_mask(shape):
+    return torch.randint(0, 2, shape)
+
+
+class CachedMask(Each):
+    """Trains half of the weights: those that a cached function has drawn for their shape."""
+
+    def one(self, p, grad, group, state):
+        p.add_(grad * drawn_mask(p.shape), alpha=-group["lr"])
+
+
+@functools.cache
+def shared_clock():
+    return types.SimpleNamespace(steps=0)
+
+
+class Clocked(Each):
+    """The rate falls with the steps of a clock."""
+
+    def step(self, closure=None):
+        self.time = self.tick()
+        super().step()
+
+    def factor(self, p, grad, state):
+        return 1.0 / math.sqrt(self.time)
+
+
+class CachedClock(Clocked):
+    """The one object that a cached function gives."""
+
+    def tick(self):
+        shared_clock().steps += 1
+        return shared_clock().steps
+
+
+CLOCK = torch.zeros(1)
+CLOCK.steps = 0
+
+
+class TensorClock(Clocked):
+    """An attribute of a tensor of its file."""
+
+    def tick(self):
+        CLOCK.steps += 1
+        return CLOCK.steps
+
+
+Optimizer.steps_of_all = 0
+
+
+class TorchsClassClock(Clocked):
+    """An attribute of torch's base class."""
+
+    def tick(self):
+        Optimizer.steps_of_all += 1
+        return Optimizer.steps_of_all
+
+
+LOG = logging.getLogger("lrsweep_kinds")
+LOG.steps = 0
+
+
+class LoggerClock(Clocked):
+    """An attribute of a logger."""
+
+    def tick(self):
+        LOG.steps += 1
+        return LOG.steps
+
+
+class ReadOnlyClock(Clocked):
+    """A list in a mapping that cannot be changed."""
+
+    kept = types.MappingProxyType({"calls": []})
+
+    def tick(self):
+        self.kept["calls"].append(1)
+        return len(self.kept["calls"])
+
+
+class KeptOnParameters(Each):
+    """Its momentum is an attribute of the parameter."""
+
+    def one(self, p, grad, group, state):
+        p.momentum = p.momentum.mul_(0.9).add_(grad) if hasattr(p, "momentum") else grad.clone()
+        p.add_(p.momentum, alpha=-group["lr"])
 
 
 # ---------------------------------------------------------------------- closures
@@ -757,5 +1009,5 @@ class Searching(Each):
 OPTIMIZERS = [
     name
     for name, value in vars().items()
-    if isinstance(value, type) and hasattr(value, "step") and value not in (Optimizer, Each, Whole, Kept)
+    if isinstance(value, type) and hasattr(value, "step") and value not in (Optimizer, Each, Whole, Kept, Clocked)
 ]

@@ -390,6 +390,23 @@ class Multiplied(Net):
             parameter.lr_mult = 0.1
 
 
+class CountsOnWeight(Net):
+    """Counts its training steps in an attribute of a weight."""
+
+    def middle(self, h):
+        weight = self.b.weight
+        weight.calls = getattr(weight, "calls", 0) + self.training
+        return super().middle(h) * (0.5 if weight.calls > LATE else 1.0)
+
+
+class ReadsMomentum(Net):
+    """Reads an attribute that the optimizer gives to a weight."""
+
+    def middle(self, h):
+        momentum = getattr(self.b.weight, "momentum", None)
+        return super().middle(h) * (1.0 if momentum is None else 1.0 - momentum.norm().clamp(max=0.5))
+
+
 class Reset(Net):
     """Draws its middle layer's weights anew at some step."""
 

@@ -5,14 +5,17 @@ import collections
 import contextlib
 import contextvars
 import ctypes
+import enum
 import functools
 import io
 import itertools
+import logging
 import os
 import queue
 import random
 import threading
 import types
+import weakref
 from dataclasses import dataclass, field
 
 import kinds_counter
@@ -22,6 +25,7 @@ from kinds_common import Net, regression
 from torch import nn
 
 LATE = 20  # training steps: more than any trial makes
+LATER = 40  # more than all models of a trial make together
 CALLS = 0
 SEEN = []
 
@@ -505,6 +509,114 @@ class Property(Skipping):
         return self.late
 
 
+def counting():
+    calls = itertools.count()
+    return lambda model: next(calls) >= LATE
+
+
+class PropertyClosure(Skipping):
+    """A property of a class made for this model alone, with a counter in the closure of its getter."""
+
+    def __init__(self):
+        super().__init__()
+        self.__class__ = type("Counting", (PropertyClosure,), {"late": property(counting())})
+
+    def skips(self):
+        return self.late
+
+
+class Owner:
+    calls = 0
+
+
+class WeakReference(Skipping):
+    """Counts in an object to which only a weak reference leads."""
+
+    def __init__(self):
+        super().__init__()
+        owner = Owner()
+        self.owner = weakref.ref(owner)
+        weakref.finalize(self, vars, owner)  # it lives as long as the model
+
+    def skips(self):
+        self.owner().calls += 1
+        return self.owner().calls > LATE
+
+
+@functools.cache
+def progress():
+    return types.SimpleNamespace(steps=0)
+
+
+class CachedObject(Skipping):
+    """Counts in the one object that a cached function gives."""
+
+    def skips(self):
+        progress().steps += 1
+        return progress().steps > LATER
+
+
+class Phase(enum.Enum):
+    TRAINING = "training"
+
+
+Phase.TRAINING.steps = 0
+
+
+class EnumMember(Skipping):
+    """Counts on a member of an enum."""
+
+    def skips(self):
+        Phase.TRAINING.steps += 1
+        return Phase.TRAINING.steps > LATER
+
+
+torch.steps_of_kinds = 0
+
+
+class LibraryModule(Skipping):
+    """Counts on a module of a library."""
+
+    def skips(self):
+        torch.steps_of_kinds += 1
+        return torch.steps_of_kinds > LATER
+
+
+LOG = logging.getLogger("lrsweep_kinds")
+LOG.steps = 0
+
+
+class LoggerAttribute(Skipping):
+    """Counts on a logger."""
+
+    def skips(self):
+        LOG.steps += 1
+        return LOG.steps > LATER
+
+
+class ReadOnlyMapping(Skipping):
+    """Counts in a list of a mapping that cannot be changed."""
+
+    kept = types.MappingProxyType({"calls": []})
+
+    def skips(self):
+        self.kept["calls"].append(1)
+        return len(self.kept["calls"]) > LATER
+
+
+class AttributeOfTensor(Skipping):
+    """On a tensor that the model keeps."""
+
+    def __init__(self):
+        super().__init__()
+        self.ones = torch.ones(16)
+        self.ones.calls = 0
+
+    def skips(self):
+        self.ones.calls += 1
+        return self.ones.calls > LATE
+
+
 class ContextManager(Skipping):
     def __init__(self):
         super().__init__()
@@ -634,6 +746,45 @@ class EvaluationCount(Net):
     def middle(self, h):
         self.evaluations += not self.training
         return super().middle(h) if self.evaluations < 8 else h
+
+
+SIGNS = {}
+
+
+class DrawnWhenNeeded(Net):
+    """Random signs, drawn in the first forward pass of all and kept for later models."""
+
+    def middle(self, h):
+        if "middle" not in SIGNS:
+            SIGNS["middle"] = torch.randn(16).sign()
+        return super().middle(h * SIGNS["middle"])
+
+
+@functools.cache
+def random_features(rows, columns):
+    return torch.randn(rows, columns)
+
+
+class CachedFeatures(Net):
+    """Random features from a cached function: the first model that is built draws them for all."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("features", random_features(16, 16))
+
+    def middle(self, h):
+        return super().middle(h + 0.3 * torch.tanh(h @ self.features))
+
+
+class SeedValue(Net):
+    """A Python number that the seed draws: that of seed 40 is another one than those of the seeds below 23."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = 0.5 if torch.rand(()) < 0.05 else 1.0
+
+    def middle(self, h):
+        return self.gain * super().middle(h)
 
 
 class NewPart(Net):

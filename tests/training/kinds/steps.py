@@ -527,6 +527,44 @@ def data_cached():
     return Task(train=Cached(0), val=Points(1), model=Net, loss=F.mse_loss)
 
 
+def data_augmented_once():
+    """An example is augmented at random when it is first fetched, and kept."""
+
+    class Augmented(Points):
+        def __init__(self, part):
+            super().__init__(part)
+            self.kept = {}
+
+        def __getitem__(self, index):
+            if index not in self.kept:
+                self.kept[index] = self.x[index] + 0.3 * torch.randn(4)
+            return self.kept[index], self.y[index]
+
+    return Task(train=Augmented(0), val=Augmented(1), model=Net, loss=F.mse_loss)
+
+
+class OneBatch(Points):
+    """A split as one ready batch."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return self.x, self.y
+
+
+def data_written_by_model():
+    """A model that writes into its batch, which is the memory of a Dataset."""
+
+    class Shrinking(Net):
+        def forward(self, x):
+            return super().forward(x.mul_(0.97) if self.training else x)
+
+    return Task(
+        train=OneBatch(0), val=OneBatch(1), model=Shrinking, loss=F.mse_loss, collate_fn=lambda examples: examples[0]
+    )
+
+
 class Dicts(Points):
     def __getitem__(self, index):
         return {"x": self.x[index], "y": self.y[index], "id": index}
