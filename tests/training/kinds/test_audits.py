@@ -32,8 +32,8 @@ class Audited:
 
 
 AUDITED = {
-    "optimizers-KeptClass": Audited((OUTSIDE,), "step 4: it keeps state outside its object"),
-    "optimizers-GlobalCount": Audited((OUTSIDE,), "step 4: it keeps state outside its object"),
+    "optimizers-KeptClass": Audited((OUTSIDE,), "step 1: it keeps state outside its object"),
+    "optimizers-GlobalCount": Audited((OUTSIDE,), "step 1: it keeps state outside its object"),
     "optimizers-FreezesLater": Audited(
         (STEPS,), "step 48: a.weight has a gradient together", "recorded", seeds=1, workers=2
     ),
