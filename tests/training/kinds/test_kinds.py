@@ -227,15 +227,11 @@ assert len(BY_NAME) == len(KINDS)
 SAMPLE = [
     f"{family}-{name}"
     for family, names in {
-        "python_values": """PythonRandom OwnNumpy Array Count Deep Global ItemBranch EvaluationOwnDraws
-            CachedFeatures""",
-        "parameters": """LateLayer InTurn OneSeed FrozenLater GradientMask Tied BackwardHook OwnParameters Multiplied
-            CountsOnWeight""",
-        "operations": "PaddingIndex MaxNorm Selected ClassWeights CumulativeBatchNorm Dropout InnerGradient",
-        "steps": """annealed late_penalty queue own_generator physics loss_count metric_count data_own_generator
-            plain_values builder_count data_augmented_once""",
-        "optimizers": """DistanceFromStart BuildRate SelfHalving BySize Lookahead EditsGradients Inner KeptClass
-            Averaged TwoPasses SwappedMean CachedClock""",
+        "python_values": "PythonRandom Count Global EvaluationOwnDraws CachedFeatures",
+        "parameters": "LateLayer OneSeed GradientMask Tied Multiplied CountsOnWeight",
+        "operations": "PaddingIndex Selected CumulativeBatchNorm Dropout",
+        "steps": "annealed queue own_generator physics data_own_generator data_augmented_once",
+        "optimizers": "DistanceFromStart SelfHalving EditsGradients KeptClass Averaged SwappedMean CachedClock",
         "scheduled": "SelfHalving",
     }.items()
     for name in names.split()
