@@ -157,7 +157,7 @@ def test_a_damaged_checkpoint_costs_time_only(tmp_path: Path, reference: dict[st
 
 
 @pytest.mark.parametrize("point", ["journal.aside:1", "journal.write:1", "journal.open:1", "journal.synced:2"])
-@pytest.mark.parametrize("again", [True, False])
+@pytest.mark.parametrize("again", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_fresh_sweep_killed_anywhere_never_brings_back_refined_rates(tmp_path: Path, point: str, again: bool) -> None:
     folder = tmp_path / "small"
     sweeps.run(tmp_path, REFINED)
@@ -316,7 +316,8 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int, int], list[i
 
 
 @pytest.mark.parametrize(("function", "code"), [
-    ("write", errno.ENOSPC), ("fsync", errno.EIO), ("replace", errno.EDQUOT), ("open", errno.EACCES),
+    ("write", errno.ENOSPC), ("replace", errno.EDQUOT),
+    pytest.param("fsync", errno.EIO, marks=pytest.mark.slow), pytest.param("open", errno.EACCES, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_full_disk_at_any_call_is_exit_4_and_loses_nothing(
     tmp_path: Path,

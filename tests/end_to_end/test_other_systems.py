@@ -59,7 +59,7 @@ def test_results_are_read_and_drawn(folder: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_sweep_is_run_with_the_same_tables(folder: Path, workers: int) -> None:
     done = commands(folder, f"run small.yaml --results other-{workers} --workers {workers} --progress none")
     assert done.returncode == 0, done.stderr
