@@ -317,7 +317,8 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int, int], list[i
 
 @pytest.mark.parametrize(("function", "code"), [
     ("write", errno.ENOSPC), ("replace", errno.EDQUOT),
-    pytest.param("fsync", errno.EIO, marks=pytest.mark.slow), pytest.param("open", errno.EACCES, marks=pytest.mark.slow),
+    pytest.param("fsync", errno.EIO, marks=pytest.mark.slow),
+    pytest.param("open", errno.EACCES, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_full_disk_at_any_call_is_exit_4_and_loses_nothing(
     tmp_path: Path,
