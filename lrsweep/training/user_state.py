@@ -297,8 +297,9 @@ class _Walk:
 
 def _wrapped_by_torch(cls: type, key: str) -> bool:
     """torch gives a class of optimizers a wrapped `step` of its own when the first one is made."""
-    own, inherited = vars(cls)[key], getattr(super(cls, cls), key, None)
-    return key == "step" and torch_private.unwrapped(own) is not own and torch_private.unwrapped(own) is inherited
+    if key != "step" or torch_private.unwrapped(vars(cls)[key]) is vars(cls)[key]:
+        return False
+    return torch_private.unwrapped(vars(cls)[key]) is getattr(super(cls, cls), key, None)
 
 
 def _named(value: Any) -> str:
