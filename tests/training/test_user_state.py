@@ -164,3 +164,20 @@ def test_an_abstract_class_hides_nothing() -> None:
     found: dict[str, Any] = {"__name__": "own"}
     exec("import abc\nclass Base(abc.ABC):\n    @abc.abstractmethod\n    def step(self): ...", found)
     assert not user_state.picture([found["Base"]]).hidden
+
+
+def test_looking_at_a_class_runs_none_of_its_descriptors() -> None:
+    text = """
+calls = []
+class Noting:
+    def __get__(self, instance, owner=None):
+        calls.append(owner)
+class Base:
+    value = Noting()
+class Own(Base):
+    value = 1
+"""
+    found: dict[str, Any] = {"__name__": "own"}
+    exec(text, found)
+    user_state.picture([found["Own"]])
+    assert not found["calls"]
