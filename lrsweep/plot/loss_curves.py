@@ -20,7 +20,7 @@ from matplotlib.transforms import ScaledTranslation
 from lrsweep.analysis.cells import by_run
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.plot import colors as shades
-from lrsweep.plot import legend, style
+from lrsweep.plot import legend, style, tags
 from lrsweep.plot.style import COLORS, INK, LINES, RED
 from lrsweep.wording import words
 
@@ -41,8 +41,8 @@ ZOOM = (1.0, 2.0, 5.0, 10.0)
 class RunCurve:
     """One run as drawn: `xy` of shape (rows, 2), x in epochs or updates; `end` is where it stopped if it diverged."""
 
+    run_id: str
     lr: float
-    seed: int
     xy: Floats
     diverged: bool
 
@@ -55,7 +55,9 @@ def lines(curves: pd.DataFrame, facts: SweepFacts, column: str, *, x: str = "epo
     """The rows of `column` cut into one line per run, in the order of the file."""
     parts = by_run(curves, (x, column))
     return {
-        run.run_id: RunCurve(lr=run.lr, seed=run.seed, xy=_thin(parts[run.run_id]), diverged=run.status == "diverged")
+        run.run_id: RunCurve(
+            run_id=run.run_id, lr=run.lr, xy=_thin(parts[run.run_id]), diverged=run.status == "diverged"
+        )
         for row in facts.rows
         for run in row.runs
         if run.run_id in parts
@@ -119,10 +121,11 @@ def _open(ax: Axes, view: Window) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnCurve:
-    """What is drawn of a run; or of a rate, the median of its runs and as `band` the lower and the upper edge of the
-    range of those that did not diverge."""
+    """What is drawn of a run; or, without a `run_id`, of a rate: the median of its runs and as `band` the lower and the
+    upper edge of the range of those that did not diverge."""
 
     lr: float
+    run_id: str = ""
     xy: Floats
     band: tuple[Floats, Floats] | None = None
 
@@ -134,7 +137,7 @@ class DrawnCurve:
 def curves_of(row: OptimizerFacts, parts: Sequence[RunCurve]) -> list[DrawnCurve]:
     """A curve per run, or per rate where there are many seeds."""
     if row.n_seeds <= MOST_SEEDS:
-        return [DrawnCurve(lr=line.lr, xy=_finite(line.xy)) for line in parts]
+        return [DrawnCurve(lr=line.lr, run_id=line.run_id, xy=_finite(line.xy)) for line in parts]
     found = []
     for lr in sorted({line.lr for line in parts}):
         mine = [line for line in parts if line.lr == lr]
@@ -165,7 +168,8 @@ def loss_curves(
     for index, (row, ax) in enumerate(zip(rows, page.panels, strict=True)):
         view = views[index]
         _open(ax, view)
-        _draw(ax, curves[index], row.best_lr.value, shade)
+        tags.panel(ax, row.title)
+        _draw(ax, row, curves[index], shade)
         _crosses(ax, lines[index], view)
         mark_exits(ax, gone[index], [shade[one.lr] for one in curves[index]], view)
         style.panel_title(ax, row.optimizer, legend.below_title(row, _facts_line(row)), aside=exits_text(gone[index]))
@@ -182,21 +186,29 @@ def _facts_line(row: OptimizerFacts) -> str:
     return f"{found} · {row.n_diverged} of {row.n_runs} runs diverged{start}"
 
 
-def _draw(ax: Axes, curves: Sequence[DrawnCurve], best: float, shade: Mapping[float, Color]) -> None:
+def _draw(ax: Axes, row: OptimizerFacts, curves: Sequence[DrawnCurve], shade: Mapping[float, Color]) -> None:
     """Thin lines on their bands; those of the best rate on a black edge, on top."""
     bands = [(*one.band, shade[one.lr]) for one in curves if one.band is not None]
     if bands:
         corners, colors = zip(*((np.concatenate([low, high[::-1]]), color) for low, high, color in bands), strict=True)
         ax.add_collection(PolyCollection(corners, facecolors=colors, alpha=0.13, linewidths=0), autolim=False)
+    best = row.best_lr.value
     usual, chosen = [one for one in curves if one.lr != best], [one for one in curves if one.lr == best]
     for some, edge, width, level in ((usual, None, 1.0, 2), (chosen, INK, 2.6, 5), (chosen, None, 1.2, 6)):
-        ax.add_collection(
-            LineCollection(
-                [one.xy for one in some], colors=[edge or shade[one.lr] for one in some],
-                linewidths=width + 0.3 * bool(bands), zorder=level,
-            ),
-            autolim=False,
+        lines = LineCollection(
+            [one.xy for one in some], colors=[edge or shade[one.lr] for one in some],
+            linewidths=width + 0.3 * bool(bands), zorder=level,
         )  # fmt: skip
+        ax.add_collection(lines, autolim=False)
+        tag_lines(lines, row, some)
+
+
+def tag_lines(drawn: LineCollection, row: OptimizerFacts, curves: Sequence[DrawnCurve]) -> None:
+    """The lines of `drawn` are these curves of `row`: all of runs, or all of rates."""
+    if all(one.run_id for one in curves):
+        tags.runs(drawn, row, [one.run_id for one in curves])
+    else:
+        tags.rates(drawn, row, [one.lr for one in curves])
 
 
 def exit_of(xy: Floats, view: Window) -> Exit | None:

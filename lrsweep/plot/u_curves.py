@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
@@ -22,7 +23,7 @@ from matplotlib.transforms import ScaledTranslation
 from lrsweep.analysis.facts import AgainstAdam, OptimizerFacts, RatePoint, RunPoint, SweepFacts
 from lrsweep.plot import colors as shades
 from lrsweep.plot import legend as keys
-from lrsweep.plot import style
+from lrsweep.plot import style, tags
 from lrsweep.plot.style import GREY, INK, RED, Look
 from lrsweep.wording import advice, words
 
@@ -137,36 +138,42 @@ def draw_rail(ax: Axes, row: OptimizerFacts, limits: Range) -> None:
     """Crosses for diverged runs, hollow squares for failed ones, triangles for finite values beyond the axis."""
     size = 30 if row.n_seeds <= 5 else 16
     any_failed = any(run.status == "failed" for run in row.runs)
-    diverged = _beside(row, [run for run in row.runs if run.status == "diverged"])
-    failed = _beside(row, [run for run in row.runs if run.status == "failed"])
+    diverged = _beside(row, _of_status(row, "diverged"))
+    failed = _beside(row, _of_status(row, "failed"))
     beyond = _beside(row, _beyond(row, limits))
     if diverged:
         y = _rail_y(limits, AT_DIVERGED if any_failed else 0.5)
-        _at_height(ax, diverged, y, s=size, marker="x", color=RED, linewidth=1.3)
+        marks = _at_height(ax, diverged, y, s=size, marker="x", color=RED, linewidth=1.3)
+        tags.runs(marks, row, [run.run_id for run in _of_status(row, "diverged")])
     if failed:
         y = _rail_y(limits, AT_FAILED)
-        _at_height(ax, failed, y, s=size * 0.6, marker="s", facecolor="none", edgecolor=INK, linewidth=0.9)
+        marks = _at_height(ax, failed, y, s=size * 0.6, marker="s", facecolor="none", edgecolor=INK, linewidth=0.9)
+        tags.runs(marks, row, [run.run_id for run in _of_status(row, "failed")])
     if beyond:
         marker = "^" if limits.worse_up else "v"
-        _at_height(ax, beyond, _end_y(limits), s=22, marker=marker, facecolor="none", edgecolor=GREY)
+        marks = _at_height(ax, beyond, _end_y(limits), s=22, marker=marker, facecolor="none", edgecolor=GREY)
+        tags.runs(marks, row, [run.run_id for run in _beyond(row, limits)])
 
 
-def _at_height(ax: Axes, rates: Sequence[float], y: float, **how: Any) -> None:
+def _of_status(row: OptimizerFacts, status: str) -> list[RunPoint]:
+    return [run for run in row.runs if run.status == status]
+
+
+def _at_height(ax: Axes, rates: Sequence[float], y: float, **how: Any) -> PathCollection:
     """A mark per rate, all at the same share `y` of the height of the panel."""
-    ax.scatter(rates, [y] * len(rates), transform=ax.get_xaxis_transform(), zorder=6, **how)
+    return ax.scatter(rates, [y] * len(rates), transform=ax.get_xaxis_transform(), zorder=6, **how)
 
 
-def draw_median(
-    ax: Axes, rates: Sequence[float], values: Sequence[float], looks: Look, limits: Range, *, size: float = 4
-) -> None:
+def draw_median(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range, *, size: float = 4) -> None:
     """The median line. To a rate that diverged a dotted arm goes to the rail; to one whose median is finite but beyond
     the axis the line itself goes on, to the triangle below the rail."""
     edge = limits.high if limits.worse_up else limits.low
     (tip,) = _data_y(ax, _end_y(limits))
-    x, y = np.asarray(rates), np.asarray(values, dtype=float)
+    x, y = np.array([point.lr for point in row.rates]), np.array([point.objective for point in row.rates])
     inside = np.isfinite(y) & ~np.array([limits.beyond(value) for value in y])
     shown = np.where(inside, y, np.nan)
-    ax.plot(x, shown, **looks.of_line, markersize=size, linewidth=1.6, zorder=4)
+    (median,) = ax.plot(x, shown, **looks.of_line, markersize=size, linewidth=1.6, zorder=4)
+    tags.rates(median, row, x[inside].tolist())
     for i in range(len(x) - 1):
         if inside[i] != inside[i + 1] and not (np.isnan(y[i]) or np.isnan(y[i + 1])):
             finite = limits.beyond(y[i + 1] if inside[i] else y[i])
@@ -194,7 +201,7 @@ MOST_DOTS = 1000
 def draw_row(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range) -> None:
     """One optimizer: dots, median, band, rail, good range, and the rates that matter."""
     open_axes(ax, limits)
-    rates = [point.lr for point in row.rates]
+    tags.panel(ax, row.title)
     if row.trained and math.isfinite(row.good_range.low):
         bottom, top = (0.0, 1 - RAIL) if limits.worse_up else (RAIL, 1.0)  # the rail is no part of it
         ax.axvspan(
@@ -211,8 +218,9 @@ def draw_row(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range) -> None:
     size = 11 if len(row.runs) <= 300 else 5
     x, y = [run.lr for run in dots], [run.objective for run in dots]
     crowded = len(dots) > MOST_DOTS
-    ax.scatter(x, y, s=size, color=looks.color, alpha=0.55, linewidth=0, zorder=3, rasterized=crowded)
-    draw_median(ax, rates, [point.objective for point in row.rates], looks, limits, size=3.6 if len(rates) <= 30 else 2)
+    marks = ax.scatter(x, y, s=size, color=looks.color, alpha=0.55, linewidth=0, zorder=3, rasterized=crowded)
+    tags.runs(marks, row, [run.run_id for run in dots])
+    draw_median(ax, row, looks, limits, size=3.6 if len(row.rates) <= 30 else 2)
     draw_rail(ax, row, limits)
     _marks(ax, row, looks, limits)
 
@@ -343,8 +351,9 @@ def draw_overlay(ax: Axes, facts: SweepFacts, looks: Sequence[Look], limits: Ran
     """The median curves of all rows; `overlay_key` says what its marks mean."""
     open_axes(ax, limits)
     for index, (row, one) in enumerate(zip(facts.rows, looks, strict=True)):
-        draw_median(ax, [p.lr for p in row.rates], [p.objective for p in row.rates], one, limits, size=4)
-        _overlay_marks(ax, row, one, limits, _rail_y(limits, (index + 1) / (len(looks) + 1)))
+        with tags.curve(ax, row.title):
+            draw_median(ax, row, one, limits, size=4)
+            _overlay_marks(ax, row, one, limits, _rail_y(limits, (index + 1) / (len(looks) + 1)))
     start = [row.initial_objective for row in facts.rows if math.isfinite(row.initial_objective)]
     if start:
         ax.axhline(float(np.median(start)), color=GREY, linestyle=keys.UNTRAINED, linewidth=1.0, zorder=1)
