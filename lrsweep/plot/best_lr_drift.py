@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lrsweep.analysis.facts import Drift, SweepFacts
-from lrsweep.plot import legend, style
-from lrsweep.plot.style import Look
+from lrsweep.plot import legend, style, ticks
+from lrsweep.plot.style import SCREEN, Head, Look, Sheet
+from lrsweep.plot.text import fit, width_of
 from lrsweep.wording import words
 
 FAINT = 0.4
@@ -32,7 +33,7 @@ def _several(drifts: Sequence[Drift]) -> bool:
     return len({one.optimizer for one in drifts}) < len(drifts)
 
 
-def drift(facts: SweepFacts, labels: Sequence[str], setting: str = "") -> Figure:
+def drift(facts: SweepFacts, labels: Sequence[str], sheet: Sheet = SCREEN) -> Figure:
     """A panel per quantity the best rate is held against; both axes are logarithmic. A line joins what its slope is
     fitted to, hollow marks where that is read off parabolas; faint ones are left out of it.
 
@@ -41,30 +42,24 @@ def drift(facts: SweepFacts, labels: Sequence[str], setting: str = "") -> Figure
     drifts = drawable(facts)
     kinds = list(dict.fromkeys(one.against for one in drifts))
     lines = {kind: [one for one in drifts if one.against == kind] for kind in kinds}
-    room = max(style.width_of(_entry(one), 8) for one in drifts) + 0.85
+    room = max(width_of(_entry(one), 8) for one in drifts) + 0.85
+    heads = [
+        Head(
+            title=f"against {'the budget' if kind == 'budget' else kind}",
+            facts="shorter budgets: earlier evaluations of the same runs" * any(one.from_rows for one in lines[kind]),
+        )
+        for kind in kinds
+    ]
     page = style.page(
-        len(kinds),
-        f"{facts.name}: drift of the best learning rate, by {words.objective_text(facts)}",
-        words.budget_line(facts, setting),
-        columns=1 if room > 3.4 else min(2, len(kinds)),
-        panel=(4.6, 3.4),
-        legend=_key(drifts),
-        left=0.8,
-        gap=(room + 0.75, 0.4),
-        right=room,
-        head=0.3,
-    )
+        heads, f"{facts.name}: drift of the best learning rate, by {words.objective_text(facts)}",
+        words.budget_line(facts, sheet.setting), sheet, columns=1 if room > 3.4 else min(2, len(kinds)),
+        panel=(4.6, 3.4), legend=_key(drifts), left=style.left_room(0.5, ""), gap=(room + 0.75, 0.4), right=room,
+    )  # fmt: skip
     for kind, ax in zip(kinds, page.panels, strict=True):
         _panel(ax, lines[kind], style.looks([one.optimizer for one in lines[kind]], labels))
         name = "budget (steps)" if kind == "budget" else kind
         ax.set_xlabel(name)
         ax.set_ylabel("best learning rate")
-        rows = any(one.from_rows for one in lines[kind])
-        style.panel_title(
-            ax,
-            f"against {'the budget' if kind == 'budget' else kind}",
-            "shorter budgets: earlier evaluations of the same runs" if rows else "",
-        )
     return page.figure
 
 
@@ -89,7 +84,7 @@ def _left_out(one: Drift) -> list[tuple[float, float]]:
 
 def _entry(one: Drift) -> str:
     some = f" ({one.n_used} of {len(one.values)} points)" if one.n_used < len(one.values) else ""
-    return f"{style.fit(name_of(one), 4.0, 8)}: {slope_text(one)}{some}"
+    return f"{fit(name_of(one), 4.0, 8)}: {slope_text(one)}{some}"
 
 
 def _panel(ax: Axes, drifts: Sequence[Drift], looks: Sequence[Look]) -> None:
@@ -111,13 +106,10 @@ def _panel(ax: Axes, drifts: Sequence[Drift], looks: Sequence[Look]) -> None:
         handles.append(legend.line(_entry(one), **kept.of_line, markersize=4.5))
     ax.set_xscale("log")
     ax.set_yscale("log")
-    low, high = min(rates) / 2, max(rates) * 2
-    ax.set_ylim(low, high)
-    ticks = style.log_ticks(low, high)
-    style.name_ticks(ax.yaxis, ticks, [words.compact(tick) for tick in ticks])
+    ticks.value_axis(ax, ticks.value_scale(min(rates) / 2, max(rates) * 2, log=True))
     ax.set_xlim(values[0] / 1.15, values[-1] * 1.15)
-    shown = values if len(values) <= 6 else style.log_ticks(values[0], values[-1])
-    style.name_ticks(ax.xaxis, shown, [f"{value:g}" for value in shown])
+    shown = values if len(values) <= 6 else ticks.log_ticks(values[0], values[-1])
+    ticks.name_ticks(ax.xaxis, shown, [f"{value:g}" for value in shown])
     ax.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), title="slope, decades per decade",
         alignment="left", handlelength=4.6, title_fontsize=8,

@@ -18,6 +18,7 @@ from lrsweep.errors import WrongOption
 from lrsweep.objective import last_k
 from lrsweep.plot import (
     best_lr_drift,
+    facets,
     heatmap,
     loss_curves,
     overlays,
@@ -28,7 +29,7 @@ from lrsweep.plot import (
     u_curves,
 )
 from lrsweep.plot.loss_curves import RunCurves
-from lrsweep.plot.style import Look
+from lrsweep.plot.style import Look, Sheet
 from lrsweep.results import tables
 from lrsweep.results.figures import CAPTIONS, Rendered, mark, save
 from lrsweep.spec.load import read_resolved
@@ -39,7 +40,7 @@ from lrsweep.system.parallel import spread
 from lrsweep.system.process import few_collections
 from lrsweep.wording import words
 
-LONGEST = ("u_curve", "loss_curves", "loss_curves_zoom", "time_to_target", "sensitivity")
+LONGEST = ("u_curve", "loss_curves", "time_to_target", "sensitivity")
 """The pictures that take longest to draw, longest first: begun last, they would keep one core waiting for the other."""
 
 
@@ -63,6 +64,12 @@ class SweepFigures:
     curves: pd.DataFrame
     setting: str
     fingerprint: str = ""
+    width: float | None = None
+    titled: bool = True
+
+    @property
+    def sheet(self) -> Sheet:
+        return Sheet(setting=self.setting, width=self.width, titled=self.titled)
 
     @property
     def mark(self) -> str:
@@ -223,23 +230,19 @@ def _drafts(sweep: SweepFigures) -> dict[str, Callable[[], Figure]]:
         return found
     trained = any(row.trained for row in few.facts.rows)
     if len(facts.rows) > 1:
-        found["u_curve_overlay"] = lambda: overlays.overlay(few.facts, few.looks, few.setting)
+        found["u_curve_overlay"] = lambda: overlays.overlay(few.facts, few.looks, few.sheet)
     if trained:
-        found["u_curve_aligned"] = lambda: overlays.aligned(few.facts, few.looks, few.setting)
+        found["u_curve_aligned"] = lambda: overlays.aligned(few.facts, few.looks, few.sheet)
     found["loss_curves"] = lambda: loss_curve(sweep)
-    if trained:
-        found["loss_curves_zoom"] = lambda: loss_curves.zoom(
-            few.facts, few.facts.rows, few.lines, few.train_lines, few.column, x=few.x, setting=few.setting
-        )
-    found["sensitivity"] = lambda: sensitivity.sensitivity(shown.facts, shown.looks, shown.setting)
+    found["sensitivity"] = lambda: sensitivity.sensitivity(shown.facts, shown.looks, shown.sheet)
     if math.isfinite(facts.target):
-        found["time_to_target"] = lambda: time_to_target.time_to_target(few.facts, few.looks, few.setting)
+        found["time_to_target"] = lambda: time_to_target.time_to_target(few.facts, few.looks, few.sheet)
     if best_lr_drift.drawable(few.facts):
-        found["best_lr_drift"] = lambda: best_lr_drift.drift(few.facts, sweep.labels, few.setting)
+        found["best_lr_drift"] = lambda: best_lr_drift.drift(few.facts, sweep.labels, few.sheet)
     panels = sweep.in_panels
     for axis in facts.axes:
         if len(sweep.spec.axes.get(axis, ())) > 1:
-            found[_heatmap_name(axis)] = partial(heatmap.heatmap, panels.facts, axis, panels.setting)
+            found[_heatmap_name(axis)] = partial(heatmap.heatmap, panels.facts, axis, panels.sheet)
     return found
 
 
@@ -289,9 +292,9 @@ def u_curve(sweep: SweepFigures) -> Figure:
     with style.styled():
         if reason := nothing(sweep.facts):
             return style.empty(reason, sweep.setting)
-        if len(sweep.facts.rows) > selection.MOST_PANELS and sweep.facts.axes:
-            return u_curves.by_optimizer(sweep.crowd.facts, sweep.crowd.setting)
-        return u_curves.u_curve(sweep.shown.facts, sweep.shown.looks, sweep.shown.setting)
+        if sweep.facts.axes:
+            return facets.u_curve(sweep.crowd.facts, sweep.crowd.sheet)
+        return u_curves.u_curve(sweep.shown.facts, sweep.shown.looks, sweep.shown.sheet)
 
 
 def loss_curve(sweep: SweepFigures) -> Figure:
@@ -299,7 +302,9 @@ def loss_curve(sweep: SweepFigures) -> Figure:
         few = sweep.leading
         if reason := nothing(few.facts):
             return style.empty(reason, sweep.setting)
-        return loss_curves.loss_curves(few.facts, few.facts.rows, few.lines, few.column, x=few.x, setting=few.setting)
+        return loss_curves.loss_curves(
+            few.facts, few.facts.rows, few.lines, few.column, x=few.x, train=few.train_lines, sheet=few.sheet
+        )
 
 
 def draw_all(

@@ -4,73 +4,70 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.text import Text
 
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts, cost_span
 from lrsweep.objective import cost
 from lrsweep.plot import colors as shades
-from lrsweep.plot import legend, style
-from lrsweep.plot.style import INK, RED
+from lrsweep.plot import legend, style, ticks
+from lrsweep.plot.selection import Slice, slices
+from lrsweep.plot.style import INK, RED, SCREEN, Head, Sheet
+from lrsweep.plot.text import fit, width_of
 from lrsweep.wording import words
 
-Slice = tuple[str, str, list[OptimizerFacts]]
-"""An optimizer, where the other axes are held ("" if there are none), and its rows along the axis."""
-BETWEEN = 0.08
-"""Inches between the names of two rates."""
+LONGEST_VALUE = 1.2
+"""Inches that the longest value of the axis takes."""
+VALUES = 6.5
+"""Points of the values in cells."""
+OUTLINE = "#D55E00"
 MISSING = "#F0F0F0"
-MOST_PANELS = 12
 BAR_NAME = 1.8
 """Inches that the metric's name above the colour bar takes at most."""
 
 
-def slices(facts: SweepFacts, axis: str) -> list[Slice]:
-    """Per optimizer and combination of the other axes the rows along `axis`.
-
-    Where these are more than MOST_PANELS, the other axes are held where the best row of all is, in every panel alike.
-    """
-    held = [tuple((name, text) for name, text in row.axes.items() if name != axis) for row in facts.rows]
-    if len({(row.optimizer, others) for row, others in zip(facts.rows, held, strict=True)}) > MOST_PANELS:
-        best = min(range(len(held)), key=lambda i: cost(facts.rows[i].best_objective, facts.mode))
-        kept = {held[best]}
-    else:
-        kept = set(held)
-    found: dict[tuple[str, tuple[tuple[str, str], ...]], list[OptimizerFacts]] = {}
-    for row, others in zip(facts.rows, held, strict=True):
-        if others in kept:
-            found.setdefault((row.optimizer, others), []).append(row)
-    return [(label, words.axes_text(dict(others)), rows) for (label, others), rows in found.items()]
-
-
-def heatmap(facts: SweepFacts, axis: str, setting: str = "") -> Figure:
+def heatmap(facts: SweepFacts, axis: str, sheet: Sheet = SCREEN) -> Figure:
     """A panel per optimizer; colours stop at the untrained model, so a bad cell does not wash out the good ones."""
     parts = slices(facts, axis)
-    columns, bar = style.columns_for(len(parts)), max(1.05, min(style.width_of(facts.metric, 8.5), BAR_NAME) + 0.32)
+    bar = max(1.05, min(width_of(facts.metric, 8.5), BAR_NAME) + 0.32)
     deepest = max((len(rows) for *_, rows in parts), default=1)
     tall = min(4.6, max(1.5, 0.42 * deepest + 0.4))
+    names = max(width_of(_short(row.axes[axis]), ticks.SIZE) for *_, rows in parts for row in rows)
     page = style.page(
-        len(parts), f"{facts.name}: {words.objective_text(facts)}, lr by {axis}", words.budget_line(facts, setting),
-        columns=columns, panel=(5.6 if len(parts) == 1 else 3.3, tall), right=bar,
-        head=0.45 if any(others for _, others, _ in parts) else 0.3,
-        left=0.95, gap=(0.85, 0.45), legend=_handles(parts),
+        [Head(title=title, facts=others) for title, others, _ in parts],
+        f"{facts.name}: {words.objective_text(facts)}, lr by {axis}", words.budget_line(facts, sheet.setting), sheet,
+        columns=style.columns_for(len(parts)), panel=(5.6 if len(parts) == 1 else 3.3, tall), right=bar,
+        left=style.left_room(names, axis), gap=(0.25, 0.45), legend=_handles(facts, parts), tall=True,
     )  # fmt: skip
     scale = _scale(facts, parts)
-    for index, ((title, others, rows), ax) in enumerate(zip(parts, page.panels, strict=True)):
-        _panel(ax, rows, axis, scale)
-        style.panel_title(ax, title, others)
-        page.label(index, "learning rate", axis)
+    for index, ((*_, rows), ax) in enumerate(zip(parts, page.panels, strict=True)):
+        _panel(ax, rows, scale, page.size)
+        _ticks(ax, sorted({point.lr for row in rows for point in row.rates}), [row.axes[axis] for row in rows])
+        if page.left_column(index):
+            style.y_label(ax, axis, page.size[1])
+        else:
+            ax.tick_params(labelleft=False)
+        if page.bottom_row(index):
+            ax.set_xlabel("learning rate")
     _colorbar(page.figure, scale, facts.metric, bar)
     return page.figure
 
 
-def _handles(parts: Sequence[Slice]) -> list[Artist]:
+def _short(value: str) -> str:
+    return fit(value, LONGEST_VALUE, ticks.SIZE)
+
+
+def _handles(facts: SweepFacts, parts: Sequence[Slice]) -> list[Artist]:
     """An entry for every mark that is in the picture."""
     rows = [row for *_, some in parts for row in some]
     points = [point for row in rows for point in row.rates]
@@ -78,8 +75,13 @@ def _handles(parts: Sequence[Slice]) -> list[Artist]:
     if any(math.isfinite(row.best_lr.value) for row in rows):
         star = {"marker": "*", "markerfacecolor": "white", "markersize": 9}
         found.append(legend.line("best lr", color=INK, linewidth=1.2, **star))
+    if any(row.trained and row.good_range.rates for row in rows):
+        found.append(Patch(facecolor="none", edgecolor=OUTLINE, linewidth=1.6, label="good range"))
+    _, worst = cost_span(rows, facts.mode)
+    if any(math.isfinite(point.objective) and cost(point.objective, facts.mode) > worst for point in points):
+        found.append(legend.line("darkest color: untrained model or worse (clipped)", linestyle=""))
     if any(not math.isfinite(point.objective) and point.n_diverged for point in points):
-        found.append(legend.mark("x", "half of the seeds diverged", color=RED))
+        found.append(legend.mark("x", "half or more of the seeds diverged", color=RED))
     cells = sum(len(some) * len({point.lr for row in some for point in row.rates}) for *_, some in parts)
     if cells > sum(math.isfinite(point.objective) or point.n_diverged > 0 for point in points):
         found.append(Patch(facecolor=MISSING, edgecolor="#BBBBBB", label="not tried, or failed"))
@@ -95,7 +97,7 @@ def _scale(facts: SweepFacts, parts: Sequence[Slice]) -> ScalarMappable:
     return ScalarMappable(norm=Normalize(-high, -low), cmap=shades.value_colormap())  # values, not their costs
 
 
-def _panel(ax: Axes, rows: Sequence[OptimizerFacts], axis: str, scale: ScalarMappable) -> None:
+def _panel(ax: Axes, rows: Sequence[OptimizerFacts], scale: ScalarMappable, size: tuple[float, float]) -> None:
     rates = sorted({point.lr for row in rows for point in row.rates})
     table = np.full((len(rows), len(rates)), np.nan)
     crosses, ridge = [], []
@@ -121,39 +123,59 @@ def _panel(ax: Axes, rows: Sequence[OptimizerFacts], axis: str, scale: ScalarMap
     if crosses:
         columns, lines = zip(*crosses, strict=True)
         ax.scatter(columns, lines, s=26, marker="x", color=RED, linewidth=1.2, zorder=5)
+    for y, row in enumerate(rows):
+        inside = [rates.index(rate) for rate in row.good_range.rates] if row.trained else []
+        if inside:
+            corner, wide = (min(inside) - 0.46, y - 0.46), max(inside) - min(inside) + 0.92
+            ax.add_patch(Rectangle(corner, wide, 0.92, facecolor="none", edgecolor=OUTLINE, linewidth=1.6, zorder=5))
+    written = _write_values(ax, table, colors, (size[0] / len(rates), size[1] / len(rows)))
     if ridge:
         columns, lines = zip(*ridge, strict=True)
-        ax.plot(columns, lines, color="white", linewidth=3.0, zorder=6)
-        ax.plot(columns, lines, color=INK, linewidth=1.3, marker="*", markersize=10, markerfacecolor="white", zorder=7)
-    _ticks(ax, rates, [row.axes[axis] for row in rows])
+        if not written:
+            ax.plot(columns, lines, color="white", linewidth=3.0, zorder=6)
+            ax.plot(columns, lines, color=INK, linewidth=1.3, zorder=7)
+        lift = 0.3 if written else 0.0  # above the value
+        up = [line + lift for line in lines]
+        how: Any = {"markersize": 7 if written else 10, "markerfacecolor": "white", "linestyle": ""}
+        ax.plot(columns, up, color=INK, marker="*", zorder=7, **how)
+
+
+def _write_values(
+    ax: Axes, table: npt.NDArray[np.float64], colors: npt.NDArray[np.float64], cell: tuple[float, float]
+) -> bool:  # fmt: skip
+    """The values in their cells of so many inches, if all of them fit; whether they do."""
+    finite = table[np.isfinite(table)]
+    if not len(finite):
+        return False
+    apart = float(finite.max() - finite.min()) or abs(float(finite.max())) or 1.0
+    digits = max(0, 2 - math.floor(math.log10(apart)))
+    texts = {value: f"{value:.{digits}f}" for value in {float(value) for value in finite}}
+    if max(width_of(text, VALUES) for text in texts.values()) > cell[0] - 0.04 or cell[1] < 0.3:
+        return False
+    for (y, x), value in np.ndenumerate(table):
+        if math.isfinite(value):
+            red, green, blue, _ = colors[y, x]
+            ink = INK if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+            ax.add_artist(
+                Text(x, y - 0.12, texts[float(value)], size=VALUES, color=ink, ha="center", va="center", zorder=8)
+            )
+    return True
 
 
 def _ticks(ax: Axes, rates: Sequence[float], values: Sequence[str]) -> None:
-    decades = {i for i, rate in enumerate(rates) if abs(math.log10(rate) - round(math.log10(rate))) < 1e-6}
-    places = sorted(decades) if len(decades) >= 2 else list(range(len(rates)))
-    places = _apart(ax, places, rates)
-    style.name_ticks(ax.xaxis, places, [words.compact(rates[i]) for i in places])
+    decades = [i for i, rate in enumerate(rates) if abs(math.log10(rate) - round(math.log10(rate))) < 1e-6]
+    places = decades if len(decades) >= 2 else list(range(len(rates)))
+    texts = (
+        ticks.log_texts([rates[i] for i in places]) if places == decades else [words.compact(rate) for rate in rates]
+    )
+    cell = ticks.inches(ax) / len(rates)
+    ticks.name_ticks(ax.xaxis, places, ticks.apart([place * cell for place in places], texts))
     rows = list(range(len(values)))[:: math.ceil(len(values) / 20)]
-    style.name_ticks(ax.yaxis, rows, [style.fit(values[i], 0.6, 8) for i in rows])
-
-
-def _apart(ax: Axes, places: Sequence[int], rates: Sequence[float]) -> list[int]:
-    """Those of the cells `places` whose rates can be written below them side by side."""
-    figure = ax.figure
-    assert isinstance(figure, Figure)
-    cell = figure.get_size_inches()[0] * ax.get_position().width / len(rates)
-    kept: list[int] = []
-    end = -math.inf
-    for place in places:
-        half = style.width_of(words.compact(rates[place]), 8) / 2
-        if place * cell - half >= end:
-            kept.append(place)
-            end = place * cell + half + BETWEEN
-    return kept
+    ticks.name_ticks(ax.yaxis, rows, [_short(values[i]) for i in rows])
 
 
 def _colorbar(figure: Figure, scale: ScalarMappable, metric: str, room: float) -> None:
     width, height = figure.get_size_inches()
     tall = min(3.0, height - 2.0)
     ax = figure.add_axes(((width - room + 0.22) / width, (height - 1.15 - tall) / height, 0.14 / width, tall / height))
-    shades.colorbar(ax, scale, style.fit(metric, room - 0.27, 8.5))
+    shades.colorbar(ax, scale, fit(metric, room - 0.27, 8.5))

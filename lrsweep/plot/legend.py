@@ -11,18 +11,17 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from lrsweep.analysis.facts import AgainstAdam, OptimizerFacts
-from lrsweep.plot import style
+from lrsweep.plot import style, ticks
+from lrsweep.plot.rail import Range
 from lrsweep.plot.style import GREY, INK, RED, Look
+from lrsweep.plot.text import fit
 from lrsweep.wording import words
 
+FEW_SEEDS = 5
+"""Up to so many seeds the range over them is a thin line at each rate; more have a band between their quartiles."""
 UNTRAINED: tuple[int, tuple[int, ...]] = (0, (5, 3))
 ADAM: tuple[int, tuple[int, ...]] = (0, (1, 2))
 DEFAULT: tuple[int, tuple[int, ...]] = (0, (7, 2, 1, 2))
-
-
-def head(rows: Sequence[OptimizerFacts], plain: float) -> float:
-    """Inches above a panel of one of `rows`: `plain`, and a line more where it names axis values."""
-    return plain + style.LINE_POINTS / 72 * any(row.axes for row in rows)
 
 
 def below_title(row: OptimizerFacts, found: str) -> str:
@@ -49,7 +48,7 @@ def leaves(*, up: bool) -> Artist:
 def curves(rows: Sequence[OptimizerFacts], looks: Sequence[Look]) -> list[Artist]:
     """An entry per curve."""
     return [
-        line(style.fit(words.title(row), 5.0, 8), **one.of_line, markersize=4.5, linewidth=1.6)
+        line(fit(words.title(row), 5.0, 8), **one.of_line, markersize=4.5, linewidth=1.6)
         for row, one in zip(rows, looks, strict=True)
     ]
 
@@ -67,37 +66,56 @@ def adam(name: str, against: AgainstAdam) -> Artist:
     return line(text, color=INK, linestyle=ADAM, linewidth=1.1)
 
 
-def tries() -> Artist:
-    return mark("^", "traditional defaults 0.01, 0.1", color=INK, size=5)
+def tries(low: float, high: float) -> list[Artist]:
+    """Those of the traditional first tries that lie on an axis of rates from `low` to `high`."""
+    around = ticks.air(low, high)
+    shown = [f"{rate:g}" for rate in style.TRADITIONAL if low / around <= rate <= high * around]
+    name = "traditional default" + "s" * (len(shown) > 1)
+    return [mark("^", f"{name} {', '.join(shown)}", color=INK, size=5)] if shown else []
 
 
 def beyond(*, worse_up: bool, color: str = GREY) -> Artist:
     return mark("^" if worse_up else "v", "off scale (finite)", color=color, size=5, markerfacecolor="none")
 
 
-def legend(rows: Sequence[OptimizerFacts], *, worse_up: bool, beyond_axis: bool, default: bool) -> list[Artist]:
-    """The marks of a panel with the runs of one row. `default`: torch's default rate is in one of the panels."""
-    statuses = {run.status for row in rows for run in row.runs}
-    several = any(row.n_seeds > 1 for row in rows)
+def seeds_range(n: int) -> Artist:
+    return mark("|", f"range over {words.plural(n, 'seed')}", size=9)
+
+
+def quartiles(n: int) -> Artist:
+    return Patch(color=GREY, alpha=0.3, linewidth=0, label=f"middle half of {words.plural(n, 'seed')} (quartiles)")
+
+
+def spread(n: int) -> list[Artist]:
+    """What is drawn of the spread over so many seeds."""
+    return [] if n < 2 else [seeds_range(n) if n <= FEW_SEEDS else quartiles(n)]
+
+
+def star() -> Artist:
+    return mark("*", "best learning rate tried", size=10, markeredgecolor=INK)
+
+
+def good_range() -> Artist:
+    return Patch(color=style.GOOD, linewidth=0, label="good range: within 5 % of the improvement")
+
+
+def of_runs(rows: Sequence[OptimizerFacts], limits: Range, *, default: bool) -> list[Artist]:
+    """The marks of panels with the runs of a row each. `default`: torch's default rate is in one of them."""
     hollow = {"markerfacecolor": "none", "markeredgecolor": INK}
     found: list[Artist] = [
         mark("o", "one seed", size=3.4),
         line("median over seeds", linewidth=1.6, marker="o", markersize=4),
+        *spread(max((row.n_seeds for row in rows), default=1)),
+        *untrained(rows),
     ]
-    if several:
-        found.append(Patch(color=GREY, alpha=0.3, linewidth=0, label="range over seeds"))
-    found += untrained(rows)
     if any(row.trained for row in rows):
-        found.append(Patch(color=GREY, alpha=0.14, linewidth=0, label="good range: within 5 % of the improvement"))
-    if any(math.isfinite(row.best_objective) for row in rows):
-        found.append(mark("*", "best learning rate tried", size=10, markeredgecolor=INK))
-    if any(math.isfinite(row.recommended_lr) for row in rows):
-        found.append(mark("o", "recommended", size=10, **hollow))
+        found += [good_range(), star(), mark("o", "recommended", size=10, **hollow)]
     if default:
         found.append(line("default lr", color=INK, linestyle=DEFAULT, linewidth=0.9))
-    found.append(tries())
-    if "diverged" in statuses:
+    rates = [point.lr for row in rows for point in row.rates]
+    found += tries(min(rates), max(rates)) if rates else []
+    if "diverged" in limits.rows:
         found.append(mark("x", "diverged run", color=RED))
-    if "failed" in statuses:
-        found.append(mark("s", "failed", size=5, **hollow))
-    return [*found, *([beyond(worse_up=worse_up)] if beyond_axis else [])]
+    if "failed" in limits.rows:
+        found.append(mark("s", "failed run", size=5, **hollow))
+    return [*found, *([beyond(worse_up=limits.worse_up)] if "off scale" in limits.rows else [])]

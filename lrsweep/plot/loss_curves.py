@@ -1,10 +1,11 @@
-"""Loss over the run: a panel per optimizer, colour = rate; and a zoom on the best rate, 2x, 5x and 10x of it."""
+"""Loss over the run: a panel per optimizer, a few rates with their names, all others faint."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,16 +13,19 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
 from lrsweep.analysis.cells import by_run
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.plot import colors as shades
-from lrsweep.plot import legend, style, tags
-from lrsweep.plot.style import COLORS, INK, LINES, RED
+from lrsweep.plot import legend, style, tags, ticks
+from lrsweep.plot.selection import first_unusable
+from lrsweep.plot.style import GREY, SCREEN, Head, Page, Sheet
+from lrsweep.plot.text import width_of
+from lrsweep.plot.u_curves import LARGE, SMALL, scales_differ
 from lrsweep.wording import words
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -31,10 +35,15 @@ Exit: TypeAlias = tuple[float, bool]
 
 MOST_POINTS = 400
 """Longer curves are thinned for drawing (every k-th row and the last)."""
-MOST_SEEDS = 5
-"""More seeds than this are drawn as their median and range."""
+MOST_SEEDS = 3
+"""More seeds than this are drawn as their median and the band between their quartiles."""
+MOST_NAMED = 7
+"""Rates that are drawn with their name in a panel."""
 DOTTED = (0, (1, 1.5))
-ZOOM = (1.0, 2.0, 5.0, 10.0)
+TRAIN = (0, (3, 1.5))
+FAINT = "#C9C9C9"
+NAMES = 8.0
+"""Points of the names of rates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +88,9 @@ class Window:
     high: float
     log: bool
 
-    @property
-    def inner_high(self) -> float:
-        """Just below the upper border, where a mark still is inside."""
-        return self.high * (self.low / self.high) ** 0.03 if self.log else self.high - 0.03 * (self.high - self.low)
+    @cached_property
+    def scale(self) -> ticks.Scale:
+        return ticks.value_scale(self.low, self.high, log=self.log)
 
 
 def window(parts: Sequence[RunCurve], mode: str) -> Window:
@@ -99,7 +107,9 @@ def window(parts: Sequence[RunCurve], mode: str) -> Window:
     log = mode == "min" and low > 0 and bool(np.all(start > 0))
     if mode == "min" and len(start):
         top = float(start.max())
-        high = min(high, top * (top / low) ** 0.15 if log and top > low else top + 0.25 * abs(top - low))
+        linear = min(high, top + 0.25 * abs(top - low))
+        high = min(high, top * (top / low) ** 0.15) if log and top > low else linear
+        log, high = (True, high) if log and high > 3 * low else (False, linear)
     elif len(start):
         low = max(low, float(start.min()) - 0.25 * abs(high - float(start.min())))
     if not high > low:
@@ -109,106 +119,232 @@ def window(parts: Sequence[RunCurve], mode: str) -> Window:
     return Window(left=0.0, right=right, low=bounds[0], high=bounds[1], log=log)
 
 
-def _size(rows: Sequence[OptimizerFacts]) -> tuple[float, float]:
-    return (5.6, 3.4) if len(rows) == 1 else (3.3, 2.35)
-
-
 def _open(ax: Axes, view: Window) -> None:
     ax.set_xlim(view.left - 0.01 * view.right, view.right * 1.02)
-    style.plain_axis(ax, view.left, view.right)
-    style.value_axis(ax, view.low, view.high, log=view.log)
+    ticks.plain_axis(ax, view.left, view.right)
+    ticks.value_axis(ax, view.scale)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnCurve:
     """What is drawn of a run; or, without a `run_id`, of a rate: the median of its runs and as `band` the lower and the
-    upper edge of the range of those that did not diverge."""
+    upper quartile of those that did not diverge. `diverged`: the run did, or all runs of the rate; `xy` may then have
+    rows that are not finite."""
 
     lr: float
-    run_id: str = ""
     xy: Floats
+    diverged: bool
+    run_id: str = ""
     band: tuple[Floats, Floats] | None = None
 
     def leaves(self, view: Window) -> Exit | None:
-        """Where it first leaves the panel."""
-        return min((one for xy in (self.xy, *(self.band or ())) if (one := exit_of(xy, view))), default=None)
+        """Where it first leaves the panel; None for a diverged one, which is marked where it ends."""
+        return None if self.diverged else exit_of(self.xy, view)
+
+    def inside(self, view: Window) -> Floats:
+        """The points to join: of a diverged one those before it left the panel."""
+        return self.xy[: ending(self.xy, view)] if self.diverged else self.xy
+
+
+def ending(xy: Floats, view: Window) -> int:
+    """The number of the first row of a diverged run that is outside of the panel or not finite, or of its last row."""
+    y = xy[:, 1]
+    out = np.flatnonzero(~((y <= view.high) & (y >= view.low)))
+    return int(out[0]) if len(out) else len(xy) - 1
+
+
+def named_rates(row: OptimizerFacts) -> list[float]:
+    """At most MOST_NAMED rates, rising: the best, the first unusable one, the recommended one, those next to the best
+    on both sides, then the lowest and the highest."""
+    rates = [point.lr for point in row.rates]
+    if len(rates) <= MOST_NAMED:
+        return rates
+    best = row.best_lr.value if math.isfinite(row.best_lr.value) else rates[len(rates) // 2]
+    near = sorted(rates, key=lambda rate: abs(math.log(rate / best)))
+    wanted = [best, first_unusable(row), row.recommended_lr, *near[:5], rates[0], rates[-1], *near]
+    return sorted(list(dict.fromkeys(rate for rate in wanted if rate in rates))[:MOST_NAMED])
 
 
 def curves_of(row: OptimizerFacts, parts: Sequence[RunCurve]) -> list[DrawnCurve]:
     """A curve per run, or per rate where there are many seeds."""
     if row.n_seeds <= MOST_SEEDS:
-        return [DrawnCurve(lr=line.lr, run_id=line.run_id, xy=_finite(line.xy)) for line in parts]
+        return [
+            DrawnCurve(
+                lr=line.lr,
+                xy=line.xy if line.diverged else _finite(line.xy),
+                diverged=line.diverged,
+                run_id=line.run_id,
+            )
+            for line in parts
+        ]
     found = []
     for lr in sorted({line.lr for line in parts}):
         mine = [line for line in parts if line.lr == lr]
         x, middle, _, _ = over_seeds([line.xy for line in mine])
-        median = np.column_stack([x, middle])
+        median, gone = np.column_stack([x, middle]), all(line.diverged for line in mine)
+        if gone:  # and where the last of them stopped
+            median = np.concatenate([median, [[max(float(line.xy[-1, 0]) for line in mine), math.nan]]])
         x, _, low, high = over_seeds([line.xy for line in mine if not line.diverged] or [np.empty((0, 2))])
-        found.append(DrawnCurve(lr=lr, xy=median, band=(np.column_stack([x, low]), np.column_stack([x, high]))))
+        band = (np.column_stack([x, low]), np.column_stack([x, high]))
+        found.append(DrawnCurve(lr=lr, xy=median, diverged=gone, band=band))
     return found
 
 
 def loss_curves(
-    facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: RunCurves, column: str, *, x: str, setting: str = ""
-) -> Figure:
-    """Every run of `rows`; colour is the rate on one log scale, a black edge marks the best rate."""
+    facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: RunCurves, column: str, *, x: str,
+    train: RunCurves | None = None, sheet: Sheet = SCREEN,
+) -> Figure:  # fmt: skip
+    """Every run of `rows`; `train` holds the training loss of the same runs, drawn at the best rate."""
     lines = [[parts[run.run_id] for run in row.runs if run.run_id in parts] for row in rows]
-    views = [window(mine, facts.mode) for mine in lines]
+    trained = [_at_best(row, train or {}) for row in rows]
+    own = scales_differ(rows)
+    everything = window([line for mine in lines for line in mine], facts.mode)
+    views = [window(mine, facts.mode) for mine in lines] if own else [everything] * len(rows)
     curves = [curves_of(row, mine) for row, mine in zip(rows, lines, strict=True)]
     gone = [[one.leaves(view) for one in some] for some, view in zip(curves, views, strict=True)]
-    columns, bar = style.columns_for(len(rows)), 0.95
-    handles = _handles(facts, rows, leaving=any(map(any, gone)))
+    panel = LARGE if len(rows) == 1 else SMALL
+    names = [view.scale.label(column) for view in views]
+    left = max(style.left_room(view.scale.width, name) for view, name in zip(views, names, strict=True))
+    room = 0.12 + max((width_of(_name(row, rate), NAMES) for row in rows for rate in named_rates(row)), default=0.0)
+    heads = [
+        Head(title=row.optimizer, facts=legend.below_title(row, _facts_line(row)), aside=exits_text(out))
+        for row, out in zip(rows, gone, strict=True)
+    ]
     page = style.page(
-        len(rows), f"{facts.name}: {column} during training, by learning rate", words.budget_line(facts, setting),
-        columns=columns, panel=_size(rows), right=bar, head=legend.head(rows, 0.34), legend=handles,
+        heads, f"{facts.name}: {column} during training, by learning rate", words.budget_line(facts, sheet.setting),
+        sheet, columns=style.columns_for(len(rows)), panel=panel, left=left, right=room + 0.1,
+        gap=(room + (left if own else 0.15), 0.36),
+        legend=_key(facts, rows, lines, train=any(trained), leaving=any(map(any, gone))),
     )  # fmt: skip
-    rates = sorted({point.lr for row in rows for point in row.rates}) or [1.0]
-    norm, colors = shades.rate_norm(rates), shades.rate_colormap()
-    shade = {rate: colors(norm(rate)) for rate in rates}
     for index, (row, ax) in enumerate(zip(rows, page.panels, strict=True)):
-        view = views[index]
+        view, named = views[index], named_rates(row)
+        inks = dict(zip(named, _inks(len(named)), strict=True))
         _open(ax, view)
         tags.panel(ax, row.title)
-        _draw(ax, row, curves[index], shade)
-        _crosses(ax, lines[index], view)
-        mark_exits(ax, gone[index], [shade[one.lr] for one in curves[index]], view)
-        style.panel_title(ax, row.optimizer, legend.below_title(row, _facts_line(row)), aside=exits_text(gone[index]))
-        page.label(index, x, column + (" (log)" if view.log else ""))
-    _colorbar(page.figure, ScalarMappable(norm=norm, cmap=colors), rates, bar)
+        _draw(ax, row, curves[index], inks, view, facts.mode)
+        if trained[index]:
+            xy = [_finite(line.xy) for line in trained[index]]
+            ink = inks.get(row.best_lr.value, FAINT)
+            ax.add_collection(LineCollection(xy, colors=ink, linewidths=0.9, linestyles=[TRAIN]), autolim=False)
+        _crosses(ax, lines[index], inks, view, facts.mode)
+        mark_exits(ax, gone[index], [inks.get(one.lr, GREY) for one in curves[index]], view)
+        _write_names(page, ax, row, curves[index], inks, view, facts.mode)
+        if page.left_column(index) or own:
+            style.y_label(ax, names[index], page.size[1])
+        else:
+            ax.tick_params(labelleft=False)
+        if page.bottom_row(index):
+            ax.set_xlabel(x)
     return page.figure
 
 
+def _at_best(row: OptimizerFacts, train: RunCurves) -> list[RunCurve]:
+    """The training loss of the runs at the best rate: of one seed, where the others are drawn as their median."""
+    found = [train[run.run_id] for run in row.runs if _is_best(row, run.lr) and run.run_id in train]
+    return found[:1] if row.n_seeds > MOST_SEEDS else found
+
+
+def _inks(count: int) -> list[str]:
+    """Colours of rising rates, dark to light."""
+    colors = shades.rate_colormap()
+    return [to_hex(colors(number / max(count - 1, 1))) for number in range(count)]
+
+
 def _facts_line(row: OptimizerFacts) -> str:
-    found = f"best {words.compact(row.best_lr.value)}" if row.trained else "nothing trained"
-    if not row.n_diverged:
-        return f"{found} · none of {row.n_runs} runs diverged"
-    start = f", from {words.compact(row.margins.diverges_from)}" if math.isfinite(row.margins.diverges_from) else ""
-    return f"{found} · {row.n_diverged} of {row.n_runs} runs diverged{start}"
+    if not row.trained:
+        return f"nothing trained · {row.n_diverged} of {row.n_runs} runs diverged"
+    parts = [f"best {words.compact(row.best_lr.value)}"]
+    if math.isfinite(first_unusable(row)):
+        parts.append(f"unusable from {words.compact(first_unusable(row))}")
+    parts.append(f"{row.n_diverged} of {row.n_runs} runs diverged" if row.n_diverged else "none diverged")
+    return " · ".join(parts)
 
 
-def _draw(ax: Axes, row: OptimizerFacts, curves: Sequence[DrawnCurve], shade: Mapping[float, Color]) -> None:
-    """Thin lines on their bands; those of the best rate on a black edge, on top."""
-    bands = [(*one.band, shade[one.lr]) for one in curves if one.band is not None]
+def _draw(
+    ax: Axes, row: OptimizerFacts, curves: Sequence[DrawnCurve], inks: Mapping[float, str], view: Window, mode: str
+) -> None:
+    """Named rates in their colour on their bands, the others faint below them. A diverged curve goes on, dotted, to
+    the border above or below the first row that has no place in the panel."""
+    bands = [(*one.band, inks[one.lr]) for one in curves if one.band is not None and one.lr in inks]
     if bands:
         corners, colors = zip(*((np.concatenate([low, high[::-1]]), color) for low, high, color in bands), strict=True)
         ax.add_collection(PolyCollection(corners, facecolors=colors, alpha=0.13, linewidths=0), autolim=False)
-    best = row.best_lr.value
-    usual, chosen = [one for one in curves if one.lr != best], [one for one in curves if one.lr == best]
-    for some, edge, width, level in ((usual, None, 1.0, 2), (chosen, INK, 2.6, 5), (chosen, None, 1.2, 6)):
-        lines = LineCollection(
-            [one.xy for one in some], colors=[edge or shade[one.lr] for one in some],
-            linewidths=width + 0.3 * bool(bands), zorder=level,
-        )  # fmt: skip
+    for named, width, level in ((False, 0.7, 1.5), (True, 1.2, 4)):
+        some = [one for one in curves if (one.lr in inks) == named and len(one.inside(view))]
+        how: Any = {"colors": [inks.get(one.lr, FAINT) for one in some], "linewidths": width, "zorder": level}
+        lines = LineCollection([one.inside(view) for one in some], **how)
         ax.add_collection(lines, autolim=False)
-        tag_lines(lines, row, some)
+        _tag_lines(lines, row, some)
+    for one in curves:
+        end = ending(one.xy, view) if one.diverged and len(one.xy) else 0
+        if end:
+            x, y = one.xy[end - 1 : end + 1, 0], (one.xy[end - 1, 1], _border(view, mode))
+            ax.plot(x, y, color=inks.get(one.lr, FAINT), linestyle=DOTTED, linewidth=1.0, zorder=3)
 
 
-def tag_lines(drawn: LineCollection, row: OptimizerFacts, curves: Sequence[DrawnCurve]) -> None:
+def _tag_lines(drawn: LineCollection, row: OptimizerFacts, curves: Sequence[DrawnCurve]) -> None:
     """The lines of `drawn` are these curves of `row`: all of runs, or all of rates."""
     if all(one.run_id for one in curves):
         tags.runs(drawn, row, [one.run_id for one in curves])
     else:
         tags.rates(drawn, row, [one.lr for one in curves])
+
+
+def _border(view: Window, mode: str) -> float:
+    """The worse one."""
+    return view.high if mode == "min" else view.low
+
+
+def _name(row: OptimizerFacts, rate: float) -> str:
+    return words.compact(rate) + " ★" * _is_best(row, rate)
+
+
+def _is_best(row: OptimizerFacts, rate: float) -> bool:
+    return row.trained and rate == row.best_lr.value
+
+
+def _write_names(
+    page: Page, ax: Axes, row: OptimizerFacts, curves: Sequence[DrawnCurve], inks: Mapping[float, str], view: Window,
+    mode: str,
+) -> None:  # fmt: skip
+    """The names of the rates right of the panel, each as near to the end of its curve as the others allow."""
+    wanted, worse = {}, 1.0 if mode == "min" else 0.0
+    for rate in inks:
+        ends = [
+            worse if one.diverged else _share(float(one.xy[-1, 1]), view)
+            for one in curves
+            if one.lr == rate and len(one.xy)
+        ]
+        if ends:
+            wanted[rate] = float(np.median(ends))
+    order = sorted(wanted, key=lambda rate: (wanted[rate], rate))
+    places = spaced([wanted[rate] * page.size[1] for rate in order], (NAMES + 1.2) / 72)
+    for rate, place in zip(order, places, strict=True):
+        at, bold = (1, place / page.size[1]), _is_best(row, rate)
+        style.note(
+            ax, _name(row, rate), at, (4, 0), xycoords="axes fraction", size=NAMES, color=inks[rate], va="center",
+            weight="bold" if bold else "normal",
+        )  # fmt: skip
+
+
+def _share(y: float, view: Window) -> float:
+    """Where a value lies between the lower and the upper border of the panel, 0 to 1."""
+    if view.log:
+        y = math.log(max(y, 5e-324) / view.low) / math.log(view.high / view.low)
+    else:
+        y = (y - view.low) / (view.high - view.low)
+    return min(max(y, 0.0), 1.0)
+
+
+def spaced(wanted: Sequence[float], least: float) -> list[float]:
+    """Rising places at least `least` apart that lie as near as can be (least squares) to the rising `wanted` ones."""
+    groups: list[tuple[float, int]] = []  # sum of what each of its members wants for the first, and their number
+    for place in wanted:
+        groups.append((place, 1))
+        while len(groups) > 1 and groups[-1][0] / groups[-1][1] < groups[-2][0] / groups[-2][1] + least * groups[-2][1]:
+            (total, count), (last, more) = groups[-2], groups[-1]
+            groups[-2:] = [(total + last - more * count * least, count + more)]
+    return [total / count + least * number for total, count in groups for number in range(count)]
 
 
 def exit_of(xy: Floats, view: Window) -> Exit | None:
@@ -247,7 +383,7 @@ def exits_text(gone: Sequence[Exit | None]) -> str:
 
 
 def over_seeds(parts: Sequence[Floats]) -> tuple[Floats, Floats, Floats, Floats]:
-    """x, and median, least and greatest finite y over the runs that have a row at x."""
+    """x, and median, lower and upper quartile of the finite y over the runs that have a row at x."""
     x = np.unique(np.concatenate([xy[:, 0] for xy in parts]))
     table = np.full((len(parts), len(x)), np.nan)
     for row, xy in zip(table, parts, strict=True):
@@ -258,121 +394,43 @@ def over_seeds(parts: Sequence[Floats]) -> tuple[Floats, Floats, Floats, Floats]
         return x, x, x, x
     with np.errstate(over="ignore"):  # the mean of two values near the largest float
         middle = np.nanmedian(table, axis=0)
-    return x, middle, np.nanmin(table, axis=0), np.nanmax(table, axis=0)
+    low, high = np.nanquantile(table, (0.25, 0.75), axis=0, method="inverted_cdf")
+    return x, middle, low, high
 
 
 def _finite(xy: Floats) -> Floats:
     return xy[np.isfinite(xy[:, 1])]
 
 
-def _crosses(ax: Axes, parts: Sequence[RunCurve], view: Window) -> None:
-    """A red cross where a run diverged: at its last finite value, or at the border beyond which that lies."""
-    ends = []
-    for line in parts:
-        if line.diverged and len(line.xy):
-            kept = _finite(line.xy)
-            y = kept[-1, 1] if len(kept) else view.high
-            ends.append((line.xy[-1, 0], min(max(y, view.low), view.inner_high)))
-    if ends:
-        x, y = zip(*ends, strict=True)
-        ax.scatter(x, y, s=24, marker="x", color=RED, linewidth=1.2, clip_on=False, zorder=9)
+def _crosses(ax: Axes, parts: Sequence[RunCurve], inks: Mapping[float, str], view: Window, mode: str) -> None:
+    """A cross at the border for each diverged run, where it was first seen outside of the panel or stopped."""
+    gone = [line for line in parts if line.diverged and len(line.xy)]
+    if gone:
+        x = [line.xy[ending(line.xy, view), 0] for line in gone]
+        colors = [inks.get(line.lr, GREY) for line in gone]
+        y = [_border(view, mode)] * len(x)
+        ax.scatter(x, y, s=22, marker="x", color=colors, linewidth=1.2, clip_on=False, zorder=9)
 
 
-def _colorbar(figure: Figure, scale: ScalarMappable, rates: Sequence[float], room: float) -> None:
-    width, height = figure.get_size_inches()
-    tall = min(3.4, height - 2.2)
-    ax = figure.add_axes(((width - room + 0.2) / width, (height - 1.1 - tall) / height, 0.14 / width, tall / height))
-    bar = shades.colorbar(ax, scale, "lr")
-    low, high = rates[0], rates[-1]
-    ticks = rates if len(rates) <= 2 else style.log_ticks(low, high)
-    style.name_ticks(bar.ax.yaxis, ticks, [words.compact(tick) for tick in ticks])
-
-
-def _handles(facts: SweepFacts, rows: Sequence[OptimizerFacts], *, leaving: bool) -> list[Artist]:
-    many = any(row.n_seeds > MOST_SEEDS for row in rows)
-    label = "median and range over seeds" if many else "one run"
-    handles: list[Artist] = [legend.line(label, linewidth=1.1)]
-    if any(math.isfinite(row.best_lr.value) for row in rows):
-        label = f"best lr by {words.objective_text(facts)} (black edge)"
-        handles.append(legend.line(label, color=INK, linewidth=2.8))
+def _key(
+    facts: SweepFacts, rows: Sequence[OptimizerFacts], lines: Sequence[Sequence[RunCurve]], *, train: bool,
+    leaving: bool,
+) -> list[Artist]:  # fmt: skip
+    n = max((row.n_seeds for row in rows), default=1)
+    handles: list[Artist] = [
+        legend.line("one run, with its lr" if n <= MOST_SEEDS else f"median of {n} seeds, with its lr", linewidth=1.2)
+    ]
+    if n > MOST_SEEDS:
+        handles.append(legend.quartiles(n))
+    if any(len(row.rates) > MOST_NAMED for row in rows):
+        handles.append(legend.line("other learning rates", color=FAINT, linewidth=0.7))
+    if any(row.trained for row in rows):
+        handles.append(legend.line(f"★ best lr by {words.objective_text(facts)}", linestyle=""))
+    if train:
+        one = " (one seed)" if n > MOST_SEEDS else ""
+        handles.append(legend.line(f"train_loss at the best lr{one}", linewidth=0.9, linestyle=TRAIN))
     if leaving:
         handles.append(legend.leaves(up=facts.mode == "min"))
-    if any(row.n_diverged for row in rows):
-        handles.append(legend.mark("x", "diverged (at the border: off scale)", color=RED))
+    if any(line.diverged for mine in lines for line in mine):
+        handles.append(legend.mark("x", "diverged: where the run left the panel or stopped"))
     return handles
-
-
-def zoom(
-    facts: SweepFacts, rows: Sequence[OptimizerFacts], parts: RunCurves, train: RunCurves, column: str, *, x: str,
-    setting: str = "",
-) -> Figure:  # fmt: skip
-    """The best rate and the grid rates nearest to 2, 5 and 10 times it; the training loss dotted where it is given."""
-    zoomed = [_zoomed(row, parts, train, facts.mode) for row in rows]
-    columns = style.columns_for(len(rows))
-    label = f"{column}, one line per seed; best: by {words.objective_text(facts)}"
-    handles: list[Artist] = [legend.line(label, linewidth=1.4)]
-    if train:
-        handles.append(legend.line("train_loss", linewidth=0.8, linestyle=DOTTED))
-    if any(any(one.gone) for one in zoomed):
-        handles.append(legend.leaves(up=facts.mode == "min"))
-    if any(run.status == "diverged" and run.lr in zoom_rates(row) for row in rows for run in row.runs):
-        handles.append(legend.mark("x", "diverged", color=RED))
-    page = style.page(
-        len(rows), f"{facts.name}: {column} at the best learning rate and above", words.budget_line(facts, setting),
-        columns=columns, panel=_size(rows), head=legend.head(rows, 0.34), legend=handles,
-    )  # fmt: skip
-    for index, (row, ax, one) in enumerate(zip(rows, page.panels, zoomed, strict=True)):
-        _zoom_panel(ax, row, one)
-        style.panel_title(ax, row.optimizer, legend.below_title(row, " "), aside=exits_text(one.gone))
-        page.label(index, x, column + (" (log)" if one.view.log else ""))
-    return page.figure
-
-
-def zoom_rates(row: OptimizerFacts) -> list[float]:
-    """The best rate and the grid rates nearest, in log, to 2, 5 and 10 times it; each rate once."""
-    best, rates = row.best_lr.value, [point.lr for point in row.rates]
-    if not math.isfinite(best):
-        return []
-    near = [min(rates, key=lambda rate: abs(math.log(rate / (best * factor)))) for factor in ZOOM]
-    return sorted({rate for rate in near if rate >= best})
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Zoomed:
-    """What a panel of the zoom shows: `rates`, the objective's `lines` at them and those of the training loss; `gone`
-    says where these leave it, first those of the objective."""
-
-    rates: list[float]
-    lines: list[RunCurve]
-    train: list[RunCurve]
-    view: Window
-    gone: list[Exit | None]
-
-
-def _zoomed(row: OptimizerFacts, parts: RunCurves, train: RunCurves, mode: str) -> _Zoomed:
-    rates = zoom_rates(row)
-    ids = [run.run_id for run in row.runs if run.lr in rates and run.run_id in parts]
-    lines, dotted = [parts[i] for i in ids], [train[i] for i in ids if i in train]
-    view = window([*lines, *dotted], mode)
-    gone = [exit_of(_finite(line.xy), view) for line in (*lines, *dotted)]
-    return _Zoomed(rates=rates, lines=lines, train=dotted, view=view, gone=gone)
-
-
-def _zoom_panel(ax: Axes, row: OptimizerFacts, shown: _Zoomed) -> None:
-    _open(ax, shown.view)
-    handles = []
-    for number, rate in enumerate(shown.rates):
-        color, line = COLORS[number], LINES[number]
-        for some, width, how in ((shown.train, 0.8, DOTTED), (shown.lines, 1.4, line)):
-            xy = [_finite(one.xy) for one in some if one.lr == rate]
-            ax.add_collection(LineCollection(xy, colors=color, linewidths=width, linestyles=[how]), autolim=False)
-        text = words.compact(rate) + (" best" if rate == row.best_lr.value else "")
-        handles.append(legend.line(text, color=color, linestyle=line, linewidth=1.4))
-    _crosses(ax, shown.lines, shown.view)
-    inks = [COLORS[shown.rates.index(line.lr)] for line in (*shown.lines, *shown.train)]
-    mark_exits(ax, shown.gone, inks, shown.view)
-    if handles:
-        ax.legend(
-            handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(handles), borderaxespad=0,
-            borderpad=0.15, fontsize=7.8, handlelength=2.4, handletextpad=0.4, columnspacing=1.2,
-        )  # fmt: skip

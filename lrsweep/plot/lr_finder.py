@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lrsweep.analysis.facts import shortened
-from lrsweep.plot import legend, loss_curves, style
+from lrsweep.plot import legend, loss_curves, style, ticks
 from lrsweep.plot.loss_curves import Exit, Window
-from lrsweep.plot.style import COLORS, GREY, INK
-from lrsweep.plot.u_curves import value_range
+from lrsweep.plot.rail import value_range
+from lrsweep.plot.style import COLORS, GREY, INK, Head, Sheet
 from lrsweep.wording import words
 
 if TYPE_CHECKING:
@@ -30,6 +30,14 @@ RULES = {
     "slide": (COLORS[4], "^"),
     "per_unit": (GREY, "x"),
 }
+IN_WORDS = {
+    "steepest": "steepest fall of the loss",
+    "minimum_over_10": "a tenth of the lr with the least loss",
+    "valley": "middle of the longest fall",
+    "slide": "last fall before the loss rises",
+    "per_unit": "steepest fall per unit of lr (a warning)",
+}
+"""What each rule looks for; the key has the name of the option before it."""
 
 
 def range_test(test: RangeTest) -> Figure:
@@ -42,15 +50,17 @@ def range_test(test: RangeTest) -> Figure:
         subtitle += f"; the thick line is the sweep's median {words.objective_text(test.facts)}"
     if test.axes:
         subtitle += f"\nat {', '.join(f'{one.axis}={shortened(one.value)}' for one in test.axes)}"
+    heads = [_head(result, exits) for result, exits in zip(test.results, gone, strict=True)]
+    scales = [_view(result, test).scale for result in test.results]
+    names = [scale.label(_values_text(test.facts)) for scale in scales]
+    left = max(style.left_room(scale.width, name) for scale, name in zip(scales, names, strict=True))
     page = style.page(
-        len(test.results), f"{test.name}: LR range test", subtitle,
-        columns=style.columns_for(len(test.results)), panel=(3.3, 2.5), legend=key, left=0.75,
-        right=0.2 + beside, gap=(0.55 + beside, 0.36), top=0.78 if test.axes else 0.62,
+        heads, f"{test.name}: LR range test", subtitle, Sheet(), columns=style.columns_for(len(test.results)),
+        panel=(3.3, 2.5), legend=key, left=left, right=0.2 + beside, gap=(left + beside, 0.36),
     )  # fmt: skip
     for index, (ax, result, exits) in enumerate(zip(page.panels, test.results, gone, strict=True)):
         _panel(ax, result, test, exits)
-        if page.left_column(index):
-            ax.set_ylabel(_values_text(test.facts))
+        style.y_label(ax, names[index], page.size[1])
     return page.figure
 
 
@@ -73,13 +83,16 @@ def _key(test: RangeTest, *, leaving: bool) -> list[Artist]:
     ]
     if test.facts is not None:
         key.append(Line2D([], [], color=INK, linewidth=2.0, marker="o", markersize=3.5, label="sweep, median"))
+    rows = [result.row for result in test.results if result.row is not None]
+    if any(row.trained and math.isfinite(row.good_range.low) for row in rows):
+        key.append(legend.good_range())
     for rule, (_, marker) in RULES.items():
         inks = {_ink(rule, result) for result in test.results if math.isfinite(result.suggested[rule])}
         if inks:  # in its colour where any panel shows it so
-            label = "per_unit (a warning)" if rule == "per_unit" else rule
+            label = f"{rule}: {IN_WORDS[rule]}"
             color = min(inks, key=lambda ink: ink == GREY)
             key.append(Line2D([], [], color=color, marker=marker, linestyle="", markersize=6, label=label))
-    key += [legend.tries(), *([legend.leaves(up=True)] if leaving else [])]
+    key += [*legend.tries(test.low, test.high), *([legend.leaves(up=True)] if leaving else [])]
     if any(result.unmoved for result in test.results):
         key.append(Line2D([], [], linestyle="", label=f"gray: {words.NOT_FALLEN}"))
     return key
@@ -120,39 +133,58 @@ def _exits(result: RampResult, test: RangeTest) -> list[Exit | None]:
     return out
 
 
+def _head(result: RampResult, exits: list[Exit | None]) -> Head:
+    best = f"sweep's best {words.compact(result.best_lr)}; " if math.isfinite(result.best_lr) else ""
+    found = f"{best}rules {result.spread:.2g} decades apart"
+    return Head(title=result.label, facts=found, aside=loss_curves.exits_text(exits))
+
+
 def _panel(ax: Axes, result: RampResult, test: RangeTest, exits: list[Exit | None]) -> None:
+    """The ramp, the good range of the sweep, and a mark per rule: on the sweep's median where it has one there, else on
+    the smoothed ramp."""
     lrs, raw, view = result.ramp.lrs, np.asarray(result.ramp.losses), _view(result, test)
-    low, high = view.low, view.high
     ax.plot(lrs, np.where(np.isfinite(raw), raw, np.nan), color=COLORS[5], linewidth=0.8, zorder=2)
     ax.plot(lrs, result.smooth, color=COLORS[0], linewidth=1.4, zorder=3)
+    if result.row is not None and result.row.trained and math.isfinite(result.row.good_range.low):
+        ax.axvspan(result.row.good_range.low, result.row.good_range.high, color=style.GOOD, linewidth=0, zorder=0)
+    ticks.rate_axis(ax, test.low, test.high)
+    ticks.mark_traditional(ax)
+    ticks.value_axis(ax, view.scale)
+    style.light_grid(ax)
+    loss_curves.mark_exits(ax, exits[:2], (COLORS[5], COLORS[0]), view)
+    shown, on = _median(result), ax
+    if shown:
+        on = _draw_median(ax, shown, result, test, exits[2])
+    smooth = list(zip(lrs, result.smooth, strict=True))
     for rule, rate in result.suggested.items():
         if math.isfinite(rate):
             color, marker = _ink(rule, result), RULES[rule][1]
             ax.axvline(rate, color=color, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
-            ax.plot([rate], [high - 0.06 * (high - low)], color=color, marker=marker, markersize=6, zorder=6)
-    style.rate_axis(ax, test.low, test.high)
-    style.value_axis(ax, low, high, log=False)
-    style.light_grid(ax)
-    loss_curves.mark_exits(ax, exits[:2], (COLORS[5], COLORS[0]), view)
-    if shown := _median(result):
-        _draw_median(ax, shown, result, test, exits[2])
-    left = loss_curves.exits_text(exits)
-    best = f"sweep's best {words.compact(result.best_lr)}; " if math.isfinite(result.best_lr) else ""
-    style.panel_title(ax, result.label, f"{best}rules {result.spread:.2g} decades apart", aside=left)
+            within = bool(shown) and shown[0][0] <= rate <= shown[-1][0]
+            seen = _median_view(result, test) if within else view
+            y = min(max(_value_at(rate, shown if within else smooth), seen.low), seen.high)
+            (on if within else ax).plot([rate], [y], color=color, marker=marker, markersize=6.5, zorder=7)
+
+
+def _value_at(rate: float, points: Sequence[tuple[float, float]]) -> float:
+    """Of a curve, between its points on the log axis."""
+    known = np.array([(math.log(lr), y) for lr, y in points if math.isfinite(y)]).reshape(-1, 2)
+    return float(np.interp(math.log(rate), known[:, 0], known[:, 1])) if len(known) else 0.0
 
 
 def _draw_median(
     ax: Axes, shown: Sequence[tuple[float, float]], result: RampResult, test: RangeTest, end: Exit | None
-) -> None:
-    """The sweep's median, on an axis of its own at the right where it is no loss."""
+) -> Axes:
+    """The sweep's median, on an axis of its own at the right where it is no loss; that axis."""
     view = _median_view(result, test)
     if test.facts is not None and not _is_loss(test.facts):
         ax = ax.twinx()
         ax.spines["right"].set_visible(True)
-        style.value_axis(ax, view.low, view.high, log=view.log)
+        ticks.value_axis(ax, view.scale)
         ax.set_ylabel(f"sweep: {words.objective_axis_label(test.facts)}")
     ax.plot(*zip(*shown, strict=True), color=INK, linewidth=2.0, marker="o", markersize=3.5, zorder=4)
     loss_curves.mark_exits(ax, [end], [INK], view)
+    return ax
 
 
 def _limits(result: RampResult, facts: SweepFacts | None) -> tuple[float, float]:

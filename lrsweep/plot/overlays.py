@@ -7,49 +7,81 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
-from lrsweep.analysis.facts import SweepFacts
-from lrsweep.plot import legend, style
-from lrsweep.plot.style import GREY, INK, Look
-from lrsweep.plot.u_curves import draw_overlay, overlay_key, rail_label, rate_range, value_range
+from lrsweep.analysis.facts import AgainstAdam, OptimizerFacts, SweepFacts
+from lrsweep.plot import legend, rail, style, ticks
+from lrsweep.plot.rail import Range, value_range
+from lrsweep.plot.style import GREY, INK, SCREEN, Head, Look, Sheet
+from lrsweep.plot.u_curves import (
+    draw_line_to_beat,
+    draw_overlay,
+    left_room,
+    line_to_beat,
+    name_values,
+    overlay_key,
+    rate_range,
+)
 from lrsweep.wording import words
 
 PANEL = (6.4, 4.0)
-BASIN = style.COLORS[2]
 MISSED: tuple[int, tuple[int, ...]] = (0, (2, 2))
 REACH = 300.0
 """The factor from the best rate beyond which the aligned overlay is cut."""
 
 
-def overlay(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> Figure:
+def overlay(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN) -> Figure:
     """Median U-curves on one rate axis, with Adam at its default rate as the line to beat."""
-    limits = value_range(facts.rows, facts.mode)
-    key = [*legend.curves(facts.rows, looks), *overlay_key(facts, limits)]
-    title = f"{facts.name}: {words.objective_text(facts)}, all curves"
-    subtitle = words.budget_line(facts, setting)
-    page = style.page(1, title, subtitle, columns=1, panel=PANEL, legend=key, head=0.05, left=0.75)
-    ax = page.panels[0]
-    draw_overlay(ax, facts, looks, limits)
-    style.rate_axis(ax, *rate_range(facts.rows))
-    ax.set_ylabel(words.objective_axis_label(facts))
-    rail_label(ax, limits)
+    rows = facts.rows
+    limits = overlay_range(rows, facts.mode)
+    against = line_to_beat(facts, limits)
+    key = [
+        *legend.curves(rows, looks),
+        *overlay_key(rows, limits),
+        *([legend.adam(facts.adam, against)] if against else []),
+    ]
+    name = limits.scale.label(words.objective_axis_label(facts))
+    page = style.page(
+        [Head(title="")], f"{facts.name}: {words.objective_text(facts)}, all curves",
+        words.budget_line(facts, sheet.setting), sheet, columns=1, panel=PANEL, legend=key,
+        left=left_room(limits, name),
+    )  # fmt: skip
+    on_axes(page.panels[0], facts, looks, limits, against)
+    name_values(page, 0, limits, name)
     return page.figure
 
 
-def aligned(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> Figure:
+def overlay_range(rows: Sequence[OptimizerFacts], mode: str) -> Range:
+    found = value_range(rows, mode)
+    return rail.with_rows(found, rail.of_medians(rows, found), PANEL[1], row=0.26)
+
+
+def on_axes(
+    ax: Axes, facts: SweepFacts, looks: Sequence[Look], limits: Range, against: AgainstAdam | None
+) -> None:  # fmt: skip
+    """The overlay in a panel that is there."""
+    rail.open_axes(ax, limits)
+    ticks.rate_axis(ax, *rate_range(facts.rows))
+    ticks.mark_traditional(ax)
+    draw_overlay(ax, facts.rows, looks, limits)
+    draw_line_to_beat(ax, against)
+
+
+def aligned(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN) -> Figure:
     """Share of the gain that is lost by missing the best rate by a factor; who forgives a factor of 3 shows at the two
     vertical lines. 0 is the best of the grid, 1 the untrained model."""
     shown = [(row, one) for row, one in zip(facts.rows, looks, strict=True) if row.trained]
     key = legend.curves([row for row, _ in shown], [one for _, one in shown])
     key += legend.untrained([row for row, _ in shown])
-    key.append(Patch(color=BASIN, alpha=0.3, linewidth=0, label="good range: within 5 % of the improvement"))
+    key.append(legend.good_range())
     key.append(legend.line("a factor of 3 from the best lr", color=INK, linestyle=MISSED, linewidth=0.9))
     left_out = [words.title(row) for row in facts.rows if not row.trained]
     note = f" · not shown (nothing trained): {', '.join(left_out)}" if left_out else ""
-    title = f"{facts.name}: cost of a wrong lr, by {words.objective_axis_label(facts)}"
-    subtitle = words.budget_line(facts, setting) + note
-    page = style.page(1, title, subtitle, columns=1, panel=PANEL, legend=key, head=0.05, left=0.75)
+    name = "fraction of the improvement lost"
+    page = style.page(
+        [Head(title="")], f"{facts.name}: cost of a wrong lr, by {words.objective_axis_label(facts)}",
+        words.budget_line(facts, sheet.setting) + note, sheet, columns=1, panel=PANEL, legend=key,
+        left=style.left_room(0.3, name),
+    )  # fmt: skip
     ax = page.panels[0]
     low, high = 1 / 3, 3.0
     for row, one in shown:
@@ -60,6 +92,8 @@ def aligned(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> Figu
         inside = y <= 1.2
         ax.plot(x[inside], y[inside], **one.of_marks, markersize=4.5, zorder=5)
     _aligned_axes(ax, max(low, 1 / REACH) / 1.25, min(high, REACH) * 1.25)
+    ax.set_xlabel("lr / best lr")
+    style.y_label(ax, name, page.size[1])
     return page.figure
 
 
@@ -69,12 +103,10 @@ def _aligned_axes(ax: Axes, low: float, high: float) -> None:
     factors = [3.0, 10.0, 30.0, 100.0]
     named = [*((1 / f, f"1/{f:g}") for f in reversed(factors)), (1.0, "best"), *((f, f"x{f:g}") for f in factors)]
     named = [(place, name) for place, name in named if low <= place <= high]
-    style.name_ticks(ax.xaxis, *zip(*named, strict=True))
+    ticks.name_ticks(ax.xaxis, *zip(*named, strict=True))
     for factor in (1 / 3, 3.0):
         ax.axvline(factor, color=INK, linestyle=MISSED, linewidth=0.9, zorder=2)
-    ax.axhspan(-0.03, 0.05, color=BASIN, alpha=0.12, linewidth=0, zorder=0)
+    ax.axhspan(-0.03, 0.05, color=style.GOOD, linewidth=0, zorder=0)
     ax.axhline(1.0, color=GREY, linestyle=legend.UNTRAINED, linewidth=1.0, zorder=1)
-    style.value_axis(ax, -0.03, 1.2, log=False, show=(0.0, 1.0))
+    ticks.value_axis(ax, ticks.value_scale(0.0, 1.0, log=False), low=-0.03, high=1.2)
     style.note(ax, "above 1: worse than untrained", (low, 1.2), (4, -9), size=7, color=GREY)
-    ax.set_xlabel("lr / best lr")
-    ax.set_ylabel("fraction of the improvement lost")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.objective import Mode, cost
+from lrsweep.wording import words
 
+Slice = tuple[str, str, list[OptimizerFacts]]
+"""An optimizer, where the other axes are held ("" if there are none), and its rows along an axis."""
 MOST_PANELS = 16
-"""More rows than this (axes multiply them): one panel per optimizer."""
+"""More rows than this (axes multiply them): each optimizer at its best axis values."""
+MOST_SLICES = 12
+"""More panels than this along an axis: the other axes are held at one place."""
 MOST_ROWS = 50
 """Rows of a plot that has a panel, a bar or a legend entry for each."""
 MOST_LINES = 1000
@@ -53,3 +59,29 @@ def with_rows(facts: SweepFacts, rows: tuple[OptimizerFacts, ...]) -> SweepFacts
 def said(shown: int, there: int, noun: str) -> str:
     """`the 50 best of 1,000 curves`; empty where all are shown."""
     return f"the {shown:,} best of {there:,} {noun}" if shown < there else ""
+
+
+def slices(facts: SweepFacts, axis: str) -> list[Slice]:
+    """Per optimizer and combination of the other axes the rows along `axis`.
+
+    Where these are more than MOST_SLICES, the other axes are held where the best row of all is, in every panel alike.
+    """
+    held = [tuple((name, text) for name, text in row.axes.items() if name != axis) for row in facts.rows]
+    if len({(row.optimizer, others) for row, others in zip(facts.rows, held, strict=True)}) > MOST_SLICES:
+        best = min(range(len(held)), key=lambda i: cost(facts.rows[i].best_objective, facts.mode))
+        kept = {held[best]}
+    else:
+        kept = set(held)
+    found: dict[tuple[str, tuple[tuple[str, str], ...]], list[OptimizerFacts]] = {}
+    for row, others in zip(facts.rows, held, strict=True):
+        if others in kept:
+            found.setdefault((row.optimizer, others), []).append(row)
+    return [(label, words.axes_text(dict(others)), rows) for (label, others), rows in found.items()]
+
+
+def first_unusable(row: OptimizerFacts) -> float:
+    """The smallest rate above the best one that loses half of the improvement or more, diverged or not; nan: none."""
+    if not row.trained:
+        return math.nan
+    above = (point for point in row.rates if point.lr > row.best_lr.value and not math.isnan(point.objective))
+    return next((point.lr for point in above if row.lost_share(point.objective) >= 0.5), math.nan)

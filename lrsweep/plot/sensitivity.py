@@ -1,10 +1,9 @@
-"""Three numbers side by side: sensitivity, width of the good range, and what default, middle and worst rate cost."""
+"""Three numbers per optimizer side by side: sensitivity, good range, and what the default learning rate costs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -12,140 +11,158 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
-from lrsweep.plot import legend, style
-from lrsweep.plot.style import GREY, INK, RED, Look
+from lrsweep.plot import legend, style, ticks
+from lrsweep.plot.style import GREY, INK, RED, SCREEN, Head, Look, Sheet
+from lrsweep.plot.text import fit, width_of
 from lrsweep.wording import words
 
 BORDER = 1.12
-"""The end of the axis of lost shares: a little more than all of the gain."""
+"""The end of the axis of lost shares: a little more than all of the improvement."""
+ROW = 0.3
+"""Inches of a row."""
+NAMES = 3.0
+"""Inches that the longest name takes."""
 
 
-def sensitivity(facts: SweepFacts, looks: Sequence[Look], setting: str = "") -> Figure:
-    """Bars with intervals over seeds; every row of the summary, in the order of the spec."""
+def sensitivity(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN) -> Figure:
+    """A dot per row of the summary, in the order of the spec, with its interval over seeds."""
     rows = facts.rows
-    tall = max(1.1, 0.3 * len(rows) + 0.3)
-    names = max((style.width_of(words.title(row), 8.5) for row in rows), default=1.0)
-    left = min(4.0, names + 0.25)
-    numbers = max((style.width_of(far_text(row), 7.5) for row in rows), default=0.0)
-    title = f"{facts.name}: learning-rate sensitivity, by {words.objective_text(facts)}"
+    titles = [fit(words.title(row), NAMES, ticks.SIZE) for row in rows]
+    numbers = max((width_of(far_text(row), 7.5) for row in rows), default=0.0)
+    heads = [
+        Head(
+            title="sensitivity S", facts=f"mean excess over the best, in units of {facts.metric}\n{_range_text(rows)}"
+        ),
+        Head(title="good range", facts="learning rates that keep 95 % of the improvement"),
+        Head(title="cost of the default lr", facts="fraction of the improvement lost"),
+    ]
     page = style.page(
-        3, title, words.budget_line(facts, setting), columns=3, panel=(3.0, tall), left=left, right=0.25 + numbers,
-        gap=(0.3, 0.4), legend=_handles(facts),
+        heads, f"{facts.name}: learning-rate sensitivity, by {words.objective_text(facts)}",
+        words.budget_line(facts, sheet.setting), sheet, columns=3, panel=(2.9, max(0.9, ROW * len(rows) + 0.3)),
+        left=max((width_of(title, ticks.SIZE) for title in titles), default=1.0) + 0.25, right=0.25 + numbers,
+        gap=(0.3, 0.55), legend=_handles(facts), tall=True,
     )  # fmt: skip
-    spread, width, cost = page.panels
     places = np.arange(len(rows))[::-1]
-    _bars(spread, rows, looks, places)
-    _basins(width, rows, looks, places)
+    spread, width, cost = page.panels
+    _spreads(spread, rows, looks, places)
+    _good_ranges(width, rows, looks, places)
     _costs(cost, rows, looks, places)
-    for ax in page.panels:
-        ax.set_ylim(-0.6, len(rows) - 0.4)
-        titles = [style.fit(words.title(row), left - 0.2, 8) for row in rows] if ax is spread else [""] * len(rows)
-        style.name_ticks(ax.yaxis, list(places), titles)
+    for index, ax in enumerate(page.panels):
+        ax.set_ylim(-0.7, len(rows) - 0.3)
+        ticks.name_ticks(ax.yaxis, list(places), titles if page.left_column(index) else [""] * len(rows))
         ax.grid(False, axis="y")
         ax.tick_params(axis="y", length=0)
-    style.panel_title(spread, "sensitivity S", "mean excess over the best (Wortsman et al. 2023)")
-    style.panel_title(width, "good range (decades)", "arrow: extends past the grid")
-    style.panel_title(cost, "fraction of the improvement lost", "0: best tried, 1: untrained")
+    spread.set_xlabel(f"S ({facts.metric})")
+    width.set_xlabel("learning rate")
+    cost.set_xlabel("0: best tried, 1: untrained")
     return page.figure
 
 
+def _range_text(rows: Sequence[OptimizerFacts]) -> str:
+    """What the dots of S are the mean over."""
+    if any(math.isfinite(row.sensitivity.window) for row in rows):
+        return "best three decades; bar: whole grid"
+    return "over the whole grid"
+
+
 def _handles(facts: SweepFacts) -> list[Artist]:
-    """An entry for every mark that is in the picture."""
-    n = len(facts.seeds)
+    """An entry for every mark that is in the figure."""
     rows = [row for row in facts.rows if row.trained]
-    shares = [share for row in rows for share in shares_of(row)]
     found: list[Artist] = []
-    if any(math.isfinite(row.sensitivity.whole.low) for row in facts.rows):
-        bar = {"marker": "|", "markersize": 7}
-        found.append(legend.line(f"95 % interval over {n} seeds", color=INK, linewidth=1.2, **bar))
-    if any(math.isfinite(row.sensitivity.window) for row in facts.rows):
-        found.append(legend.mark("D", "S over the best three decades", color=INK, size=5, markerfacecolor="white"))
-    if any(not math.isnan(row.default.objective) and math.isfinite(row.default.lr) for row in rows):
-        found.append(legend.mark("s", "at the default lr"))
+    if any(math.isfinite(row.sensitivity.whole.low) for row in rows):
+        found.append(legend.line(f"S over the whole grid, {interval_text(facts)}", color=INK, linewidth=1.2))
+    if any(math.isfinite(row.sensitivity.window) for row in rows):
+        found.append(legend.mark("o", "S over the best three decades", size=6))
+    if any(row.sensitivity.whole.value == row.sensitivity.whole.value and not math.isfinite(row.sensitivity.window)
+           for row in rows):  # fmt: skip
+        found.append(legend.mark("D", "S over the whole grid (under three decades)", size=5))
     if rows:
-        found.append(legend.mark("o", "median over the grid", size=6))
-        found.append(legend.mark("|", "worst over the grid", size=10, markeredgewidth=2.2))
+        found.append(legend.line("good range", linewidth=4, alpha=0.6))
+        found.append(legend.mark("|", "best learning rate tried", size=9, color=INK))
+    if any(row.good_range.censored for row in rows):
+        found.append(legend.mark(">", "good range extends past the grid", color=INK, size=5))
+    if any(_share(row) <= BORDER for row in rows):
+        found.append(legend.mark("s", "at the default lr", size=5.5))
     if any(far_text(row) for row in rows):
-        found.append(legend.mark(">", "off scale, with its value", color=INK, size=5))
-    if any(math.isinf(share) for share in shares):
-        found.append(legend.mark("s", "in red: diverged", color=RED))
+        found.append(legend.mark("4", "off scale, with its value", color=INK, size=8))
+    if any(math.isinf(_share(row)) for row in rows):
+        found.append(legend.mark("x", "diverged", color=RED))
     return found
 
 
-def _finish_x(ax: Axes, top: float) -> None:
-    top = top if top > 0 and math.isfinite(top) else 1.0
-    ax.set_xlim(0, top * 1.12)
-    style.plain_axis(ax, 0, top * 1.12)
+def interval_text(facts: SweepFacts) -> str:
+    """What the interval over so many seeds may be called."""
+    n = len(facts.seeds)
+    return f"95 % interval over {n} seeds" if n >= 5 else f"range over {n} seeds"
 
 
-def _bars(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], places: style.Ints) -> None:
+def _spreads(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], places: style.Ints) -> None:
     top = 0.0
     for row, one, y in zip(rows, looks, places, strict=True):
-        whole = row.sensitivity.whole
-        if not math.isfinite(whole.value):
+        whole, window = row.sensitivity.whole, row.sensitivity.window
+        if not row.trained or not math.isfinite(whole.value):
             style.note(ax, "nothing trained", (0, y), (4, 0), va="center", size=7.5, color=GREY)
             continue
-        ax.barh(y, whole.value, height=0.56, color=one.color, alpha=0.75, linewidth=0)
         if math.isfinite(whole.low):
-            ax.plot([whole.low, whole.high], [y, y], color=INK, linewidth=1.2, marker="|", markersize=7)
-        if math.isfinite(row.sensitivity.window):
-            hollow: dict[str, Any] = {"marker": "D", "markersize": 5, "markerfacecolor": "white"}
-            ax.plot([row.sensitivity.window], [y], **hollow, color=INK, linestyle="")
-        top = max(top, whole.value, whole.high if math.isfinite(whole.high) else 0.0)
-    _finish_x(ax, top)
+            ax.plot([whole.low, whole.high], [y, y], color=INK, linewidth=1.2)
+        known = math.isfinite(window)
+        ax.plot([window if known else whole.value], [y], marker="o" if known else "D", markersize=6.5 if known else 5.5,
+                color=one.color, linestyle="", zorder=5)  # fmt: skip
+        top = max(top, *(v for v in (whole.value, whole.high, window) if math.isfinite(v)))
+    top = top * 1.08 if top > 0 and math.isfinite(top) else 1.0
+    scale = ticks.value_scale(0.0, top, log=False)
+    ax.set_xlim(0, top)
+    ticks.name_ticks(ax.xaxis, scale.ticks, scale.texts)
+    if scale.exponent:
+        style.note(ax, scale.label("S"), (1, 0), (0, 3), xycoords="axes fraction", size=7.5, color=GREY, ha="right")
 
 
-def _basins(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], places: style.Ints) -> None:
-    top = max(
-        (row.good_range.decades for row in rows if row.trained and math.isfinite(row.good_range.decades)), default=1.0
-    )
+def _good_ranges(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], places: style.Ints) -> None:
+    rates = [point.lr for row in rows for point in row.rates] or [1e-6, 1.0]
+    ticks.rate_axis(ax, min(rates), max(rates), label=None)
     for row, one, y in zip(rows, looks, places, strict=True):
-        if not row.trained or not math.isfinite(row.good_range.decades):
+        found = row.good_range
+        if not row.trained or not math.isfinite(found.decades):
             continue
-        ax.barh(y, row.good_range.decades, height=0.56, color=one.color, alpha=0.75, linewidth=0)
-        end = f"{'≥ ' * row.good_range.at_least}{row.good_range.decades:.2f}"
-        if row.good_range.censored:
-            ax.plot([row.good_range.decades], [y], marker=">", markersize=6, color=INK, linestyle="", clip_on=False)
-        style.note(ax, end, (row.good_range.decades, y), (7, 0), va="center", size=7.5)
-    _finish_x(ax, top * 1.2)
+        ax.plot([found.low, found.high], [y, y], color=one.color, linewidth=4, alpha=0.6, solid_capstyle="butt")
+        ax.plot([row.best_lr.value], [y], marker="|", markersize=9, color=INK, linestyle="", zorder=5)
+        for open_end, end, marker in ((found.censored_low, found.low, "<"), (found.censored_high, found.high, ">")):
+            if open_end:
+                ax.plot([end], [y], marker=marker, markersize=5, color=INK, linestyle="", clip_on=False, zorder=6)
+        text = f"{'≥ ' * found.at_least}{words.decades_text(row)} decades"
+        style.note(ax, text, (found.low * (found.high / found.low) ** 0.5, y), (0, -9), ha="center", size=6.5)
 
 
-def shares_of(row: OptimizerFacts) -> tuple[float, float, float]:
-    """The share of the gain that is lost at the worst rate, the median one and torch's default; nan: not known."""
-    default = row.default.objective if math.isfinite(row.default.lr) else math.nan
-    return _share(row, row.worst_objective), _share(row, row.median_objective), _share(row, default)
-
-
-def _share(row: OptimizerFacts, objective: float) -> float:
-    return math.nan if math.isnan(objective) else row.lost_share(objective)
+def _share(row: OptimizerFacts) -> float:
+    """The share of the improvement that is lost at the default rate; nan: not known."""
+    if not row.trained or not math.isfinite(row.default.lr) or math.isnan(row.default.objective):
+        return math.nan
+    return row.lost_share(row.default.objective)
 
 
 def far_text(row: OptimizerFacts) -> str:
-    """The finite shares that the axis does not reach, least first; "" if there is none."""
-    far = {words.compact(share, 2) for share in shares_of(row) if BORDER < share < math.inf} if row.trained else ()
-    return ", ".join(sorted(far, key=float))
+    """The share that the axis does not reach, if it is finite."""
+    share = _share(row)
+    return words.compact(share, 2) if BORDER < share < math.inf else ""
 
 
 def _costs(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], places: style.Ints) -> None:
-    """What is beyond the axis stands at its border: with an arrow and its value, or in red where it diverged."""
-    border = BORDER
     for row, one, y in zip(rows, looks, places, strict=True):
-        if not row.trained:
+        share = _share(row)
+        if math.isnan(share):
+            if row.trained:
+                style.note(ax, "default lr not in the grid", (0, y), (4, 0), va="center", size=7.5, color=GREY)
             continue
-        shares = shares_of(row)
-        if text := far_text(row):
-            ax.plot([border + 0.06], [y], marker=">", markersize=5, color=INK, linestyle="", clip_on=False, zorder=6)
-            style.note(ax, text, (border + 0.06, y), (6, 0), va="center", size=7.5)
-        far = min(max((share for share in shares if not math.isnan(share)), default=0.0), border)
+        far, mark = min(share, BORDER), "x" if math.isinf(share) else "s"
         ax.plot([0, far], [y, y], color=one.color, linewidth=1.0, alpha=0.6)
-        for share, (marker, size, edge) in zip(
-            shares, (("|", 11.0, 2.2), ("o", 6.5, 1.0), ("s", 5.5, 1.0)), strict=True
-        ):
-            if not math.isnan(share):
-                ax.plot(
-                    [min(share, border)], [y], marker=marker, markersize=size, markeredgewidth=edge, linestyle="",
-                    color=one.color if math.isfinite(share) else RED, clip_on=False, zorder=5,
-                )  # fmt: skip
-    ax.axvline(1.0, color=GREY, linestyle=(0, (5, 3)), linewidth=1.0)
-    ax.set_xlim(-0.03, border + 0.03)
-    style.plain_axis(ax, 0, 1)
+        if text := far_text(row):
+            ax.plot([far], [y], marker="4", markersize=8, color=INK, linestyle="", clip_on=False, zorder=6)
+            style.note(ax, text, (far, y), (8, 0), va="center", size=7.5)
+        else:
+            ink = RED if mark == "x" else one.color
+            ax.plot([far], [y], marker=mark, markersize=5.5, linestyle="", color=ink, clip_on=False, zorder=5)
+            if row.default.interpolated:
+                style.note(ax, "interpolated", (far, y), (7, 0), va="center", size=6.5, color=GREY)
+    ax.axvline(1.0, color=GREY, linestyle=legend.UNTRAINED, linewidth=1.0)
+    ax.set_xlim(-0.03, BORDER + 0.03)
+    ticks.plain_axis(ax, 0, 1)

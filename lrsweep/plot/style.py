@@ -1,16 +1,13 @@
-"""How every picture looks: colours, markers, tick labels, the grid of panels, deterministic files."""
+"""How every figure looks: colours, markers, the grid of panels and what stands above them, deterministic files."""
 
 from __future__ import annotations
 
-import bisect
 import io
-import itertools
 import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 import matplotlib
@@ -18,16 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.ft2font import FT2Font
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter, NullLocator
 
-from lrsweep.errors import printable
-from lrsweep.wording import words
+from lrsweep.plot.text import fit, width_of, wrap
 
 # Okabe and Ito's palette without its yellow (unreadable on white), darkest first.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
@@ -37,12 +29,16 @@ LINES: tuple[LineStyle, ...] = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 RED, INK, GREY, PALE = "#C1121F", "#222222", "#6B6B6B", "#E4E4E4"
 TRADITIONAL = (0.01, 0.1)
-"""The rates that are tried first by habit (Bengio 2012; Goodfellow et al. 2016); marked on every rate axis."""
+"""The rates that are tried first by habit (Bengio 2012; Goodfellow et al. 2016); marked on the axis of U-curves."""
+GOOD = "#DDEBC6"
+"""Of the good range; no curve has this hue."""
 
 Ints: TypeAlias = npt.NDArray[np.int_]
 DPI = 100
 LINE_POINTS = 11.5
 """Between two lines above a panel."""
+NOTE = 7.8
+"""Points of what is written above a panel below its name."""
 STYLE: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 8.5,
@@ -66,7 +62,9 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "lines.solid_capstyle": "round",
     "svg.hashsalt": "lrsweep",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",  # text as text: it can be searched, edited and read aloud
+    "pdf.fonttype": 42,  # TrueType; journals refuse Type 3
+    "ps.fonttype": 42,
     "figure.dpi": DPI,
     "savefig.dpi": DPI,
 }
@@ -136,123 +134,7 @@ def looks(optimizers: Sequence[str], labels: Sequence[str]) -> list[Look]:
     return found
 
 
-# --- text ---------------------------------------------------------------------------------------------------------
-
-
-def _font(bold: bool) -> FT2Font:
-    # Not kept here: forked copies of a font read its file through one shared position, and get wrong glyphs or errors.
-    # What matplotlib keeps, it drops when it is forked.
-    return get_font(findfont(FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")))
-
-
-@lru_cache(maxsize=4096)
-def _advance(character: str, bold: bool) -> float:
-    """Width of a character in units of the font size."""
-    font = _font(bold)
-    if not font.get_char_index(ord(character)):
-        return 1.0  # a box is drawn in its place
-    font.set_size(100.0, 72)
-    return float(font.load_char(ord(character)).linearHoriAdvance) / 65536 / 100
-
-
-def width_of(text: str, size: float, *, bold: bool = False) -> float:
-    """Width in inches of one line of text at `size` points."""
-    return sum(_advance(character, bold) for character in text) * size / 72
-
-
-def fit(text: str, room: float, size: float, *, bold: bool = False) -> str:
-    """The text if it fits `room` inches, else cut in the middle: the ends of a label tell labels apart."""
-    text = " ".join(printable(text).split())
-    if width_of(text, size, bold=bold) <= room:
-        return text
-
-    def cut(keep: int) -> str:
-        head = keep * 2 // 3
-        return f"{text[:head]}…{text[len(text) - (keep - head) :]}"
-
-    # How many characters fit, by halves: a wider cut is never narrower.
-    most = bisect.bisect_right(range(2, len(text)), room, key=lambda keep: width_of(cut(keep), size, bold=bold))
-    return cut(most + 1) if most else "…"
-
-
-# --- axes ---------------------------------------------------------------------------------------------------------
-
-
-def air(low: float, high: float) -> float:
-    """The factor by which an axis of rates from `low` to `high` goes beyond both."""
-    return 10 ** max(0.05 * math.log10(high / low), 0.08) if high > low else 2.0
-
-
-def rate_axis(ax: Axes, low: float, high: float, *, label: str | None = "learning rate") -> None:
-    """A log axis of rates from `low` to `high` with a little air; a tick at every decade, a name at as many as fit."""
-    around = air(low, high)
-    ax.set_xlim(low / around, high * around)  # before the scale, which would fit what is drawn: that may be one place
-    ax.set_xscale("log")
-    ticks, named = log_ticks(low / around, high * around, most=40), log_ticks(low / around, high * around)
-    name_ticks(ax.xaxis, ticks, [words.compact(tick) if tick in named else "" for tick in ticks])
-    marked = [rate for rate in TRADITIONAL if low / around <= rate <= high * around]
-    ax.plot(
-        marked, [0.0] * len(marked), transform=ax.get_xaxis_transform(), linestyle="", marker="^", markersize=5,
-        color=INK, clip_on=False, zorder=9,
-    )  # fmt: skip
-    if label:
-        ax.set_xlabel(label)
-
-
-def log_ticks(low: float, high: float, *, most: int = 8) -> list[float]:
-    """Round numbers on a log axis: decades, thinned if there are many, halves of them if there are few."""
-    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
-    decades = list(range(first, last + 1))
-    if len(decades) >= 3:
-        step = max(1, math.ceil(len(decades) / most))
-        return [float(f"1e{k}") for k in decades if k % step == 0]
-    ticks: list[float] = []
-    for marks in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9)):
-        ticks = [float(f"{m}e{k}") for k in range(first - 1, last + 1) for m in marks]
-        ticks = [tick for tick in ticks if low <= tick <= high]
-        if len(ticks) >= 3:
-            break
-    return ticks or [float(f"{math.sqrt(low * high):.2g}")]
-
-
-def value_axis(ax: Axes, low: float, high: float, *, log: bool, show: tuple[float, float] | None = None) -> None:
-    """The axis of a loss or metric, with plain numbers at the ticks that lie within `show`."""
-    first, last = show or (low, high)
-    ax.set_yscale("log" if log else "linear")
-    ax.set_ylim(low, high)
-    ticks = log_ticks(first, last, most=6) if log else [float(t) for t in MaxNLocator(5).tick_values(first, last)]
-    slack = 1e-9 * abs(last - first)
-    ticks = [tick for tick in ticks if first - slack <= tick <= last + slack]
-    name_ticks(ax.yaxis, ticks, tick_texts(ticks))
-
-
-def plain_axis(ax: Axes, low: float, high: float) -> None:
-    """Round numbers along x."""
-    ticks = [float(t) for t in MaxNLocator(5).tick_values(low, high) if low <= t <= high]
-    name_ticks(ax.xaxis, ticks, tick_texts(ticks))
-
-
-def tick_texts(ticks: Sequence[float]) -> list[str]:
-    """Plain numbers with as many digits as tell neighbours apart and say where they are: to a twentieth of the way to
-    the next one."""
-    largest = max((abs(tick) for tick in ticks), default=1.0)
-    plain = [0.0 if abs(tick) < 1e-12 * largest else tick for tick in ticks]
-    apart = min((b - a for a, b in itertools.pairwise(sorted(plain))), default=largest)
-    allowed = min(1e-3 * largest / max(len(plain), 1), apart / 20)
-    for digits in range(3, 17):
-        texts = [f"{float(f'{tick:.{digits}g}'):.15g}".replace("e-0", "e-") for tick in plain]
-        near = (abs(float(text) - tick) <= allowed for text, tick in zip(texts, plain, strict=True))
-        if len(set(texts)) == len(texts) and all(near):
-            return texts
-    return [repr(tick) for tick in plain]
-
-
-def name_ticks(axis: Axis, places: Sequence[float], names: Sequence[str]) -> None:
-    """Ticks with these names, and no others."""
-    axis.set_major_locator(FixedLocator(list(places)))
-    axis.set_major_formatter(FixedFormatter(list(names)))
-    axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
+# --- panels -------------------------------------------------------------------------------------------------------
 
 
 def note(ax: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **more: Any) -> None:
@@ -269,12 +151,52 @@ def light_grid(ax: Axes) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """What a figure is for. `setting`: what all of it holds for; `width`: inches of the whole figure, as a paper asks
+    for, or None for what reads well on a screen; `titled`: with a title and the setting above the panels."""
+
+    setting: str = ""
+    width: float | None = None
+    titled: bool = True
+
+
+SCREEN = Sheet()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What stands above a panel: its name, what was found (a line or more) and what is wrong. At the right end of the
+    first line stands `aside`, or room for something else, `reserved` inches wide."""
+
+    title: str
+    facts: str = ""
+    warning: str = ""
+    aside: str = ""
+    reserved: float = 0.0
+
+    def lines(self, room: float) -> list[tuple[str, float, bool, str]]:
+        """Text, size, bold and colour of its lines of at most `room` inches."""
+        first = room - (width_of(self.aside, NOTE) + 0.15 if self.aside else self.reserved)
+        names = [(line, 9.5, True, INK) for line in wrap(self.title, first, 9.5, bold=True)]
+        facts = [line for text in self.facts.split("\n") for line in wrap(text, room, NOTE)]
+        found = [(line, NOTE, False, GREY) for line in facts]
+        return [*names, *found, *((line, NOTE, False, RED) for line in wrap(self.warning, room, NOTE))]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Page:
     """A figure cut into panels; all lengths in inches, so nothing has to be measured to fit."""
 
     figure: Figure
     panels: list[Axes]
     columns: int
+    size: tuple[float, float]
+    head: float
+
+    @property
+    def title_height(self) -> float:
+        """Points above a panel of the middle of its title."""
+        return self.head * 72 - LINE_POINTS + 4.5
 
     def bottom_row(self, index: int) -> bool:
         return index + self.columns >= len(self.panels)
@@ -282,58 +204,111 @@ class Page:
     def left_column(self, index: int) -> bool:
         return index % self.columns == 0
 
-    def label(self, index: int, x: str, y: str) -> None:
-        """Names the axes of a panel, where it stands at the lower or the left border."""
-        if self.left_column(index):
-            self.panels[index].set_ylabel(printable(y))
-        if self.bottom_row(index):
-            self.panels[index].set_xlabel(printable(x))
+
+Y_LABEL = 8.5
+"""Points of what stands along y."""
+
+
+def left_room(numbers: float, label: str) -> float:
+    """Inches left of a panel for numbers at ticks that are so many inches wide, and for a label, which may take two
+    lines."""
+    lines = 2 if width_of(label, Y_LABEL) > SHORTEST else 1
+    return 0.2 + numbers + 0.155 * lines
+
+
+def y_label(ax: Axes, text: str, height: float) -> None:
+    """Name what is shown along y, in two lines or smaller letters where one would be longer than the panel."""
+    lines = wrap(text, height, Y_LABEL, most=2)
+    size = Y_LABEL
+    if "…" in "".join(lines):
+        lines = [text]
+        size = max(Y_LABEL * height / width_of(text, Y_LABEL), 5.0)
+    ax.set_ylabel("\n".join(lines), fontsize=size, linespacing=1.1)
+
+
+SHORTEST = 1.3
+"""Inches: no panel is lower."""
+NARROWEST = 1.5
+"""Inches of a panel in a figure whose width is given; there are fewer columns where they would be narrower."""
 
 
 def page(
-    count: int,
+    heads: Sequence[Head],
     title: str,
     subtitle: str,
+    sheet: Sheet,
     *,
     columns: int,
     panel: tuple[float, float] = (3.3, 2.35),
     legend: Sequence[Artist] = (),
     left: float = 0.62,
     right: float = 0.2,
-    top: float = 0.62,
     gap: tuple[float, float] = (0.55, 0.36),
-    head: float = 0.5,
+    tall: bool = False,
 ) -> Page:
-    """`count` panels in rows of `columns` below a title. `head` is the room above every panel for its own title."""
-    rows = math.ceil(count / columns)
+    """A panel per head in rows of `columns` below a title and `subtitle`, which is wrapped.
+
+    `left` and `right` are the room beside the panels, `gap` that between them. Where the width of the sheet is given
+    the panels are narrowed to it and keep their shape, or with `tall` their height.
+    """
+    if sheet.width is not None:
+        widths = {n: (sheet.width - left - right - (n - 1) * gap[0]) / n for n in range(1, columns + 1)}
+        columns = max((n for n, width in widths.items() if width >= NARROWEST), default=1)
+        wide = max(widths[columns], 0.5)
+        panel = (wide, panel[1] if tall else max(min(panel[1], wide * panel[1] / panel[0]), SHORTEST))
+    rows = math.ceil(len(heads) / columns)
     width = left + columns * panel[0] + (columns - 1) * gap[0] + right
+    above = [head.lines(panel[0] + 0.1) for head in heads]
+    head = 0.08 + max((len(lines) for lines in above), default=0) * LINE_POINTS / 72
     # Long enough to tell dashed from dotted on both sides of a marker.
     handle = 4.6 if any(_marked_dashes(one) for one in legend) else 2.8
+    legend = _wrapped(legend, width, handle)
     across, down = _legend_grid(legend, width, handle)
+    title_lines, subtitle_lines = _heading_lines(title, subtitle, width - 0.4) if sheet.titled else ([], [])
+    top = _heading_height(title_lines, subtitle_lines)
     bottom = 0.55 + 0.19 * down
     height = top + rows * (head + panel[1]) + (rows - 1) * gap[1] + bottom
     figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
     panels = []
-    for index in range(count):
+    for index, lines in enumerate(above):
         row, column = divmod(index, columns)
         x = left + column * (panel[0] + gap[0])
         y = height - top - (row + 1) * (head + panel[1]) - row * gap[1]
         ax = figure.add_axes((x / width, y / height, panel[0] / width, panel[1] / height))
         light_grid(ax)
         panels.append(ax)
+        _write(ax, lines, heads[index].aside, head)
     if legend:
         corner = (0.12 / width, 0.02 / height)
         figure.legend(
             handles=list(legend), loc="lower left", bbox_to_anchor=corner, ncols=across, columnspacing=1.4,
             handlelength=handle,
         )  # fmt: skip
-    heading(figure, title, subtitle)
-    return Page(figure=figure, panels=panels, columns=columns)
+    _heading(figure, title_lines, subtitle_lines)
+    return Page(figure=figure, panels=panels, columns=columns, size=panel, head=head)
+
+
+def _write(ax: Axes, lines: Sequence[tuple[str, float, bool, str]], aside: str, head: float) -> None:
+    """The lines of a head, from the top of its room down, so that the names of all panels stand equally high."""
+    top = head * 72 - LINE_POINTS + 1
+    if aside:
+        note(ax, aside, (1, 1), (0, top), xycoords="axes fraction", size=NOTE, color=GREY, ha="right")
+    for number, (text, size, bold, ink) in enumerate(lines):
+        lift, weight = (0, top - LINE_POINTS * number), "bold" if bold else "normal"
+        note(ax, text, (0, 1), lift, xycoords="axes fraction", size=size, weight=weight, color=ink)
 
 
 def _marked_dashes(handle: Artist) -> bool:
     return isinstance(handle, Line2D) and handle.get_marker() != "None" and handle.get_linestyle() not in ("-", "None")
+
+
+def _wrapped(handles: Sequence[Artist], width: float, handle: float) -> list[Artist]:
+    """The entries of a legend, with labels that fit a figure `width` inches wide."""
+    room = width - 0.45 - handle * 8 / 72
+    for one in handles:
+        one.set_label(fit(str(one.get_label()), room, 8))
+    return list(handles)
 
 
 def _legend_grid(handles: Sequence[Artist], width: float, handle: float) -> tuple[int, int]:
@@ -350,42 +325,32 @@ def columns_for(count: int, widest: int = 4) -> int:
     return min(widest, count if count <= 3 else 2 if count == 4 else 3 if count <= 9 else 4)
 
 
-def heading(figure: Figure, title: str, subtitle: str, *, left: float = 0.2) -> None:
-    """Title and budget line at the top left, cut to the width of the figure."""
+def _heading_lines(title: str, subtitle: str, room: float) -> tuple[list[str], list[str]]:
+    return wrap(title, room, 12, bold=True, most=2), [
+        line for text in subtitle.split("\n") for line in wrap(text, room, 8.5)
+    ]
+
+
+def _heading_height(title: Sequence[str], subtitle: Sequence[str]) -> float:
+    """Inches from the upper edge of a figure to the heads of its panels."""
+    return 0.14 + 0.25 * len(title) + 0.165 * len(subtitle) + 0.05 * bool(title)
+
+
+def _heading(figure: Figure, title: Sequence[str], subtitle: Sequence[str], *, left: float = 0.2) -> None:
+    """Title and budget line at the top left."""
     width, height = figure.get_size_inches()
-    room = width - 2 * left
-    figure.text(left / width, 1 - 0.14 / height, fit(title, room, 12, bold=True), size=12, weight="bold", va="top")
-    for number, line in enumerate(subtitle.split("\n")):
-        y = 1 - (0.39 + 0.165 * number) / height
-        figure.text(left / width, y, fit(line, room, 8.5), size=8.5, color=GREY, va="top")
-
-
-def panel_title(
-    ax: Axes, title: str, facts: str = "", warning: str = "", *, aside: str = "", reserved: float = 0.0
-) -> None:
-    """Left-aligned lines above a panel: its name, what was found (one or two lines), what is wrong. At the right end
-    of the first stands `aside`, or room for something else, `reserved` inches wide."""
-    figure = ax.figure
-    assert isinstance(figure, Figure)
-    room = figure.get_size_inches()[0] * ax.get_position().width + 0.1
-    reserved = width_of(aside, 7.8) + 0.15 if aside else reserved
-    found = [(text, 7.8, False, GREY) for text in facts.split("\n")]
-    lines = [(title, 9.5, True, INK), *found, (warning, 7.8, False, RED)]
-    lines = [line for line in lines if line[0]]
-    if aside:
-        lift = (0, 4 + LINE_POINTS * (len(lines) - 1))
-        note(ax, aside, (1, 1), lift, xycoords="axes fraction", size=7.8, color=GREY, ha="right")
-    for number, (text, size, bold, ink) in enumerate(reversed(lines)):
-        text, weight = fit(text, room - reserved if bold else room, size, bold=bold), "bold" if bold else "normal"
-        lift = (0, 4 + LINE_POINTS * number)
-        note(ax, text, (0, 1), lift, xycoords="axes fraction", size=size, weight=weight, color=ink)
+    for number, line in enumerate(title):
+        figure.text(left / width, 1 - (0.14 + 0.25 * number) / height, line, size=12, weight="bold", va="top")
+    for number, line in enumerate(subtitle):
+        y = 1 - (0.14 + 0.25 * len(title) + 0.165 * number) / height
+        figure.text(left / width, y, line, size=8.5, color=GREY, va="top")
 
 
 def empty(title: str, subtitle: str) -> Figure:
     """A figure that only says why there is nothing to see."""
     figure = Figure(figsize=(6.4, 1.2), dpi=DPI)
     FigureCanvasAgg(figure)
-    heading(figure, title, subtitle)
+    _heading(figure, *_heading_lines(title, subtitle, 6.0))
     return figure
 
 

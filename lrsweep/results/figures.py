@@ -22,28 +22,23 @@ _MARK = re.compile(rb"lrsweep-tables-([0-9a-f]{64})-([0-9a-z]{1,16})")
 
 CAPTIONS = {
     "u_curve": (
-        "Objective against learning rate: one dot per seed, the line is the median. Crosses along "
-        "the edge are diverged runs."
+        "Objective against learning rate: the line is the median over seeds, shaded is the good range. What diverged, "
+        "failed or lies off the scale stands on rows of its own beyond the worse end of the axis."
     ),
     "u_curve_overlay": "The median curves on one axis; the dotted line is Adam at its default learning rate.",
     "u_curve_aligned": "The same curves against lr / best lr: how costly is a 3x error?",
     "loss_curves": (
-        "Every run; color is the learning rate, a black edge marks the best one, a cross marks where a run diverged."
+        "Loss during training at up to seven learning rates with their names, the others faint; a cross marks where a "
+        "run diverged. Dashed: the training loss at the best learning rate."
     ),
-    "loss_curves_zoom": (
-        "The best learning rate and those closest to 2, 5 and 10 times it; dotted lines are the training loss."
-    ),
-    "sensitivity": (
-        "Sensitivity, width of the good range, and the cost of the default, median and worst learning rate of the grid."
-    ),
-    "time_to_target": (
-        "Final objective, steps to target and performance profile: larger learning rates get "
-        "there sooner, smaller ones may end lower."
-    ),
+    "sensitivity": "Sensitivity with its interval, the good range, and the cost of the default learning rate.",
+    "time_to_target": "Steps to the target: large learning rates get there sooner, small ones may end lower.",
     "best_lr_drift": "How the best learning rate moves with the budget or an axis, in decades of lr per decade.",
-    "heatmap": "Learning rate against the axis; the line joins the best learning rates.",
+    "heatmap": "Learning rate against the axis; stars are the best learning rates, outlines the good ranges.",
 }
 """By name of the picture; those of heatmaps go on with their axis."""
+FORMER = ("loss_curves_zoom",)
+"""Pictures of earlier versions, which are removed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,4 +123,8 @@ def save_report(report: Report, folder: Path, formats: Sequence[str]) -> Path:
 
 
 def _is_ours(name: str) -> bool:
-    return name in CAPTIONS or re.match(r"heatmap_(task|model|optimizers|schedule|train)\b", name) is not None
+    return (
+        name in CAPTIONS
+        or name in FORMER
+        or re.match(r"heatmap_(task|model|optimizers|schedule|train)\b", name) is not None
+    )

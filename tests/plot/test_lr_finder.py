@@ -96,8 +96,9 @@ def test_an_accuracy_stands_on_an_axis_of_its_own_beside_the_ramps_loss() -> Non
     assert "train_loss" in ramp.get_ylabel()
     assert "val_accuracy (final)" in sweep.get_ylabel()
     assert not any(list(line.get_ydata()) == medians for line in ramp.lines)
-    (shown,) = sweep.lines
+    shown, *rules = sweep.lines
     assert list(shown.get_ydata()) == medians
+    assert all(len(mark.get_xdata()) == 1 for mark in rules), "the rules that point into the sweep stand on its curve"
     low, high = sweep.get_ylim()
     assert low <= min(medians) <= max(medians) <= high < 1.2
     assert ramp.get_ylim()[0] > 0.1, "the accuracies have no part in the limits of the loss"
@@ -122,7 +123,7 @@ def test_the_key_of_the_rules_is_as_they_are_drawn_and_named_as_in_the_text() ->
         suggested = {rule: math.nan if rule == gone else lr for rule, lr in result.suggested.items()}
         vars(result).update(suggested=suggested, unmoved=frozenset(unmoved))
         legend = drawing.range_test(dataclasses.replace(found, results=(result,))).legends[0]
-        handles = {one.get_label().removesuffix(" (a warning)"): one for one in legend.legend_handles}
+        handles = {one.get_label().partition(":")[0]: one for one in legend.legend_handles}
         return {name: handles[name].get_color() for name in names if name in handles}
 
     calm = key({"per_unit"})

@@ -10,7 +10,7 @@ import pytest
 
 from lrsweep import plot
 from lrsweep.analysis.facts import LONGEST_NAME
-from lrsweep.plot import draw, heatmap, selection, style, u_curves
+from lrsweep.plot import draw, facets, selection, style, u_curves
 from lrsweep.report import page
 from lrsweep.results import tables
 from tests.support import tables as fabricate
@@ -88,7 +88,7 @@ def test_of_an_axis_the_best_values_are_shown_where_each_takes_room(
     sweep = replace(long_axis)  # the same, but without what it has kept
     assert len(sweep.crowd.facts.rows) == 20
     with style.styled():
-        figure = u_curves.by_optimizer(sweep.crowd.facts, sweep.crowd.setting)
+        figure = facets.u_curve(sweep.crowd.facts, sweep.crowd.sheet)
     assert any("the 20 best of 24 curves" in text.get_text() for text in figure.texts)
 
 
@@ -97,7 +97,7 @@ def test_a_heatmap_keeps_every_value_of_the_optimizers_it_shows(
 ) -> None:
     monkeypatch.setattr(selection, "MOST_ROWS", 1)
     sweep = replace(long_axis)
-    ((label, _, rows),) = heatmap.slices(sweep.in_panels.facts, "train.batch_size")
+    ((label, _, rows),) = selection.slices(sweep.in_panels.facts, "train.batch_size")
     assert len(rows) == 12
     assert label == min(sweep.facts.rows, key=lambda row: row.best_objective).optimizer
     assert sweep.in_panels.setting.endswith("; the 1 best of 2 optimizers")
