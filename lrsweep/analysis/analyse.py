@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +12,22 @@ import numpy as np
 from lrsweep.analysis.baseline import adam_label, against_adam
 from lrsweep.analysis.cells import AnalysisConfig, Cell, Frames, Track, cells_of, config_of, tracks_of
 from lrsweep.analysis.drift import axis_drifts, best_lrs, budget_drift, rate_ratios
-from lrsweep.analysis.facts import EdgeSide, GoodRange, OptimizerFacts, RatePoint, RecommendedBy, SweepFacts
-from lrsweep.analysis.good_range import best_rate, good_range, recommended
+from lrsweep.analysis.facts import (
+    EdgeSide,
+    GoodRange,
+    Interval,
+    OptimizerFacts,
+    RatePoint,
+    RecommendedBy,
+    SweepFacts,
+)
+from lrsweep.analysis.good_range import SHARE, STRICT, good_range, recommended, unusable_rate, usable, widths
 from lrsweep.analysis.margins import at_default, margins
-from lrsweep.analysis.sensitivity import is_even, sensitivity_facts
-from lrsweep.analysis.stats import Floats, Ints, medians, resampled_medians
+from lrsweep.analysis.sensitivity import sensitivity_facts, weights
+from lrsweep.analysis.stats import Bools, Floats, Ints, interval, medians, resampled_medians, resamples, weighted_median
 from lrsweep.analysis.targets import arrived, expected_bests, target_facts, target_of, times
 from lrsweep.analysis.tied import best_lr_interval, tied_rates
+from lrsweep.analysis.trained import Middle, middle_of
 from lrsweep.objective import Mode, uncost
 
 if TYPE_CHECKING:
@@ -47,14 +55,15 @@ def analyse(
 def facts_of(runs: pd.DataFrame, tracks: Mapping[str, Track], config: AnalysisConfig) -> SweepFacts:
     """`analyse` after its inputs were read."""
     cells = cells_of(runs, tracks, config)
-    middles = [middle_of(cell) for cell in cells]
-    target = target_of([middle.start for middle in middles], [middle.least for middle in middles])
+    middles = [middle_of(cell, tracks) for cell in cells]
+    learned = [cell for cell, middle in zip(cells, middles, strict=True) if middle.trained]
+    target = target_of([middle.start for middle in middles], [middle.least for middle in middles if middle.trained])
     drawn = [resampled_medians(cell.cost) for cell in cells]
     rows = (
         row_of(cell, middle, medians_BR, times(cell, tracks, target, config.mode), target, config)
         for cell, middle, medians_BR in zip(cells, middles, drawn, strict=True)
     )
-    from_rows = [drift for cell in cells if (drift := budget_drift(cell, tracks, config)) is not None]
+    from_rows = [drift for cell in learned if (drift := budget_drift(cell, tracks, config)) is not None]
     return SweepFacts(
         name=config.name,
         metric=config.metric,
@@ -68,7 +77,7 @@ def facts_of(runs: pd.DataFrame, tracks: Mapping[str, Track], config: AnalysisCo
         seeds=tuple(int(seed) for seed in np.unique(runs["seed"].to_numpy(dtype=np.int64))),
         target=uncost(target, config.mode),
         rows=tuple(rows),
-        drifts=(*from_rows, *axis_drifts(cells, tuple(config.axes))),
+        drifts=(*from_rows, *axis_drifts(learned, tuple(config.axes))),
         adam=adam_label(config),
         against_adam=against_adam(cells, config),
         ratios=tuple(rate_ratios(cells, [best_lrs(cell.lrs, one) for cell, one in zip(cells, drawn, strict=True)])),
@@ -77,38 +86,25 @@ def facts_of(runs: pd.DataFrame, tracks: Mapping[str, Track], config: AnalysisCo
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Middle:
-    """The medians of a cell: `m` (R,) over its seeds, `start` its l0, `best` the number of the best rate."""
-
-    m: Floats
-    start: float
-    best: int | None
-
-    @property
-    def least(self) -> float:
-        return math.nan if self.best is None else float(self.m[self.best])
-
-
-def middle_of(cell: Cell) -> Middle:
-    m = medians(cell.cost)
-    return Middle(m=m, start=cell.start, best=best_rate(m))
-
-
 def row_of(
     cell: Cell, middle: Middle, drawn: Floats, time: Floats, target: float, config: AnalysisConfig
 ) -> OptimizerFacts:
     """`drawn` (B, R) are the medians of every bootstrap draw, `time` (R, S) is the time to `target` (a cost)."""
     starts = resampled_medians(cell.initial[None])[:, 0]
     seeds, m, l0, best, mode = len(cell.seeds), middle.m, middle.start, middle.best, config.mode
-    found = good_range(cell.lrs, m, l0, mode)
-    alive = (~np.isnan(cell.cost)).sum(axis=1)
-    gone = cell.diverged.sum(axis=1)
+    learned, start = middle.trained_best, l0 if middle.trained else math.nan
+    stable: Bools = ~np.any(cell.diverged, axis=1)
+    found, strict = (good_range(cell.lrs, m, start, mode, share, clean=stable) for share in (SHARE, STRICT))
+    wide = widths(cell.lrs, drawn, starts, stable) if middle.trained else np.empty(0)
+    clean = usable(cell.cost, cell.diverged, m, l0, learned) if learned is not None else None
+    first_unusable = unusable_rate(m, l0, learned) if learned is not None else None
+    counts = cell.diverged.sum(axis=1), (~np.isnan(cell.cost)).sum(axis=1)
+    limits = margins(cell.lrs, m, counts, best, first_unusable, clean)
     tied = tuple(cell.lrs[tied_rates(cell.cost, best, l0)].tolist())
     edge = edge_side(m, best)
     best_lr = best_lr_interval(cell.lrs, best, best_lrs(cell.lrs, drawn), seeds)
-    choice = _recommended(cell, found, alive, best_lr.value, start_known=not math.isnan(l0))
-    costs = m[~np.isnan(m)]
+    choice = _recommended(cell, found, (clean, limits.unusable_from), counts[1], best_lr.value)
+    known = ~np.isnan(m)
     statuses = Counter(run.status for run in cell.runs)
     return OptimizerFacts(
         optimizer=cell.optimizer,
@@ -121,40 +117,58 @@ def row_of(
         n_ok=statuses["ok"],
         n_diverged=statuses["diverged"],
         n_failed=statuses["failed"],
-        rates=_rate_points(cell, m, time, (found.rates, tied), mode),
+        rates=_rate_points(cell, middle, time, (found.rates, tied), mode),
         runs=cell.runs,
         initial_objective=uncost(l0, mode),
-        trained=bool(middle.least < l0),
+        trained=middle.trained,
+        rates_too_small=middle.too_small,
         best_lr=best_lr,
         best_objective=uncost(middle.least, mode),
         at_edge=edge != "",
         edge_side=edge,
         recommended_lr=choice[0],
         recommended_by=choice[1],
-        sensitivity=sensitivity_facts(cell.lrs, m, l0, best, (drawn, starts), seeds),
+        sensitivity=sensitivity_facts(cell.lrs, m, l0, learned, (drawn, starts), seeds),
         good_range=found,
-        good_range_1pct=good_range(cell.lrs, m, l0, mode, share=0.01),
-        margins=margins(cell.lrs, m, (gone, alive), l0, best),
+        good_range_1pct=strict,
+        good_range_decades=_width(found, wide, seeds),
+        margins=limits,
         default=at_default(cell.lrs, m, config.default_lrs.get(cell.optimizer, math.nan), best, mode),
+        test_at_recommended=_test_at(cell, choice[0]),
         tied_lrs=tied,
         targets=target_facts(cell.lrs, time, target, mode),
-        expected_best=expected_bests(m, l0, mode),
-        median_objective=uncost(float(medians(costs)), mode),
-        worst_objective=uncost(float(costs.max()), mode) if len(costs) else math.nan,
+        expected_best=expected_bests(cell.lrs, m, l0, mode),
+        median_objective=uncost(weighted_median(m[known], weights(cell.lrs[known])), mode),
+        worst_objective=uncost(float(m[known].max()), mode) if known.any() else math.nan,
         diagnoses=tuple(Counter(run.diagnosis for run in cell.runs if run.diagnosis).most_common()),
-        even_grid=is_even(cell.lrs),
     )
 
 
+def _width(found: GoodRange, drawn: Floats, seeds: int) -> Interval:
+    """The width of the good range with its interval, `drawn` (B,) being the widths of the bootstrap draws."""
+    low, high = interval(drawn, resamples(seeds)[1]) if seeds > 1 else (math.nan, math.nan)
+    return Interval(value=found.decades, low=low, high=high, n=seeds)
+
+
+def _test_at(cell: Cell, lr: float) -> float:
+    """The median over seeds of the metric on the test split at one rate of the grid; nan without either."""
+    at = np.flatnonzero(cell.lrs == lr)
+    return float(medians(cell.test[at[0]])) if len(at) else math.nan
+
+
 def _recommended(
-    cell: Cell, found: GoodRange, alive: Ints, best_lr: float, *, start_known: bool
+    cell: Cell, found: GoodRange, limits: tuple[Bools | None, float], alive: Ints, best_lr: float
 ) -> tuple[float, RecommendedBy]:
-    """The recommended rate of a row and why; `alive` (R,) counts the runs that did not fail."""
-    if not start_known and not math.isnan(best_lr):
+    """The recommended rate of a row and why. `limits`: the usable rates (R,), None where nothing trained, and the first
+    rate above the best that is not; `alive` (R,) counts the runs that did not fail."""
+    clean, unusable_from = limits
+    if math.isnan(cell.start) and not math.isnan(best_lr):
         return best_lr, "no_start"
-    if found.rates and ((found.censored_low and not alive[0]) or (found.censored_high and not alive[-1])):
+    if clean is None:
+        return math.nan, "nothing"
+    if (found.censored_low and not alive[0]) or (found.censored_high and not alive[-1]):
         return best_lr, "failed_edge"
-    return recommended(found, cell.lrs, cell.diverged.sum(axis=1) == 0, best_lr)
+    return recommended(found, cell.lrs, clean, best_lr, unusable_from)
 
 
 def edge_side(m: Floats, best: int | None) -> EdgeSide:
@@ -167,11 +181,11 @@ def edge_side(m: Floats, best: int | None) -> EdgeSide:
 
 
 def _rate_points(
-    cell: Cell, m: Floats, time: Floats, marks: tuple[Sequence[float], Sequence[float]], mode: Mode
+    cell: Cell, middle: Middle, time: Floats, marks: tuple[Sequence[float], Sequence[float]], mode: Mode
 ) -> tuple[RatePoint, ...]:
     """`marks` are the rates in the good range and the tied ones."""
     typical, share = medians(time), arrived(time)
-    worse = (~cell.diverged & (cell.cost > cell.initial)).sum(axis=1)
+    worse = (~cell.diverged & (cell.cost > cell.initial + middle.tolerance)).sum(axis=1)
     states = Counter((run.lr, run.status) for run in cell.runs)
     out = []
     for r, lr in enumerate(cell.lrs.tolist()):
@@ -180,7 +194,7 @@ def _rate_points(
         out.append(
             RatePoint(
                 lr=lr,
-                objective=uncost(float(m[r]), mode),
+                objective=uncost(float(middle.m[r]), mode),
                 best=uncost(float(finite.min()), mode) if len(finite) else math.nan,
                 worst=uncost(float(finite.max()), mode) if len(finite) else math.nan,
                 n_runs=ok + diverged + failed,

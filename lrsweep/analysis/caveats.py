@@ -9,8 +9,8 @@ from lrsweep.analysis.facts import OptimizerFacts
 from lrsweep.analysis.suggest import ENOUGH, close_enough, open_gaps, steep_gap
 
 Caveat = Literal[
-    "failed", "broken_start", "all_diverged", "no_start", "untrained", "mostly_diverged", "worse_than_untrained",
-    "failed_edge", "edge", "censored", "crowded", "narrow", "cliff", "steep", "uneven",
+    "failed", "broken_start", "all_diverged", "no_start", "untrained", "too_small", "mostly_diverged",
+    "worse_than_untrained", "failed_edge", "edge", "censored", "crowded", "narrow", "cliff", "steep",
     "flat", "short_budget", "one_seed", "few_seeds",
 ]  # fmt: skip
 WIDE_TIE = 0.5
@@ -30,17 +30,29 @@ def _of_outcomes(row: OptimizerFacts) -> list[Caveat]:
         return [*out, "broken_start"]
     if math.isnan(row.best_lr.value):
         out.append("all_diverged")
+    elif row.rates_too_small:
+        out.append("too_small")
     elif not row.trained:
         out.append("no_start" if math.isnan(row.initial_objective) else "untrained")
     if 2 * row.n_diverged > row.n_runs - row.n_failed:
         out.append("mostly_diverged")
-    if any(point.n_worse for point in row.rates):
+    if _ends_badly(row):
         out.append("worse_than_untrained")
     return out
 
 
+def _ends_badly(row: OptimizerFacts) -> bool:
+    """Runs that end worse than the untrained model, more than above every good range: there, some always do."""
+    worse = [point for point in row.rates if point.n_worse]
+    top = row.good_range.rates[-1] if row.good_range.rates else math.inf
+    total = sum(point.n_worse for point in worse)
+    return any(point.lr <= top for point in worse) or 2 * total > row.n_runs - row.n_failed
+
+
 def _of_grid(row: OptimizerFacts) -> list[Caveat]:
     out: list[Caveat] = []
+    if row.rates_too_small or not (row.trained or math.isnan(row.initial_objective)):
+        return ["failed_edge"] if row.open_ends & row.failed_ends else []
     if row.open_ends & row.failed_ends:
         out.append("failed_edge")
     elif row.at_edge:
@@ -53,8 +65,6 @@ def _of_grid(row: OptimizerFacts) -> list[Caveat]:
         out.append("cliff")
     if steep_gap(row):
         out.append("steep")
-    if not row.even_grid:
-        out.append("uneven")
     return out
 
 

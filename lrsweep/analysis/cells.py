@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Frames: TypeAlias = "pd.DataFrame | Iterable[pd.DataFrame] | None"
 PLATEAU_METRIC = "train_loss"
 """What a plateau schedule watches by default."""
+FLOAT32_EPS, FLOAT64_EPS = 2.0**-23, 2.0**-52
+"""Losses under bfloat16 are computed in float32: autocast keeps loss functions there."""
 INITIAL_COLUMNS = {"train_loss": "initial_train_loss", "val_loss": "initial_val_loss"}
 
 
@@ -29,7 +31,8 @@ class AnalysisConfig:
 
     `axes` maps every axis to the texts of its values. `from_rows` says of an optimizer that earlier rows of its runs
     are what shorter runs would have given. `decay` holds the weight decay of those whose decay is coupled to the rate,
-    `momentum` that of SGD without dampening, `watched` the metric of those with a plateau schedule.
+    `momentum` that of SGD without dampening, `watched` the metric of those with a plateau schedule. `dtype` is that of
+    the training where no axis changes it.
     """
 
     name: str
@@ -45,6 +48,11 @@ class AnalysisConfig:
     momentum: Mapping[str, float]
     watched: Mapping[str, str]
     budget: Budget | None
+    dtype: str
+
+    def eps_of(self, axes: Mapping[str, str]) -> float:
+        """The rounding of a loss at these axis values."""
+        return FLOAT64_EPS if axes.get("train.dtype", self.dtype) == "float64" else FLOAT32_EPS
 
     def momentum_of(self, label: str, axes: Mapping[str, str]) -> float:
         """SGD's momentum at these axis values; nan for another optimizer."""
@@ -59,6 +67,7 @@ class Cell:
 
     `diverged` (R, S) marks the status. `initial` (S,) is the cost of row 0 per seed, nan where unknown. `seeds` are
     those with any result. `runs` holds every run, failed ones too; `points` (R, S) indexes it, -1 where there is none.
+    `test` (R, S) is the metric on the test split, in its own sign, nan where there is none. `eps`: rounding of a loss.
     """
 
     optimizer: str
@@ -69,8 +78,10 @@ class Cell:
     cost: Floats
     diverged: Bools
     initial: Floats
+    test: Floats
     runs: tuple[RunPoint, ...]
     points: Ints
+    eps: float
 
     @property
     def title(self) -> str:
@@ -118,6 +129,7 @@ def config_of(
         },
         watched={entry.label: metric for entry in spec.optimizers if (metric := _watched(entry.schedule, spec))},
         budget=_budget(spec.train),
+        dtype=spec.train.dtype,
     )
 
 
@@ -214,12 +226,15 @@ def _cell(
     alive = status != "failed"
     seeds, column = np.unique(frame["seed"].to_numpy()[alive], return_inverse=True)
     shape = (len(lrs), len(seeds))
-    costs, starts = np.full(shape, np.nan), np.full(shape, np.nan)
+    costs, starts, test = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan)
     diverged, points = np.zeros(shape, dtype=bool), np.full(shape, -1, dtype=np.intp)
     at = (row[alive], column)
     gone = status[alive] == "diverged"
     costs[at] = [math.inf if d else cost(v, config.mode) for d, v in zip(gone, objectives[alive], strict=True)]
     starts[at] = _initial(frame, tracks, config)[alive]
+    column_of_test = f"final_test_{config.metric.partition('_')[2]}"
+    if column_of_test in frame.columns:
+        test[at] = frame[column_of_test].to_numpy(dtype=np.float64)[alive]
     diverged[at] = gone
     points[at] = np.flatnonzero(alive)
     return Cell(
@@ -231,8 +246,10 @@ def _cell(
         cost=costs,
         diverged=diverged,
         initial=medians(starts.T),
+        test=test,
         runs=_points(frame, status, objectives),
         points=points,
+        eps=config.eps_of(axes),
     )
 
 
@@ -290,5 +307,5 @@ def only(cell: Cell, seeds: Sequence[int]) -> Cell:
     kept = [cell.seeds.index(seed) for seed in seeds]
     return replace(
         cell, seeds=tuple(seeds), cost=cell.cost[:, kept], diverged=cell.diverged[:, kept], initial=cell.initial[kept],
-        points=cell.points[:, kept],
+        test=cell.test[:, kept], points=cell.points[:, kept],
     )  # fmt: skip

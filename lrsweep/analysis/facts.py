@@ -24,13 +24,18 @@ EdgeSide = Literal["", "low", "high", "both"]
 RecommendedBy = Literal["centre", "edge", "failed_edge", "no_clean_rate", "no_start", "nothing"]
 """Why a rate is recommended: `centre`, it is the nearest to the centre of the good range; else the best one, since
 the good range reaches the end of the grid (`edge`) or rates whose runs failed (`failed_edge`), since some seed diverged
-at each of its rates (`no_clean_rate`), or since there is none without the untrained model's value (`no_start`)."""
+or lost half of the gain at each of its rates (`no_clean_rate`), or since there is none without the untrained model's
+value (`no_start`)."""
 Standing = Literal["better", "worse", "tied", "unknown"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interval:
-    """A number with its 95 % interval over `n` seeds; `low` and `high` are nan where there is none (one seed)."""
+    """A number with its interval over `n` seeds; `low` and `high` are nan where there is none (one seed).
+
+    From 5 seeds on it is a 95 % interval; below it covers less and is called a range over n seeds
+    (`words.interval_name`).
+    """
 
     value: float
     low: float
@@ -66,7 +71,7 @@ class RatePoint:
     `objective` is the median over seeds, `best` and `worst` the extremes of the finite ones (nan if none). `time` is
     the median number of updates to the sweep's target (+inf: not reached by half of the seeds; nan: no target),
     `arrived` the share of seeds that reached it. `n_worse` counts the runs that are `ok` and yet end worse than the
-    untrained model of their seed.
+    untrained model of their seed, by more than rounding and noise.
     """
 
     lr: float
@@ -132,14 +137,16 @@ class GoodRange:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Margins:
-    """How far the best rate is from divergence.
+    """How far the best rate is from where training fails.
 
+    `unusable_from`: smallest rate above the best where the median loses half of the gain or more, diverged or not; nan
+    if none. `margin`: decades from the best rate to it; if `censored`, to the top of the grid: read "at least".
     `diverges_from`: smallest rate above the best where at least half of the seeds diverged, nan if none.
-    `margin`: decades from the best rate to it; if `censored`, to the top of the grid and to be read as "at least".
-    `largest_safe_lr`: largest rate below it with no diverged seed and better than untrained.
+    `largest_safe_lr`: largest rate below both at which no seed diverged or lost half of the gain.
     `bengio_factor`: largest rate that does not diverge over the best one (Bengio 2012: often within 2).
     """
 
+    unusable_from: float
     diverges_from: float
     margin: float
     censored: bool
@@ -179,9 +186,12 @@ class OptimizerFacts:
     """Everything about one optimizer at one set of axis values: a row of summary.csv, a U-curve.
 
     `axes` maps each axis to its text as in the tables. `momentum` is that of SGD, nan for others. `best_lr` carries an
-    interval over seeds (see `tied.best_lr_interval`). `expected_best[k - 1]` is the objective expected from the best of
-    k rates drawn at random from the grid. `median_objective` and `worst_objective` are over the grid's rates.
-    `diagnoses` counts the labels of the runs, most frequent first.
+    interval over seeds (see `tied.best_lr_interval`), and so does `good_range_decades`. Where the gain is immaterial
+    (`trained.Middle` says when), `trained` is False and all that is made from the gain is undefined.
+    `rates_too_small`: the cost still falls in proportion to the rate at the top of the grid. `test_at_recommended` is
+    the median of the metric on the test split at the recommended rate. `expected_best[k - 1]` is the objective expected
+    from the best of k rates drawn at random from the grid. `median_objective` and `worst_objective` are over the rates
+    of the grid. `diagnoses` counts the labels of the runs, most frequent first.
     """
 
     optimizer: str
@@ -198,6 +208,7 @@ class OptimizerFacts:
     runs: tuple[RunPoint, ...]
     initial_objective: float
     trained: bool
+    rates_too_small: bool
     best_lr: Interval
     best_objective: float
     at_edge: bool
@@ -207,15 +218,16 @@ class OptimizerFacts:
     sensitivity: Sensitivity
     good_range: GoodRange
     good_range_1pct: GoodRange
+    good_range_decades: Interval
     margins: Margins
     default: AtDefault
+    test_at_recommended: float
     tied_lrs: tuple[float, ...]
     targets: Targets
     expected_best: tuple[float, ...]
     median_objective: float
     worst_objective: float
     diagnoses: tuple[tuple[str, int], ...]
-    even_grid: bool
 
     @property
     def title(self) -> str:
@@ -381,7 +393,7 @@ class SweepFacts:
 
     @property
     def trained(self) -> bool:
-        """True if any optimizer got below the cost of the untrained model."""
+        """True if any optimizer improved materially on the untrained model."""
         return any(row.trained for row in self.rows)
 
     @property

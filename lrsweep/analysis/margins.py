@@ -1,4 +1,4 @@
-"""How far the best rate is from divergence, and what the optimizer's default rate costs."""
+"""How far the best rate is from where training fails, and what the optimizer's default rate costs."""
 
 from __future__ import annotations
 
@@ -7,32 +7,40 @@ import math
 import numpy as np
 
 from lrsweep.analysis.facts import AtDefault, Margins
-from lrsweep.analysis.stats import Floats
+from lrsweep.analysis.stats import Bools, Floats, Ints
 from lrsweep.objective import Mode, uncost
 
 SAME = 1e-6
 """Two rates that differ by less, relatively, are the same rate (grids are rounded to 6 digits)."""
 
 
-def margins(lrs: Floats, m: Floats, counts: tuple[Floats, Floats], l0: float, best: int | None) -> Margins:
-    """`counts` are the numbers of diverged and of not failed seeds per rate."""
+def margins(
+    lrs: Floats, m: Floats, counts: tuple[Ints, Ints], best: int | None, unusable: int | None = None,
+    clean: Bools | None = None,
+) -> Margins:  # fmt: skip
+    """`counts` are the numbers of diverged and of not failed seeds per rate, `unusable` the number of the first rate
+    above the best that loses half of the gain, `clean` (R,) as of `good_range.usable`; None where nothing trained."""
     nan = math.nan
     if best is None:
-        return Margins(diverges_from=nan, margin=nan, censored=False, largest_safe_lr=nan, bengio_factor=nan)
+        return Margins(
+            unusable_from=nan, diverges_from=nan, margin=nan, censored=False, largest_safe_lr=nan, bengio_factor=nan
+        )
     diverged, alive = counts
-    tried = alive > 0
-    half = tried & (2 * diverged >= alive)
-    beyond = np.flatnonzero(half & (np.arange(len(lrs)) > best))
-    top = int(beyond[0]) if len(beyond) else len(lrs)
-    below = np.flatnonzero(tried & (np.arange(len(lrs)) < top))
-    safe = [i for i in below if diverged[i] == 0 and m[i] < l0]
-    best_lr, last = float(lrs[best]), float(lrs[below[-1]])
+    tried, number = alive > 0, np.arange(len(lrs))
+    beyond = np.flatnonzero(tried & (2 * diverged >= alive) & (number > best))
+    cliff = int(beyond[0]) if len(beyond) else len(lrs)
+    stable = lrs[tried & (number < cliff)]
+    known = clean is not None
+    end = min(cliff, len(lrs) if unusable is None else unusable)
+    safe = lrs[clean & (number < end)] if clean is not None else lrs[:0]
+    best_lr, top = float(lrs[best]), float(lrs[np.flatnonzero(tried)[-1]] if unusable is None else lrs[unusable])
     return Margins(
-        diverges_from=float(lrs[top]) if len(beyond) else nan,
-        margin=math.log10(float(lrs[top]) / best_lr) if len(beyond) else math.log10(last / best_lr),
-        censored=not len(beyond),
-        largest_safe_lr=float(lrs[safe[-1]]) if safe else nan,
-        bengio_factor=last / best_lr,
+        unusable_from=nan if unusable is None else float(lrs[unusable]),
+        diverges_from=float(lrs[cliff]) if len(beyond) else nan,
+        margin=math.log10(top / best_lr) if known else nan,
+        censored=known and unusable is None,
+        largest_safe_lr=float(safe[-1]) if len(safe) else nan,
+        bengio_factor=float(stable[-1]) / best_lr,
     )
 
 

@@ -1,7 +1,9 @@
 """Learning-rate sensitivity S (Wortsman et al. 2023, arXiv:2309.14322, section 2.2 and appendix B).
 
 S = mean over the grid's rates of min(m, l0) - l*, with m the median cost of a rate, l0 the cost of the untrained model
-and l* the least m: a plain mean over log-spaced rates. A diverged rate counts as l0 through the clamp.
+and l* the least m. The paper's mean is an expectation over a log-uniform rate: a plain mean where the grid is even, and
+where it is not, each rate weighs by the length of log rate that it stands for. A diverged rate counts as l0 through the
+clamp.
 """
 
 from __future__ import annotations
@@ -11,28 +13,54 @@ import math
 import numpy as np
 
 from lrsweep.analysis.facts import Sensitivity
-from lrsweep.analysis.stats import Floats, bootstrapped
+from lrsweep.analysis.stats import Bools, Floats, bootstrapped
 
 DECADES = 3.0
 SLACK = 1e-3
 """Decades by which two listed rates may miss a distance of three (3.16e-4 and 0.316228)."""
 UNEVEN = 1.2
+"""Ratio of the widest to the narrowest spacing up to which a grid counts as even: rates that are written with one digit
+(3e-4, 1e-3, 3e-3, as in the paper) differ by 9 %."""
 
 
-def sensitivity(m: Floats, l0: Floats | float) -> Floats:
-    """S along the last axis of `m` (..., R) with `l0` (...); nan entries of m are left out.
+def weights(lrs: Floats) -> Floats:
+    """(R,): the length of log rate that each of the rising `lrs` stands for, up to a common factor.
+
+    Half the distance to each neighbor; at an end the distance to its one neighbor, half of it on each side. All 1 on an
+    even grid.
+    """
+    if is_even(lrs):
+        return np.ones(len(lrs))
+    gaps: Floats = np.diff(np.log10(lrs))
+    return np.asarray((np.append(gaps[0], gaps) + np.append(gaps, gaps[-1])) / 2)
+
+
+def _weights_of(lrs: Floats, known: Bools) -> Floats:
+    """Weights (..., R) where some rates have no result: 0 for those, and the others stand for their share too."""
+    if known.all():
+        return np.broadcast_to(weights(lrs), known.shape)
+    masks, which = np.unique(known.reshape(-1, len(lrs)), axis=0, return_inverse=True)
+    each = np.zeros(masks.shape)
+    for row, mask in zip(each, masks, strict=True):
+        row[mask] = weights(lrs[mask])
+    return each[which.reshape(-1)].reshape(known.shape)
+
+
+def sensitivity(lrs: Floats, m: Floats, l0: Floats | float) -> Floats:
+    """S along the last axis of `m` (..., R), the costs at `lrs` (R,), with `l0` (...); nan entries of m are left out.
 
     Where nothing got below l0 the clamp leaves 0. nan where l0 is not finite or no rate is left.
     """
     start = np.asarray(l0, dtype=np.float64)[..., None]
     clamped = np.where(np.isnan(m), np.nan, np.minimum(m, start))
-    count = (~np.isnan(clamped)).sum(axis=-1)
+    weight = _weights_of(lrs, ~np.isnan(clamped))
+    total = weight.sum(axis=-1)
     least = np.min(np.where(np.isnan(clamped), np.inf, clamped), axis=-1, initial=np.inf)
-    sound = (count > 0) & np.isfinite(start[..., 0])
+    sound = (total > 0) & np.isfinite(start[..., 0])
     least = np.where(sound, least, 0.0)
     with np.errstate(over="ignore", invalid="ignore"):
         excess = np.where(np.isnan(clamped), 0.0, clamped - least[..., None])
-        return np.where(sound, excess.sum(axis=-1) / np.maximum(count, 1), np.nan)
+        return np.where(sound, (weight * excess).sum(axis=-1) / np.where(sound, total, 1.0), np.nan)
 
 
 def normed(s: Floats, m: Floats, l0: Floats | float) -> Floats:
@@ -55,7 +83,7 @@ def window(lrs: Floats, m: Floats, l0: float, best: int) -> tuple[float, float, 
     for first in range(best + 1):
         for last in range(best, len(lrs)):
             if abs(log[last] - log[first] - DECADES) <= SLACK:
-                value = float(sensitivity(m[first : last + 1], l0))
+                value = float(sensitivity(lrs[first : last + 1], m[first : last + 1], l0))
                 if not found[0] <= value:
                     found = (value, float(lrs[first]), float(lrs[last]))
     return found
@@ -70,7 +98,7 @@ def is_even(lrs: Floats) -> bool:
 def sensitivity_facts(
     lrs: Floats, m: Floats, l0: float, best: int | None, draws: tuple[Floats, Floats], seeds: int
 ) -> Sensitivity:
-    """`draws` are the bootstrap medians (B, R) and their l0 (B,). All nan if every rate diverged (`best` is None)."""
+    """`draws` are the bootstrap medians (B, R) and their l0 (B,). All nan if nothing trained (`best` is None)."""
     ends = (float(lrs[0]), float(lrs[-1])) if len(lrs) else (math.nan, math.nan)
     if best is None:
         none = bootstrapped(math.nan, np.empty(0), 0)
@@ -78,8 +106,8 @@ def sensitivity_facts(
             whole=none, norm=none, range_low=ends[0], range_high=ends[1],
             window=math.nan, window_low=math.nan, window_high=math.nan,
         )  # fmt: skip
-    whole = sensitivity(m, l0)
-    resampled = sensitivity(*draws)
+    whole = sensitivity(lrs, m, l0)
+    resampled = sensitivity(lrs, *draws)
     least, low, high = window(lrs, m, l0, best)
     return Sensitivity(
         whole=bootstrapped(float(whole), resampled, seeds),

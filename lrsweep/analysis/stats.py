@@ -49,6 +49,23 @@ def halfway(low: Floats, high: Floats) -> Floats:
     return np.where(low == high, low, low * 0.5 + high * 0.5)
 
 
+def weighted_median(values: Floats, weights: Floats) -> float:
+    """The value (R,) at which half of the weight lies on either side, nan left out; between two values their middle.
+
+    Equal weights give the plain median. nan if nothing is left.
+    """
+    known = ~np.isnan(values)
+    if not known.any():
+        return math.nan
+    order = np.argsort(values[known], kind="stable")
+    ranked, upto = values[known][order], np.cumsum(weights[known][order])
+    half = upto[-1] / 2
+    slack = 1e-9 * upto[-1]
+    low = int(np.argmax(upto >= half - slack))
+    high = int(np.argmax(upto > half + slack))
+    return float(halfway(ranked[low], ranked[high]))
+
+
 @functools.cache
 def resamples(n: int) -> tuple[Counts, Ints]:
     """Bootstrap draws of n seeds: (how often each seed is in each draw (n, B), how often each draw counts (B,)).

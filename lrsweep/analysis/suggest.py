@@ -22,6 +22,12 @@ FINEST = 8
 CLIFF_STEP, CLIFF_LEAST = 0.5, math.log10(2)
 """A gap up to a diverged rate is cut into steps of half a decade at most, unless it is a factor of 2 or less: the best
 rate is often within that factor of the largest one that does not diverge (Bengio 2012)."""
+COARSE = 0.5
+"""The ends of a good range lie between two rates at most so many decades apart: between them a line is read."""
+DOWN = 3
+"""Decades to go down where every rate diverged."""
+LEAST_UP, MOST_UP, BLIND_UP = 2, 6, 4
+"""Decades to go up where the rates are too small: at least, at most, and where there is no gain to judge by."""
 STEEP = 0.5
 """A rate above the good range that lost as much of the gain is a cliff too: a line up to it tells little of the end."""
 
@@ -29,18 +35,24 @@ STEEP = 0.5
 def next_rates(row: OptimizerFacts) -> tuple[float, ...]:
     """The rates to add, rising; empty where the grid shows the whole good range with enough rates in it.
 
-    - All rates diverged: a decade further down. Nothing trained: see `_where_training_may_begin`.
+    - All rates diverged: three decades further down, a rate each. The rates are too small: decades up, see
+      `decades_up`. Nothing trained: see `_where_training_may_begin`.
     - Best rate at an edge, or the good range runs out of the grid: a decade past that side.
     - Fewer than three rates in the good range: its gaps cut evenly, the coarsest cut that gives three; only rates in it
       are added. If it is too thin for any cut (a lone rate between diverged ones): the middles of the gaps beside it.
     - The rate beside the good range diverged, or the one above it lost half of the gain: the gap between the two, where
       the good range's end and maybe a better rate lie.
+    - Nothing of all this: the gaps in and beside the good range that are wider than half a decade.
     - Nothing past rates whose runs failed, nothing where the untrained model is not finite, and nothing within 12 %
       of a rate that was tried.
     """
     grid = [point.lr for point in row.rates]
     if not any(point.n_runs > point.n_failed for point in row.rates) or row.broken_start:
         return ()
+    if row.rates_too_small:
+        return () if "high" in row.failed_ends else by_decades(grid[-1], decades_up(row))
+    if math.isnan(row.best_lr.value):
+        return () if "low" in row.failed_ends else by_decades(grid[0], -DOWN)
     if not row.trained:
         away = _where_training_may_begin(row) - row.failed_ends
         return extended(grid, down="low" in away, up="high" in away)
@@ -54,7 +66,36 @@ def next_rates(row: OptimizerFacts) -> tuple[float, ...]:
     for low, high in steep_gap(row):
         if not any(low < lr < high for lr in added):
             added |= set(up_to_cliff(low, high))
+    if not added:
+        added = {lr for gap in known_gaps(row) if _decades(gap) > COARSE + 0.02 for lr in up_to_cliff(*gap)}
     return spaced(added, grid)
+
+
+def decades_up(row: OptimizerFacts) -> int:
+    """How many decades up a gain that grows in proportion to the rate would be as large as the untrained cost."""
+    gain, start = abs(row.initial_objective - row.best_objective), abs(row.initial_objective)
+    if not gain > 0 or not start > 0:
+        return BLIND_UP
+    return min(max(math.ceil(math.log10(start / gain) - 0.02), LEAST_UP), MOST_UP)
+
+
+def by_decades(edge: float, decades: int) -> tuple[float, ...]:
+    """A rate per decade from `edge` on, upwards or (negative) downwards, rising; within the bounds of all grids."""
+    way = 1 if decades > 0 else -1
+    rates = (float(f"{edge * 10.0 ** (way * k):.6g}") for k in range(1, abs(decades) + 1))
+    return tuple(sorted(rate for rate in rates if SMALLEST <= rate <= LARGEST))
+
+
+def known_gaps(row: OptimizerFacts) -> list[tuple[float, float]]:
+    """The gaps between neighboring rates in the good range and up to the ones beside it, those that failed aside."""
+    tried = [point.lr for point in row.rates if point.n_runs > point.n_failed]
+    inside = {point.lr for point in row.rates if point.in_good_range}
+    gaps = [gap for gap in itertools.pairwise(tried) if inside & set(gap)]
+    return [gap for gap in gaps if not any(gap[0] < lr < gap[1] for lr in row.failed_lrs)]
+
+
+def _decades(gap: tuple[float, float]) -> float:
+    return math.log10(gap[1] / gap[0])
 
 
 def _where_training_may_begin(row: OptimizerFacts) -> set[str]:
@@ -90,7 +131,10 @@ def close_enough(row: OptimizerFacts) -> bool:
 
 def too_high(row: OptimizerFacts) -> tuple[float, ...]:
     """The rates that a grid does better without: where more than half of the runs diverged, those at the top of it at
-    which half or more of the seeds did. The first of them is kept, since it shows where divergence begins."""
+    which half or more of the seeds did. The first of them is kept, since it shows where divergence begins, unless there
+    is nothing else."""
+    if math.isnan(row.best_lr.value) and row.n_diverged and not row.broken_start:
+        return tuple(point.lr for point in row.rates)
     if 2 * row.n_diverged <= row.n_runs - row.n_failed or row.broken_start:
         return ()
     tried = [point for point in row.rates if point.n_runs > point.n_failed]
@@ -169,10 +213,13 @@ def cut(rates: Sequence[float], parts: int) -> list[float]:
 
 
 def better_grid(row: OptimizerFacts) -> tuple[float, ...]:
-    """The grid with the rates that it lacks and without those that are too high, rising; () where it is to stay."""
+    """The grid with the rates that it lacks and without those that are too high or too small, rising; () where it is to
+    stay."""
     added, left_out = next_rates(row), too_high(row)
-    if not added and not left_out:
+    if not added and (not left_out or len(left_out) == row.n_rates):
         return ()
+    if row.rates_too_small:
+        left_out = tuple(point.lr for point in row.rates[:-1])
     return tuple(sorted({*(point.lr for point in row.rates), *added} - set(left_out)))
 
 

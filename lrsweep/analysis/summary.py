@@ -67,7 +67,15 @@ COLUMNS: dict[str, Callable[[OptimizerFacts], Any]] = {
 }
 """After the optimizer and the axes; those that people look for first come first."""
 DRIFT_COLUMNS = {"drift_slope": "value", "drift_low": "low", "drift_high": "high"}
-"""Last: the slope of the drift with the budget, where earlier rows of the same runs tell it."""
+"""Then: the slope of the drift with the budget, where earlier rows of the same runs tell it."""
+ADDED_COLUMNS: dict[str, Callable[[OptimizerFacts], Any]] = {
+    "unusable_from": lambda row: row.margins.unusable_from,
+    "basin_decades_low": lambda row: row.good_range_decades.low,
+    "basin_decades_high": lambda row: row.good_range_decades.high,
+    "test_at_recommended": lambda row: row.test_at_recommended,
+    "rates_too_small": lambda row: row.rates_too_small,
+}
+"""Last, so that no column moved for those who read by number."""
 
 
 def summary_rows(facts: SweepFacts) -> tuple[list[str], list[dict[str, Any]]]:
@@ -78,8 +86,9 @@ def summary_rows(facts: SweepFacts) -> tuple[list[str], list[dict[str, Any]]]:
         numbers = {name: read(row) for name, read in COLUMNS.items()}
         slope = drifts.get((row.optimizer, tuple(row.axes.items())))
         drift = {name: getattr(slope, part, math.nan) for name, part in DRIFT_COLUMNS.items()}
-        rows.append({"optimizer": row.optimizer, **row.axes, **numbers, **drift})
-    return ["optimizer", *facts.axes, *COLUMNS, *DRIFT_COLUMNS], rows
+        added = {name: read(row) for name, read in ADDED_COLUMNS.items()}
+        rows.append({"optimizer": row.optimizer, **row.axes, **numbers, **drift, **added})
+    return ["optimizer", *facts.axes, *COLUMNS, *DRIFT_COLUMNS, *ADDED_COLUMNS], rows
 
 
 def summary_frame(facts: SweepFacts) -> pd.DataFrame:

@@ -13,11 +13,13 @@ import numpy as np
 
 from lrsweep.analysis.cells import Cell, Track
 from lrsweep.analysis.facts import Targets
+from lrsweep.analysis.sensitivity import weights
 from lrsweep.analysis.stats import Floats, medians
 from lrsweep.objective import Mode, uncost
 
 SHARE = 0.9
 """The default target: this share of the way from the untrained model to the best median of the sweep."""
+MOST_TRIES = 20
 
 
 def target_of(starts: Sequence[float], least: Sequence[float]) -> float:
@@ -91,21 +93,25 @@ def profile(typical: Floats) -> tuple[tuple[float, float], ...]:
     return tuple((float(tau), float(share)) for tau, share in zip(taus, shares, strict=True))
 
 
-def expected_best(values: Floats, tries: int) -> float:
-    """E[least of `tries` draws with replacement]: sum of v_i ((1 - F(v_i-))^k - (1 - F(v_i))^k)."""
-    ordered = np.sort(values[~np.isnan(values)])
-    n = len(ordered)
-    if not n:
+def expected_best(values: Floats, tries: int, weight: Floats) -> float:
+    """E[least of `tries` draws with replacement]: sum of v_i ((1 - F(v_i-))^k - (1 - F(v_i))^k).
+
+    A draw takes value i of `values` (R,), which hold no nan, with a probability in proportion to `weight` (R,): that of
+    a rate drawn log-uniformly.
+    """
+    if not len(values):
         return math.nan
-    left = np.arange(n + 1) / n
+    order = np.argsort(values, kind="stable")
+    upto = np.append(0.0, np.cumsum(weight[order]))
+    left = upto / upto[-1]
     weights = (1 - left[:-1]) ** tries - (1 - left[1:]) ** tries
-    return float(ordered @ weights)
+    return float(values[order] @ weights)
 
 
-def expected_bests(m: Floats, l0: float, mode: Mode) -> tuple[float, ...]:
+def expected_bests(lrs: Floats, m: Floats, l0: float, mode: Mode) -> tuple[float, ...]:
     """Objective expected of the best of k = 1, 2, ... rates drawn from the grid, median costs clamped at l0."""
     if math.isnan(l0):
         return ()
-    clamped = np.where(np.isnan(m), np.nan, np.minimum(m, l0))
-    known = int((~np.isnan(m)).sum())
-    return tuple(uncost(expected_best(clamped, k), mode) for k in range(1, min(known, 20) + 1))
+    known = ~np.isnan(m)
+    clamped, weight = np.minimum(m[known], l0), weights(lrs[known])
+    return tuple(uncost(expected_best(clamped, k, weight), mode) for k in range(1, min(len(clamped), MOST_TRIES) + 1))

@@ -20,6 +20,7 @@ from lrsweep.spec.model import call_text
 from lrsweep.store import atomic
 from lrsweep.system.folders import given
 from lrsweep.wording import advice
+from lrsweep.wording.notes import notes as notes_of
 from lrsweep.wording.words import budget_text, plural
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ def _comparisons(facts: SweepFacts, listed: SweepFacts) -> Iterable[str]:
         yield html_tables.against_adam(listed)
     yield html_tables.ratios(listed)
     yield html_tables.drifts(listed)
-    yield bullets(advice.notes(facts))
+    yield bullets(notes_of(facts))
 
 
 def _setting(facts: SweepFacts, spec: str, split_sizes: Sequence[str]) -> Iterable[str]:

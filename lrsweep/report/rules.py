@@ -24,14 +24,23 @@ RULES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "Improvement",
-        "l0 - m(best): how far training with the best learning rate lowered the cost of the untrained model.",
+        "l0 - m(best): how far training with the best learning rate lowered the cost of the untrained model. Nothing "
+        "trained if it is at most 100 rounding errors of l0 (of the dtype of the training) or at most twice the noise "
+        "of the evaluations, from one to the next, at the best learning rate: then there is no good range, no "
+        "recommendation, no sensitivity and no target. Learning rates are too small if none makes a difference, or if "
+        "the improvement at the top of the grid still grows by at least half the step between the last two learning "
+        "rates; nothing trained then unless the improvement exceeds the spread of the untrained models over seeds (1 % "
+        "of l0 where they are equal).",
         OURS,
     ),
     (
         "Sensitivity S",
         "Mean over the learning rates of min(m(lr), l0) - m(best): how much worse than the best the grid is on "
-        "average, where nothing counts as worse than not training. It depends on the range, which is printed next to "
-        "it, and is meaningless without the curve: a model that never learns has S = 0.",
+        "average, where nothing counts as worse than not training. On an even grid (spacings within 20 %) it is the "
+        "plain mean; on an uneven one each learning rate weighs by the length of log lr that it covers: half the "
+        "distance to each neighbor, at an end the distance to its one neighbor. The median over the grid and the "
+        "expected best use the same weights, so that adding learning rates refines a number. S depends on the range, "
+        "which is printed next to it, and is meaningless without the curve: a model that never learns has S = 0.",
         WORTSMAN,
     ),
     (
@@ -56,37 +65,44 @@ RULES: tuple[tuple[str, str, str], ...] = (
     (
         "Good range",
         "The learning rates around the best one whose m is at most m(best) + 5 % of the improvement. Between grid "
-        "points the edge is interpolated in log lr. Next to a diverging learning rate the edge is the last one inside, "
+        "points the edge is interpolated in log lr. One outlier does not end the range: a learning rate outside it "
+        "counts as inside if no seed diverged there, it keeps half of the improvement, and the next one further out is "
+        "inside. Next to a diverging learning rate the edge is the last one inside, "
         "because nothing in between was tried; there, and where the grid ends first, the width is a lower bound (≥). "
         "Widths are in decades: log10(high / low).",
         OURS,
     ),
     (
         "Recommended learning rate",
-        "Of the grid points in the good range without a diverged seed, the one closest to its center in log lr. If the "
-        "grid ends before the good range does: the best learning rate, with the advice to widen the grid. With few "
+        "Of the grid points in the good range at which no seed diverged or lost half of the improvement, and at least "
+        "a factor of 2 below `unusable from` where the good range has one, the one closest to its center in log lr. If "
+        "there is none, or the grid ends before the good range does: the best learning rate, with the reason. With few "
         "points in the good range it can be well above the best learning rate; the cost there is shown next to it.",
         OURS,
     ),
     (
         "Learning rates to try next",
-        "One decade past an edge of the grid that the best learning rate or the good range touches. One decade down if "
-        "every learning rate diverged, or nothing trained and runs diverged; if nothing trained and nothing diverged, "
-        "one decade past the end that the best learning rate is nearest to, up if all gave the same. If fewer than "
+        "One decade past an edge of the grid that the best learning rate or the good range touches. If the learning "
+        "rates are too small: up, one per decade, to where an improvement in proportion to lr would be as large as l0 "
+        "(at least 2 decades and at most 6; 4 if there was none). Three decades down if every learning rate diverged, "
+        "one if nothing trained and runs diverged; if nothing trained and nothing diverged, one decade past the end "
+        "that the best learning rate is nearest to. If fewer than "
         "three points lie in the good range, its gaps are divided evenly until three do. If a diverged learning rate "
         "lies next to the good range, more than a factor of 2 away, or one above it loses half of the improvement or "
-        "more, that gap is filled in steps of half a decade or less. No learning rate is added within 12 % (0.05 "
+        "more, that gap is filled in steps of half a decade or less; if nothing else is left to add, so are gaps in "
+        "and beside the good range that are wider than half a decade. No learning rate is added within 12 % (0.05 "
         "decades) of one already tried, where more seeds would help more, nor beyond those at which every run failed, "
         "nor if the loss of the untrained model is not finite. If more than half of the "
         "runs diverged, the suggested line leaves out the highest diverging learning rates except the lowest of them.",
         OURS,
     ),
     (
-        "Diverges from, largest useful learning rate",
-        "Diverges from: the smallest learning rate above the best at which at least half of the seeds diverged. "
-        "Largest useful: the largest one below it with no diverged seed and a median better than the untrained model "
-        "(`largest_safe_lr` in summary.csv); single seeds may still finish worse than untrained there. The best "
-        "learning rate is often within a factor of 2 of the largest one that does not diverge.",
+        "Unusable from, diverges from, largest safe learning rate",
+        "Unusable from: the smallest learning rate above the best at which m loses at least half of the improvement, "
+        "diverged or not; the margin is the distance from the best one to it. Diverges from: the smallest one above "
+        "the best at which at least half of the seeds diverged. Largest safe: the largest one below both at which no "
+        "seed diverged or lost half of the improvement. The best learning rate is often within a factor of 2 of the "
+        "largest one that does not diverge.",
         "our choice; the factor: Bengio 2012, arXiv:1206.5533",
     ),
     (

@@ -72,8 +72,9 @@ BEST: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
     "to": lambda row: rate(row.good_range.high),
     "decades": lambda row: number(round(row.good_range.decades, 3), at_least=row.good_range.at_least),
     "tied with the best": lambda row: count(len(row.near_tied_lrs)),
+    "unusable from": lambda row: rate(row.margins.unusable_from),
     "diverges from": lambda row: rate(row.margins.diverges_from),
-    "largest useful lr": lambda row: rate(row.margins.largest_safe_lr),
+    "largest safe lr": lambda row: rate(row.margins.largest_safe_lr),
 }
 SENSITIVE: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
     "curve": lambda row: row.title,

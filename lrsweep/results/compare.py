@@ -291,12 +291,12 @@ def _best_lr(lrs: Floats, m: Floats, _l0: Floats) -> Floats:
     return best_lrs(lrs, m)
 
 
-def _s(_lrs: Floats, m: Floats, l0: Floats) -> Floats:
-    return np.where(np.isfinite(m).any(axis=-1), sensitivity(m, l0), np.nan)
+def _s(lrs: Floats, m: Floats, l0: Floats) -> Floats:
+    return np.where(np.isfinite(m).any(axis=-1), sensitivity(lrs, m, l0), np.nan)
 
 
-def _s_norm(_lrs: Floats, m: Floats, l0: Floats) -> Floats:
-    return normed(sensitivity(m, l0), m, l0)
+def _s_norm(lrs: Floats, m: Floats, l0: Floats) -> Floats:
+    return normed(sensitivity(lrs, m, l0), m, l0)
 
 
 def _decades(lrs: Floats, m: Floats, l0: Floats) -> Floats:

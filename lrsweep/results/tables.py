@@ -40,6 +40,9 @@ RUNS, CURVES, SUMMARY, SPEC = "runs.csv", "curves.csv", "summary.csv", "spec.yam
 STAMP = "tables.json"
 """In the journal's folder: which state of the journal the tables show, and the hashes of their bytes."""
 
+FORMAT = 2
+"""Of the summary: raised when its columns or their rules change, so that older tables are derived again."""
+
 RESTORE = "restore it from a copy, or rerun `lrsweep run`, which trains again what is missing"
 
 MOST_NAMES = 3
@@ -242,7 +245,7 @@ def write(
     summary = summarise(folder, plan.spec, default_rates(record))
     run_tables.write_frame(folder / SUMMARY, summary.header, summary.rows)
     digests = {name: _sha256(folder / name) for name in (SPEC, RUNS, CURVES, SUMMARY)}
-    stamp = {"lrsweep": __version__, "journal": replay.sizes, "files": digests}
+    stamp = {"lrsweep": __version__, "format": FORMAT, "journal": replay.sizes, "files": digests}
     atomic.replace(folder / journal.FOLDER / STAMP, json.dumps(stamp, indent=1) + "\n")
     return Written(replay=replay, hashes=hashes, sha256=digests, facts=summary.facts)
 
@@ -283,7 +286,9 @@ def is_ours(name: str, head: bytes) -> bool:
 def current(folder: Path) -> bool:
     """Whether the tables show the journal as it is, byte for byte as they were written."""
     stamp = _stamp(folder)
-    if stamp.get("lrsweep") != __version__ or stamp.get("journal") != journal.sizes(folder):
+    if (stamp.get("lrsweep"), stamp.get("format")) != (__version__, FORMAT):
+        return False
+    if stamp.get("journal") != journal.sizes(folder):
         return False
     try:
         return all(_sha256(folder / name) == digests(folder)[name] for name in (SPEC, RUNS, CURVES, SUMMARY))
@@ -296,7 +301,7 @@ def fingerprint(folder: Path) -> str:
 
     What is read later than this is called is at least as new. Raises StorageError.
     """
-    digest = hashlib.sha256(__version__.encode())
+    digest = hashlib.sha256(f"{__version__} {FORMAT}".encode())
     for name in (SPEC, RUNS, CURVES):
         with atomic.storage_errors(folder / name, "read"):
             digest.update(f" {_sha256(folder / name)}".encode())

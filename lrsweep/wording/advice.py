@@ -12,42 +12,30 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lrsweep.analysis.caveats import Caveat, caveats_of
-from lrsweep.analysis.cells import PLATEAU_METRIC
-from lrsweep.analysis.facts import Budget, Drift, OptimizerFacts, SweepFacts, title
+from lrsweep.analysis.facts import Budget, OptimizerFacts, SweepFacts
 from lrsweep.analysis.sensitivity import is_even
-from lrsweep.analysis.suggest import ENOUGH, better_grid, close_enough, open_gaps, steep_gap, too_high
+from lrsweep.analysis.suggest import ENOUGH, better_grid, close_enough, known_gaps, open_gaps, steep_gap, too_high
 from lrsweep.grids import generate
 from lrsweep.wording.words import agree, budget_text, listed, plural, rate_text
 
-ASK_FOR_RATES = ("all_diverged", "untrained", "mostly_diverged", "edge", "censored", "narrow", "cliff", "steep")
+ASK_FOR_RATES = (
+    "all_diverged", "untrained", "too_small", "mostly_diverged", "edge", "censored", "narrow", "cliff", "steep",
+)  # fmt: skip
 """Caveats that another grid answers; the first of a row carries the line to paste, which answers all of them."""
 LONG_LINE = 80
 """Letters of a line to paste from which on a list of rates is no help."""
-MANY = 12
-"""Sentences or names of one kind that are still read."""
 
 BROKEN_START = "the initial loss is NaN or infinite, so the learning rate is not the cause"
+TOO_SMALL = "nothing trained, learning rates too small"
 LOOK = "check the data, the loss and the model for NaN and infinite values"
 TOO_CLOSE = "learning rates are already less than 26 % apart; add seeds, not learning rates"
-NO_RANKING = (
-    "No optimizer is best everywhere. These results are for one task, one model and one budget: do not read "
-    "them as a ranking of optimizers, only as how each one responds to its learning rate here."
-)
-BENGIO = "Bengio (2012): the best learning rate is often within a factor of 2 of the largest one that does not diverge."
-ADADELTA = (
-    "Adadelta's lr multiplies a step that already has the units of the weights, so it is on a different "
-    "scale (torch's default is 1.0)."
-)
-WINDOWS = (
-    "Sensitivity depends on the range of learning rates. Where lr means something different (Lion, Muon, "
-    "Adadelta, Schedule-Free), compare it only over windows centered on each optimizer's best learning rate."
-)
 BEST_TRIED = "best learning rate tried"
 RECOMMENDED = {
-    "centre": "closest to the center of the good range; no seed diverged",
+    "centre": "closest to the center of the good range; no seed diverged or lost half of the improvement",
     "edge": f"{BEST_TRIED}; the good range extends past the grid at {{ends}}, so widen it first",
     "failed_edge": f"{BEST_TRIED}; the good range ends where runs failed",
-    "no_clean_rate": f"{BEST_TRIED}; some seed diverged at every learning rate of the good range",
+    "no_clean_rate": f"{BEST_TRIED}; at every learning rate of the good range some seed diverged or lost half of the "
+    "improvement",
     "no_start": f"{BEST_TRIED}; without the untrained model's value the good range is unknown",
     "nothing": "nothing trained",
 }
@@ -71,6 +59,8 @@ def sentence(row: OptimizerFacts, budget: Budget | None) -> str:
         return f"{row.title}: {BROKEN_START}; {LOOK}."
     if math.isnan(row.best_lr.value):
         return f"{row.title}: every one of {tried} diverged; try smaller learning rates."
+    if row.rates_too_small and not row.trained:
+        return f"{row.title}: {TOO_SMALL} ({tried})."
     if not row.trained and not math.isnan(row.initial_objective):
         return f"{row.title}: no learning rate improved on the untrained model ({tried})."
     parts = [f"{row.title}: {rate_text(row.best_lr.value)} is the best of {tried}", _width(row), _price(row)]
@@ -105,6 +95,8 @@ def _price(row: OptimizerFacts) -> str:
 
 def _top(row: OptimizerFacts) -> str:
     """What happens above the best rate."""
+    if row.margins.unusable_from < math.inf and row.margins.unusable_from != row.margins.diverges_from:
+        return f"it loses half of the improvement or more from {rate_text(row.margins.unusable_from)} upwards"
     if not math.isnan(row.margins.diverges_from):
         return f"it diverges from {rate_text(row.margins.diverges_from)} upwards"
     above = [point for point in row.rates if point.lr > row.best_lr.value]
@@ -139,11 +131,11 @@ def _span(row: OptimizerFacts) -> str:
 
 
 def recommendation(row: OptimizerFacts, metric: str) -> str:
-    """The robust rate and the largest that still works, each with its reason; "" where nothing trained."""
+    """The robust rate and the largest safe one, each with its reason; "" where nothing trained."""
     if not row.trained:
         return ""
     ends = "both ends" if row.good_range.censored_low and row.good_range.censored_high else "one end"
-    reason = RECOMMENDED[row.recommended_by].format(ends=ends)
+    reason = RECOMMENDED[row.recommended_by].format(ends=ends) + " (one seed)" * (row.n_seeds == 1)
     if row.recommended_lr != row.best_lr.value:
         there, best = row.recommended_objective, row.best_objective
         reason += f"; {metric} {there:.4g}, against {best:.4g} at the best lr ({row.best_lr.value:.3g})"
@@ -151,9 +143,7 @@ def recommendation(row: OptimizerFacts, metric: str) -> str:
     largest = row.margins.largest_safe_lr
     if math.isnan(largest):
         return text
-    worse = next(point.n_worse for point in row.rates if point.lr == largest)
-    but = f"; {plural(worse, 'run')} there finished worse than the untrained model" if worse else ""
-    return f"{text} Largest useful learning rate: {rate_text(largest)}{but}."
+    return f"{text} Largest safe learning rate (no seed lost half of the improvement): {rate_text(largest)}."
 
 
 # --- caveats ------------------------------------------------------------------------------------------------------
@@ -230,6 +220,11 @@ CAVEATS: dict[Caveat, Callable[[OptimizerFacts], str]] = {
         "the untrained model has no finite value of this metric, so improvements cannot be measured"
     ),
     "untrained": lambda row: "no learning rate improved on the untrained model",
+    "too_small": lambda row: (
+        f"learning rates too small: the improvement still grows in proportion to lr at {rate_text(row.rates[-1].lr)}"
+        if row.trained
+        else TOO_SMALL
+    ),
     "mostly_diverged": _mostly_diverged,
     "worse_than_untrained": _worse,
     "failed_edge": _failed_edge,
@@ -242,7 +237,6 @@ CAVEATS: dict[Caveat, Callable[[OptimizerFacts], str]] = {
         f"{_gaps(steep_gap(row))} and half of the improvement or more is lost; "
         "a better learning rate may lie in that gap"
     ),
-    "uneven": lambda row: "uneven grid: S over-weights densely sampled regions",
     "flat": lambda row: "no U-shape: every learning rate ends about as well as the best",
     "short_budget": _short_budget,
     "one_seed": lambda row: "only one seed: no intervals, and no learning rate can be called tied with the best",
@@ -256,7 +250,8 @@ SHORT_CAVEATS = (
     ("all_diverged", "half or more seeds diverge at every lr"),
     ("no_start", "untrained model has no finite value"),
     ("untrained", "no lr improved on the untrained model"),
-    ("failed_edge", "every run next to the best lr failed"),
+    ("too_small", "{verdict}; go up by decades"),
+    ("failed_edge", "runs next to the good range failed"),
     ("edge", "best lr is at {side} of the grid; widen it"),
     ("flat", "flat: all learning rates perform about the same"),
     ("mostly_diverged", "over half the runs diverged; lower the grid"),
@@ -274,7 +269,8 @@ def warning_line(row: OptimizerFacts) -> str:
     kinds = caveats_of(row)
     inside = f"only {plural(len(row.good_range.rates), 'grid point')}"
     found = next((text for kind, text in SHORT_CAVEATS if kind in kinds), "")
-    return found.format(side=_SIDES.get(row.edge_side, ""), inside=inside)
+    verdict = "learning rates too small" if row.trained else TOO_SMALL
+    return found.format(side=_SIDES.get(row.edge_side, ""), inside=inside, verdict=verdict)
 
 
 def lr_line(row: OptimizerFacts) -> str:
@@ -301,92 +297,11 @@ def nothing_added(facts: SweepFacts) -> str:
     )
     if thin := [row.title for row in facts.rows if close_enough(row)]:
         return f"--refine: nothing to add: around the best learning rate of {listed(thin)}, {TOO_CLOSE}{failed}"
+    widest = max((high / low for row in facts.rows for low, high in known_gaps(row)), default=1.0)
     return (
-        f"--refine: nothing to add: each good range has {ENOUGH} or more learning rates and its edges are "
-        f"known within a factor of 2{failed}"
+        f"--refine: nothing to add: each good range has {ENOUGH} or more learning rates, and there and at its edges "
+        f"neighboring learning rates are at most a factor of {widest:.2g} apart{failed}"
     )
-
-
-# --- notes --------------------------------------------------------------------------------------------------------
-
-
-def notes(facts: SweepFacts) -> list[str]:
-    """The sentences that belong under every reading of the sweep."""
-    better = "smaller" if facts.mode == "min" else "larger"
-    of = f"Objective: {facts.metric}, {better} is better."
-    out = [f"{of} Results are medians over seeds; ties go to the smaller learning rate."]
-    if len({row.optimizer for row in facts.rows}) > 1:
-        out.append(NO_RANKING)
-    factors = [row for row in facts.rows if math.isfinite(row.margins.bengio_factor)]
-    if factors:
-        here = listed([f"{row.title} {_factor(row)}" for row in factors], MANY)
-        out.append(f"{BENGIO} Here the factor is: {here}.")
-    out.append(WINDOWS)
-    if any(row.name == "adadelta" for row in facts.rows):
-        out.append(ADADELTA)
-    out += _longer_steps(facts.rows)
-    out += [_coupled(label, value) for label, value in facts.coupled_decay.items()]
-    out += _watched(facts)
-    moved = [_moved(drift) for drift in facts.drifts if math.isfinite(drift.slope.value)]
-    out += moved[:MANY]
-    if len(moved) > MANY:
-        out.append(f"{len(moved) - MANY} more such trends were fitted.")
-    return out
-
-
-def _factor(row: OptimizerFacts) -> str:
-    return f"{_at_least(row.margins.censored)}{row.margins.bengio_factor:.3g}"
-
-
-def _coupled(label: str, decay: float) -> str:
-    return (
-        f"{label}: its weight decay ({decay:g}) is multiplied by lr, so sweeping lr also sweeps the decay; "
-        "use `independent_weight_decay` to separate them."
-    )
-
-
-def _longer_steps(rows: Sequence[OptimizerFacts]) -> list[str]:
-    """The best rates of SGD as those of the steps it takes, where its momentum differs."""
-    known = [row for row in rows if row.trained and 0 <= row.momentum < 1]
-    if len({row.momentum for row in known}) < 2:
-        return []
-    shown = listed([f"{row.title} at {rate_text(row.best_lr.value / (1 - row.momentum))}" for row in known], MANY)
-    text = (
-        "With momentum, the effective learning rate of SGD is lr / (1 - momentum); plotted against it, "
-        "the curves roughly coincide. "
-    )
-    return [f"{text}Best learning rates as lr / (1 - momentum): {shown}."]
-
-
-def _watched(facts: SweepFacts) -> list[str]:
-    """What the plateau schedules cut on, a sentence per metric."""
-    out = []
-    for metric in dict.fromkeys(facts.plateau_metrics.values()):
-        labels = listed([label for label, watched in facts.plateau_metrics.items() if watched == metric], MANY)
-        usual = metric == PLATEAU_METRIC
-        rest = "its default; set `metric:` to change it" if usual else f"not {PLATEAU_METRIC}, its default"
-        out.append(f"The plateau schedule of {labels} watches {metric}, {rest}.")
-    return out
-
-
-def _moved(drift: Drift) -> str:
-    what = "the budget (earlier evaluations of the same runs)" if drift.from_rows else drift.against
-    where = title(drift.optimizer, drift.fixed)
-    kept = [lr for lr in drift.refined_lrs if math.isfinite(lr)]
-    if max(kept) == min(kept):
-        text = f"{where}: the best learning rate stays at {rate_text(kept[0])} along {what}"
-    else:
-        text = f"{where}: the best learning rate moves by {drift.slope.value:+.2g} decades per decade of {what}"
-        if not math.isnan(drift.slope.low):
-            text += f" [{drift.slope.low:+.2g}, {drift.slope.high:+.2g}], {plural(drift.slope.n, 'seed')}"
-    if not drift.refined:
-        text += "; accurate to one grid step, because a neighbor of a best learning rate diverged"
-    if left_out := len(drift.values) - drift.n_used:
-        text += (
-            f"; {left_out} of {len(drift.values)} left out, where the best learning rate is at the "
-            "grid's edge or unknown"
-        )
-    return f"{text}."
 
 
 # --- headline -----------------------------------------------------------------------------------------------------
@@ -404,7 +319,11 @@ def headline(facts: SweepFacts) -> str:
         return f"Nothing could be trained: {BROKEN_START}. {LOOK.capitalize()}."
     if not trained:
         budget = budget_text(facts.budget)
-        return f"Nothing trained: with this budget ({budget}) no learning rate improved on the untrained model."
+        why = "no learning rate improved on the untrained model"
+        if small := [row for row in rows if row.rates_too_small]:
+            some = "" if len(small) == len(rows) else f" for {listed([row.title for row in small])}"
+            why = f"learning rates too small{some}"
+        return f"Nothing trained: with this budget ({budget}) {why}. {_next(rows)}".strip()
     if len(trained) == 1:
         text = (
             f"{sentence(trained[0], facts.budget)} The right order of magnitude is {decade(trained[0].best_lr.value)}."
@@ -462,15 +381,19 @@ def _divergence(rows: Sequence[OptimizerFacts]) -> str:
 
 
 def _next(rows: Sequence[OptimizerFacts]) -> str:
-    few = [row for row in rows if row.trained and not row.good_range.censored and len(row.good_range.rates) < ENOUGH]
+    known = [row for row in rows if row.trained and not row.rates_too_small]
+    few = [row for row in known if not row.good_range.censored and len(row.good_range.rates) < ENOUGH]
     steps: dict[str, list[OptimizerFacts]] = {
         "find out why runs failed for {}": [row for row in rows if row.failed_lrs],
+        "go up by decades for {}": [row for row in rows if row.rates_too_small],
         "shift the grid for {}": [
-            row for row in rows if not row.trained and row.n_runs > row.n_failed and not row.broken_start
+            row
+            for row in rows
+            if not row.trained and not row.rates_too_small and row.n_runs > row.n_failed and not row.broken_start
         ],
         "drop the highest learning rates for {}": [row for row in rows if row.trained and too_high(row)],
         "widen the grid for {}": [
-            row for row in rows if row.open_ends - row.failed_ends and not math.isnan(row.best_lr.value)
+            row for row in rows if row.trained and not row.rates_too_small and row.open_ends - row.failed_ends
         ],
         "add learning rates near the best for {}": [row for row in few if not close_enough(row)],
         "add seeds, not learning rates, for {}": [row for row in few if close_enough(row)],

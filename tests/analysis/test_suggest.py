@@ -132,8 +132,53 @@ def test_a_very_thin_basin_gets_some_rates() -> None:
     assert refine(facts(values)) == {"adam": [pytest.approx(5.62342e-3), pytest.approx(1.77828e-2)]}
 
 
+def test_ends_that_are_read_between_far_rates_are_looked_at() -> None:
+    """Three rates in a good range of one rate per decade say little of where it ends: half a decade is tried."""
+    coarse = facts([2.0, 1.5, 0.52, 0.5, 0.51, 1.1], [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1])
+    assert refine(coarse) == {"adam": [3.16228e-5, 3.16228e-4, 3.16228e-3, 3.16228e-2]}
+
+
+def too_small(gains: Any, lrs: Any) -> SweepFacts:
+    """Three seeds whose untrained losses are 2, 2.01 and 1.99, and that improve by `gains`."""
+    starts = np.array([2.0, 2.01, 1.99])
+    return analyse(
+        frame(table("adam", lrs, starts - np.asarray(gains)[:, None], starts.tolist())), None, spec("adam"), {}
+    )
+
+
+def test_a_loss_that_falls_in_proportion_to_tiny_rates_is_not_trained_and_goes_up_by_decades() -> None:
+    lrs = [1e-12, 1e-11, 1e-10, 1e-9, 1e-8]
+    found = too_small([0, 0, 2e-6, 2e-5, 2e-4], lrs)
+    (row,) = found.rows
+    assert (row.trained, row.rates_too_small) == (False, True)
+    assert row.good_range.rates == ()
+    for number in (row.recommended_lr, row.sensitivity.whole.value, row.good_range.decades, found.target):
+        assert math.isnan(number)
+    assert list(caveats_of(row)) == ["too_small"]
+    assert refine(found) == {"adam": [1e-7, 1e-6, 1e-5, 1e-4]}, "2e-4 in proportion is 2 after four decades"
+    for text in (advice.headline(found), said(row), advice.warning_line(row), advice.warnings(row)[0][1]):
+        assert "learning rates too small" in text
+    assert advice.lr_line(row) == "lr: {min: 1e-08, max: 0.0001, per_decade: 1}"
+
+
+def test_rates_that_make_no_difference_are_too_small() -> None:
+    (row,) = too_small([0, 1e-15, 0], [1e-12, 1e-11, 1e-10]).rows
+    assert (row.trained, row.rates_too_small) == (False, True)
+    assert refine(too_small([0, 0, 0], [1e-12, 1e-11, 1e-10])) == {"adam": [1e-9, 1e-8, 1e-7, 1e-6]}
+
+
+def test_rates_that_train_and_are_too_small_say_so_and_keep_what_was_trained() -> None:
+    found = too_small([0.01, 0.1, 0.9], [1e-5, 1e-4, 1e-3])
+    (row,) = found.rows
+    assert (row.trained, row.rates_too_small) == (True, True)
+    assert "still grows in proportion to lr at 0.001" in advice.warnings(row)[0][1]
+    assert refine(found) == {"adam": [1e-2, 0.1]}
+    (grown,) = too_small([0.2, 0.9, 1.4], [1e-5, 1e-4, 1e-3]).rows
+    assert not grown.rates_too_small
+
+
 def test_everything_diverged_goes_down() -> None:
-    assert refine(facts([math.nan] * 3, [1e-3, 1e-2, 1e-1])) == {"adam": [1e-4]}
+    assert refine(facts([math.nan] * 3, [1e-3, 1e-2, 1e-1])) == {"adam": [1e-6, 1e-5, 1e-4]}
 
 
 @pytest.mark.parametrize(
@@ -206,7 +251,7 @@ def test_an_irregular_grid_is_listed() -> None:
 
 def test_the_gap_up_to_a_much_worse_rate_is_filled_though_nothing_diverged_there() -> None:
     """3.16 ends worse than untrained in the median; between it and 1 a better rate may lie."""
-    lrs = [1e-2, 1e-1, 0.316228, 1.0, 3.16228, 10.0]
+    lrs = [0.0316228, 1e-1, 0.316228, 1.0, 3.16228, 10.0]
     found = facts([1.9, 0.53, 0.52, 0.5, 2.2, math.nan], lrs)
     assert refine(found) == {"adam": [1.77828]}
     (row,) = found.rows
@@ -266,12 +311,12 @@ def test_where_the_untrained_model_is_not_finite_no_rate_is_to_blame() -> None:
 
 def test_what_is_said_where_no_rate_is_added_claims_no_more_than_the_rules() -> None:
     good = facts(valley(HALF_DECADES, 1e-3, depth=0.1))
-    assert "its edges are known within a factor of 2" in advice.nothing_added(good)
+    assert "neighboring learning rates are at most a factor of 3.2 apart" in advice.nothing_added(good)
     assert "failed" not in advice.nothing_added(good)
     thin = with_failed([2.0, 0.9, 0.5, None], [1e-2, 1e-1, 1.0, 10.0])
     (added,) = refine(thin).values()
     assert all(thin.rows[0].good_range.low < lr < 1 for lr in added)
-    failing = with_failed([0.7, 0.52, 0.51, 0.5, None], [1e-3, 1e-2, 1e-1, 1.0, 10.0])
+    failing = with_failed([0.7, 0.52, 0.51, 0.5, None], [3.16228e-2, 1e-1, 0.316228, 1.0, 10.0])
     assert refine(failing) == {}
     assert "none is added next to learning rates whose runs failed" in advice.nothing_added(failing)
     assert advice.nothing_added(facts([math.nan], [1e-2])) == "--refine: nothing to add"

@@ -38,7 +38,7 @@ def spec(
         ],
         schedule=named(schedule),
         axes=axes or {},
-        train=SimpleNamespace(epochs=20, steps=None),
+        train=SimpleNamespace(epochs=20, steps=None, dtype="float64"),
     )
 
 
