@@ -159,7 +159,7 @@ def test_median_over_an_uneven_grid() -> None:
     assert math.isnan(weighted_median(np.array([NAN]), np.ones(1)))
 
 
-@given(st.floats(-4.0, -2.0), st.floats(0.05, 0.3), st.floats(1.5, 4.0))
+@given(st.floats(-4.0, -2.0), st.floats(0.05, 0.25), st.floats(2.0, 4.0))
 @settings(deadline=None, max_examples=25)
 def test_adding_the_rates_of_refine_refines_s_and_does_not_move_it(place: float, depth: float, power: float) -> None:
     """Smooth valleys with flat sides; the plain mean moved by up to a fifth, which reversed rankings."""
