@@ -118,6 +118,8 @@ def _check_functions(task: Task) -> None:
         value = getattr(task, name)
         if value is not None and not callable(value):
             raise UsageError(f"Task: {name} is a {type(value).__name__}, not a function")
+        if name != "model":
+            _refuse_class(name, value)
         trained = value.named_parameters() if isinstance(value, torch.nn.Module) else ()
         if stray := [key for key, parameter in trained if parameter.requires_grad]:
             raise UsageError(
@@ -132,6 +134,13 @@ def _check_functions(task: Task) -> None:
             raise UsageError(f"Task: {name!r} cannot name a metric (it becomes a column name; `loss` is taken)")
         if not callable(metric):
             raise UsageError(f"Task: metric {name!r} is a {type(metric).__name__}, not a function")
+        _refuse_class(f"metric {name!r}", metric)
+
+
+def _refuse_class(name: str, value: Any) -> None:
+    """Refuse `nn.MSELoss` where `nn.MSELoss()` is meant."""
+    if isinstance(value, type) and issubclass(value, torch.nn.Module):
+        raise UsageError(f"Task: {name} is the class {value.__name__}; give an object of it: {value.__name__}()")
 
 
 def describe(task: Task) -> str:

@@ -67,6 +67,7 @@ class DatasetSplit:
     def __init__(self, data: Any, collate: Callable[[list[Any]], Any] | None, place: Callable[[Any], Any]) -> None:
         """`place` moves a collated batch to the device and casts it."""
         self.data = data
+        self._own_collate = collate is not None
         self._collate = default_collate if collate is None else collate
         self._place = place
 
@@ -74,8 +75,9 @@ class DatasetSplit:
         return len(self.data)
 
     def chunk(self, batch_size: int) -> int:
-        """Examples of one evaluation batch."""
-        return min(EVAL_CHUNK, max(batch_size, 64))
+        """Examples of one evaluation batch. A `collate_fn` of the user's is given as many as in training: it may rely
+        on it, as one that takes ready batches does with a batch size of 1."""
+        return batch_size if self._own_collate else min(EVAL_CHUNK, max(batch_size, 64))
 
     def take(self, index: torch.Tensor) -> Any:
         """The examples `index` [B], collated."""

@@ -196,7 +196,7 @@ class _Run:
         return {f"val_{name}": value for name, value in self._evaluate("val").items()}
 
     def _evaluate(self, split: str) -> dict[str, float]:
-        """Loss and metrics of a whole split, which is one batch."""
+        """Loss and metrics of a whole split: one batch, or batches as in training where the user collates them."""
         if self.steps_made and hasattr(self.optimizer, "eval"):
             seed_all(stream_seed("layers", self.seed, self.steps_made))
             self.optimizer.eval()
@@ -205,9 +205,13 @@ class _Run:
         data = getattr(self.task, split)
         count = len(data[-1] if isinstance(data, tuple) else data)
         assert count <= 64
-        batch = self._batch(split, torch.arange(count), ("data", split, 0, self.seed, self.steps_made))
-        with torch.set_grad_enabled(_wants_gradients(self.task)):
-            found = {name: float(torch.as_tensor(value).detach()) for name, value in self._losses(batch).items()}
+        found: dict[str, float] = {}
+        for index in torch.arange(count).split(count if self.task.collate_fn is None else self.recipe.batch_size):
+            batch = self._batch(split, index, ("data", split, int(index[0]), self.seed, self.steps_made))
+            with torch.set_grad_enabled(_wants_gradients(self.task)):
+                for name, value in self._losses(batch).items():
+                    share = float(torch.as_tensor(value).detach()) * len(index) / count
+                    found[name] = found.get(name, 0.0) + share
         self.model.train()
         if hasattr(self.optimizer, "train"):
             seed_all(stream_seed("layers", self.seed, self.steps_made))

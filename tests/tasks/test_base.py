@@ -63,6 +63,8 @@ def test_a_task_takes_tensors_lists_and_datasets():
         ({"step": loss}, "not both"),
         ({"loss": None, "step": loss, "metrics": {"a": loss}}, "leave metrics out"),
         ({"loss": "mse"}, "loss is a str, not a function"),
+        ({"loss": torch.nn.MSELoss}, r"loss is the class MSELoss; give an object of it: MSELoss\(\)"),
+        ({"metrics": {"error": torch.nn.L1Loss}}, r"metric 'error' is the class L1Loss"),
         ({"model": torch.nn.Linear(2, 1)}, "a function that builds it"),
         ({"metrics": {"loss": loss}}, "'loss' cannot name a metric"),
         ({"metrics": {"a,b": loss}}, "cannot name a metric"),

@@ -192,6 +192,7 @@ KINDS = [
             "constant_negative": {"constant": -1e6},
             "tiny": {"lr": (1e10, 1e11)},
             "data_written_by_model": {"batch_size": 1},
+            "ready_batches": {"batch_size": 1},
         },
     ),
     *_family(
