@@ -91,9 +91,11 @@ def _needs_wrapper(optimizer: Any) -> bool:
     function: Any = getattr(method, "__func__", None)
     if unwrapped(function) is function or method.__self__ is not optimizer:
         return True
-    hooks = [getattr(optimizer, f"_optimizer_step_{when}_hooks", None) for when in ("pre", "post")]
-    if any(kept is None or len(kept) for kept in (*_HOOKS, *hooks)):
-        return True
+    before = getattr(optimizer, "_optimizer_step_pre_hooks", None)
+    after = getattr(optimizer, "_optimizer_step_post_hooks", None)
+    for hooks in (before, after, *_HOOKS):
+        if hooks is None or hooks:
+            return True
     code = getattr(torch.optim.Optimizer, "_optimizer_step_code", None)
     own = "_optimizer_step_code" in vars(optimizer)
     return code is None or own or getattr(cls, "_optimizer_step_code", None) is not code

@@ -24,7 +24,7 @@ from lrsweep.training.audit import Auditor, Computed
 from lrsweep.training.data import DatasetSplit, map_tensors
 from lrsweep.training.divergence import finite_divergence
 from lrsweep.training.lone_steps import Captured, Check, Eager
-from lrsweep.training.own_optimizers import Outside
+from lrsweep.training.own_optimizers import Outside, look_due
 from lrsweep.training.recorder import Evaluation, Recorder, untrained
 from lrsweep.training.workload import Workload, weights_hash
 
@@ -255,7 +255,7 @@ class Trainer:
         if self._decay is not None:
             optimizers.decay_independently(self.weights, self._decay * decay_factor)
         self._optimizer_step()
-        if self._outside is not None and (self.step < 2 or self._workload.is_row(self.step + 1)):
+        if self._outside is not None and look_due(self._workload, self.step):
             self._outside.look(self.step)
         self.step += 1
 

@@ -23,7 +23,7 @@ from lrsweep.training import stackable, update_rules
 from lrsweep.training.audit import Auditor, Computed
 from lrsweep.training.data import map_tensors
 from lrsweep.training.divergence import finite_divergence
-from lrsweep.training.own_optimizers import OwnOptimizers
+from lrsweep.training.own_optimizers import OwnOptimizers, look_due
 from lrsweep.training.rates import Rates, rule_of
 from lrsweep.training.recorder import Evaluation, Recorder, means_over, untrained
 from lrsweep.training.stepper import Result, Stepper
@@ -276,7 +276,7 @@ class StackedTrainer:
                     named[name] = grad[slots].clone(memory_format=torch.contiguous_format) if copied else grad[slots]
                 factors = [self._rates.factors[index] for index in self._present[slots]]
                 rule.step(named, factors, self.step, self._dead_in(slots), drawn)
-                if self.step < 2 or self._workload.is_row(self.step + 1):
+                if look_due(self._workload, self.step):
                     rule.audit(self.step)
             else:
                 rule.step(parts, [grad[slots] for grad in grads], lr, factor)
@@ -330,6 +330,8 @@ class StackedTrainer:
         """The results of the runs that made all steps."""
         if alive := self._alive():
             self._finish(alive, None)
+        for _, rule in self._own:
+            rule.audit(self.step - 1)
 
     def _alive(self) -> list[int]:
         return [slot for slot in range(len(self._present)) if slot not in self._dead]
@@ -398,6 +400,8 @@ class StackedTrainer:
         for old, rule in self._rules:
             inside = [slot - old.start for slot in slots if old.start <= slot < old.stop]
             if not inside:
+                if isinstance(rule, OwnOptimizers):
+                    rule.audit(self.step - 1)
                 continue
             now = slice(low, low + len(inside))
             if isinstance(rule, OwnOptimizers):

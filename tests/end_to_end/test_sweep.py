@@ -584,6 +584,7 @@ def marked(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_finished_sweep_redraws_pictures_of_another_objective(tmp_path: Path) -> None:
     folder = tmp_path / "small"
     config = sweeps.spec(train={"epochs": 2, "batch_size": 20})
@@ -627,7 +628,7 @@ def test_an_extended_sweep_draws_what_there_is_in_every_format(drawn: tuple[Path
     assert all(fingerprint.encode() in data for data in grown.values())
 
 
-@pytest.mark.parametrize("outdated", ["all", "report.html"])
+@pytest.mark.parametrize("outdated", [pytest.param("all", marks=pytest.mark.slow), "report.html"])
 def test_a_run_with_nothing_to_train_draws_what_is_outdated(
     tmp_path: Path, drawn: tuple[Path, Path], outdated: str
 ) -> None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator
@@ -65,6 +66,7 @@ def literals(tree: ast.Module) -> Iterator[str]:
     yield from (text for _, _, text in sorted(placed) if _is_prose(text))
 
 
+@functools.cache
 def messages() -> str:
     parts = []
     for path in sorted((ROOT / "lrsweep").rglob("*.py")):

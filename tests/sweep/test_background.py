@@ -81,6 +81,7 @@ def test_where_it_was_killed_this_process_draws(sweep: Path) -> None:
     assert (sweep / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_where_it_is_stopped_this_process_draws(sweep: Path) -> None:
     with background.renderer(aside=True) as renderer:
         (child,) = children()
@@ -182,6 +183,7 @@ def test_its_summary_and_its_report_are_those_of_this_process(sweep: Path, kille
     assert files(sweep) == drawn
 
 
+@pytest.mark.slow
 def test_a_draft_is_for_one_report_of_its_own_folder(sweep: Path, tmp_path: Path) -> None:
     spec = read_resolved(sweep / tables.SPEC)
     other = fabricate.folder(tmp_path / "other", rates=[1e-3, 1e-2])

@@ -145,7 +145,9 @@ def python(code: str, folder: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "place", [place if place == "another thread" else pytest.param(place, marks=pytest.mark.slow) for place in PLACES]
+)
 def test_nothing_stays_behind_in_the_callers_process(place: str, tmp_path: Path) -> None:
     python(PLACES[place], tmp_path)
 

@@ -114,7 +114,7 @@ def alone(one: Any, clip_norm: float | None, eval_every: int) -> tuple[list[torc
 
 
 @pytest.mark.usefixtures("both_ways")
-@pytest.mark.parametrize("clip_norm", [None, 0.5])
+@pytest.mark.parametrize("clip_norm", [None, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_every_rule_schedule_and_clipping_equals_plain_torch(clip_norm: float | None) -> None:
     shared = workload_spec(
         {"name": "stacked_tasks.py:task"}, steps=STEPS, clip_norm=clip_norm, eval_every={"steps": 10}
