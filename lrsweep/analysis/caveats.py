@@ -77,6 +77,6 @@ def _of_evidence(row: OptimizerFacts) -> list[Caveat]:
         out.append("short_budget")
     if row.n_seeds == 1:
         out.append("one_seed")
-    elif row.trained and len(row.near_tied_lrs) > max(WIDE_TIE * row.n_rates, ENOUGH):
+    elif row.trained and len(row.tied_lrs) > max(WIDE_TIE * row.n_rates, ENOUGH):
         out.append("few_seeds")
     return out

@@ -146,10 +146,13 @@ def _drift(
     curve = [middle for middle, kept in zip(middles, used, strict=True) if kept]
     fine = len(curve) > 0 and all(bool(is_refined(lrs, m)) for lrs, m in curve)
     fitted = [refined(lrs, m) if fine else best_lrs(lrs, m) for lrs, m in curve]
-    value = float(slope(x[used], np.array(fitted))) if len(curve) >= LEAST_VALUES else math.nan
+    seen = np.array(bests)[used]
+    stays = len(seen) > 0 and bool((seen == seen[0]).all())
+    value = float(slope(x[used], np.array(fitted))) if len(curve) >= LEAST_VALUES and not stays else math.nan
+    steps = np.array([grid_step(lrs, best_rate(m)) for lrs, m in middles])
     seeds = tables[0][1].shape[1]
     spread = np.empty(0)
-    if seeds > 1 and len(curve) >= LEAST_FOR_INTERVAL:
+    if seeds > 1 and len(curve) >= LEAST_FOR_INTERVAL and not stays:
         drawn = [(lrs, resampled_medians(costs)) for (lrs, costs), kept in zip(tables, used, strict=True) if kept]
         spread = slope(x[used], _fitted(drawn, fine=fine))
     rates = iter(fitted)
@@ -161,9 +164,33 @@ def _drift(
         best_lrs=tuple(bests),
         refined_lrs=tuple(float(next(rates)) if kept else math.nan for kept in used),
         refined=fine,
-        slope=bootstrapped(value, spread, seeds) if len(spread) else replace(NO_SLOPE, value=value, n=seeds),
+        slope=_widened(value, spread, seeds, leeway(x[used], steps[used] / 2))
+        if len(spread)
+        else replace(NO_SLOPE, value=value, n=seeds),
         from_rows=from_rows,
+        stays=stays,
+        grid_step=float(steps[used].max()) if stays else math.nan,
     )
+
+
+def grid_step(lrs: Floats, best: int | None) -> float:
+    """Decades from rate number `best` to the farther of its neighbors in the grid; nan without a neighbor."""
+    if best is None or len(lrs) < 2:
+        return math.nan
+    gaps = np.diff(np.log10(lrs))
+    return float(gaps[max(best - 1, 0) : best + 1].max())
+
+
+def leeway(x: Floats, halves: Floats) -> float:
+    """By how much a slope on log10 `x` (K,) may be off where each log10 rate may be off by its entry of `halves` (K,),
+    decades: a best rate is known to half a grid step at best."""
+    log = np.log10(x) - np.log10(x).mean()
+    return float(np.abs(log) @ halves / (log @ log))
+
+
+def _widened(value: float, spread: Floats, seeds: int, by: float) -> Interval:
+    found = bootstrapped(value, spread, seeds)
+    return replace(found, low=found.low - by, high=found.high + by)
 
 
 def _fitted(drawn: Sequence[tuple[Floats, Floats]], *, fine: bool) -> Floats:

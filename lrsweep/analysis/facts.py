@@ -256,14 +256,6 @@ class OptimizerFacts:
         return good.count("improving"), len(good)
 
     @property
-    def near_tied_lrs(self) -> tuple[float, ...]:
-        """The tied rates to list for people: those that keep half of the gain or more. Seeds that spread widely tie
-        rates that hardly train."""
-        most = abs(self.initial_objective - self.best_objective) / 2
-        near = {p.lr for p in self.rates if p.in_good_range or not abs(p.objective - self.best_objective) > most}
-        return tuple(lr for lr in self.tied_lrs if lr in near)
-
-    @property
     def failed_lrs(self) -> tuple[float, ...]:
         """The rates at which every run failed: they have no result."""
         return tuple(point.lr for point in self.rates if point.n_runs == point.n_failed)
@@ -316,7 +308,9 @@ class Drift:
     to: nan where the best rate is at an edge of the grid (censored) or missing; the rest read off parabolas through the
     best rate and its neighbours if all of them have finite neighbours (`refined`), else the grid's best rates. The
     slope needs two such values, its interval three. `fixed` holds the other axes.
-    `from_rows`: the shorter budgets are earlier rows of the same runs.
+    `from_rows`: the shorter budgets are earlier rows of the same runs. `stays`: the best grid rate is the same
+    throughout, to `grid_step` decades, and there is no slope. The interval of a slope allows for half a grid step at
+    every value.
     """
 
     optimizer: str
@@ -328,6 +322,8 @@ class Drift:
     refined: bool
     slope: Interval
     from_rows: bool
+    stays: bool
+    grid_step: float
 
     @property
     def n_used(self) -> int:

@@ -14,6 +14,7 @@ from lrsweep.plot import legend, style, ticks
 from lrsweep.plot.style import SCREEN, Head, Look, Sheet
 from lrsweep.plot.text import fit, width_of
 from lrsweep.wording import words
+from lrsweep.wording.notes import no_drift
 
 FAINT = 0.4
 
@@ -117,8 +118,11 @@ def _panel(ax: Axes, drifts: Sequence[Drift], looks: Sequence[Look]) -> None:
 
 
 def slope_text(one: Drift) -> str:
+    if one.stays:
+        return no_drift(one)
     if not math.isfinite(one.slope.value):
         return "no slope"
     if not math.isfinite(one.slope.low):
-        return f"{one.slope.value:+.2f}"
-    return f"{one.slope.value:+.2f} [{one.slope.low:+.2f}, {one.slope.high:+.2f}]"
+        return f"{round(one.slope.value, 2) + 0.0:+.2f}"
+    value, low, high = (round(end, 2) + 0.0 for end in (one.slope.value, one.slope.low, one.slope.high))
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"

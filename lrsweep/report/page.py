@@ -21,7 +21,7 @@ from lrsweep.store import atomic
 from lrsweep.system.folders import given
 from lrsweep.wording import advice
 from lrsweep.wording.notes import notes as notes_of
-from lrsweep.wording.words import budget_text, plural
+from lrsweep.wording.words import budget_text, interval_name, plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,12 +172,12 @@ def _verdict(facts: SweepFacts, listed: SweepFacts) -> Iterable[str]:
 
 
 def _numbers(facts: SweepFacts, listed: SweepFacts) -> Iterable[str]:
-    sizes = " or ".join(str(n) for n in sorted({row.n_seeds for row in facts.rows}))
+    brackets = " or ".join(dict.fromkeys(interval_name(row.n_seeds) for row in facts.rows))
     better = "smaller" if facts.mode == "min" else "larger"
     yield paragraph(
         f"Objective: {facts.metric} ({facts.at.replace('_', ' ')}), {better} is better. Each best learning "
-        f"rate is the best of those tried with this budget. Brackets are 95 % intervals over {sizes or 'no'} "
-        "seeds; ≥ marks a lower bound (the grid ended first, or the next learning rate diverged). Click a "
+        f"rate is the best of those tried with this budget. Brackets: {brackets or 'no seeds'}; "
+        "≥ marks a lower bound (the grid ended first, or the next learning rate diverged). Click a "
         "column heading to sort."
     )
     if shown := selection.said(len(listed.rows), len(facts.rows), "curves"):

@@ -56,10 +56,11 @@ RULES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "Intervals",
-        "95 % bootstrap: seeds are resampled with replacement (the same draw for all learning rates, because seeds "
+        "Bootstrap: seeds are resampled with replacement (the same draw for all learning rates, because seeds "
         "share weights and batches), the number is recomputed, and the 2.5 and 97.5 percentiles are shown. Up to 6 "
-        "seeds all possible draws are used, beyond that 10,000 fixed ones. With three seeds the interval is rough; "
-        "with one seed there is none.",
+        "seeds all possible draws are used, beyond that 10,000 fixed ones. From 5 seeds on this is called a 95 % "
+        "interval. With fewer it covers less (71 to 83 % with 3) and is called a range over n seeds; with one seed "
+        "there is none.",
         "bootstrap percentile interval, Efron 1979",
     ),
     (
@@ -115,12 +116,17 @@ RULES: tuple[tuple[str, str, str], ...] = (
         "Tied with the best",
         "Tied means that these seeds cannot distinguish the two, not that they are equally good: with three seeds "
         "intervals are wide and many learning rates are tied; more seeds separate more of them. A learning rate is "
-        "tied if the 95 % t interval of its seed-by-seed difference to the best one includes 0, with costs above l0 "
-        "counted as l0, as in S. One with a median not below l0, or with a diverged seed, is never tied; with a single "
-        "seed only the best one is. The tables list tied learning rates that keep at least half of the improvement, "
-        "because where seeds vary widely the interval of one that barely trains can include 0 as well. summary.csv "
-        "counts all of them (n_tied).",
+        "tied if the t interval (level 95 %) of its seed-by-seed difference to the best one includes 0, with costs "
+        "above l0 counted as l0, as in S. One with a median not below l0, or with a diverged seed, is never tied; with "
+        "a single seed only the best one is. Where seeds vary widely, one that barely trains can be tied as well.",
         "paired t interval",
+    ),
+    (
+        "Selection",
+        "m(best) is the lowest of many noisy medians, so it is biased low and S high. The test split chose nothing: "
+        "where there is one, its value at the recommended learning rate is free of that bias "
+        "(`test_at_recommended` in summary.csv).",
+        OURS,
     ),
     (
         "Time to target",
@@ -140,7 +146,9 @@ RULES: tuple[tuple[str, str, str], ...] = (
         "earlier evaluations of the same runs serve as shorter budgets. Budgets whose best learning rate is at the "
         "edge of the grid are left out, because the true one may lie beyond it. Between grid points the best learning "
         "rate is the vertex of a parabola through the three lowest points in log lr, if all three are finite at every "
-        "budget of the curve; otherwise no curve is refined. A slope needs two budgets, its interval three.",
+        "budget of the curve; otherwise no curve is refined. A slope needs two budgets, its interval three. A best "
+        "learning rate is known to half a grid step at best: the interval of a slope allows for that at every point, "
+        "and where the best one of the grid never changes there is no slope but the words `no drift seen`.",
         OURS,
     ),
     (

@@ -19,6 +19,7 @@ from lrsweep.analysis.facts import (
     title,
 )
 from lrsweep.report.template import TableCell, table
+from lrsweep.wording.notes import no_drift
 from lrsweep.wording.words import number_text, plural, rate_text
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ BEST: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
     "good from": lambda row: rate(row.good_range.low),
     "to": lambda row: rate(row.good_range.high),
     "decades": lambda row: number(round(row.good_range.decades, 3), at_least=row.good_range.at_least),
-    "tied with the best": lambda row: count(len(row.near_tied_lrs)),
+    "tied with the best": lambda row: count(len(row.tied_lrs)),
     "unusable from": lambda row: rate(row.margins.unusable_from),
     "diverges from": lambda row: rate(row.margins.diverges_from),
     "largest safe lr": lambda row: rate(row.margins.largest_safe_lr),
@@ -112,7 +113,6 @@ def _span(low: float, high: float) -> str:
 
 def rates(row: OptimizerFacts) -> str:
     """A line per grid rate."""
-    near = row.near_tied_lrs
     columns: dict[str, Callable[[RatePoint], TableCell | str]] = {
         "rate": lambda point: rate(point.lr),
         "median": lambda point: number(point.objective),
@@ -122,7 +122,7 @@ def rates(row: OptimizerFacts) -> str:
         "diverged": lambda point: count(point.n_diverged),
         "failed": lambda point: count(point.n_failed),
         "good range": lambda point: "yes" * point.in_good_range,
-        "tied with the best": lambda point: "yes" * (point.lr in near),
+        "tied with the best": lambda point: "yes" * point.tied,
         "steps to target": lambda point: TableCell("never", math.inf) if point.time == math.inf else number(point.time),
         "arrived": lambda point: number(point.arrived),
     }
@@ -158,7 +158,7 @@ def drifts(facts: SweepFacts) -> str:
         "from": lambda one: number(one.values[0]),
         "to": lambda one: number(one.values[-1]),
         "best learning rates": lambda one: ", ".join(rate_text(value) for value in one.best_lrs),
-        "slope": lambda one: with_interval(one.slope),
+        "slope": lambda one: TableCell(no_drift(one), math.nan) if one.stays else with_interval(one.slope),
     }
     caption = "How the best learning rate moves (slope in decades of lr per decade)"
     return _columns(caption, columns, [one for one in facts.drifts if one.values])

@@ -206,7 +206,7 @@ def _short_budget(row: OptimizerFacts) -> str:
 
 
 def _few_seeds(row: OptimizerFacts) -> str:
-    tied = len(row.near_tied_lrs)
+    tied = len(row.tied_lrs)
     return (
         f"{tied} of {row.n_rates} learning rates are statistically tied with the best at {row.n_seeds} seeds: add seeds"
     )

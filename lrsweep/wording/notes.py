@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lrsweep.analysis.cells import PLATEAU_METRIC
 from lrsweep.analysis.facts import Drift, OptimizerFacts, SweepFacts, title
-from lrsweep.wording.words import listed, plural, rate_text
+from lrsweep.wording.words import interval_name, listed, rate_text
 
 MANY = 12
 """Sentences or names of one kind that are still read."""
@@ -43,7 +43,7 @@ def notes(facts: SweepFacts) -> list[str]:
     out += _longer_steps(facts.rows)
     out += [_coupled(label, value) for label, value in facts.coupled_decay.items()]
     out += _watched(facts)
-    moved = [_moved(drift) for drift in facts.drifts if math.isfinite(drift.slope.value)]
+    moved = [_moved(drift) for drift in facts.drifts if drift.stays or math.isfinite(drift.slope.value)]
     out += moved[:MANY]
     if len(moved) > MANY:
         out.append(f"{len(moved) - MANY} more such trends were fitted.")
@@ -85,17 +85,23 @@ def _watched(facts: SweepFacts) -> list[str]:
     return out
 
 
+def no_drift(drift: Drift) -> str:
+    """`no drift seen (grid step 0.5 decades)`."""
+    return f"no drift seen (grid step {drift.grid_step:.2g} decades)"
+
+
 def _moved(drift: Drift) -> str:
     what = "the budget (earlier evaluations of the same runs)" if drift.from_rows else drift.against
     where = title(drift.optimizer, drift.fixed)
-    kept = [lr for lr in drift.refined_lrs if math.isfinite(lr)]
-    if max(kept) == min(kept):
-        text = f"{where}: the best learning rate stays at {rate_text(kept[0])} along {what}"
+    if drift.stays:
+        kept = next(lr for lr, used in zip(drift.best_lrs, drift.refined_lrs, strict=True) if math.isfinite(used))
+        text = f"{where}: {no_drift(drift)} along {what}; the best learning rate stays at {rate_text(kept)}"
     else:
         text = f"{where}: the best learning rate moves by {drift.slope.value:+.2g} decades per decade of {what}"
         if not math.isnan(drift.slope.low):
-            text += f" [{drift.slope.low:+.2g}, {drift.slope.high:+.2g}], {plural(drift.slope.n, 'seed')}"
-    if not drift.refined:
+            text += f" [{drift.slope.low:+.2g}, {drift.slope.high:+.2g}], {interval_name(drift.slope.n)}"
+            text += " and half a grid step at each point"
+    if not drift.refined and not drift.stays:
         text += "; accurate to one grid step, because a neighbor of a best learning rate diverged"
     if left_out := len(drift.values) - drift.n_used:
         text += (
