@@ -269,8 +269,9 @@ def report(results: Folder) -> None:
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help="Folder of the first sweep.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="Folder of the second sweep.")],
+    json_: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
-    """Compare two sweeps, with 95 % confidence intervals.
+    """Compare two sweeps, with intervals over seeds.
 
     Prints what changed from A to B, for each optimizer. Outdated tables are rebuilt first.
 
@@ -279,7 +280,8 @@ def compare(
     """
     from lrsweep.results import compare as comparing
 
-    _say(comparing.compare(a, b).text())
+    found = comparing.compare(a, b)
+    _say(json.dumps(found.as_json(), indent=2) if json_ else found.text())
 
 
 @command()
@@ -299,6 +301,19 @@ def check(
         tuple[float, float] | None,
         typer.Option(metavar="LOW HIGH", help="Range that must contain the best learning rate."),
     ] = None,
+    recommended_lr_within: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="Range that must contain the recommended learning rate."),
+    ] = None,
+    max_default_regret: Annotated[
+        float | None, typer.Option(metavar="X", help="Largest allowed regret at the default learning rate.")
+    ] = None,
+    min_unusable_from: Annotated[
+        float | None, typer.Option(metavar="LR", help="Smallest allowed unusable_from (see summary.csv).")
+    ] = None,
+    worst_end: Annotated[
+        bool, typer.Option("--worst-end", help="Use the worse interval end of the good range and of S.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
     """Check results against limits (for CI); exits with 6 on failure.
@@ -317,6 +332,10 @@ def check(
         max_sensitivity=max_sensitivity,
         max_diverged=max_diverged,
         best_lr_within=best_lr_within,
+        recommended_lr_within=recommended_lr_within,
+        max_default_regret=max_default_regret,
+        min_unusable_from=min_unusable_from,
+        worst_end=worst_end,
     )
     _say(json.dumps(verdict.as_json(), indent=2) if json_ else verdict.text())
     if not verdict.ok:

@@ -1,8 +1,9 @@
 """Two sweeps side by side, what moved; and a verdict on one sweep, for CI.
 
-`compare` pairs the runs of both sweeps by seed: numbers, changes and intervals are all over the seeds that both have,
-and one bootstrap draw of them serves both. Where the sweeps share fewer than two seeds, each keeps all of its own and
-is drawn alone. Needs the files of the sweeps only.
+`compare` shows medians over seeds, as summary.csv does, over the seeds and the rates that both sweeps have. What has
+changed is decided by the same number worked out for every seed alone: a t interval of the paired differences, whose
+rate of false alarms is at most 5 % from 3 seeds on (simulated in the tests). Where the sweeps share fewer than two
+seeds, each keeps all of its own and the interval is an unpaired one. Needs the files of the sweeps only.
 """
 
 from __future__ import annotations
@@ -16,15 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 import numpy as np
 
 from lrsweep.analysis.analyse import edge_side
-from lrsweep.analysis.baseline import paired_gain
 from lrsweep.analysis.cells import INITIAL_COLUMNS, AnalysisConfig, Cell, cells_of, config_of, only, tracks_of
-from lrsweep.analysis.drift import best_lrs, costs_of
-from lrsweep.analysis.facts import EdgeSide, Interval
-from lrsweep.analysis.good_range import best_rate, good_range
+from lrsweep.analysis.drift import best_lrs, grid_step
+from lrsweep.analysis.facts import EdgeSide, GoodRange, Interval
+from lrsweep.analysis.good_range import best_rate, good_range, widths
 from lrsweep.analysis.sensitivity import normed, sensitivity
-from lrsweep.analysis.stats import Floats, Ints, interval, medians, paired, resampled_medians, resamples
+from lrsweep.analysis.stats import Bools, Floats, medians, paired, t_quantile
 from lrsweep.results import tables
-from lrsweep.results.check import Check, Limits, Verdict, check, check_summary
+from lrsweep.results.check import Check, Limits, Verdict, check, check_summary, plain
 from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import call_text
 from lrsweep.spec.resolved import differences, resolved_dict
@@ -42,22 +42,22 @@ __all__ = [
 
 SAME = 1e-6
 """Relative distance below which two rates are one."""
-GOOD_RANGE_DRAWS = 1000
-"""Draws for numbers that are worked out one draw at a time."""
+LEAST_SEEDS = 3
+"""Fewer seeds than this tell nothing of a change."""
 
 T = TypeVar("T")
-Unit: TypeAlias = Literal["decades", "objective", "objective_mean", "objective_median", "gain_share"]
-Statistic: TypeAlias = Callable[[Floats, Floats, Floats], Floats]
-"""(rates (R,), medians (B, R), l0 (B,)) -> (B,)"""
+Unit: TypeAlias = Literal["decades", "objective", "gain_share"]
+Verdicts: TypeAlias = Literal["identical", "changed", "no clear change", "too few seeds to tell", "no interval"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """One number before (A) and after (B). `change` is B - A (of decades: log10 B/A) with its 95 % interval.
+    """One number before (A) and after (B), medians over seeds.
 
-    `unit` is what the change is in: decades, the objective (or its mean or median over seeds) or a share of the gain
-    over the untrained model. `moved` is None without an interval.
-    `at_least`: whether A's and B's number is a lower bound.
+    `change` is B - A (of best_lr: log10 B/A) of the number worked out seed by seed: its mean over `n` seeds and t
+    interval (Student 1908), that of best_lr widened by half a grid step on either side. `unit` is its unit: decades,
+    the objective or a share of the gain over the untrained model. `at_least`: whether A's and B's number is a lower
+    bound. `same`: no seed has another number.
     """
 
     name: str
@@ -66,12 +66,20 @@ class Change:
     change: Interval
     unit: Unit
     at_least: tuple[bool, bool] = (False, False)
+    same: bool = False
 
     @property
     def moved(self) -> bool | None:
-        if math.isinf(self.change.value):
-            return True
+        """None where the seeds cannot tell."""
         return None if math.isnan(self.change.low) else not self.change.low <= 0 <= self.change.high
+
+    @property
+    def verdict(self) -> Verdicts:
+        if self.same:
+            return "identical"
+        if self.moved is None:
+            return "too few seeds to tell" if self.change.n < LEAST_SEEDS else "no interval"
+        return "changed" if self.moved else "no clear change"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +88,7 @@ class RowChange:
 
     `seeds` counts those of A and of B; with two or more paired ones the rest of them is left out. `shared` counts the
     rates that both tried: with less than two there is no sensitivity among the changes. `edges` says at which edge of
-    its grid the best rate of A and of B lies, `at_least` whether the width of its good range is a lower bound.
+    its grid the best rate of A and of B lies, `at_least` whether the width of its good range there is a lower bound.
     """
 
     title: str
@@ -90,6 +98,10 @@ class RowChange:
     changes: tuple[Change, ...]
     edges: tuple[EdgeSide, EdgeSide]
     at_least: tuple[bool, bool]
+
+    @property
+    def same(self) -> bool:
+        return self.shared > 1 and all(change.same for change in self.changes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,9 +127,45 @@ class Comparison:
     unfinished_a: tuple[str, ...]
     unfinished_b: tuple[str, ...]
 
+    @property
+    def same(self) -> bool:
+        """Whether both sweeps have the same rows with the same numbers for every seed."""
+        alone = (*self.only_a, *self.only_b, *self.unfinished_a, *self.unfinished_b)
+        apart = alone or self.grids_differ or self.seeds_differ or not self.same_objective or self.tasks
+        return bool(self.rows) and not apart and all(row.same for row in self.rows)
+
     def text(self) -> str:
         """For a terminal."""
         return comparison_text(self)
+
+    def as_json(self) -> dict[str, Any]:
+        """For `json.dumps`; nan and inf become the texts "nan" and "inf"."""
+        rows = [
+            {
+                "optimizer": row.title,
+                "paired_seeds": row.paired,
+                "seeds": list(row.seeds),
+                "shared_rates": row.shared,
+                "changes": [
+                    {
+                        "name": one.name, "before": plain(one.before), "after": plain(one.after),
+                        "difference": plain(one.change.value), "low": plain(one.change.low),
+                        "high": plain(one.change.high), "seeds": one.change.n, "verdict": one.verdict,
+                    }
+                    for one in row.changes
+                ],
+            }
+            for row in self.rows
+        ]  # fmt: skip
+        alone = {
+            "only_a": self.only_a, "only_b": self.only_b, "unfinished_a": self.unfinished_a,
+            "unfinished_b": self.unfinished_b,
+        }  # fmt: skip
+        lists = {name: list(titles) for name, titles in alone.items()}
+        return {
+            "a": self.a, "b": self.b, "identical": self.same, "differences": list(self.differences), "rows": rows,
+            **lists,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,26 +247,39 @@ def _tasks(a: Side, b: Side) -> tuple[str, ...] | None:
 def _row(a: Cell, b: Cell, config: AnalysisConfig, *, same_objective: bool) -> RowChange:
     seeds = [seed for seed in a.seeds if seed in b.seeds]
     counts = len(a.seeds), len(b.seeds)
+    name = a.title if a.title == b.title else f"{a.title} -> {b.title}"
     if len(seeds) > 1:
         a, b = only(a, seeds), only(b, seeds)
-    draws = _Draws.of(a, b, seeds)
-    common_a, common_b = _common(a, b)
-    sensitivities = [
-        *([draws.change("sensitivity", _s, "objective", common_a, common_b)] if same_objective else []),
-        draws.change("sensitivity_norm", _s_norm, "gain_share", common_a, common_b),
-    ]
-    at_least = _both(lambda cell: good_range(cell.lrs, medians(cell.cost), cell.start).at_least, a, b)
-    widths = draws.change("basin_decades", _decades, "decades", most=GOOD_RANGE_DRAWS)
-    changes = [
-        draws.change("best_lr", _best_lr, "decades", log=True),
-        *([_objective_change(a, b, seeds, draws, config)] if same_objective else []),
-        *(sensitivities if len(common_a) > 1 else []),
-        replace(widths, at_least=at_least),
-    ]
-    name = a.title if a.title == b.title else f"{a.title} -> {b.title}"
     edges = _both(lambda cell: edge_side(medians(cell.cost), best_rate(medians(cell.cost))), a, b)
+    at_least = _both(lambda cell: _range(cell).at_least, a, b)
+    common = _common(a, b)
+    comparable = len(common[0]) > 1
+    if comparable:
+        a, b = _rates_only(a, common[0]), _rates_only(b, common[1])
+    sign = 1.0 if config.mode == "min" else -1.0
+    units: dict[str, Unit] = {
+        "best_lr": "decades",
+        **({"best_objective": "objective"} if same_objective else {}),
+        **({"sensitivity": "objective"} if same_objective and comparable else {}),
+        **({"sensitivity_norm": "gain_share"} if comparable else {}),
+        "basin_decades": "decades",
+    }
+    numbers = _both(lambda cell: _numbers(cell, sign), a, b)
+    changes = []
+    for number, unit in units.items():
+        (before, seeds_a), (after, seeds_b) = (side[number] for side in numbers)
+        change = difference(seeds_a, seeds_b, paired_seeds=len(seeds) > 1)
+        same = seeds_a.shape == seeds_b.shape and np.array_equal(seeds_a, seeds_b, equal_nan=True)
+        if number == "best_lr" and not same:
+            change = _widened(change, sum(_both(lambda cell: _grid_step(cell) / 2, a, b)))
+        if not comparable:
+            change = replace(change, low=math.nan, high=math.nan)
+        bounds = _both(lambda cell: _range(cell).at_least, a, b) if number == "basin_decades" else (False, False)
+        changes.append(
+            Change(name=number, before=before, after=after, change=change, unit=unit, at_least=bounds, same=same)
+        )
     return RowChange(
-        title=name, paired=len(seeds), seeds=counts, shared=len(common_a), changes=tuple(changes), edges=edges,
+        title=name, paired=len(seeds), seeds=counts, shared=len(common[0]), changes=tuple(changes), edges=edges,
         at_least=at_least,
     )  # fmt: skip
 
@@ -227,80 +288,76 @@ def _both(read: Callable[[Cell], T], a: Cell, b: Cell) -> tuple[T, T]:
     return read(a), read(b)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Draws:
-    """Medians and starts of both cells, whole and for every bootstrap draw; `weight` (B,) counts each draw."""
-
-    a: Cell
-    b: Cell
-    drawn_a: tuple[Floats, Floats]
-    drawn_b: tuple[Floats, Floats]
-    weight: Ints
-    n: int
-
-    @classmethod
-    def of(cls, a: Cell, b: Cell, seeds: Sequence[int]) -> _Draws:
-        """Paired on `seeds` if these are two or more, else each cell drawn alone, the draws crossed at random."""
-        if len(seeds) > 1:
-            drawn_a, drawn_b = _drawn(a, seeds), _drawn(b, seeds)
-            return cls(a=a, b=b, drawn_a=drawn_a, drawn_b=drawn_b, weight=resamples(len(seeds))[1], n=len(seeds))
-        n = min(len(a.seeds), len(b.seeds))
-        random = np.random.Generator(np.random.PCG64(1979))
-        drawn = []
-        for cell in (a, b):
-            weight = resamples(len(cell.seeds))[1]
-            picked = random.choice(len(weight), size=10 * GOOD_RANGE_DRAWS, p=weight / weight.sum())
-            medians_B, starts_B = _drawn(cell, cell.seeds)
-            drawn.append((medians_B[picked], starts_B[picked]))
-        return cls(
-            a=a, b=b, drawn_a=drawn[0], drawn_b=drawn[1], weight=np.ones(10 * GOOD_RANGE_DRAWS, dtype=np.intp), n=n
-        )
-
-    def change(
-        self, name: str, statistic: Statistic, unit: Unit, rates_a: Sequence[int] | None = None,
-        rates_b: Sequence[int] | None = None, *, most: int | None = None, log: bool = False,
-    ) -> Change:  # fmt: skip
-        """A statistic of both cells, on the rates given by number, over at most `most` draws; `log`: in decades."""
-        sides = []
-        for cell, (m_B, l0_B), chosen in ((self.a, self.drawn_a, rates_a), (self.b, self.drawn_b, rates_b)):
-            at = np.arange(len(cell.lrs)) if chosen is None else np.array(chosen, dtype=np.intp)
-            whole = statistic(cell.lrs[at], medians(cell.cost)[None, at], np.array([cell.start]))
-            drawn = statistic(cell.lrs[at], m_B[:most, at], l0_B[:most]) if self.n > 1 else np.empty(0)
-            sides.append((float(whole[0]), drawn))
-        (before, drawn_a), (after, drawn_b) = sides
-        if log:
-            drawn_a, drawn_b = np.log10(drawn_a), np.log10(drawn_b)
-        low, high = interval(drawn_b - drawn_a, self.weight[:most]) if self.n > 1 else (math.nan, math.nan)
-        value = math.log10(after / before) if log else after - before
-        return Change(name=name, before=before, after=after, change=_around(value, low, high, self.n), unit=unit)
+def _rates_only(cell: Cell, rates: Sequence[int]) -> Cell:
+    """The cell as if it had been run with the rates of these numbers alone."""
+    kept = np.array(rates, dtype=np.intp)
+    return replace(
+        cell, lrs=cell.lrs[kept], cost=cell.cost[kept], diverged=cell.diverged[kept], test=cell.test[kept],
+        points=cell.points[kept],
+    )  # fmt: skip
 
 
-def _around(value: float, low: float, high: float, n: int) -> Interval:
-    """A bootstrap interval that reaches to its value, which percentiles of a few draws of a minimum may miss."""
-    if math.isfinite(value) and not math.isnan(low):
-        low, high = min(low, value), max(high, value)
-    return Interval(value=value, low=low, high=high, n=n)
+def _range(cell: Cell) -> GoodRange:
+    return good_range(cell.lrs, medians(cell.cost), cell.start, clean=_clean(cell))
 
 
-def _drawn(cell: Cell, seeds: Sequence[int]) -> tuple[Floats, Floats]:
-    columns = [cell.seeds.index(seed) for seed in seeds]
-    return resampled_medians(costs_of(cell, seeds)), resampled_medians(cell.initial[None, columns])[:, 0]
+def _clean(cell: Cell) -> Bools:
+    clean: Bools = ~np.any(cell.diverged, axis=1)
+    return clean
 
 
-def _best_lr(lrs: Floats, m: Floats, _l0: Floats) -> Floats:
-    return best_lrs(lrs, m)
+def _grid_step(cell: Cell) -> float:
+    step = grid_step(cell.lrs, best_rate(medians(cell.cost)))
+    return 0.0 if math.isnan(step) else step
 
 
-def _s(lrs: Floats, m: Floats, l0: Floats) -> Floats:
+def _numbers(cell: Cell, sign: float) -> dict[str, tuple[float, Floats]]:
+    """By name: the number of the medians, and the same of every seed (S,), in logs for best_lr.
+
+    `sign` turns a cost into the objective. The objective of a seed is that at the best rate of the medians.
+    """
+    m, l0, columns = medians(cell.cost), cell.start, cell.cost.T
+    best = best_rate(m)
+    trained = np.isfinite(columns).any(axis=1)
+    s, all_s = (np.asarray(_s(cell.lrs, costs, start)) for costs, start in ((m, l0), (columns, cell.initial)))
+    at_best = sign * cell.cost[best] if best is not None else np.full(len(columns), np.nan)
+    return {
+        "best_lr": (float(best_lrs(cell.lrs, m)), np.log10(best_lrs(cell.lrs, columns))),
+        "best_objective": (sign * float(m[best]) + 0.0 if best is not None else math.nan, at_best),
+        "sensitivity": (float(s), np.where(trained, all_s, np.nan)),
+        "sensitivity_norm": (float(normed(s, m, l0)), normed(all_s, columns, cell.initial)),
+        "basin_decades": (_range(cell).decades, widths(cell.lrs, columns, cell.initial, _clean(cell))),
+    }
+
+
+def _s(lrs: Floats, m: Floats, l0: Floats | float) -> Floats:
     return np.where(np.isfinite(m).any(axis=-1), sensitivity(lrs, m, l0), np.nan)
 
 
-def _s_norm(lrs: Floats, m: Floats, l0: Floats) -> Floats:
-    return normed(sensitivity(lrs, m, l0), m, l0)
+def difference(a: Floats, b: Floats, *, paired_seeds: bool) -> Interval:
+    """Mean of b - a over seeds with a t interval: of the paired differences, or else the unpaired one of Welch (1947),
+    with the degrees of freedom of the smaller side. nan ends for fewer than three seeds or where a number is missing or
+    infinite at some seed."""
+    if paired_seeds:
+        unknown = np.isnan(a) & np.isnan(b)
+        found = paired(b[~unknown] - a[~unknown]) if np.isfinite([a[~unknown], b[~unknown]]).all() else None
+        n = int((~unknown).sum())
+    else:
+        n = min(len(a), len(b))
+        found = _unpaired(a, b) if n > 1 and np.isfinite(a).all() and np.isfinite(b).all() else None
+    if found is None:
+        return Interval(value=math.nan, low=math.nan, high=math.nan, n=n)
+    return found if n >= LEAST_SEEDS else replace(found, low=math.nan, high=math.nan)
 
 
-def _decades(lrs: Floats, m: Floats, l0: Floats) -> Floats:
-    return np.array([good_range(lrs, row, float(start)).decades for row, start in zip(m, l0, strict=True)])
+def _unpaired(a: Floats, b: Floats) -> Interval:
+    n, value = min(len(a), len(b)), float(b.mean() - a.mean())
+    half = t_quantile(n - 1) * math.sqrt(float(a.var(ddof=1)) / len(a) + float(b.var(ddof=1)) / len(b))
+    return Interval(value=value, low=value - half, high=value + half, n=n)
+
+
+def _widened(one: Interval, by: float) -> Interval:
+    return replace(one, low=one.low - by, high=one.high + by)
 
 
 def _common(a: Cell, b: Cell) -> tuple[list[int], list[int]]:
@@ -311,30 +368,3 @@ def _common(a: Cell, b: Cell) -> tuple[list[int], list[int]]:
         if len(near):
             pairs.append((i, int(near[0])))
     return [i for i, _ in pairs], [j for _, j in pairs]
-
-
-def _objective_change(a: Cell, b: Cell, seeds: Sequence[int], draws: _Draws, config: AnalysisConfig) -> Change:
-    """Best against best in the metric's own sign: means and a paired t interval over the shared seeds.
-
-    Without two of them, or where one diverged at a best rate: medians, with the bootstrap's interval or none.
-    """
-    sign = 1.0 if config.mode == "min" else -1.0
-    bests = [best_rate(medians(cell.cost)) for cell in (a, b)]
-    if len(seeds) > 1 and None not in bests:
-        pair = [sign * cell.cost[at] for cell, at in zip((a, b), bests, strict=True)]
-        known = ~np.isnan(pair[0]) & ~np.isnan(pair[1])
-        change = paired_gain(pair[1], pair[0])
-        if np.isfinite(pair[0][known]).all() and np.isfinite(pair[1][known]).all():
-            before, after = (paired(side[known]).value for side in pair)
-            return Change(name="best_objective", before=before, after=after, change=change, unit="objective_mean")
-    before, after = (sign * float(_least(medians(cell.cost))) + 0.0 for cell in (a, b))
-    drawn_a, drawn_b = (_least(drawn[0]) for drawn in (draws.drawn_a, draws.drawn_b))
-    low, high = interval(sign * (drawn_b - drawn_a), draws.weight) if draws.n > 1 else (math.nan, math.nan)
-    change = _around(after - before, low, high, draws.n)
-    return Change(name="best_objective", before=before, after=after, change=change, unit="objective_median")
-
-
-def _least(m: Floats) -> Floats:
-    """Least finite median of every draw, nan if there is none."""
-    least = np.min(np.where(np.isfinite(m), m, np.inf), axis=-1, initial=np.inf)
-    return np.where(np.isfinite(least), least, np.nan)

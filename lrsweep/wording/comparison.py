@@ -7,23 +7,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lrsweep.errors import printable
-from lrsweep.wording.words import plural
+from lrsweep.wording.words import interval_name, plural
 
 if TYPE_CHECKING:
     from lrsweep.results.check import Check, Verdict
     from lrsweep.results.compare import Change, Comparison, RowChange
 
-CHANGED = {True: "changed", False: "no clear change", None: "no interval"}
-UNITS = {
-    "gain_share": "fraction of the improvement",
-    "objective_mean": "objective, mean of {seeds}",
-    "objective_median": "objective, median",
-}
+UNITS = {"decades": "decades", "objective": "objective", "gain_share": "fraction of the improvement"}
 EDGES = {"low": "the lowest", "high": "the highest", "both": "the only one"}
 SUMMARY_NOTE = (
-    "Changes are B minus A, with 95 % intervals over seeds (rough with few seeds). best_objective is the "
-    "mean over paired seeds at each side's best learning rate, with a t interval (the median if a mean is "
-    "undefined; summary.csv has medians). All other numbers use medians over seeds, as in summary.csv."
+    "A -> B are medians over seeds, as in summary.csv. In parentheses: B minus A seed by seed, with its mean and t "
+    "interval. Changed: this interval excludes 0; for best_lr it allows for half a grid step on either side."
 )
 
 
@@ -34,8 +28,13 @@ def comparison_text(found: Comparison) -> str:
         lines += ["", "The specs differ:", *(f"  {text}" for text in found.differences)]
     if caveats := [f"Caution: {text}" for text in _caveats(found)]:
         lines += ["", *caveats]
+    if found.same:
+        return printable(
+            "\n".join([*lines, "", f"identical: {plural(len(found.rows), 'setting')}, every number of every seed"])
+        )
     for row in found.rows:
-        lines += ["", f"{row.title} ({_basis(row)})", *(f"  {_change(change)}" for change in row.changes)]
+        lines += ["", f"{row.title} ({_basis(row)}): {_overall(row)}"]
+        lines += (f"  {_change(change)}" for change in row.changes if not row.same)
         if caution := "; ".join(_cautions(row)):
             lines.append(f"  Caution: {caution}; a wider grid could change this result")
         if row.shared < 2:
@@ -71,8 +70,8 @@ def _notes(found: Comparison) -> Iterator[str]:
         )
     if found.grids_differ:
         yield (
-            "The grids differ: sensitivity is computed over the learning rates that both have, everything "
-            "else over each grid."
+            "The grids differ: everything is computed over the learning rates that both have, so values may "
+            "differ from summary.csv."
         )
     if found.seeds_differ:
         yield (
@@ -99,40 +98,38 @@ def _cautions(row: RowChange) -> Iterator[str]:
             yield f"{name}'s good range may extend past its grid (>=)"
 
 
+def _overall(row: RowChange) -> str:
+    """The row in one sentence."""
+    if row.same:
+        return "identical"
+    if row.shared < 2:
+        return "not comparable, the grids differ"
+    changed = [change.name for change in row.changes if change.verdict == "changed"]
+    if changed:
+        return f"changed: {', '.join(changed)}"
+    few = all(change.verdict in ("too few seeds to tell", "identical") for change in row.changes)
+    return "too few seeds to tell" if few else "no clear change"
+
+
 def _change(change: Change) -> str:
+    before, after = _digits(change.before, change.after)
+    if change.same:
+        return f"{change.name:<17} {'>= ' * change.at_least[0]}{before} (identical)"
+    before, after = (">= " * bound + text for bound, text in zip(change.at_least, (before, after), strict=True))
     one = change.change
-    same = one.value == one.low == one.high == 0
-    if change.name == "best_lr":
-        before, after = f"{change.before:.6g}", f"{change.after:.6g}"
-        value, low, high = (f"{number:+.3g}" for number in (one.value, one.low, one.high))
-    else:
-        before, after, value, low, high = _rounded(change)
-        before, after = (">= " * bound + text for bound, text in zip(change.at_least, (before, after), strict=True))
-    if same:
-        value = low = high = "+0"
-    spread = "" if math.isnan(one.low) else f" [{low}, {high}]"
-    unit = UNITS.get(change.unit, change.unit).format(seeds=plural(one.n, "seed"))
-    verdict = "identical" if same else CHANGED[change.moved]
-    return f"{change.name:<17} {before} -> {after}  ({value}{spread} {unit}: {verdict})"
+    if math.isnan(one.value):
+        return f"{change.name:<17} {before} -> {after}  ({change.verdict})"
+    spread = "" if math.isnan(one.low) else f" [{one.low:+.3g}, {one.high:+.3g}] {interval_name(one.n)}"
+    return f"{change.name:<17} {before} -> {after}  ({one.value:+.3g} {UNITS[change.unit]}{spread}: {change.verdict})"
 
 
-def _rounded(change: Change) -> tuple[str, str, str, str, str]:
-    """Before, after, change and its interval with as many decimals as the change needs, so that the shown values
-    differ by the shown change; with four digits each where that would be too many."""
-    one = change.change
-    largest = max(abs(change.before), abs(change.after))
-    if not math.isfinite(one.value) or not 0 < largest < 1e6:
-        numbers = f"{change.before:.4g}", f"{change.after:.4g}"
-        return *numbers, f"{one.value:+.4g}", f"{one.low:+.4g}", f"{one.high:+.4g}"
-    four = 3 - math.floor(math.log10(largest))
-    needed = 2 - math.floor(math.log10(abs(one.value))) if one.value else four
-    places = max(0, min(max(four, needed), four + 4))
-    before, after = (round(number, places) + 0.0 for number in (change.before, change.after))
-    # Rounded bounds reach to the rounded change, which is that of the rounded values.
-    value = round(after - before, places) + 0.0
-    low, high = min(round(one.low, places), value) + 0.0, max(round(one.high, places), value) + 0.0
-    numbers = f"{before:.{places}f}", f"{after:.{places}f}"
-    return *numbers, f"{value:+.{places}f}", f"{low:+.{places}f}", f"{high:+.{places}f}"
+def _digits(before: float, after: float) -> tuple[str, str]:
+    """Two numbers with as many digits, four or more, as it takes to tell them apart."""
+    for digits in range(4, 18):
+        texts = f"{before:.{digits}g}", f"{after:.{digits}g}"
+        if texts[0] != texts[1] or before == after or math.isnan(before) or math.isnan(after):
+            break
+    return texts
 
 
 def verdict_text(found: Verdict) -> str:
@@ -152,13 +149,25 @@ def verdict_text(found: Verdict) -> str:
 def _check(one: Check) -> str:
     if one.check == "trained":
         why = "every run failed" if one.all_failed else "no run improved on the untrained model"
+        why = "learning rates too small" if one.too_small else why
         return "trained" if one.ok else f"nothing was trained: {why}"
     if isinstance(one.limit, tuple):
-        return f"best lr {one.value:.3g} (required: {one.limit[0]:.3g} to {one.limit[1]:.3g})"
-    if one.check == "max_sensitivity":
-        return f"sensitivity {one.value:.4g} (limit: {one.limit:g})"
+        which = "recommended" if one.check == "recommended_lr_within" else "best"
+        return f"{which} lr {one.value:.3g} (required: {one.limit[0]:.3g} to {one.limit[1]:.3g})"
+    if one.check.startswith("max_sensitivity"):
+        return f"sensitivity{_end(one)} {one.value:.4g} (limit: {one.limit:g})"
+    if one.check == "max_default_regret":
+        return f"regret at the default lr {one.value:.4g} (limit: {one.limit:g})"
+    if one.check == "min_unusable_from":
+        return f"unusable from {'> ' * one.at_least}{one.value:.3g} (required: {one.limit:g} or more)"
     if one.check == "max_diverged":
         return f"fraction of diverged runs {one.value:.3g} (limit: {one.limit:g})"
     where = ", or ends at runs that failed" if one.some_failed else "; widen the grid to know"
     hint = f" (it extends past the grid{where})" if one.at_least and not one.ok else ""
-    return f"good range of {'>= ' * one.at_least}{one.value:.3g} decades (required: {one.limit:g}){hint}"
+    return f"good range{_end(one)} of {'>= ' * one.at_least}{one.value:.3g} decades (required: {one.limit:g}){hint}"
+
+
+def _end(one: Check) -> str:
+    """Which end of an interval a check is on."""
+    name = {"low": " (low end of the interval)", "high": " (high end of the interval)"}
+    return name.get(one.check.partition(":")[2], "")

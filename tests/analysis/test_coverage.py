@@ -1,0 +1,96 @@
+"""What an interval is called is what it covers: simulated sweeps whose true numbers are known.
+
+Run with `-m slow -s` to see the table.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lrsweep.analysis.good_range import good_range, widths
+from lrsweep.analysis.sensitivity import normed, sensitivity
+from lrsweep.analysis.stats import Floats, interval, medians, resampled_medians, resamples
+from lrsweep.results.compare import difference
+from tests.support.planted_tables import HALF_DECADES, valley
+
+LRS = np.array(HALF_DECADES)
+CURVE = valley(HALF_DECADES, 1.5e-3, depth=0.25)
+START = 2.0
+RUNS = {5: 400, 10: 200}
+
+
+def seeds_of(rng: np.random.Generator, seeds: int) -> tuple[Floats, Floats]:
+    """What all runs of a seed share (S,), and its untrained cost (S,)."""
+    shared = rng.normal(scale=0.05, size=seeds)
+    return shared, START + shared + rng.normal(scale=0.02, size=seeds)
+
+
+def costs(rng: np.random.Generator, shared: Floats, spread: float) -> Floats:
+    """Costs (R, S), with noise of every run."""
+    return np.minimum(CURVE[:, None] + shared + rng.normal(scale=spread, size=(len(LRS), len(shared))), 4.0)
+
+
+def numbers(m: Floats, l0: Floats) -> dict[str, Floats]:
+    """S, S_norm and the width of the good range of medians (B, R) with their starts (B,)."""
+    s = sensitivity(LRS, m, l0)
+    every = np.ones(len(LRS), dtype=bool)
+    return {"S": s, "S_norm": normed(s, m, l0), "good range": widths(LRS, m, l0, every)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spread", [0.005, 0.02])
+@pytest.mark.parametrize("seeds", [5, 10])
+def test_what_is_called_95_percent_covers_90_to_99(seeds: int, spread: float) -> None:
+    rng = np.random.default_rng([seeds, int(1000 * spread)])
+    truth = {name: float(value[0]) for name, value in numbers(CURVE[None], np.array([START])).items()}
+    hits = dict.fromkeys(truth, 0)
+    for _ in range(RUNS[seeds]):
+        shared, start = seeds_of(rng, seeds)
+        cost = costs(rng, shared, spread)
+        drawn = numbers(resampled_medians(cost), resampled_medians(start[None])[:, 0])
+        for name, value in truth.items():
+            low, high = interval(drawn[name], resamples(seeds)[1])
+            hits[name] += low <= value <= high
+    share = {name: count / RUNS[seeds] for name, count in hits.items()}
+    print(f"\ncoverage, {seeds} seeds, noise {spread}: {share}")
+    for name, covered in share.items():
+        assert 0.9 <= covered <= 0.995, name
+
+
+def per_seed(cost: Floats, start: Floats) -> dict[str, Floats]:
+    every = np.ones(len(LRS), dtype=bool)
+    best = int(medians(cost).argmin())
+    s = sensitivity(LRS, cost.T, start)
+    return {
+        "S": s,
+        "S_norm": normed(s, cost.T, start),
+        "good range": widths(LRS, cost.T, start, every),
+        "best objective": cost[best],
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_of_two_sweeps_without_a_difference_at_most_5_percent_are_called_changed(seeds: int, paired: bool) -> None:
+    """The same seeds share their start in both sweeps; 2,000 pairs leave 1 % of chance."""
+    rng = np.random.default_rng([7, seeds, int(paired)])
+    false: dict[str, int] = {}
+    pairs = 2000
+    for _ in range(pairs):
+        one = seeds_of(rng, seeds)
+        other = one if paired else seeds_of(rng, seeds)
+        a, b = (per_seed(costs(rng, shared, 0.02), start) for shared, start in (one, other))
+        for name in a:
+            found = difference(a[name], b[name], paired_seeds=paired)
+            false[name] = false.get(name, 0) + (not found.low <= 0 <= found.high)
+    share = {name: count / pairs for name, count in false.items()}
+    print(f"\nfalse positives, {seeds} seeds, {'paired' if paired else 'unpaired'}: {share}")
+    for name, wrong in share.items():
+        assert wrong <= 0.06, name
+
+
+def test_the_true_numbers_are_those_of_the_formulas() -> None:
+    truth = numbers(CURVE[None], np.array([START]))
+    assert float(truth["good range"][0]) == good_range(LRS, CURVE, START).decades
