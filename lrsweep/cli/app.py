@@ -173,7 +173,10 @@ def run(
                 "reporter": reporter,
             }
             if dry_run:
-                _say(output.estimate(api.estimate(config, **options)))
+                found = api.estimate(config, **options)
+                _say(output.estimate(found))
+                if found.errors:
+                    raise typer.Exit(EXIT_SOME_FAILED)
                 return
             finished = api.execute(config, renderer=renderer, **options)
     _print_finished(finished, quiet=progress is ProgressStyle.none)

@@ -112,6 +112,7 @@ def estimate(facts: CostEstimate) -> str:
     if facts.restarting:
         runs = plural(facts.restarting, "run")
         rows.append(("if stopped", f"{runs} may start over: their code may keep what no checkpoint can hold"))
+    rows += [("fails", error) for error in facts.errors]
     if not facts.to_do:
         rows = [row for row in rows if row[0] in ("runs", "folder")]
     width = max(len(name) for name, _ in rows)

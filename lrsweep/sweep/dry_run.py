@@ -39,7 +39,8 @@ class CostEstimate:
     `free_bytes` that the disk has left.
 
     `run_steps` are updates summed over the runs to do; `engines` counts those runs by engine; `reasons` say why
-    runs are trained one at a time. `restarting` runs may start over when a sweep that was stopped is resumed.
+    runs are trained one at a time. `restarting` runs may start over when a sweep that was stopped is resumed. `errors`:
+    what runs that were tried failed with, as they would in the sweep.
     """
 
     name: str
@@ -57,6 +58,7 @@ class CostEstimate:
     engines: dict[str, int]
     reasons: tuple[str, ...]
     restarting: int = 0
+    errors: tuple[str, ...] = ()
 
 
 def dry_run(spec: Spec, context: Context, *, fresh: bool) -> CostEstimate:
@@ -72,6 +74,7 @@ def dry_run(spec: Spec, context: Context, *, fresh: bool) -> CostEstimate:
     def workload_of(workload_spec: WorkloadSpec) -> Workload:
         return worker.workloads().get(workload_spec, options.device)
 
+    seconds, errors = trial_of(jobs, workload_of, workers)
     done = sum(run.run_id in replay.entries and replay.entries[run.run_id].status != "failed" for run in plan.runs)
     engines: Counter[str] = Counter()
     for job in jobs:
@@ -84,13 +87,14 @@ def dry_run(spec: Spec, context: Context, *, fresh: bool) -> CostEstimate:
         to_do=len(plan.runs) - done,
         groups=len(jobs),
         run_steps=sum(job.run_steps for job in jobs),
-        seconds=seconds_of(jobs, workload_of, workers),
+        seconds=seconds,
         bytes=bytes_of(plan.runs, len(plan.axis_names), workload_of) if jobs else 0,
         free_bytes=_free(context.folder.absolute()),
         workers=workers,
         device=options.device,
         engines=dict(engines),
         restarting=sum(len(job.runs) for job in jobs if job.in_a_copy),
+        errors=errors,
         reasons=tuple(dict.fromkeys(job.group.reason for job in jobs if job.group.reason)),
     )
 
@@ -141,34 +145,36 @@ class _Clock:
         pass
 
 
-def seconds_of(jobs: Sequence[Job], workload_of: WorkloadOf, workers: int) -> float:
-    """Training time of `jobs` with `workers` processes, from timing a group of each of a few kinds; nan without any."""
+def trial_of(jobs: Sequence[Job], workload_of: WorkloadOf, workers: int) -> tuple[float, tuple[str, ...]]:
+    """Training time of `jobs` with `workers` processes, from timing a group of each of a few kinds, nan without any;
+    and what the runs that were tried failed with."""
     kinds: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
         kinds.setdefault((job.runs[0].workload_spec.key, job.group.engine), []).append(job)
-    largest = sorted(kinds.values(), key=lambda same: -sum(job.run_steps for job in same))
-    timed = [(same, per_step(max(same, key=lambda job: len(job.runs)), workload_of)) for same in largest[:SAMPLES]]
-    known = [(same, cost) for same, cost in timed if cost > 0]
+    largest = sorted(kinds.values(), key=lambda same: -sum(job.run_steps for job in same))[:SAMPLES]
+    tried = [(same, *_try(max(same, key=lambda job: len(job.runs)), workload_of)) for same in largest]
+    errors = tuple(dict.fromkeys(error for _, _, error in tried if error))
+    known = [(same, cost) for same, cost, _ in tried if cost > 0]
     if not known:
-        return float("nan")
+        return float("nan"), errors
     steps = sum(job.run_steps for same, _ in known for job in same)
     cost = sum(cost * job.run_steps for same, cost in known for job in same)
     total = cost / max(steps, 1) * sum(job.run_steps for job in jobs)
     longest = max(cost * max(job.run_steps for job in same) for same, cost in known)
-    return max(total / max(min(workers, len(jobs)), 1), longest)
+    return max(total / max(min(workers, len(jobs)), 1), longest), errors
 
 
-def per_step(job: Job, workload_of: WorkloadOf) -> float:
-    """Seconds of an update of one run in its group; 0 if it ended before it could be timed."""
-    clock = _Clock()
+def _try(job: Job, workload_of: WorkloadOf) -> tuple[float, str]:
+    """Seconds of an update of one run in its group, 0 if it ended before it could be timed; what a run failed with."""
+    clock, error = _Clock(), ""
     try:
-        for _ in worker.ENGINES[job.group.engine](job, workload_of(job.runs[0].workload_spec), clock):
-            pass
+        for result in worker.ENGINES[job.group.engine](job, workload_of(job.runs[0].workload_spec), clock):
+            error = error or (result.error or "").split("\n", 1)[0]
     except StoppedError:
         pass
-    except Exception:  # noqa: BLE001 - what is wrong with a run is told when it is trained
-        return 0.0
-    return clock.per_step()
+    except Exception:  # noqa: BLE001 - what is wrong with runs together is told when they are trained
+        return 0.0, error
+    return (0.0 if error else clock.per_step()), error
 
 
 def bytes_of(runs: Sequence[Run], axes: int, workload_of: WorkloadOf) -> int:

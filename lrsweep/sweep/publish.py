@@ -90,6 +90,7 @@ def publish(rounds: Sequence[Round], context: Context, begun: float) -> Finished
             products=onednn.library(),
             audits={
                 "count": sum(one.audits.count for one in rounds),
+                "verified": sum(one.audits.verified for one in rounds),
                 "failed": sum(len(one.audits.failed) for one in rounds),
                 "where": [text for one in rounds for text in one.audits.failed],
             },
@@ -104,8 +105,8 @@ def publish(rounds: Sequence[Round], context: Context, begun: float) -> Finished
     stored = stored_of(folder, plan, replay)
     if stopping.exit_code is not None:
         raise StoppedError(
-            f"{cause(stopping.exit_code)}: {stored.done} of {stored.total} runs saved in {context.shown}; "
-            "rerun the command to resume",
+            f"{cause(stopping.exit_code)}: {stored.done} of {stored.total} runs saved in {context.shown}"
+            f"{_partly(folder)}; rerun the command to resume",
             stopping.exit_code,
         )
     return Finished(
@@ -117,6 +118,14 @@ def publish(rounds: Sequence[Round], context: Context, begun: float) -> Finished
         failed=stored.failed,
         facts=facts,
     )
+
+
+def _partly(folder: Path) -> str:
+    """The runs that a checkpoint holds up to some step, in words."""
+    replay = journal.replay(folder)
+    groups = [replay.groups[group] for group in replay.checkpoints if group in replay.groups]
+    count = sum(run not in replay.entries for group in groups for run in group.runs)
+    return f" and {count} more trained in part" if count else ""
 
 
 def _is_drawn(folder: Path) -> bool:

@@ -167,6 +167,8 @@ def _train(work: Work, plan: Plan, replay: Replay, context: Context, writer: Jou
             executor.close()
             context.reporter.finish()
     seconds = time.monotonic() - begun
+    if context.options.verify and not context.stopping.requested():
+        context.notes.note(_verified(supervisor.audits.verified))
     return Round(
         plan=plan,
         replay=replay,
@@ -175,6 +177,15 @@ def _train(work: Work, plan: Plan, replay: Replay, context: Context, writer: Jou
         seconds=seconds,
         task_notes=work.task_notes,
         audits=supervisor.audits,
+    )
+
+
+def _verified(count: int) -> str:
+    if not count:
+        return "--verify: every run was trained alone in plain torch; nothing to compare"
+    return (
+        f"--verify: the first run of {plural(count, 'group')} was trained alone in plain torch, too; "
+        "the results agree to rounding"
     )
 
 

@@ -85,9 +85,11 @@ class _Counts:
 
 @dataclass
 class Audits:
-    """How often user code was computed alone for comparison, and what the failed ones say."""
+    """How often user code was computed alone for comparison, and what the failed ones say. `verified`: how many runs
+    were trained alone in full, for --verify."""
 
     count: int = 0
+    verified: int = 0
     failed: list[str] = field(default_factory=list)
 
 
@@ -200,6 +202,7 @@ class Supervisor:
             self._notes.note(_no_word(job, message.seconds))
         elif isinstance(message, Ended):
             self.audits.count += message.audits
+            self.audits.verified += message.verified
             self.counts.end(job)
             self._forget(job.group)
         elif isinstance(message, AuditFailed):

@@ -78,9 +78,11 @@ class Quiet:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """All runs of the group have been sent. `audits`: how often user code was computed alone for comparison."""
+    """All runs of the group have been sent. `audits`: how often user code was computed alone for comparison;
+    `verified`: how many of its runs were trained alone in full."""
 
     audits: int = 0
+    verified: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,6 +156,7 @@ def device_of(wanted: str) -> str:
 
 def train(job: Job, config: WorkerConfig, send: Callable[[Message], None], stop: StopFlag) -> None:
     """Train one group; the last message says how it ended."""
+    verified = 0
     try:
         hooks = WorkerHooks(job, config, send, stop)
         prepared = workloads().get(job.runs[0].workload_spec, config.device)
@@ -168,9 +169,9 @@ def train(job: Job, config: WorkerConfig, send: Callable[[Message], None], stop:
                 return
             if config.verify and job.group.engine != "single" and trained.run_id == job.runs[0].run_id:
                 verify(trained, job.runs[0], prepared)
-                hooks.audits += 1
+                verified += 1
             send(Trained(trained))
-        send(Ended(hooks.audits))
+        send(Ended(hooks.audits + verified, verified))
     except StoppedError:
         send(Left())
     except AuditFailedError as error:

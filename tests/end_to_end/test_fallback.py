@@ -6,9 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+from typer.testing import CliRunner
+
 from lrsweep.cli import output
+from lrsweep.cli.app import app
 from lrsweep.results import tables
 from lrsweep.sweep.progress import Silent
+from lrsweep.training import audit
 from tests.support import sweeps
 
 TASK = """
@@ -47,10 +52,10 @@ def config(folder: Path, *, build: str = "pass", forward: str = "pass", **change
     return sweeps.spec(task=f"{folder}/task.py:make", model=None, train=train, lr=[0.01, 0.1], **changed)
 
 
-def swept(folder: Path, spec: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+def swept(folder: Path, spec: dict[str, Any], **options: Any) -> tuple[list[str], dict[str, Any]]:
     """The notes on stderr and the manifest."""
     reporter = Silent()
-    sweeps.run(folder, spec, reporter=reporter, workers=2)
+    sweeps.run(folder, spec, reporter=reporter, workers=2, **options)
     return reporter.notes, json.loads((folder / "small" / "manifest.json").read_text())
 
 
@@ -84,4 +89,31 @@ def test_a_dry_run_says_why_no_update_can_be_made(tmp_path: Path) -> None:
     found = sweeps.estimate(tmp_path, broken)
     text = output.estimate(found)
     assert "unknown: no step could be timed" in text
+    assert found.errors == ("ValueError: no weights (task.py:12 in __init__)",)
+    assert "fails            ValueError: no weights (task.py:12" in text
     assert "one at a time    an error in the trial of the model: ValueError: no weights (task.py:12" in text
+
+
+def test_a_dry_run_of_what_will_fail_ends_as_the_sweep_would(tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(
+        json.dumps(config(tmp_path, forward="raise ValueError('no batch')", optimizers=["sgd"]))
+    )
+    for changed, code in (((), 3), (("--set", "task=blobs", "--set", "model=linear"), 0)):
+        ran = CliRunner().invoke(app, ["run", str(tmp_path / "sweep.yaml"), "--dry-run", *changed])
+        assert ran.exit_code == code, ran.output
+        assert ("fails            ValueError: no batch" in ran.output) == bool(code)
+    assert not (tmp_path / "results").exists()
+
+
+def test_verify_says_what_it_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = config(tmp_path, optimizers=["sgd"])
+    notes, manifest = swept(tmp_path, own, verify=True)
+    count = manifest["sessions"][-1]["audits"]["verified"]
+    assert f"the first run of {count} groups was trained alone in plain torch, too" in notes[-1]
+    assert count == manifest["engines"]["stacked"]["groups"]
+    monkeypatch.setattr(audit, "WHOLE_RUN", dict.fromkeys(audit.WHOLE_RUN, -1.0))
+    notes, manifest = swept(tmp_path / "differs", own, verify=True)
+    assert any("an audit failed at --verify: run " in note for note in notes)
+    assert manifest["engines"] == {"single": {"groups": 4, "runs": 4}}
+    notes, _ = swept(tmp_path / "alone", config(tmp_path, forward="x.sum().item()", optimizers=["sgd"]), verify=True)
+    assert notes[-1] == "--verify: every run was trained alone in plain torch; nothing to compare"

@@ -101,7 +101,7 @@ def test_a_signal_ends_the_sweep_with_its_runs_in_the_tables(
     os.kill(pid, number)
     assert ended(pid, 15) == 128 + number  # 5 s on a machine with nothing else to do
     cause = "interrupted" if number == signal.SIGINT else f"stopped by {number.name}"
-    line = f"{cause}: 2 of 6 runs saved in {tmp_path / 'small'}; rerun the command to resume"
+    line = f"{cause}: 2 of 6 runs saved in {tmp_path / 'small'} and 4 more trained in part; rerun the command to resume"
     assert capfd.readouterr().err.splitlines()[-1] == line
     assert gone(workers)
     runs = tables.read_runs(tmp_path / "small")
