@@ -11,6 +11,7 @@ from lrsweep.analysis.facts import cost_span
 from lrsweep.objective import Mode, cost
 from lrsweep.system.machine import size_text
 from lrsweep.wording import advice, words
+from lrsweep.wording.grouped import few_warnings
 from lrsweep.wording.words import compact, duration, plural
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def summary(facts: SweepFacts, folder: Path, *, unicode: bool = True) -> str:
         "",
         u_curves(facts, unicode=unicode),
     ]
-    if warnings := advice.sweep_warnings(facts):
+    if warnings := few_warnings(facts):
         lines += ["", *(f"- {text}" for text in warnings)]
     files = ["report.html", "u_curve.png", "loss_curves.png", "runs.csv", "curves.csv", "summary.csv"]
     there = [name for name in files if (folder / name).exists()]

@@ -40,8 +40,12 @@ def number(value: float, *, at_least: bool = False, note: str = "") -> TableCell
 
 def with_interval(one: Interval) -> TableCell:
     """A number with its interval."""
+    return number(one.value, note=_brackets(one))
+
+
+def _brackets(one: Interval) -> str:
     known = math.isfinite(one.low) and math.isfinite(one.high)
-    return number(one.value, note=f"[{number_text(one.low)}, {number_text(one.high)}]" if known else "")
+    return f"[{number_text(one.low)}, {number_text(one.high)}]" if known else ""
 
 
 def count(value: int) -> TableCell:
@@ -69,9 +73,14 @@ BEST: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
     "interval": lambda row: TableCell(_span(row.best_lr.low, row.best_lr.high), row.best_lr.low),
     "best objective": lambda row: number(row.best_objective),
     "recommended": lambda row: rate(row.recommended_lr),
+    "test there": lambda row: number(row.test_at_recommended),
     "good from": lambda row: rate(row.good_range.low),
     "to": lambda row: rate(row.good_range.high),
-    "decades": lambda row: number(round(row.good_range.decades, 3), at_least=row.good_range.at_least),
+    "decades": lambda row: number(
+        round(row.good_range.decades, 3),
+        at_least=row.good_range.at_least,
+        note=" ".join([_brackets(row.good_range_decades), "one grid point" * (len(row.good_range.rates) == 1)]).strip(),
+    ),
     "tied with the best": lambda row: count(len(row.tied_lrs)),
     "unusable from": lambda row: rate(row.margins.unusable_from),
     "diverges from": lambda row: rate(row.margins.diverges_from),

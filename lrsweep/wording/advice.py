@@ -79,7 +79,8 @@ def _width(row: OptimizerFacts) -> str:
     if good_range.decades == 0:
         return f"no neighboring learning rate is about as good{beyond if cliffs else ''}"
     if not cliffs:
-        return f"the good range is {_span(row)}, {good_range.decades:.2g} decades"
+        rough = " roughly (it holds one grid point)" * (len(good_range.rates) == 1)
+        return f"the good range is{rough} {_span(row)}, {good_range.decades:.2g} decades"
     low = f"{'at most ' if good_range.censored_low or row.cliff_below > 0 else ''}{rate_text(good_range.low)}"
     high = f"{'at least ' if good_range.censored_high or row.cliff_above > 0 else ''}{rate_text(good_range.high)}"
     return f"the good range is {low} to {high}{beyond}, at least {good_range.decades:.2g} decades"

@@ -75,9 +75,12 @@ def good_range_ends(row: OptimizerFacts, text: Callable[[float, int], str] = rat
 
 
 def decades_text(row: OptimizerFacts) -> str:
-    """The width of the good range; a range is never shown as 0.0 wide, unless that is its lower bound."""
+    """The width of the good range; a range is never shown as 0.0 wide, unless that is its lower bound. `~`
+    marks one that holds a single grid point: both of its ends are read off lines to rates outside."""
     decades = row.good_range.decades
-    return "<0.1" if not row.good_range.at_least and decades < 0.05 else f"{decades:.1f}"
+    if row.good_range.at_least:
+        return f"{decades:.1f}"
+    return "<0.1" if decades < 0.05 else f"{'~' * (len(row.good_range.rates) == 1)}{decades:.1f}"
 
 
 def facts_line(row: OptimizerFacts) -> str:
