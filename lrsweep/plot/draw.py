@@ -22,6 +22,7 @@ from lrsweep.plot import (
     heatmap,
     loss_curves,
     overlays,
+    overview,
     selection,
     sensitivity,
     style,
@@ -118,6 +119,12 @@ class SweepFigures:
         several = len(one_each) < len(rows)
         few = self._with(selection.best(one_each, self.facts.mode, selection.MOST_ROWS), len(one_each), "optimizers")
         return replace(few, setting=f"{few.setting}; each optimizer at its best value") if several else few
+
+    @cached_property
+    def head(self) -> SweepFigures:
+        """As many rows as the table at the head of the report has lines for."""
+        rows = self.facts.rows
+        return self._with(selection.best(rows, self.facts.mode, selection.MOST_LISTED), len(rows), "curves")
 
     @cached_property
     def shown(self) -> SweepFigures:
@@ -305,6 +312,18 @@ def loss_curve(sweep: SweepFigures) -> Figure:
         return loss_curves.loss_curves(
             few.facts, few.facts.rows, few.lines, few.column, x=few.x, train=few.train_lines, sheet=few.sheet
         )
+
+
+def head(sweep: SweepFigures) -> Rendered | None:
+    """All U-curves in one, for the head of the report; None where there is nothing to draw."""
+    shown = sweep.head
+    if nothing(sweep.facts):
+        return None
+    with style.styled():
+        figure = overview.overview(shown.facts, shown.looks)
+        svg = style.rendered(figure, "svg", sweep.mark)
+    alt = "Median objective against learning rate for every line of the table."
+    return Rendered(name="overview", caption="", alt=alt, files={"svg": svg})
 
 
 def draw_all(

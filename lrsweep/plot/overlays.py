@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lrsweep.analysis.facts import AgainstAdam, OptimizerFacts, SweepFacts
-from lrsweep.plot import legend, rail, style, ticks
+from lrsweep.plot import legend, rail, style, tags, ticks
 from lrsweep.plot.rail import Range, value_range
 from lrsweep.plot.style import GREY, INK, SCREEN, Head, Look, Sheet
 from lrsweep.plot.u_curves import (
@@ -88,9 +88,10 @@ def aligned(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN) -> 
         x = np.array([point.lr / row.best_lr.value for point in row.rates])
         y = np.array([row.lost_share(point.objective) for point in row.rates])
         low, high = min(low, float(x.min())), max(high, float(x.max()))
-        ax.plot(x, np.clip(y, None, 1.3), color=one.color, linestyle=one.line, linewidth=1.6, zorder=4)
         inside = y <= 1.2
-        ax.plot(x[inside], y[inside], **one.of_marks, markersize=4.5, zorder=5)
+        with tags.curve(ax, row.title):
+            ax.plot(x, np.clip(y, None, 1.3), color=one.color, linestyle=one.line, linewidth=1.6, zorder=4)
+            ax.plot(x[inside], y[inside], **one.of_marks, markersize=4.5, zorder=5)
     _aligned_axes(ax, max(low, 1 / REACH) / 1.25, min(high, REACH) * 1.25)
     ax.set_xlabel("lr / best lr")
     style.y_label(ax, name, page.size[1])

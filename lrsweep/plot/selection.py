@@ -16,6 +16,8 @@ MOST_PANELS = 16
 """More rows than this (axes multiply them): each optimizer at its best axis values."""
 MOST_SLICES = 12
 """More panels than this along an axis: the other axes are held at one place."""
+MOST_LISTED = 12
+"""Rows of a plot and a table that are to be read at one glance."""
 MOST_ROWS = 50
 """Rows of a plot that has a panel, a bar or a legend entry for each."""
 MOST_LINES = 1000

@@ -1,8 +1,8 @@
 """Which curve, runs and learning rates a part of a plot shows, written into the ids of its SVG, by which report.html
 becomes interactive.
 
-`row-8c1f02aa-0-7` is a part of one curve, `runs-8c1f02aa-0-5-0_38.40` marks or lines for 40 of its runs, in the order
-they are drawn. The two numbers in the middle (panel and artist) make ids unique.
+`row-8c1f02aa-0-7` is a part of one curve, `runs-8c1f02aa-0-5-0_38.40` the marks of 40 of its runs in the order they are
+drawn, `runslines-...` lines for runs. The two numbers in the middle (panel and artist) make ids unique.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from itertools import count, groupby
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 
 from lrsweep.analysis.facts import OptimizerFacts
 
@@ -53,7 +54,8 @@ def rates(artist: Artist, row: OptimizerFacts, lrs: Iterable[float]) -> None:
 def _points(kind: str, artist: Artist, row: OptimizerFacts, places: Sequence[int]) -> None:
     ax = artist.axes
     assert isinstance(ax, Axes)
-    artist.set_gid(f"{kind}-{key(row.title)}-{_number(ax)}-{ax.get_children().index(artist)}-{packed(places)}")
+    lines = "lines" * isinstance(artist, LineCollection)
+    artist.set_gid(f"{kind}{lines}-{key(row.title)}-{_number(ax)}-{ax.get_children().index(artist)}-{packed(places)}")
 
 
 def packed(places: Sequence[int]) -> str:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from lrsweep import plot
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts, title
 from lrsweep.plot import selection
+from lrsweep.report import first_screen, points, svg
 from lrsweep.report import tables as html_tables
-from lrsweep.report.rules import RULES
-from lrsweep.report.template import bullets, escaped, folded, page, paragraph, picture, section
+from lrsweep.report.rules import RULES, anchor
+from lrsweep.report.template import bullets, data, escaped, folded, page, paragraph, section
 from lrsweep.results import manifest, tables
 from lrsweep.results.figures import Rendered, Report, outdated, save_report
 from lrsweep.spec.load import read_resolved
@@ -89,18 +90,7 @@ def _pictures(sweep: plot.SweepFigures, formats: Sequence[str]) -> list[Rendered
 
 
 def _around(pictures: list[Rendered], folder: Path, sweep: plot.SweepFigures, runs: pd.DataFrame) -> Report:
-    drawn = [
-        picture(number, one.files["svg"].decode("utf-8"), one.alt, one.caption) for number, one in enumerate(pictures)
-    ]
-    text = html(
-        sweep.facts,
-        drawn,
-        runs,
-        _read_spec(folder),
-        splits(manifest.read(folder)),
-        setting=sweep.setting,
-        mark=sweep.mark,
-    )
+    text = html(sweep, pictures, runs, _read_spec(folder), splits(manifest.read(folder)))
     return Report(text=text, pictures=pictures)
 
 
@@ -123,24 +113,37 @@ def splits(facts: Mapping[str, Any]) -> list[str]:
 
 
 def html(
-    facts: SweepFacts, pictures: Sequence[str], runs: pd.DataFrame, spec: str, split_sizes: Sequence[str] = (),
-    *, setting: str = "", mark: str = "",
+    sweep: plot.SweepFigures, pictures: Sequence[Rendered], runs: pd.DataFrame, spec: str,
+    split_sizes: Sequence[str] = (),
 ) -> str:  # fmt: skip
-    """The report as text. `pictures` are figures as `template.picture` makes them; `setting` says what all of it holds
-    for, the budget alone if "" is given; `mark` is that of the pictures."""
+    """The report as text; `pictures` hold the SVG of every plot."""
+    facts = sweep.facts
     listed = _listed(facts)
-    body = [
-        f"<header>{_title(facts, setting or budget_text(facts.budget))}</header>",
-        _contents(),
-        section("verdict", "Summary", *_verdict(facts, listed)),
-        section("pictures", "Pictures", *pictures),
-        section("numbers", "The numbers", *_numbers(facts, listed)),
-        section("diagnosis", "Diagnosis", *_diagnosis(listed, runs)),
-        section("comparisons", "Comparisons", *_comparisons(facts, listed)),
-        section("setting", "Setup", *_setting(facts, spec, split_sizes)),
-        section("rules", "Definitions", *_rules()),
+    known = points.Curves(facts.rows)
+    figures = [
+        svg.figure(one.name, one.files["svg"].decode("utf-8"), one.alt, one.caption, known.places) for one in pictures
     ]
-    return page(f"{facts.name}: learning-rate sensitivity", body, mark)
+    sections = {
+        "summary": ("Summary", _summary(sweep, known)),
+        "caveats": ("Caveats", _caveats(facts)),
+        "plots": ("Plots", figures),
+        "details": ("Details", _details(facts, listed)),
+        "numbers": ("Numbers", _numbers(facts, listed)),
+        "diagnosis": ("Diagnosis", _diagnosis(listed, runs)),
+        "comparisons": ("Comparisons", _comparisons(facts, listed)),
+        "setup": ("Setup", _setting(facts, spec, split_sizes)),
+        "definitions": ("Definitions", _rules()),
+    }
+    parts = {name: section(name, heading, *found) for name, (heading, found) in sections.items()}
+    parts = {name: part for name, part in parts.items() if part}
+    links = "".join(f'<a href="#{name}">{escaped(sections[name][0])}</a>' for name in parts)
+    body = [
+        f"<header>{_title(facts, sweep.setting or budget_text(facts.budget))}</header>",
+        f'<nav aria-label="contents">{links}</nav>',
+        *parts.values(),
+        data(known.said(facts, "".join(figures))),
+    ]
+    return page(f"{facts.name}: learning-rate sensitivity", body, sweep.mark)
 
 
 def _title(facts: SweepFacts, setting: str) -> str:
@@ -151,24 +154,32 @@ def _title(facts: SweepFacts, setting: str) -> str:
     )
 
 
-def _contents() -> str:
-    names = {
-        "pictures": "pictures", "numbers": "numbers", "diagnosis": "diagnosis", "comparisons": "comparisons",
-        "setting": "setup", "rules": "rules",
-    }  # fmt: skip
-    links = "".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in names.items())
-    return f'<nav aria-label="contents">{links}</nav>'
+def _summary(sweep: plot.SweepFigures, known: points.Curves) -> Iterable[str]:
+    facts, shown = sweep.facts, sweep.head
+    yield first_screen.sentence(facts)
+    drawn = plot.head(sweep)
+    if drawn is None:
+        return
+    numbers = [known.place(row) for row in shown.facts.rows]
+    text = drawn.files["svg"].decode("utf-8")
+    figure = f'<figure class="plot overview">{svg.inline(drawn.name, text, drawn.alt, known.places)}</figure>'
+    yield f'<div class="first">{first_screen.table(shown.facts, shown.looks, numbers)}{figure}</div>'
+    if len(shown.facts.rows) < len(facts.rows):
+        said = selection.said(len(shown.facts.rows), len(facts.rows), "settings")
+        yield f'<p>Shown: {said}; <a href="#numbers">all of them</a> further down.</p>'
 
 
-def _verdict(facts: SweepFacts, listed: SweepFacts) -> Iterable[str]:
-    yield paragraph(advice.headline(facts), "verdict")
+def _caveats(facts: SweepFacts) -> Iterable[str]:
+    if texts := advice.sweep_warnings(facts):
+        yield bullets(texts[:MOST_LINES], "warnings")
+        if len(texts) > MOST_LINES:
+            yield folded(f"{len(texts) - MOST_LINES} more", bullets(texts[MOST_LINES:], "warnings"))
+
+
+def _details(facts: SweepFacts, listed: SweepFacts) -> Iterable[str]:
     said = [(advice.sentence(row, facts.budget), advice.recommendation(row, facts.metric)) for row in listed.rows]
     sentences = [" ".join(parts).strip() for parts in said]
     yield bullets(sentences) if len(sentences) <= MOST_LINES else folded("Details per optimizer", bullets(sentences))
-    if texts := advice.sweep_warnings(facts):
-        yield "<h3>Caveats</h3>" + bullets(texts[:MOST_LINES], "warnings")
-        if len(texts) > MOST_LINES:
-            yield folded(f"{len(texts) - MOST_LINES} more", bullets(texts[MOST_LINES:], "warnings"))
 
 
 def _numbers(facts: SweepFacts, listed: SweepFacts) -> Iterable[str]:
@@ -243,5 +254,5 @@ def _chosen_on(metric: str) -> str:
 def _rules() -> Iterable[str]:
     yield "<dl>"
     for name, text, source in RULES:
-        yield f"<dt>{escaped(name)}</dt><dd>{escaped(text)} <small>[{escaped(source)}]</small></dd>"
+        yield f'<dt id="{anchor(name)}">{escaped(name)}</dt><dd>{escaped(text)} <small>[{escaped(source)}]</small></dd>'
     yield "</dl>"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 WORTSMAN = "Wortsman et al. 2023, arXiv:2309.14322, section 2.2 and appendix B"
 OURS = "our choice; no standard definition exists"
 
@@ -183,3 +185,13 @@ RULES: tuple[tuple[str, str, str], ...] = (
         "by construction",
     ),
 )
+
+
+def anchor(name: str) -> str:
+    """The id of the definition with this name."""
+    return "def-" + "-".join(re.findall(r"[a-z0-9]+", name.lower()))
+
+
+def definition(name: str) -> str:
+    """The id of the definition whose name begins so; "" if there is none."""
+    return next((anchor(rule) for rule, _, _ in RULES if name and rule.startswith(name)), "")

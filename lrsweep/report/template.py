@@ -1,13 +1,14 @@
-"""The parts an HTML report is made of: escaped text, sortable tables, inline SVG, one style sheet, a little script."""
+"""The parts an HTML report is made of: escaped text, sortable tables, one style sheet, a little script."""
 
 from __future__ import annotations
 
+import json
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
+from typing import Any
 
 from lrsweep.errors import printable
 
@@ -43,9 +44,16 @@ def bullets(lines: Iterable[str], kind: str = "") -> str:
     return f'<ul class="{kind}">{items}</ul>' if items else ""
 
 
+def term(name: str, anchor: str) -> str:
+    """A word that leads to its definition, if it has one."""
+    return f'<a href="#{anchor}">{escaped(name)}</a>' if anchor else escaped(name)
+
+
 def section(anchor: str, title: str, *parts: str) -> str:
+    """A part of the page whose heading is a link to itself."""
     body = "\n".join(part for part in parts if part)
-    return f'<section id="{anchor}"><h2>{escaped(title)}</h2>\n{body}\n</section>' if body else ""
+    head = f'<h2><a href="#{anchor}">{escaped(title)}</a></h2>'
+    return f'<section id="{anchor}">{head}\n{body}\n</section>' if body else ""
 
 
 def folded(title: str, *parts: str) -> str:
@@ -80,27 +88,12 @@ def _sortable(value: float) -> str:
     )
 
 
-def picture(number: int, svg: str, alt: str, caption: str) -> str:
-    """A figure from matplotlib's SVG: no XML head, no metadata, no address of any kind, ids of its own."""
-    body = svg[svg.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
-    body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.S)
-    # Of a megabyte: far sooner replaced than matched.
-    body = body.replace(' id="', f' id="f{number}-').replace("url(#", f"url(#f{number}-")
-    body = body.replace('xlink:href="#', f'href="#f{number}-')
-    body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.S)  # matplotlib repeats every text in a comment
-    box = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', body)
-    if box is None:
-        raise ValueError("this is no SVG that matplotlib wrote")
-    width = round(float(box[1]) * 96 / 72)  # points to CSS pixels: no picture is blown up
-    opening = (
-        f'<svg viewBox="0 0 {box[1]} {box[2]}" style="max-width:{width}px" role="img" aria-label="{escaped(alt)}">'
-    )
-    body = opening + body[body.index(">") + 1 :]
-    return (
-        f'<figure><div class="scroll" tabindex="0" role="region" aria-label="{escaped(caption)}">{body.strip()}</div>'
-        f"<figcaption>{code(caption)}</figcaption></figure>"
-    )
+def data(value: Any) -> str:
+    """What the script reads: JSON that no text in it can end."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return f'<script type="application/json" id="data">{text}</script>'
 
 
 def page(title: str, body: Iterable[str], mark: str = "") -> str:

@@ -331,7 +331,7 @@ def headline(facts: SweepFacts) -> str:
         )
     else:
         text = f"{_best_range(trained)} {_widths(trained)} {_divergence(trained)}"
-    return f"{text} {_next(rows)}".strip()
+    return f"{text} {next_steps(rows)}".strip()
 
 
 def decade(value: float) -> str:
@@ -381,7 +381,8 @@ def _divergence(rows: Sequence[OptimizerFacts]) -> str:
     return f"Diverging: {listed([f'{row.title} from {rate_text(row.margins.diverges_from)}' for row in cliffs], 6)}."
 
 
-def _next(rows: Sequence[OptimizerFacts]) -> str:
+def next_steps(rows: Sequence[OptimizerFacts]) -> str:
+    """What to do about the grid, the seeds and the budget, and for which rows."""
     known = [row for row in rows if row.trained and not row.rates_too_small]
     few = [row for row in known if not row.good_range.censored and len(row.good_range.rates) < ENOUGH]
     steps: dict[str, list[OptimizerFacts]] = {
@@ -404,5 +405,12 @@ def _next(rows: Sequence[OptimizerFacts]) -> str:
         ],
         "train longer ({} still improving)": [row for row in rows if "short_budget" in caveats_of(row)],
     }
-    texts = [text.format(listed([row.title for row in some])) for text, some in steps.items() if some]
+    texts = [text.format(_which(some, rows)) for text, some in steps.items() if some]
     return f"Next: {'; '.join(texts)}." if texts else "The grid covers every good range in full."
+
+
+def _which(some: Sequence[OptimizerFacts], rows: Sequence[OptimizerFacts]) -> str:
+    """Their names; of several settings of a sweep with axes, whose names are long, how many."""
+    if len(some) > 1 and any(row.axes for row in rows):
+        return f"{len(some)} of {len(rows)} settings"
+    return listed([row.title for row in some])

@@ -27,7 +27,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> plot.SweepFigures:
 def groups(svg: bytes) -> Iterator[tuple[list[str], list[ElementTree.Element]]]:
     """The parts of the id of each group with marks, and its marks."""
     for group in ElementTree.fromstring(svg).iter(f"{SVG}g"):
-        found = re.fullmatch(r"(runs|rates)-(\w+)-\d+-\d+-([\d_.]+)", group.get("id", ""))
+        found = re.fullmatch(r"(runs|rates)(?:lines)?-(\w+)-\d+-\d+-([\d_.]+)", group.get("id", ""))
         if found:
             marks = list(group.iter(f"{SVG}use")) or [path for path in group.findall(f"{SVG}path")]
             yield list(found.groups()), marks
