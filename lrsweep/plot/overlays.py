@@ -84,14 +84,13 @@ def aligned(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN) -> 
     )  # fmt: skip
     ax = page.panels[0]
     low, high = 1 / 3, 3.0
-    for row, one in shown:
+    for row, one in tags.each(ax, shown):
         x = np.array([point.lr / row.best_lr.value for point in row.rates])
         y = np.array([row.lost_share(point.objective) for point in row.rates])
         low, high = min(low, float(x.min())), max(high, float(x.max()))
         inside = y <= 1.2
-        with tags.curve(ax, row.title):
-            ax.plot(x, np.clip(y, None, 1.3), color=one.color, linestyle=one.line, linewidth=1.6, zorder=4)
-            ax.plot(x[inside], y[inside], **one.of_marks, markersize=4.5, zorder=5)
+        ax.plot(x, np.clip(y, None, 1.3), color=one.color, linestyle=one.line, linewidth=1.6, zorder=4)
+        ax.plot(x[inside], y[inside], **one.of_marks, markersize=4.5, zorder=5)
     _aligned_axes(ax, max(low, 1 / REACH) / 1.25, min(high, REACH) * 1.25)
     ax.set_xlabel("lr / best lr")
     style.y_label(ax, name, page.size[1])

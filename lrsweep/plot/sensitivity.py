@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
-from lrsweep.plot import legend, style, ticks
+from lrsweep.plot import legend, style, tags, ticks
 from lrsweep.plot.style import GREY, INK, RED, SCREEN, Head, Look, Sheet
 from lrsweep.plot.text import fit, width_of
 from lrsweep.wording import words
@@ -98,7 +98,7 @@ def interval_text(facts: SweepFacts) -> str:
 
 def _spreads(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], places: style.Ints) -> None:
     top = 0.0
-    for row, one, y in zip(rows, looks, places, strict=True):
+    for row, one, y in tags.each(ax, zip(rows, looks, places, strict=True)):
         whole, window = row.sensitivity.whole, row.sensitivity.window
         if not row.trained or not math.isfinite(whole.value):
             style.note(ax, "nothing trained", (0, y), (4, 0), va="center", size=7.5, color=GREY)
@@ -120,7 +120,7 @@ def _spreads(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], pl
 def _good_ranges(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], places: style.Ints) -> None:
     rates = [point.lr for row in rows for point in row.rates] or [1e-6, 1.0]
     ticks.rate_axis(ax, min(rates), max(rates), label=None)
-    for row, one, y in zip(rows, looks, places, strict=True):
+    for row, one, y in tags.each(ax, zip(rows, looks, places, strict=True)):
         found = row.good_range
         if not row.trained or not math.isfinite(found.decades):
             continue
@@ -147,7 +147,7 @@ def far_text(row: OptimizerFacts) -> str:
 
 
 def _costs(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], places: style.Ints) -> None:
-    for row, one, y in zip(rows, looks, places, strict=True):
+    for row, one, y in tags.each(ax, zip(rows, looks, places, strict=True)):
         share = _share(row)
         if math.isnan(share):
             if row.trained:

@@ -11,12 +11,15 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count, groupby
+from typing import Any, TypeVar
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
 from lrsweep.analysis.facts import OptimizerFacts
+
+T = TypeVar("T", bound=tuple[Any, ...])
 
 
 def key(title: str) -> str:
@@ -37,6 +40,13 @@ def curve(ax: Axes, title: str) -> Iterator[None]:
     for place, artist in enumerate(ax.get_children()):
         if id(artist) not in before and artist.get_gid() is None:
             artist.set_gid(f"row-{key(title)}-{_number(ax)}-{place}")
+
+
+def each(ax: Axes, items: Iterable[T]) -> Iterator[T]:
+    """The items, each of which starts with a row: what the loop over them draws into the panel shows its curve."""
+    for item in items:
+        with curve(ax, item[0].title):
+            yield item
 
 
 def runs(artist: Artist, row: OptimizerFacts, run_ids: Iterable[str]) -> None:

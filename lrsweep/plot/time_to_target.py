@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lrsweep.analysis.facts import SweepFacts
-from lrsweep.plot import legend, style, ticks
+from lrsweep.plot import legend, style, tags, ticks
 from lrsweep.plot.style import SCREEN, Head, Look, Sheet
 from lrsweep.plot.u_curves import rate_range
 from lrsweep.wording import words
@@ -46,7 +46,7 @@ def time_to_target(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCRE
     if never:
         ax.axhspan(high, top, color="#F3F3F3", linewidth=0, zorder=0)
         style.note(ax, "never", (0, 1 - rail / 2), (-5, 0), xycoords="axes fraction", size=7, ha="right", va="center")
-    for index, (row, one) in enumerate(zip(facts.rows, looks, strict=True)):
+    for row, one, index in tags.each(ax, zip(facts.rows, looks, range(len(looks)), strict=True)):
         x = np.array([point.lr for point in row.rates])
         y = np.array([point.time for point in row.rates], dtype=float)
         ax.plot(

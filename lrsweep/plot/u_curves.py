@@ -217,11 +217,10 @@ def name_values(page: Page, index: int, limits: Range, name: str) -> None:
 
 def draw_overlay(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], limits: Range) -> None:
     """The median curves of all rows; `overlay_key` says what its marks mean. The axes are there."""
-    for index, (row, one) in enumerate(zip(rows, looks, strict=True)):
-        with tags.curve(ax, row.title):
-            draw_median(ax, row, one, limits, size=4)
-            # Crosses stand at the curve's own height on the rail.
-            _overlay_marks(ax, row, one, limits, (index + 1) / (len(looks) + 1))
+    for row, one, number in tags.each(ax, zip(rows, looks, range(1, len(rows) + 1), strict=True)):
+        draw_median(ax, row, one, limits, size=4)
+        # Crosses stand at the curve's own height on the rail.
+        _overlay_marks(ax, row, one, limits, number / (len(looks) + 1))
     draw_untrained(ax, rows)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lrsweep.analysis.facts import Interval, OptimizerFacts, SweepFacts
+from lrsweep.analysis.facts import Interval, OptimizerFacts, SweepFacts, shortened
 from lrsweep.analysis.leader import at_recommended
 from lrsweep.plot.style import LINES, Look
 from lrsweep.report.rules import definition
@@ -86,7 +86,9 @@ def _line(row: OptimizerFacts, look: Look, place: int, axis: _Axis, labels: Sequ
         f'<td role="cell" data-label="{escaped(label)}">{cell}</td>'
         for label, cell in zip(labels[1:], cells, strict=True)
     )
-    name = f'<span class="curve">{swatch(look)}<span class="name">{_breakable(words.title(row))}</span></span>'
+    axes = f"<small>{escaped(words.axes_text(row.axes))}</small>" if row.axes else ""
+    label = f'<span class="name">{_breakable(shortened(row.optimizer))}{axes}</span>'
+    name = f'<span class="curve">{swatch(look)}{label}</span>'
     return f'<tr role="row" data-row="{place}"><th scope="row" role="rowheader">{name}</th>{body}</tr>\n'
 
 
@@ -167,5 +169,5 @@ class _Axis:
         width = f"{'≥ ' * found.at_least}{words.decades_text(row)} decades"
         return (
             f'<span class="bar" style="{step}" aria-hidden="true">{"".join(parts)}</span>'
-            f"<small>{escaped(f'{low} – {high} ({width})')}</small>"
+            f'<small class="ends">{escaped(f"{low} – {high} ({width})")}</small>'
         )

@@ -52,6 +52,8 @@ def _certainty(facts: SweepFacts, best: OptimizerFacts) -> str:
         if not tied:
             return f"No other setting is tied with it ({seeds})."
         who = listed(tied, MOST_NAMES)
+        if len(tied) == len(others) > 1:
+            return f"All {len(tied)} others are statistically tied with it ({seeds})."
         if len(tied) > MOST_NAMES or (facts.axes and len(tied) > 1):
             who = f"{len(tied)} of the {len(others)} others"
         return f"{who} {'is' if len(tied) == 1 else 'are'} statistically tied with it ({seeds})."

@@ -109,7 +109,7 @@ def test_the_report_lists_the_best_and_says_where_all_are(
     runs = tables.read_runs(fabricate.folder(tmp_path, optimizers=["sgd"], rates=RATES))
     monkeypatch.setattr(page, "MOST_CURVES", 5)
     monkeypatch.setattr(page, "MOST_DETAILS", 2 * len(RATES))
-    text = page.html(many.facts, [], runs, "name: x")
+    text = page.html(many, [], runs, "name: x").partition('<section id="details"')[2]
     assert "Tables and lists show the 5 best of 9 curves; summary.csv has all of them." in text
     assert "Every learning rate of the 2 best of 9 curves; runs.csv has all of them." in text
     listed, detailed = best(many, 5), best(many, 2)
@@ -117,7 +117,7 @@ def test_the_report_lists_the_best_and_says_where_all_are(
         assert (f">{row.title}<" in text) == (row.title in listed)
         assert (f"{row.title}: every learning rate" in text) == (row.title in detailed)
     monkeypatch.undo()
-    assert "best of 9" not in page.html(many.facts, [], runs, "name: x")
+    assert "best of 9" not in page.html(many, [], runs, "name: x").partition('<section id="details"')[2]
 
 
 def test_a_text_of_ten_thousand_characters_is_cut_everywhere_but_in_the_tables(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_text_of_ten_thousand_characters_is_cut_everywhere_but_in_the_tables(t
     assert max(map(len, titles)) < 3 * LONGEST_NAME
     for one in draw._drafts(sweep).values():
         assert all(len(text.get_text()) < 1000 for text in one().findobj(lambda artist: hasattr(artist, "get_text")))
-    text = page.html(sweep.facts, [], tables.read_runs(folder), "name: x")
+    text = page.html(sweep, [], tables.read_runs(folder), "name: x")
     assert "a" * LONGEST_NAME not in text
     assert values[0] in (folder / "summary.csv").read_text()
 
