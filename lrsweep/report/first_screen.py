@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lrsweep.analysis.facts import Interval, OptimizerFacts, SweepFacts, shortened
@@ -44,26 +44,12 @@ def table(facts: SweepFacts, looks: Sequence[Look], places: Sequence[int]) -> st
     rates = [point.lr for row in facts.rows for point in row.rates]
     if not rates:
         return ""
-    axis = _Axis(min(rates), max(rates))
+    columns = _columns(facts, _Axis(min(rates), max(rates)))
     seeds = max(row.n_seeds for row in facts.rows)
-    there = f"{words.objective_text(facts)} there"
-    heads = {
-        "setting" if facts.axes else "optimizer": ("", ""),
-        "use lr": ("Recommended learning rate", ""),
-        "good range": ("Good range", axis.ticks()),
-        there: ("Median over seeds", ""),
-        "S": ("Sensitivity S", ""),
-        "unusable from": ("Diverges from", ""),
-        "caveats": ("", ""),
-    }
-    labels = list(heads)
-    head = "".join(
-        f'<th scope="col" role="columnheader">{term(name, definition(rule))}{more}</th>'
-        for name, (rule, more) in heads.items()
+    head = f'<th scope="col" role="columnheader">{"setting" if facts.axes else "optimizer"}</th>' + "".join(
+        f'<th scope="col" role="columnheader">{term(one.name, definition(one.rule))}{one.below}</th>' for one in columns
     )
-    lines = [
-        _line(row, look, place, axis, labels, facts) for row, look, place in zip(facts.rows, looks, places, strict=True)
-    ]
+    lines = [_line(row, look, place, columns) for row, look, place in zip(facts.rows, looks, places, strict=True)]
     caption = f"Small figures: {interval_name(seeds)}" if seeds > 1 else "One seed: no intervals"
     return (
         f'<table class="answer" role="table"><caption>{escaped(caption)}</caption>\n'
@@ -72,24 +58,61 @@ def table(facts: SweepFacts, looks: Sequence[Look], places: Sequence[int]) -> st
     )
 
 
-def _line(row: OptimizerFacts, look: Look, place: int, axis: _Axis, labels: Sequence[str], facts: SweepFacts) -> str:
-    there, whole = at_recommended(row, facts.mode), row.sensitivity.whole
-    cells = [
-        escaped(rate_text(row.recommended_lr)) if row.trained else "–",
-        axis.bar(row, look.color) if row.trained else '<span class="none">nothing trained</span>',
-        _number(there) if row.trained else "–",
-        _number(whole) if row.trained else "–",
-        escaped(unusable(row)),
-        _flag(row),
-    ]
+@dataclass(frozen=True, kw_only=True)
+class _Column:
+    """A column of the table: `kind` is the class of its cells, `rule` how the name of its definition begins, `below`
+    what stands under its head, and `cell` what it says of a row that trained."""
+
+    kind: str
+    name: str
+    cell: Callable[[OptimizerFacts, Look], str]
+    rule: str = ""
+    below: str = ""
+
+
+def _columns(facts: SweepFacts, axis: _Axis) -> list[_Column]:
+    test = f"test_{facts.metric.partition('_')[2]} there"
+    found = [
+        _Column(
+            kind="lr", name="use lr", rule="Recommended",
+            cell=lambda row, look: escaped(rate_text(row.recommended_lr)),
+        ),
+        _Column(
+            kind="range", name="good range", rule="Good range", below=axis.ticks(),
+            cell=lambda row, look: axis.bar(row, look.color),
+        ),
+        _Column(
+            kind="loss", name=f"{words.objective_text(facts)} there", rule="Median",
+            cell=lambda row, look: _number(at_recommended(row, facts.mode)),
+        ),
+        _Column(
+            kind="test", name=test, rule="Recommended",
+            cell=lambda row, look: escaped(number_text(row.test_at_recommended, 4)),
+        ),
+        _Column(kind="s", name="S", rule="Sensitivity S", cell=lambda row, look: _number(row.sensitivity.whole)),
+        _Column(
+            kind="unusable", name="unusable from", rule="Unusable from", cell=lambda row, look: escaped(unusable(row)),
+        ),
+        _Column(kind="flag", name="caveats", cell=lambda row, look: _flag(row)),
+    ]  # fmt: skip
+    tested = any(math.isfinite(row.test_at_recommended) for row in facts.rows)
+    return [one for one in found if tested or one.kind != "test"]
+
+
+def _line(row: OptimizerFacts, look: Look, place: int, columns: Sequence[_Column]) -> str:
     body = "".join(
-        f'<td role="cell" data-label="{escaped(label)}">{cell}</td>'
-        for label, cell in zip(labels[1:], cells, strict=True)
+        f'<td role="cell" class="{one.kind}" data-label="{escaped(one.name)}">'
+        f"{one.cell(row, look) if row.trained or one.kind == 'flag' else _NOTHING.get(one.kind, '–')}</td>"
+        for one in columns
     )
     axes = f"<small>{escaped(words.axes_text(row.axes))}</small>" if row.axes else ""
     label = f'<span class="name">{_breakable(shortened(row.optimizer))}{axes}</span>'
     name = f'<span class="curve">{swatch(look)}{label}</span>'
     return f'<tr role="row" data-row="{place}"><th scope="row" role="rowheader">{name}</th>{body}</tr>\n'
+
+
+_NOTHING = {"range": '<span class="none">nothing trained</span>'}
+"""What a cell says of a row that did not train, but for a dash."""
 
 
 def _breakable(name: str) -> str:
@@ -99,9 +122,7 @@ def _breakable(name: str) -> str:
 
 def unusable(row: OptimizerFacts) -> str:
     """The rate from which on training fails; where the grid holds none, its end as a bound."""
-    if not row.trained:
-        return "–"
-    first = row.margins.diverges_from
+    first = row.margins.unusable_from
     return rate_text(first) if math.isfinite(first) else f"> {rate_text(row.rates[-1].lr)}"
 
 
@@ -117,10 +138,7 @@ def _flag(row: OptimizerFacts) -> str:
     if not texts:
         return '<span class="none">none</span>'
     said = f"{plural(len(texts), 'caveat')} for {row.title}"
-    return (
-        f'<details class="flag"><summary aria-label="{escaped(said)}">⚑ {len(texts)}</summary>'
-        f"{bullets(texts)}</details>"
-    )
+    return f'<details><summary aria-label="{escaped(said)}">⚑ {len(texts)}</summary>{bullets(texts)}</details>'
 
 
 def swatch(look: Look) -> str:
@@ -161,8 +179,8 @@ class _Axis:
         left, right = self.at(found.low), self.at(found.high)
         ends = f"{' open-low' * found.censored_low}{' open-high' * found.censored_high}"
         parts = [f'<i class="good{ends}" style="left:{left}%;width:{round(right - left, 2)}%;color:{color}"></i>']
-        if math.isfinite(row.margins.diverges_from):
-            parts.append(f'<i class="out" style="left:{self.at(row.margins.diverges_from)}%"></i>')
+        if math.isfinite(row.margins.unusable_from):
+            parts.append(f'<i class="out" style="left:{self.at(row.margins.unusable_from)}%"></i>')
         parts.append(f'<i class="use" style="left:{self.at(row.recommended_lr)}%"></i>')
         step = f"background-size:{round(100 / self.decades, 3)}% 100%" if self.decades >= 1 else "background:none"
         low, high = words.good_range_ends(row, compact)

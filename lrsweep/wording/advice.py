@@ -324,7 +324,7 @@ def headline(facts: SweepFacts) -> str:
         if small := [row for row in rows if row.rates_too_small]:
             some = "" if len(small) == len(rows) else f" for {listed([row.title for row in small])}"
             why = f"learning rates too small{some}"
-        return f"Nothing trained: with this budget ({budget}) {why}. {_next(rows)}".strip()
+        return f"Nothing trained: with this budget ({budget}) {why}. {next_steps(rows)}".strip()
     if len(trained) == 1:
         text = (
             f"{sentence(trained[0], facts.budget)} The right order of magnitude is {decade(trained[0].best_lr.value)}."
