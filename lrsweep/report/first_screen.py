@@ -12,8 +12,8 @@ from lrsweep.plot.style import LINES, Look
 from lrsweep.report.rules import definition
 from lrsweep.report.template import bullets, code, escaped, term
 from lrsweep.wording import advice, words
-from lrsweep.wording.verdict import interval_name, verdict
-from lrsweep.wording.words import compact, number_text, plural, rate_text
+from lrsweep.wording.verdict import verdict
+from lrsweep.wording.words import compact, interval_name, number_text, plural, rate_text
 
 DASHES = dict(zip(LINES, ("", "6 3", "6 2 1 2", "4 1 1 1 1 1"), strict=True))
 SHAPES = {

@@ -7,7 +7,7 @@ import math
 from lrsweep.analysis.facts import Interval, OptimizerFacts, SweepFacts, shortened
 from lrsweep.analysis.leader import at_recommended, leader, rivals
 from lrsweep.wording import advice
-from lrsweep.wording.words import axes_text, listed, number_text, objective_text, plural, rate_text
+from lrsweep.wording.words import axes_text, interval_name, listed, number_text, objective_text, plural, rate_text
 
 MOST_NAMES = 3
 
@@ -27,11 +27,6 @@ def verdict(facts: SweepFacts) -> tuple[str, str]:
 def name(row: OptimizerFacts) -> str:
     """`adam`, or `adam (batch_size=16)`: commas are for lists."""
     return f"{shortened(row.optimizer)} ({axes_text(row.axes)})" if row.axes else row.title
-
-
-def interval_name(n: int) -> str:
-    """What an interval over `n` seeds may be called: with few of them it covers less than 95 %."""
-    return f"range over {n} seeds" if n < 5 else "95 % interval"
 
 
 def interval_text(one: Interval) -> str:
