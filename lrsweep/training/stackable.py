@@ -371,8 +371,10 @@ def _must_stay(pictures: Sequence[user_state.Picture]) -> None:
         raise _Limit(f"keeps a {last.hidden[0]}, into which lrsweep cannot look")
     if not last.full:
         raise _Limit("keeps more Python objects than lrsweep looks through")
-    if not all(one.same(last) for one in pictures):
-        raise _Limit("changes Python state between steps")
+    for one in pictures:
+        if not one.same(last):
+            name = last.change_since(one)
+            raise _Limit("changes Python state between steps" + (f": {name}" if name else ""))
 
 
 def _equal(one: Any, other: Any) -> bool:
