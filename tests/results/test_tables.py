@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import math
 import re
 import shutil
@@ -189,6 +191,19 @@ def test_damaged_tables_are_rebuilt(finished: Path, name: str, damage: str) -> N
         (finished / name).write_bytes({"cut": data[:-9], "flipped": data, "empty": b""}[damage])
     tables.ensure(finished)
     assert content(finished) == before
+
+
+def test_a_summary_of_older_rules_is_derived_again(finished: Path) -> None:
+    summary, stamp = finished / tables.SUMMARY, finished / journal.FOLDER / tables.STAMP
+    wanted = summary.read_bytes()
+    old = wanted.replace(b",unusable_from", b"")
+    summary.write_bytes(old)
+    told = json.loads(stamp.read_text())
+    told["files"][tables.SUMMARY] = hashlib.sha256(old).hexdigest()
+    del told["format"]
+    stamp.write_text(json.dumps(told))
+    tables.ensure(finished)
+    assert summary.read_bytes() == wanted
 
 
 def test_tables_that_are_current_are_left_alone(finished: Path) -> None:
