@@ -224,29 +224,37 @@ def plot(
         list[ImageFormat] | None,
         typer.Option("--format", metavar="png|svg|pdf", help="May be repeated. (default: png)"),
     ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="PLOT", help="This plot alone, such as u_curve. May be repeated.")
+    ] = None,
+    optimizer: Annotated[
+        list[str] | None, typer.Option(metavar="LABEL", help="Show this optimizer alone. May be repeated.")
+    ] = None,
+    width: Annotated[
+        float | None, typer.Option(metavar="INCHES", help="Width of the figures, for example 3.25, 5.5 or 6.75.")
+    ] = None,
+    title: Annotated[bool, typer.Option("--title/--no-title", help="Title and setting above the panels.")] = True,
 ) -> None:
     """Redraw the plots from saved results, without training.
 
     Writes the plots beside the tables, for one sweep or for every sweep below
-    RESULTS, and prints their paths.
+    RESULTS, and prints their paths. Plots of another metric, of some optimizers
+    or of another width are named so, and replace none of the others.
 
-    Example:
-      lrsweep plot results/quickstart --metric val_accuracy --at best --format svg
+    Examples:
+      lrsweep plot results/quickstart --metric val_accuracy --at best
+      lrsweep plot results/quickstart --only u_curve --width 3.25 --no-title --format pdf
     """
     from lrsweep import plot as drawing
     from lrsweep.results import tables
 
     formats = tuple(choice.value for choice in format_ or [ImageFormat.png])
-    drawn = False
     for folder in tables.sweeps_below(results):
-        sweep = drawing.load(folder, metric=metric, at=at)
+        sweep = drawing.load(folder, metric=metric, at=at, optimizers=optimizer or (), width=width, titled=title)
         if reason := drawing.nothing(sweep.facts):
             _say(f"{reason}; nothing was drawn", err=True)
-        for path in drawing.draw_sweep(sweep, folder, formats):
+        for path in drawing.draw_sweep(sweep, folder, formats, only or ()):
             _say(str(path))
-            drawn = True
-    if drawn and (metric is not None or at is not None):
-        _say("plots now show what was requested; rerun without --metric/--at to restore the objective", err=True)
 
 
 @command()

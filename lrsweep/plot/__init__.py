@@ -7,9 +7,11 @@ from lrsweep.plot.draw import (
     SweepFigures,
     draw_all,
     draw_sweep,
+    figure,
     head,
     load,
     loss_curve,
+    names,
     nothing,
     pictures,
     rehearse,
@@ -17,6 +19,7 @@ from lrsweep.plot.draw import (
     sweep_from,
     sweep_of,
     u_curve,
+    u_curve_on,
 )
 from lrsweep.results.figures import Rendered, save
 
@@ -26,9 +29,11 @@ __all__ = [
     "SweepFigures",
     "draw_all",
     "draw_sweep",
+    "figure",
     "head",
     "load",
     "loss_curve",
+    "names",
     "nothing",
     "pictures",
     "rehearse",
@@ -37,4 +42,5 @@ __all__ = [
     "sweep_from",
     "sweep_of",
     "u_curve",
+    "u_curve_on",
 ]

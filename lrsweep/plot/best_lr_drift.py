@@ -17,6 +17,7 @@ from lrsweep.wording import words
 from lrsweep.wording.notes import no_drift
 
 FAINT = 0.4
+SLOPES = "slope, decades per decade"
 
 
 def drawable(facts: SweepFacts) -> list[Drift]:
@@ -43,7 +44,9 @@ def drift(facts: SweepFacts, labels: Sequence[str], sheet: Sheet = SCREEN) -> Fi
     drifts = drawable(facts)
     kinds = list(dict.fromkeys(one.against for one in drifts))
     lines = {kind: [one for one in drifts if one.against == kind] for kind in kinds}
-    room = max(width_of(_entry(one), 8) for one in drifts) + 0.85
+    below = sheet.width is not None  # there is no room beside the panels
+    room = 0.2 if below else max(width_of(text, 8) for text in (SLOPES, *map(_entry, drifts))) + 0.85
+    handles = [handle for kind in kinds for handle in _handles(lines[kind], labels, f"{kind}, " * (len(kinds) > 1))]
     heads = [
         Head(
             title=f"against {'the budget' if kind == 'budget' else kind}",
@@ -54,10 +57,16 @@ def drift(facts: SweepFacts, labels: Sequence[str], sheet: Sheet = SCREEN) -> Fi
     page = style.page(
         heads, f"{facts.name}: drift of the best learning rate, by {words.objective_text(facts)}",
         words.budget_line(facts, sheet.setting), sheet, columns=1 if room > 3.4 else min(2, len(kinds)),
-        panel=(4.6, 3.4), legend=_key(drifts), left=style.left_room(0.5, ""), gap=(room + 0.75, 0.4), right=room,
+        panel=(4.6, 3.4), legend=[*_key(drifts), *(handles if below else [])], left=style.left_room(0.5, ""),
+        gap=(room + 0.75, 0.4), right=room,
     )  # fmt: skip
     for kind, ax in zip(kinds, page.panels, strict=True):
         _panel(ax, lines[kind], style.looks([one.optimizer for one in lines[kind]], labels))
+        if not below:
+            ax.legend(
+                handles=_handles(lines[kind], labels), loc="upper left", bbox_to_anchor=(1.01, 1.0), title=SLOPES,
+                alignment="left", handlelength=4.6, title_fontsize=8,
+            )  # fmt: skip
         name = "budget (steps)" if kind == "budget" else kind
         ax.set_xlabel(name)
         ax.set_ylabel("best learning rate")
@@ -90,7 +99,6 @@ def _entry(one: Drift) -> str:
 
 def _panel(ax: Axes, drifts: Sequence[Drift], looks: Sequence[Look]) -> None:
     """Curves that coincide are told apart by their width: the first is the widest."""
-    handles = []
     values = sorted({value for one in drifts for value in one.values})
     rates = [rate for one in drifts for rate in (*one.best_lrs, *one.refined_lrs) if math.isfinite(rate)]
     for number, (one, kept) in enumerate(zip(drifts, looks, strict=True)):
@@ -104,17 +112,23 @@ def _panel(ax: Axes, drifts: Sequence[Drift], looks: Sequence[Look]) -> None:
             )  # fmt: skip
         if out := _left_out(one):
             ax.plot(*zip(*out, strict=True), **kept.of_marks, markersize=4.5 + wider, alpha=FAINT)
-        handles.append(legend.line(_entry(one), **kept.of_line, markersize=4.5))
     ax.set_xscale("log")
     ax.set_yscale("log")
     ticks.value_axis(ax, ticks.value_scale(min(rates) / 2, max(rates) * 2, log=True))
     ax.set_xlim(values[0] / 1.15, values[-1] * 1.15)
     shown = values if len(values) <= 6 else ticks.log_ticks(values[0], values[-1])
-    ticks.name_ticks(ax.xaxis, shown, [f"{value:g}" for value in shown])
-    ax.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), title="slope, decades per decade",
-        alignment="left", handlelength=4.6, title_fontsize=8,
-    )  # fmt: skip
+    room = ticks.inches(ax) / math.log10(values[-1] / values[0] * 1.3225)
+    names = ticks.apart([math.log10(value) * room for value in shown], [f"{value:g}" for value in shown])
+    ticks.name_ticks(ax.xaxis, shown, names)
+
+
+def _handles(drifts: Sequence[Drift], labels: Sequence[str], before: str = "") -> list[Artist]:
+    """An entry per line with its slope."""
+    looks = style.looks([one.optimizer for one in drifts], labels)
+    return [
+        legend.line(f"{before}{_entry(one)}", **kept.of_line, markersize=4.5)
+        for one, kept in zip(drifts, looks, strict=True)
+    ]
 
 
 def slope_text(one: Drift) -> str:

@@ -47,5 +47,5 @@ def colorbar(ax: Axes, scale: ScalarMappable, title: str) -> Colorbar:
         bar.solids.set_rasterized(False)
         bar.solids.set_edgecolor("face")
     bar.outline.set_linewidth(0.5)
-    ax.set_title(title, fontsize=8.5, pad=5, loc="left")  # a long one, centred, runs into the panel beside it
+    ax.set_title(title, fontsize=8.5, pad=9, loc="left")  # a long one, centred, runs into the panel beside it
     return bar

@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lrsweep.analysis import analyse
@@ -32,7 +33,7 @@ from lrsweep.plot import (
 from lrsweep.plot.loss_curves import RunCurves
 from lrsweep.plot.style import Look, Sheet
 from lrsweep.results import tables
-from lrsweep.results.figures import CAPTIONS, Rendered, mark, save
+from lrsweep.results.figures import CAPTIONS, SUFFIX, Rendered, mark, save
 from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import Spec, call_text
 from lrsweep.system.folders import given
@@ -41,6 +42,8 @@ from lrsweep.system.parallel import spread
 from lrsweep.system.process import few_collections
 from lrsweep.wording import words
 
+LEAST_WIDTH, MOST_WIDTH = 2.0, 40.0
+"""Inches of a figure whose width is asked for."""
 LONGEST = ("u_curve", "loss_curves", "time_to_target", "sensitivity")
 """The pictures that take longest to draw, longest first: begun last, they would keep one core waiting for the other."""
 
@@ -58,13 +61,15 @@ class Picture:
 @dataclass(frozen=True)
 class SweepFigures:
     """What there is to draw; `setting` names what all of it holds for (task, model, budget, ...); `fingerprint` is that
-    of the tables, if it was read from files."""
+    of the tables, if it was read from files. `optimizers`: the labels that were asked for; `width` and `titled`: see
+    `style.Sheet`."""
 
     facts: SweepFacts
     spec: Spec
     curves: pd.DataFrame
     setting: str
     fingerprint: str = ""
+    optimizers: tuple[str, ...] = ()
     width: float | None = None
     titled: bool = True
 
@@ -75,10 +80,19 @@ class SweepFigures:
     @property
     def mark(self) -> str:
         """What every figure carries."""
-        shown, objective = (
-            {key: getattr(side, key) for key in ("metric", "at", "mode")} for side in (self.facts, self.spec.objective)
-        )
-        return mark(self.fingerprint, None if shown == objective else shown) if self.fingerprint else ""
+        return mark(self.fingerprint, {"as": self.suffix} if self.suffix else None) if self.fingerprint else ""
+
+    @property
+    def suffix(self) -> str:
+        """What the names of files end in, so that they replace none of those that show the whole sweep by its
+        objective: `__val_accuracy`, `__sgd__3.25in`."""
+        objective = self.spec.objective
+        parts = [_of_a_file(self.facts.metric)] if self.facts.metric != objective.metric else []
+        parts += [self.facts.at] if self.facts.at != objective.at else []
+        parts += [_of_a_file(label) for label in self.optimizers]
+        parts += [f"{self.width:g}in"] if self.width is not None else []
+        parts += ["untitled"] if not self.titled else []
+        return "".join(f"{SUFFIX}{part}" for part in parts)
 
     @cached_property
     def looks(self) -> list[Look]:
@@ -154,20 +168,26 @@ class SweepFigures:
         return replace(self, facts=selection.with_rows(self.facts, rows), setting=setting)
 
 
-def load(folder: Path | str, *, metric: str | None = None, at: str | None = None) -> SweepFigures:
+def load(
+    folder: Path | str, *, metric: str | None = None, at: str | None = None, optimizers: Sequence[str] = (),
+    width: float | None = None, titled: bool = True,
+) -> SweepFigures:  # fmt: skip
     """Read a sweep; `metric` (any column of curves.csv) and `at` replace the spec's objective, its direction follows
-    the metric's name.
+    the metric's name. `optimizers`: the labels to show, all if there are none; `width` in inches and `titled`: see
+    `style.Sheet`.
 
-    Raises UsageError for a folder without a sweep, a column there is none of, an `at` that is none; StorageError.
+    Raises UsageError for a folder without a sweep and for values that an option cannot have; StorageError.
     """
+    if width is not None and not LEAST_WIDTH <= width <= MOST_WIDTH:
+        raise WrongOption("width", width, f"must be from {LEAST_WIDTH:g} to {MOST_WIDTH:g} inches")
     folder = given(folder)
     tables.ensure(folder)
     fingerprint = tables.fingerprint(folder)
     spec = read_resolved(folder / tables.SPEC)
     found = sweep_of(
-        spec, tables.read_runs(folder), tables.read_curves(folder), tables.read_summary(folder), metric, at
+        spec, tables.read_runs(folder), tables.read_curves(folder), tables.read_summary(folder), metric, at, optimizers
     )
-    return replace(found, fingerprint=fingerprint)
+    return replace(found, fingerprint=fingerprint, width=width, titled=titled)
 
 
 def sweep_of(
@@ -177,12 +197,18 @@ def sweep_of(
     summary: pd.DataFrame,
     metric: str | None = None,
     at: str | None = None,
+    optimizers: Sequence[str] = (),
 ) -> SweepFigures:
     """The same from frames that were read before. Torch's default rates are taken from the summary."""
     _check(curves, metric, at)
+    labels = [optimizer.label for optimizer in spec.optimizers]
+    if unknown := [label for label in optimizers if label not in labels]:
+        raise WrongOption("optimizer", unknown[0], f"no such optimizer label (have: {', '.join(labels)})")
     rates = zip(summary["optimizer"], summary["default_lr"], strict=True)
     facts = analyse(runs, curves, spec, {str(label): float(rate) for label, rate in rates}, metric=metric, at=at)
-    return sweep_from(facts, spec, curves)
+    if optimizers:
+        facts = selection.of_optimizers(facts, optimizers)
+    return replace(sweep_from(facts, spec, curves), optimizers=tuple(optimizers))
 
 
 def sweep_from(facts: SweepFacts, spec: Spec, curves: pd.DataFrame, fingerprint: str = "") -> SweepFigures:
@@ -223,10 +249,16 @@ def setting_text(spec: Spec, facts: SweepFacts) -> str:
     return " · ".join(parts)
 
 
-def pictures(sweep: SweepFigures) -> Iterator[Picture]:
-    """Every picture that the sweep has something to show in, most important first."""
+def pictures(sweep: SweepFigures, only: Sequence[str] = ()) -> Iterator[Picture]:
+    """Every picture that the sweep has something to show in, or those named in `only`, most important first."""
     for name, draw in _drafts(sweep).items():
-        yield _picture(name, draw, sweep.facts)
+        if not only or name in only:
+            yield _picture(name, draw, sweep.facts)
+
+
+def names(sweep: SweepFigures) -> list[str]:
+    """Of all its pictures."""
+    return list(_drafts(sweep))
 
 
 def _drafts(sweep: SweepFigures) -> dict[str, Callable[[], Figure]]:
@@ -254,7 +286,12 @@ def _drafts(sweep: SweepFigures) -> dict[str, Callable[[], Figure]]:
 
 
 def _heatmap_name(axis: str) -> str:
-    return "heatmap_" + re.sub(r"[^A-Za-z0-9._-]", "_", axis)
+    return "heatmap_" + _of_a_file(axis)
+
+
+def _of_a_file(text: str) -> str:
+    """A text as part of the name of a file; two underscores begin the suffix."""
+    return re.sub("_{2,}", "_", re.sub(r"[^A-Za-z0-9._-]", "_", text)).strip("_")
 
 
 def _picture(name: str, draw: Callable[[], Figure], facts: SweepFacts) -> Picture:
@@ -265,9 +302,15 @@ def _picture(name: str, draw: Callable[[], Figure], facts: SweepFacts) -> Pictur
         return Picture(name=name, figure=draw(), caption=caption, alt=f"{caption} {said}")
 
 
-def rendered(sweep: SweepFigures, formats: Sequence[str]) -> list[Rendered]:
-    """The files of every picture, drawn on all cores; the same bytes as on one."""
+def rendered(sweep: SweepFigures, formats: Sequence[str], only: Sequence[str] = ()) -> list[Rendered]:
+    """The files of every picture, or of those named in `only`, drawn on all cores; the same bytes as on one.
+
+    Raises UsageError for a name there is no picture of.
+    """
     drafts = _drafts(sweep)
+    if unknown := [name for name in only if name not in drafts]:
+        raise WrongOption("only", unknown[0], f"this sweep has no such plot (have: {', '.join(drafts)})")
+    drafts = {name: draw for name, draw in drafts.items() if not only or name in only}
 
     def one(name: str) -> Rendered:
         picture = _picture(name, drafts[name], sweep.facts)
@@ -304,6 +347,23 @@ def u_curve(sweep: SweepFigures) -> Figure:
         return u_curves.u_curve(sweep.shown.facts, sweep.shown.looks, sweep.shown.sheet)
 
 
+def u_curve_on(ax: Axes, sweep: SweepFigures) -> Axes:
+    """The U-curve in a panel of the user's, in the user's style: of one optimizer with its runs, of several their
+    medians."""
+    few = sweep.shown
+    if not nothing(few.facts):
+        overlays.into(ax, few.facts, few.looks)
+    return ax
+
+
+def figure(sweep: SweepFigures, name: str) -> Figure:
+    """The plot with this name. Raises UsageError if the sweep has none."""
+    drafts = _drafts(sweep)
+    if name not in drafts:
+        raise WrongOption("name", name, f"this sweep has no such plot (have: {', '.join(drafts)})")
+    return _picture(name, drafts[name], sweep.facts).figure
+
+
 def loss_curve(sweep: SweepFigures) -> Figure:
     with style.styled():
         few = sweep.leading
@@ -337,8 +397,11 @@ def draw_all(
     return draw_sweep(load(folder, metric=metric, at=at), folder, formats)
 
 
-def draw_sweep(sweep: SweepFigures, folder: Path, formats: Sequence[str]) -> list[Path]:
-    """The same for a sweep that is loaded; none where there is `nothing` to draw."""
+def draw_sweep(sweep: SweepFigures, folder: Path, formats: Sequence[str], only: Sequence[str] = ()) -> list[Path]:
+    """The same for a sweep that is loaded, or its plots named in `only`; none where there is `nothing` to draw."""
     if unknown := sorted(set(formats) - set(style.METADATA)):
         raise WrongOption("format", unknown[0], f"unknown format (allowed: {', '.join(style.METADATA)})")
-    return [] if nothing(sweep.facts) else save(rendered(sweep, formats), folder, formats)
+    if nothing(sweep.facts):
+        return []
+    found = rendered(sweep, formats, only)
+    return save(found, folder, formats, suffix=sweep.suffix, some=bool(only))

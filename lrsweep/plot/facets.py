@@ -27,6 +27,8 @@ from lrsweep.plot.u_curves import (
 )
 from lrsweep.wording import words
 
+ROW = 0.24
+"""Inches of a row beyond the axis, where the marks of several curves stand one above the other."""
 MOST_NAMED = 12
 """More values than this are named by the first and the last."""
 MOST_SPREADS = 4
@@ -75,6 +77,7 @@ def u_curve(facts: SweepFacts, sheet: Sheet = SCREEN) -> Figure:
         columns=style.columns_for(len(parts)), panel=SMALL, left=left, gap=(left if own else 0.22, 0.36),
         legend=_key(rows, axis, looks, limits[0], spread=spread),
     )  # fmt: skip
+    limits = [rail.with_rows(one, one.rows, page.size[1], ROW) for one in limits]
     for index, ((*_, some), ax) in enumerate(zip(parts, page.panels, strict=True)):
         rail.open_axes(ax, limits[index])
         ticks.rate_axis(ax, *rate_range(rows), label="learning rate" if page.bottom_row(index) else None)
@@ -87,7 +90,8 @@ def u_curve(facts: SweepFacts, sheet: Sheet = SCREEN) -> Figure:
                 if row.trained and limits[index].inside(row.best_objective):
                     draw_star(ax, row, looks[row.axes[axis]].color)
         if own:
-            style.y_label(ax, named[index], page.size[1])
+            beyond = limits[index].names_width - limits[index].scale.width
+            style.y_label(ax, named[index], page.size[1], beyond=beyond)
             rail.name_rows(ax, limits[index])
         else:
             name_values(page, index, limits[index], named[index])
@@ -96,7 +100,7 @@ def u_curve(facts: SweepFacts, sheet: Sheet = SCREEN) -> Figure:
 
 def _limits(rows: Sequence[OptimizerFacts], facts: SweepFacts) -> Range:
     found = value_range(rows, facts.mode)
-    return rail.with_rows(found, rail.of_medians(rows, found), SMALL[1], row=0.24)
+    return rail.with_rows(found, rail.of_medians(rows, found), SMALL[1], ROW)
 
 
 def _facts_text(others: str, rows: Sequence[OptimizerFacts], axis: str) -> str:

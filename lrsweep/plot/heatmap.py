@@ -39,7 +39,9 @@ BAR_NAME = 1.8
 def heatmap(facts: SweepFacts, axis: str, sheet: Sheet = SCREEN) -> Figure:
     """A panel per optimizer; colours stop at the untrained model, so a bad cell does not wash out the good ones."""
     parts = slices(facts, axis)
-    bar = max(1.05, min(width_of(facts.metric, 8.5), BAR_NAME) + 0.32)
+    scale = _scale(facts, parts)
+    metric = ticks.value_scale(*scale.get_clim(), log=False).label(facts.metric)
+    bar = max(1.05, min(width_of(metric, 8.5), BAR_NAME) + 0.32)
     deepest = max((len(rows) for *_, rows in parts), default=1)
     tall = min(4.6, max(1.5, 0.42 * deepest + 0.4))
     names = max(width_of(_short(row.axes[axis]), ticks.SIZE) for *_, rows in parts for row in rows)
@@ -49,7 +51,6 @@ def heatmap(facts: SweepFacts, axis: str, sheet: Sheet = SCREEN) -> Figure:
         columns=style.columns_for(len(parts)), panel=(5.6 if len(parts) == 1 else 3.3, tall), right=bar,
         left=style.left_room(names, axis), gap=(0.25, 0.45), legend=_handles(facts, parts), tall=True,
     )  # fmt: skip
-    scale = _scale(facts, parts)
     for index, ((*_, rows), ax) in enumerate(zip(parts, page.panels, strict=True)):
         _panel(ax, rows, scale, page.size)
         _ticks(ax, sorted({point.lr for row in rows for point in row.rates}), [row.axes[axis] for row in rows])
@@ -178,4 +179,6 @@ def _colorbar(figure: Figure, scale: ScalarMappable, metric: str, room: float) -
     width, height = figure.get_size_inches()
     tall = min(3.0, height - 2.0)
     ax = figure.add_axes(((width - room + 0.22) / width, (height - 1.15 - tall) / height, 0.14 / width, tall / height))
-    shades.colorbar(ax, scale, fit(metric, room - 0.27, 8.5))
+    values = ticks.value_scale(*scale.get_clim(), log=False)
+    shades.colorbar(ax, scale, fit(values.label(metric), room - 0.27, 8.5))
+    ticks.name_ticks(ax.yaxis, values.ticks, values.texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,8 +14,10 @@ from lrsweep.plot import legend, rail, style, tags, ticks
 from lrsweep.plot.rail import Range, value_range
 from lrsweep.plot.style import GREY, INK, SCREEN, Head, Look, Sheet
 from lrsweep.plot.u_curves import (
+    default_shown,
     draw_line_to_beat,
     draw_overlay,
+    draw_row,
     left_room,
     line_to_beat,
     name_values,
@@ -24,6 +27,8 @@ from lrsweep.plot.u_curves import (
 from lrsweep.wording import words
 
 PANEL = (6.4, 4.0)
+ROW = 0.26
+"""Inches of a row beyond the axis."""
 MISSED: tuple[int, tuple[int, ...]] = (0, (2, 2))
 REACH = 300.0
 """The factor from the best rate beyond which the aligned overlay is cut."""
@@ -45,6 +50,7 @@ def overlay(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN) -> 
         words.budget_line(facts, sheet.setting), sheet, columns=1, panel=PANEL, legend=key,
         left=left_room(limits, name),
     )  # fmt: skip
+    limits = rail.with_rows(limits, limits.rows, page.size[1], ROW)
     on_axes(page.panels[0], facts, looks, limits, against)
     name_values(page, 0, limits, name)
     return page.figure
@@ -52,7 +58,7 @@ def overlay(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN) -> 
 
 def overlay_range(rows: Sequence[OptimizerFacts], mode: str) -> Range:
     found = value_range(rows, mode)
-    return rail.with_rows(found, rail.of_medians(rows, found), PANEL[1], row=0.26)
+    return rail.with_rows(found, rail.of_medians(rows, found), PANEL[1], ROW)
 
 
 def on_axes(
@@ -64,6 +70,30 @@ def on_axes(
     ticks.mark_traditional(ax)
     draw_overlay(ax, facts.rows, looks, limits)
     draw_line_to_beat(ax, against)
+
+
+def into(ax: Axes, facts: SweepFacts, looks: Sequence[Look]) -> None:
+    """The U-curve in a panel of the user's: one row with its runs, or the medians of several."""
+    rows, several = facts.rows, len(facts.rows) > 1
+    found = value_range(rows, facts.mode)
+    names = rail.of_medians(rows, found) if several else rail.statuses(rows, found)
+    limits = rail.with_rows(found, names, ticks.inches(ax, upright=True))
+    if several:
+        against = line_to_beat(facts, limits)
+        on_axes(ax, facts, looks, limits, against)
+        key = [*legend.curves(rows, looks), *overlay_key(rows, limits)]
+        key += [legend.adam(facts.adam, against)] if against else []
+    else:
+        rail.open_axes(ax, limits)
+        ticks.rate_axis(ax, *rate_range(rows))
+        ticks.mark_traditional(ax)
+        draw_row(ax, rows[0], looks[0], limits)
+        key = legend.of_runs(rows, limits, default=default_shown(rows[0]))
+    rail.name_rows(ax, limits)
+    ax.set_ylabel(limits.scale.label(words.objective_axis_label(facts)))
+    shown = ax.legend(handles=key, fontsize="small", frameon=False, loc="upper left", bbox_to_anchor=(1.02, 1.0))
+    for text in (*shown.get_texts(), ax.yaxis.label):
+        text.set_parse_math(False)  # labels and metrics are text, `$` too
 
 
 def aligned(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN) -> Figure:
@@ -103,7 +133,9 @@ def _aligned_axes(ax: Axes, low: float, high: float) -> None:
     factors = [3.0, 10.0, 30.0, 100.0]
     named = [*((1 / f, f"1/{f:g}") for f in reversed(factors)), (1.0, "best"), *((f, f"x{f:g}") for f in factors)]
     named = [(place, name) for place, name in named if low <= place <= high]
-    ticks.name_ticks(ax.xaxis, *zip(*named, strict=True))
+    places, names = zip(*named, strict=True)
+    room = ticks.inches(ax) / math.log10(high / low)
+    ticks.name_ticks(ax.xaxis, places, ticks.apart([math.log10(place) * room for place in places], names))
     for factor in (1 / 3, 3.0):
         ax.axvline(factor, color=INK, linestyle=MISSED, linewidth=0.9, zorder=2)
     ax.axhspan(-0.03, 0.05, color=style.GOOD, linewidth=0, zorder=0)

@@ -180,7 +180,7 @@ def write_values(ax: Axes, values: dict[float, float], limits: Range) -> None:
     taken = [start, *places, end]
     for number, (lr, value) in enumerate(values.items()):
         text = words.compact(value, 2) if value > 0 else words.number_text(value, 2)
-        need = width_of(text, 6.5) * style.DPI + 14
+        need = (width_of(text, 6.5) + 0.14) * ax.figure.dpi
         side = 1 if taken[number + 2] - places[number] > need else -1
         if side > 0 or places[number] - taken[number] > need:
             style.note(

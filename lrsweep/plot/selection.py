@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
@@ -56,6 +56,13 @@ def with_rows(facts: SweepFacts, rows: tuple[OptimizerFacts, ...]) -> SweepFacts
         if any(one.fixed.items() <= row.axes.items() for row in cells.get(one.optimizer, ()))
     )
     return replace(facts, rows=rows, drifts=tuple(drifts))
+
+
+def of_optimizers(facts: SweepFacts, labels: Sequence[str]) -> SweepFacts:
+    """The facts of these optimizers alone."""
+    rows = tuple(row for row in facts.rows if row.optimizer in labels)
+    counts = {name: sum(getattr(row, name) for row in rows) for name in ("n_runs", "n_diverged", "n_failed")}
+    return replace(with_rows(facts, rows), **counts)
 
 
 def said(shown: int, there: int, noun: str) -> str:

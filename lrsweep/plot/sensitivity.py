@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.plot import legend, style, tags, ticks
 from lrsweep.plot.style import GREY, INK, RED, SCREEN, Head, Look, Sheet
-from lrsweep.plot.text import fit, width_of
+from lrsweep.plot.text import width_of, wrap
 from lrsweep.wording import words
 
 BORDER = 1.12
@@ -27,7 +27,8 @@ NAMES = 3.0
 def sensitivity(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN) -> Figure:
     """A dot per row of the summary, in the order of the spec, with its interval over seeds."""
     rows = facts.rows
-    titles = [fit(words.title(row), NAMES, ticks.SIZE) for row in rows]
+    room = NAMES if sheet.width is None else min(NAMES, 0.4 * sheet.width)
+    titles = ["\n".join(wrap(words.title(row), room, ticks.SIZE, most=2)) for row in rows]
     numbers = max((width_of(far_text(row), 7.5) for row in rows), default=0.0)
     heads = [
         Head(

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lrsweep.plot.text import fit, width_of, wrap
+from lrsweep.plot.text import width_of, wrap
 
 # Okabe and Ito's palette without its yellow (unreadable on white), darkest first.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
@@ -191,12 +191,11 @@ class Page:
     panels: list[Axes]
     columns: int
     size: tuple[float, float]
-    head: float
+    head: list[float]
 
-    @property
-    def title_height(self) -> float:
+    def title_height(self, index: int) -> float:
         """Points above a panel of the middle of its title."""
-        return self.head * 72 - LINE_POINTS + 4.5
+        return self.head[index // self.columns] * 72 - LINE_POINTS + 4.5
 
     def bottom_row(self, index: int) -> bool:
         return index + self.columns >= len(self.panels)
@@ -216,14 +215,15 @@ def left_room(numbers: float, label: str) -> float:
     return 0.2 + numbers + 0.155 * lines
 
 
-def y_label(ax: Axes, text: str, height: float) -> None:
-    """Name what is shown along y, in two lines or smaller letters where one would be longer than the panel."""
+def y_label(ax: Axes, text: str, height: float, *, beyond: float = 0.0) -> None:
+    """Name what is shown along y, in two lines or smaller letters where one would be longer than the panel; `beyond`
+    inches further to the left than the numbers at the ticks ask for."""
     lines = wrap(text, height, Y_LABEL, most=2)
     size = Y_LABEL
     if "…" in "".join(lines):
         lines = [text]
         size = max(Y_LABEL * height / width_of(text, Y_LABEL), 5.0)
-    ax.set_ylabel("\n".join(lines), fontsize=size, linespacing=1.1)
+    ax.set_ylabel("\n".join(lines), fontsize=size, linespacing=1.1, labelpad=4 + 72 * max(beyond, 0.0))
 
 
 SHORTEST = 1.3
@@ -259,7 +259,8 @@ def page(
     rows = math.ceil(len(heads) / columns)
     width = left + columns * panel[0] + (columns - 1) * gap[0] + right
     above = [head.lines(panel[0] + 0.1) for head in heads]
-    head = 0.08 + max((len(lines) for lines in above), default=0) * LINE_POINTS / 72
+    counts = [max(map(len, above[row * columns : (row + 1) * columns])) for row in range(rows)]
+    head = [0.08 + count * LINE_POINTS / 72 for count in counts]  # names of one row stand equally high
     # Long enough to tell dashed from dotted on both sides of a marker.
     handle = 4.6 if any(_marked_dashes(one) for one in legend) else 2.8
     legend = _wrapped(legend, width, handle)
@@ -267,18 +268,18 @@ def page(
     title_lines, subtitle_lines = _heading_lines(title, subtitle, width - 0.4) if sheet.titled else ([], [])
     top = _heading_height(title_lines, subtitle_lines)
     bottom = 0.55 + 0.19 * down
-    height = top + rows * (head + panel[1]) + (rows - 1) * gap[1] + bottom
+    height = top + sum(head) + rows * panel[1] + (rows - 1) * gap[1] + bottom
     figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
     panels = []
     for index, lines in enumerate(above):
         row, column = divmod(index, columns)
         x = left + column * (panel[0] + gap[0])
-        y = height - top - (row + 1) * (head + panel[1]) - row * gap[1]
+        y = height - top - sum(head[: row + 1]) - (row + 1) * panel[1] - row * gap[1]
         ax = figure.add_axes((x / width, y / height, panel[0] / width, panel[1] / height))
         light_grid(ax)
         panels.append(ax)
-        _write(ax, lines, heads[index].aside, head)
+        _write(ax, lines, heads[index].aside, head[row])
     if legend:
         corner = (0.12 / width, 0.02 / height)
         figure.legend(
@@ -307,17 +308,19 @@ def _wrapped(handles: Sequence[Artist], width: float, handle: float) -> list[Art
     """The entries of a legend, with labels that fit a figure `width` inches wide."""
     room = width - 0.45 - handle * 8 / 72
     for one in handles:
-        one.set_label(fit(str(one.get_label()), room, 8))
+        one.set_label("\n".join(wrap(str(one.get_label()), room, 8, most=2)))
     return list(handles)
 
 
 def _legend_grid(handles: Sequence[Artist], width: float, handle: float) -> tuple[int, int]:
-    """Columns and rows of a legend below a figure `width` inches wide; lines in it are `handle` letters long."""
+    """Columns of a legend below a figure `width` inches wide and lines of text in the longest one; what it draws of
+    lines is `handle` letters long."""
     if not handles:
         return 0, 0
     longest = max(width_of(str(one.get_label()), 8) for one in handles) + 0.31 + handle * 8 / 72
     across = max(1, min(len(handles), int((width - 0.3) / longest)))
-    return across, math.ceil(len(handles) / across)
+    lines = [str(one.get_label()).count("\n") + 1 for one in handles]
+    return across, max(int(sum(column)) for column in np.array_split(lines, across))
 
 
 def columns_for(count: int, widest: int = 4) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import re
 from functools import lru_cache
 
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -10,6 +11,7 @@ from matplotlib.ft2font import FT2Font
 
 from lrsweep.errors import printable
 
+_BREAKS = re.compile(r"(?<=[(,=_/])")
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -56,17 +58,29 @@ def fit(text: str, room: float, size: float, *, bold: bool = False) -> str:
 
 
 def wrap(text: str, room: float, size: float, *, bold: bool = False, most: int = 3) -> list[str]:
-    """The text in lines of `room` inches, broken at its spaces, at most so many; only a word that fits no line, and
-    what would take more lines, is shortened."""
-    words = [fit(word, room, size, bold=bold) for word in printable(text).split()]
+    """The text in lines of `room` inches, at most so many. It is broken at ` · ` where its parts fit a line each, else
+    at spaces, and a word that fits no line behind its punctuation; only what is longer still is shortened."""
+
+    def fits(some: str) -> bool:
+        return width_of(some, size, bold=bold) <= room
+
+    text = " ".join(printable(text).split())
+    parts = [f"{part} ·" for part in text.split(" · ")]
+    parts[-1] = parts[-1].removesuffix(" ·")
+    words = parts if all(map(fits, parts)) else text.split()
+    pieces: list[tuple[str, str]] = []  # what stands before each in a line, and itself
+    for word in words:
+        broken = [word] if fits(word) else [one for one in _BREAKS.split(word) if one]
+        pieces += [("" if number else " ", fit(one, room, size, bold=bold)) for number, one in enumerate(broken)]
     lines: list[str] = []
-    for number, word in enumerate(words):
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and width_of(longer, size, bold=bold) <= room:
+    for number, (space, piece) in enumerate(pieces):
+        longer = f"{lines[-1]}{space}{piece}" if lines else piece
+        if lines and fits(longer):
             lines[-1] = longer
         elif len(lines) == most:
-            lines[-1] = fit(" ".join([lines[-1], *words[number:]]), room, size, bold=bold)
+            rest = "".join(f"{before}{one}" for before, one in pieces[number:])
+            lines[-1] = fit(lines[-1] + rest, room, size, bold=bold)
             break
         else:
-            lines.append(word)
-    return lines
+            lines.append(piece)
+    return [line.removesuffix(" ·") for line in lines]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter
 
 from lrsweep.plot.style import INK, TRADITIONAL
@@ -62,11 +61,9 @@ def log_names(ax: Axes, low: float, high: float, *, alone: float | None = None) 
     name_ticks(ax.xaxis, ticks, apart([math.log10(tick) * room for tick in ticks], texts), minor=between(low, high))
 
 
-def inches(ax: Axes) -> float:
-    """The width of a panel."""
-    figure = ax.figure
-    assert isinstance(figure, Figure)
-    return float(figure.get_size_inches()[0] * ax.get_position().width)
+def inches(ax: Axes, *, upright: bool = False) -> float:
+    """The width of a panel, or its height."""
+    return float((ax.bbox.height if upright else ax.bbox.width) / ax.figure.dpi)
 
 
 def apart(places: Sequence[float], texts: Sequence[str], size: float = SIZE) -> list[str]:

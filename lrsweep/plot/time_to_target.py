@@ -42,7 +42,7 @@ def time_to_target(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCRE
     top = low * (high / low) ** (1 / (1 - rail))
     ticks.value_axis(ax, scale, high=top)
     ticks.rate_axis(ax, *rate_range(facts.rows))
-    style.y_label(ax, name, page.size[1])
+    style.y_label(ax, name, page.size[1], beyond=0.35 - scale.width)
     if never:
         ax.axhspan(high, top, color="#F3F3F3", linewidth=0, zorder=0)
         style.note(ax, "never", (0, 1 - rail / 2), (-5, 0), xycoords="axes fraction", size=7, ha="right", va="center")

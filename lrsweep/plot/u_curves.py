@@ -91,8 +91,8 @@ def _quartiles(row: OptimizerFacts, point: RatePoint, limits: Range) -> tuple[fl
 def draw_row(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range) -> None:
     """One optimizer: dots, median, spread, rail, good range, and the rates that matter. The rate axis is there."""
     tags.panel(ax, row.title)
+    bottom, top = (0.0, 1 - limits.rail) if limits.worse_up else (limits.rail, 1.0)
     if row.trained and math.isfinite(row.good_range.low):
-        bottom, top = (0.0, 1 - limits.rail) if limits.worse_up else (limits.rail, 1.0)
         ends = row.good_range.low, row.good_range.high
         ax.axvspan(*ends, bottom, top, color=style.GOOD, linewidth=0, zorder=0)
         if ends[0] == ends[1]:  # of no width
@@ -100,7 +100,7 @@ def draw_row(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range) -> None:
     if math.isfinite(row.initial_objective):
         ax.axhline(row.initial_objective, color=GREY, linestyle=keys.UNTRAINED, linewidth=1.0, zorder=1)
     if default_shown(row):
-        ax.axvline(row.default.lr, color=INK, linestyle=keys.DEFAULT, linewidth=0.9, zorder=1)
+        ax.axvline(row.default.lr, bottom, top, color=INK, linestyle=keys.DEFAULT, linewidth=0.9, zorder=1)
     if row.n_seeds > 1:
         draw_spread(ax, row, looks.color, limits)
     dots = [run for run in row.runs if run.status == "ok" and limits.inside(run.objective)]
@@ -136,12 +136,11 @@ def draw_star(ax: Axes, row: OptimizerFacts, color: str) -> None:
     ax.scatter(*at, s=95, marker="*", color=color, edgecolor=INK, linewidth=0.7, zorder=8)
 
 
-def title_key(ax: Axes, looks: Look, page: Page) -> None:
+def title_key(page: Page, index: int, looks: Look) -> None:
     """Line and marker of the curve at the right end of the panel's title, so that the overlay needs no legend of its
     own."""
-    figure = ax.figure
-    assert isinstance(figure, Figure)
-    lift = ScaledTranslation(0, page.title_height / 72, figure.dpi_scale_trans)
+    ax = page.panels[index]
+    lift = ScaledTranslation(0, page.title_height(index) / 72, page.figure.dpi_scale_trans)
     ax.plot(
         [1 - KEY, 1 - KEY / 2, 1.0], [1.0] * 3, **looks.of_line, linewidth=1.6, markersize=4.5, markevery=[1],
         transform=ax.transAxes + lift, clip_on=False,
@@ -185,6 +184,7 @@ def u_curve(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN) -> 
         heads, f"{facts.name}: {words.objective_text(facts)} by learning rate", words.budget_line(facts, sheet.setting),
         sheet, columns=columns, panel=panel, legend=legend, left=left_room(common, name), gap=(0.22, 0.36),
     )  # fmt: skip
+    common = rail.with_rows(common, common.rows, page.size[1])
     for index, ax in enumerate(page.panels):
         rail.open_axes(ax, common)
         ticks.rate_axis(ax, *rate_range(rows), label="learning rate" if page.bottom_row(index) else None)
@@ -192,7 +192,7 @@ def u_curve(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN) -> 
         if index < len(rows):
             draw_row(ax, rows[index], looks[index], common)
             if several:
-                title_key(ax, looks[index], page)
+                title_key(page, index, looks[index])
         else:
             draw_overlay(ax, rows, looks, common)
             draw_line_to_beat(ax, against)
@@ -209,7 +209,7 @@ def name_values(page: Page, index: int, limits: Range, name: str) -> None:
     """What a panel at the left shows along y; the others share its axis."""
     ax = page.panels[index]
     if page.left_column(index):
-        style.y_label(ax, name, page.size[1])
+        style.y_label(ax, name, page.size[1], beyond=limits.names_width - limits.scale.width)
         rail.name_rows(ax, limits)
     else:
         ax.tick_params(labelleft=False)

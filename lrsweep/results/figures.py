@@ -37,6 +37,8 @@ CAPTIONS = {
     "heatmap": "Learning rate against the axis; stars are the best learning rates, outlines the good ranges.",
 }
 """By name of the picture; those of heatmaps go on with their axis."""
+SUFFIX = "__"
+"""Begins what follows the name of a picture in that of a file which shows something else than the objective."""
 FORMER = ("loss_curves_zoom",)
 """Pictures of earlier versions, which are removed."""
 
@@ -67,16 +69,19 @@ def mark(fingerprint: str, shows: Mapping[str, str] | None = None) -> str:
     return f"lrsweep-tables-{fingerprint}-{what}"
 
 
-def save(pictures: Sequence[Rendered], folder: Path, formats: Sequence[str]) -> list[Path]:
+def save(
+    pictures: Sequence[Rendered], folder: Path, formats: Sequence[str], *, suffix: str = "", some: bool = False
+) -> list[Path]:
     """Write all pictures of a sweep and return their paths; one that the sweep no longer has is removed.
 
-    Raises StorageError.
+    `suffix` ends the names of files that show something else than the whole sweep by its objective; these, and `some`
+    pictures alone, remove none. Raises StorageError.
     """
-    paths = {folder / f"{one.name}.{kind}": one.files[kind] for one in pictures for kind in formats}
+    paths = {folder / f"{one.name}{suffix}.{kind}": one.files[kind] for one in pictures for kind in formats}
     for path, data in paths.items():
         atomic.replace(path, data)
     for path in _pictures(folder, formats):
-        if path not in paths:
+        if path not in paths and not suffix and not some:
             with atomic.storage_errors(path, "remove"):
                 path.unlink(missing_ok=True)
     return list(paths)
@@ -123,6 +128,8 @@ def save_report(report: Report, folder: Path, formats: Sequence[str]) -> Path:
 
 
 def _is_ours(name: str) -> bool:
+    if SUFFIX in name:
+        return False  # it was asked for by name, and is the user's to keep
     return (
         name in CAPTIONS
         or name in FORMER

@@ -1,10 +1,10 @@
-"""A finished sweep in Python: its tables as DataFrames, its spec, its two main figures."""
+"""A finished sweep in Python: its tables as DataFrames, its spec, its plots."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import pandas as pd
 
@@ -13,6 +13,7 @@ from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import Spec
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from lrsweep.analysis.facts import SweepFacts
@@ -33,17 +34,51 @@ class Results:
     curves: pd.DataFrame = field(repr=False)
     summary: pd.DataFrame = field(repr=False)
 
-    def u_curve(self, *, metric: str | None = None, at: str | None = None) -> Figure:
-        """What each rate costs, as a matplotlib Figure; `metric` and `at` as in `lrsweep plot`. Raises UsageError."""
+    @overload
+    def u_curve(
+        self, ax: None = None, *, metric: str | None = None, at: str | None = None, optimizer: str | None = None
+    ) -> Figure: ...
+
+    @overload
+    def u_curve(
+        self, ax: Axes, *, metric: str | None = None, at: str | None = None, optimizer: str | None = None
+    ) -> Axes: ...
+
+    def u_curve(
+        self, ax: Axes | None = None, *, metric: str | None = None, at: str | None = None, optimizer: str | None = None
+    ) -> Figure | Axes:
+        """Plot the objective against the learning rate; returns a matplotlib Figure.
+
+        With `ax`, draw into these matplotlib axes, in their own style, and return them: one optimizer with its runs,
+        or the medians of several. `metric`, `at` and `optimizer` are those of `lrsweep plot`. Raises UsageError.
+        """
         from lrsweep import plot
 
-        return plot.u_curve(self._sweep(metric, at))
+        sweep = self._sweep(metric, at, optimizer)
+        return plot.u_curve(sweep) if ax is None else plot.u_curve_on(ax, sweep)
 
-    def loss_curves(self, *, metric: str | None = None) -> Figure:
-        """Every run over its updates, coloured by rate, as a matplotlib Figure. Raises UsageError."""
+    def loss_curves(self, *, metric: str | None = None, optimizer: str | None = None) -> Figure:
+        """Plot the loss (or `metric`) during training; returns a matplotlib Figure. Raises UsageError."""
         from lrsweep import plot
 
-        return plot.loss_curve(self._sweep(metric, None))
+        return plot.loss_curve(self._sweep(metric, None, optimizer))
+
+    def sensitivity(self, *, metric: str | None = None, at: str | None = None) -> Figure:
+        """Plot the sensitivity, good range and cost of the default lr of each optimizer. Raises UsageError."""
+        return self.figure("sensitivity", metric=metric, at=at)
+
+    def time_to_target(self, *, metric: str | None = None, at: str | None = None) -> Figure:
+        """Plot the steps to the sweep's target against the learning rate. Raises UsageError."""
+        return self.figure("time_to_target", metric=metric, at=at)
+
+    def figure(
+        self, name: str, *, metric: str | None = None, at: str | None = None, optimizer: str | None = None
+    ) -> Figure:
+        """Any plot of the sweep, by the name of its file, such as `u_curve_aligned`, `best_lr_drift` or
+        `heatmap_train.batch_size`, as a matplotlib Figure. Raises UsageError, which names all that there are."""
+        from lrsweep import plot
+
+        return plot.figure(self._sweep(metric, at, optimizer), name)
 
     def facts(self) -> SweepFacts:
         """What the sweep shows, by the spec's objective: see `lrsweep.analysis.facts`."""
@@ -52,10 +87,11 @@ class Results:
         rates = zip(self.summary["optimizer"], self.summary["default_lr"], strict=True)
         return analyse(self.runs, self.curves, self.spec, {str(name): float(lr) for name, lr in rates})
 
-    def _sweep(self, metric: str | None, at: str | None) -> SweepFigures:
+    def _sweep(self, metric: str | None, at: str | None, optimizer: str | None) -> SweepFigures:
         from lrsweep import plot
 
-        return plot.sweep_of(self.spec, self.runs, self.curves, self.summary, metric, at)
+        some = () if optimizer is None else (optimizer,)
+        return plot.sweep_of(self.spec, self.runs, self.curves, self.summary, metric, at, some)
 
 
 def load(results_dir: Path | str) -> Results:

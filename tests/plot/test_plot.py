@@ -415,6 +415,18 @@ def test_many_axis_values_are_one_panel_per_optimizer(tmp_path: Path) -> None:
     assert all(fits(picture.figure) == [] for picture in plot.pictures(sweep))
 
 
+def test_texts_are_wrapped_between_their_parts_and_only_then_shortened() -> None:
+    facts = "best 0.1 · good 0.05 to 0.2 (0.6 decades) · S 1.2"
+    assert text.wrap(facts, 9.0, 8) == [facts]
+    assert text.wrap(facts, 2.0, 8) == ["best 0.1", "good 0.05 to 0.2 (0.6 decades)", "S 1.2"]
+    label = "sgd(momentum=0.9, nesterov=True)"
+    assert text.wrap(label, 1.2, 9) == ["sgd(momentum=", "0.9,", "nesterov=True)"]
+    assert text.wrap("a" * 200, 1.0, 9)[0].count("…") == 1
+    assert text.wrap("one two three four", 0.4, 9, most=2)[-1].endswith("four") or "…" in "".join(
+        text.wrap("one two three four", 0.4, 9, most=2)
+    )
+
+
 def test_cut_texts_keep_both_ends_and_fit() -> None:
     cut = text.fit("sgd(momentum=0.9, nesterov=True, weight_decay=0.0001)", 1.5, 9)
     assert cut.startswith("sgd(mom")
