@@ -94,7 +94,8 @@ class Sensitivity:
     """Learning-rate sensitivity S of Wortsman et al. 2023 (arXiv:2309.14322), section 2.2.
 
     `whole` is S over the whole grid `range_low`..`range_high`; `norm` the same over l0 - l*, in [0, 1]. `window` is
-    the least S over windows of exactly three decades that contain the best rate, and where that window lies.
+    the least S over windows of exactly three decades that contain the best rate, and where that window lies;
+    `window_interval` is that over the seeds, for the window where it lies.
     """
 
     whole: Interval
@@ -104,6 +105,7 @@ class Sensitivity:
     window: float
     window_low: float
     window_high: float
+    window_interval: Interval
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -104,11 +104,13 @@ def sensitivity_facts(
         none = bootstrapped(math.nan, np.empty(0), 0)
         return Sensitivity(
             whole=none, norm=none, range_low=ends[0], range_high=ends[1],
-            window=math.nan, window_low=math.nan, window_high=math.nan,
+            window=math.nan, window_low=math.nan, window_high=math.nan, window_interval=none,
         )  # fmt: skip
     whole = sensitivity(lrs, m, l0)
     resampled = sensitivity(lrs, *draws)
     least, low, high = window(lrs, m, l0, best)
+    inside = (lrs >= low) & (lrs <= high)  # none where there is no window
+    in_window = sensitivity(lrs[inside], draws[0][:, inside], draws[1]) if inside.any() else np.empty(0)
     return Sensitivity(
         whole=bootstrapped(float(whole), resampled, seeds),
         norm=bootstrapped(float(normed(whole, m, l0)), normed(resampled, *draws), seeds),
@@ -117,4 +119,5 @@ def sensitivity_facts(
         window=least,
         window_low=low,
         window_high=high,
+        window_interval=bootstrapped(least, in_window, seeds),
     )

@@ -241,9 +241,9 @@ def plot(
     RESULTS, and prints their paths. Plots of another metric, of some optimizers
     or of another width are named so, and replace none of the others.
 
-    Examples:
+    Example:
       lrsweep plot results/quickstart --metric val_accuracy --at best
-      lrsweep plot results/quickstart --only u_curve --width 3.25 --no-title --format pdf
+      lrsweep plot results/quickstart --only u_curve --width 3.25 --format pdf
     """
     from lrsweep import plot as drawing
     from lrsweep.results import tables

@@ -22,7 +22,6 @@ from lrsweep.analysis.cells import by_run
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.plot import colors as shades
 from lrsweep.plot import legend, style, tags, ticks
-from lrsweep.plot.selection import first_unusable
 from lrsweep.plot.style import GREY, SCREEN, Head, Page, Sheet
 from lrsweep.plot.text import width_of
 from lrsweep.plot.u_curves import LARGE, SMALL, scales_differ
@@ -161,7 +160,7 @@ def named_rates(row: OptimizerFacts) -> list[float]:
         return rates
     best = row.best_lr.value if math.isfinite(row.best_lr.value) else rates[len(rates) // 2]
     near = sorted(rates, key=lambda rate: abs(math.log(rate / best)))
-    wanted = [best, first_unusable(row), row.recommended_lr, *near[:5], rates[0], rates[-1], *near]
+    wanted = [best, row.margins.unusable_from, row.recommended_lr, *near[:5], rates[0], rates[-1], *near]
     return sorted(list(dict.fromkeys(rate for rate in wanted if rate in rates))[:MOST_NAMED])
 
 
@@ -254,8 +253,8 @@ def _facts_line(row: OptimizerFacts) -> str:
     if not row.trained:
         return f"nothing trained · {row.n_diverged} of {row.n_runs} runs diverged"
     parts = [f"best {words.compact(row.best_lr.value)}"]
-    if math.isfinite(first_unusable(row)):
-        parts.append(f"unusable from {words.compact(first_unusable(row))}")
+    if math.isfinite(row.margins.unusable_from):
+        parts.append(f"unusable from {words.compact(row.margins.unusable_from)}")
     parts.append(f"{row.n_diverged} of {row.n_runs} runs diverged" if row.n_diverged else "none diverged")
     return " · ".join(parts)
 

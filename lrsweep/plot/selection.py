@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -86,11 +85,3 @@ def slices(facts: SweepFacts, axis: str) -> list[Slice]:
         if others in kept:
             found.setdefault((row.optimizer, others), []).append(row)
     return [(label, words.axes_text(dict(others)), rows) for (label, others), rows in found.items()]
-
-
-def first_unusable(row: OptimizerFacts) -> float:
-    """The smallest rate above the best one that loses half of the improvement or more, diverged or not; nan: none."""
-    if not row.trained:
-        return math.nan
-    above = (point for point in row.rates if point.lr > row.best_lr.value and not math.isnan(point.objective))
-    return next((point.lr for point in above if row.lost_share(point.objective) >= 0.5), math.nan)

@@ -10,7 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
+from lrsweep.analysis.facts import Interval, OptimizerFacts, SweepFacts
 from lrsweep.plot import legend, style, tags, ticks
 from lrsweep.plot.style import GREY, INK, RED, SCREEN, Head, Look, Sheet
 from lrsweep.plot.text import width_of, wrap
@@ -31,9 +31,7 @@ def sensitivity(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN)
     titles = ["\n".join(wrap(words.title(row), room, ticks.SIZE, most=2)) for row in rows]
     numbers = max((width_of(far_text(row), 7.5) for row in rows), default=0.0)
     heads = [
-        Head(
-            title="sensitivity S", facts=f"mean excess over the best, in units of {facts.metric}\n{_range_text(rows)}"
-        ),
+        Head(title="sensitivity S", facts=f"mean excess over the best, in units of {facts.metric}"),
         Head(title="good range", facts="learning rates that keep 95 % of the improvement"),
         Head(title="cost of the default lr", facts="fraction of the improvement lost"),
     ]
@@ -59,24 +57,23 @@ def sensitivity(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN)
     return page.figure
 
 
-def _range_text(rows: Sequence[OptimizerFacts]) -> str:
-    """What the dots of S are the mean over."""
-    if any(math.isfinite(row.sensitivity.window) for row in rows):
-        return "best three decades; bar: whole grid"
-    return "over the whole grid"
+def _shown(row: OptimizerFacts) -> Interval:
+    """S over the best three decades, or over the whole grid where that has no three decades."""
+    found = row.sensitivity
+    return found.window_interval if math.isfinite(found.window) else found.whole
 
 
 def _handles(facts: SweepFacts) -> list[Artist]:
     """An entry for every mark that is in the figure."""
     rows = [row for row in facts.rows if row.trained]
+    known = [row for row in rows if math.isfinite(row.sensitivity.window)]
     found: list[Artist] = []
-    if any(math.isfinite(row.sensitivity.whole.low) for row in rows):
-        found.append(legend.line(f"S over the whole grid, {interval_text(facts)}", color=INK, linewidth=1.2))
-    if any(math.isfinite(row.sensitivity.window) for row in rows):
+    if known:
         found.append(legend.mark("o", "S over the best three decades", size=6))
-    if any(row.sensitivity.whole.value == row.sensitivity.whole.value and not math.isfinite(row.sensitivity.window)
-           for row in rows):  # fmt: skip
-        found.append(legend.mark("D", "S over the whole grid (under three decades)", size=5))
+    if len(known) < len(rows):
+        found.append(legend.mark("D", "S over the whole grid (less than three decades)", size=5))
+    if any(math.isfinite(_shown(row).low) for row in rows):
+        found.append(legend.line(words.interval_name(len(facts.seeds)), color=INK, linewidth=1.2))
     if rows:
         found.append(legend.line("good range", linewidth=4, alpha=0.6))
         found.append(legend.mark("|", "best learning rate tried", size=9, color=INK))
@@ -91,25 +88,18 @@ def _handles(facts: SweepFacts) -> list[Artist]:
     return found
 
 
-def interval_text(facts: SweepFacts) -> str:
-    """What the interval over so many seeds may be called."""
-    n = len(facts.seeds)
-    return f"95 % interval over {n} seeds" if n >= 5 else f"range over {n} seeds"
-
-
 def _spreads(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], places: style.Ints) -> None:
     top = 0.0
     for row, one, y in tags.each(ax, zip(rows, looks, places, strict=True)):
-        whole, window = row.sensitivity.whole, row.sensitivity.window
-        if not row.trained or not math.isfinite(whole.value):
+        shown = _shown(row)
+        if not row.trained or not math.isfinite(shown.value):
             style.note(ax, "nothing trained", (0, y), (4, 0), va="center", size=7.5, color=GREY)
             continue
-        if math.isfinite(whole.low):
-            ax.plot([whole.low, whole.high], [y, y], color=INK, linewidth=1.2)
-        known = math.isfinite(window)
-        ax.plot([window if known else whole.value], [y], marker="o" if known else "D", markersize=6.5 if known else 5.5,
-                color=one.color, linestyle="", zorder=5)  # fmt: skip
-        top = max(top, *(v for v in (whole.value, whole.high, window) if math.isfinite(v)))
+        if math.isfinite(shown.low):
+            ax.plot([shown.low, shown.high], [y, y], color=INK, linewidth=1.2)
+        marker, size = ("o", 6.5) if math.isfinite(row.sensitivity.window) else ("D", 5.5)
+        ax.plot([shown.value], [y], marker=marker, markersize=size, color=one.color, linestyle="", zorder=5)
+        top = max(top, *(value for value in (shown.value, shown.high) if math.isfinite(value)))
     top = top * 1.08 if top > 0 and math.isfinite(top) else 1.0
     scale = ticks.value_scale(0.0, top, log=False)
     ax.set_xlim(0, top)
@@ -131,6 +121,8 @@ def _good_ranges(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look]
             if open_end:
                 ax.plot([end], [y], marker=marker, markersize=5, color=INK, linestyle="", clip_on=False, zorder=6)
         text = f"{'≥ ' * found.at_least}{words.decades_text(row)} decades"
+        width = row.good_range_decades
+        text += f" [{width.low:.1f}, {width.high:.1f}]" if math.isfinite(width.low) else ""
         style.note(ax, text, (found.low * (found.high / found.low) ** 0.5, y), (0, -9), ha="center", size=6.5)
 
 

@@ -313,6 +313,7 @@ def test_a_line_of_the_drift_joins_what_its_slope_is_fitted_to(refined: bool) ->
         optimizer="sgd", against="width", fixed={}, values=(1.0, 10.0, 100.0, 1000.0, 10000.0),
         best_lrs=(1e-4, 0.03, 0.01, 0.003, 1.0), refined_lrs=tuple(used), refined=refined,
         slope=Interval(value=-0.5, low=np.nan, high=np.nan, n=1), from_rows=False,
+        stays=False, grid_step=0.5,
     )  # fmt: skip
     whole = replace(
         one, optimizer="adam", values=one.values[1:4], best_lrs=one.best_lrs[1:4], refined_lrs=tuple(used[1:4])

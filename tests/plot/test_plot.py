@@ -255,9 +255,7 @@ def test_at_most_seven_rates_of_a_panel_have_names_the_best_and_the_first_unusab
         named = [note.get_text() for note in ax.texts if note.get_position() == (4, 0)]
         assert len(named) == 7
         assert f"{words.compact(row.best_lr.value)} ★" in named
-        unusable = selection.first_unusable(row)
-        assert row.lost_share(next(p.objective for p in row.rates if p.lr == unusable)) >= 0.5
-        assert words.compact(unusable) in named
+        assert words.compact(row.margins.unusable_from) in named
         boxes = sorted(
             (note.get_window_extent() for note in ax.texts if note.get_position() == (4, 0)), key=lambda box: box.y0
         )
