@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrsweep.analysis.facts import cost_span
+from lrsweep.analysis.leader import at_recommended
 from lrsweep.objective import Mode, cost
 from lrsweep.system.machine import size_text
 from lrsweep.wording import advice, words
 from lrsweep.wording.grouped import few_warnings
+from lrsweep.wording.verdict import verdict
 from lrsweep.wording.words import compact, duration, plural
 
 if TYPE_CHECKING:
@@ -39,16 +42,18 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence
 
 
 def summary(facts: SweepFacts, folder: Path, *, unicode: bool = True) -> str:
-    """What a finished sweep says: a line per optimizer, the U-curves as text, what to know before believing it, where
-    the files are. `unicode=False` keeps to ASCII."""
+    """What a finished sweep says, the same as its report: the choice, a line per optimizer, the U-curves as text, what
+    to know before believing it, where the files are. `unicode=False` keeps to ASCII."""
     if facts.all_failed:
         return f"{facts.name}: every run failed; no results\n\n{folder}/: report.html, runs.csv"
-    head = ("optimizer", "best lr", facts.metric, "good range", "decades", "S", "diverged", "")
+    choice, rest = verdict(facts)
+    head = ("optimizer", "use lr", f"{facts.metric} there", "good range", "decades", "S", "unusable from", "")
     lines = [
-        f"{facts.name}: {words.objective_text(facts)} at the best learning rate tried",
-        words.budget_line(facts),
+        f"{facts.name}: {choice[:1].lower()}{choice[1:]}" if choice else facts.name,
+        *textwrap.wrap(rest, WIDTH, break_on_hyphens=False),
         "",
-        table(head, [_summary_row(row) for row in facts.rows], right=(1, 2, 4, 5, 6)),
+        words.budget_line(facts),
+        table(head, [_summary_row(row, facts.mode) for row in facts.rows], right=(1, 4, 5, 6)),
         "",
         u_curves(facts, unicode=unicode),
     ]
@@ -59,18 +64,19 @@ def summary(facts: SweepFacts, folder: Path, *, unicode: bool = True) -> str:
     return "\n".join([*lines, "", f"{folder}/: {', '.join(there)}"])
 
 
-def _summary_row(row: OptimizerFacts) -> tuple[str, ...]:
-    diverged = f"{row.n_diverged}/{row.n_runs}"
+def _summary_row(row: OptimizerFacts, mode: Mode) -> tuple[str, ...]:
     if not row.trained:
-        return (row.title, "-", "-", "-", "-", "-", diverged, advice.warning_line(row))
+        return (row.title, *["-"] * 6, advice.warning_line(row))
+    there = at_recommended(row, mode)
+    ends = f" [{words.number_text(there.low)}, {words.number_text(there.high)}]" if math.isfinite(there.low) else ""
     return (
         row.title,
-        words.rate_text(row.best_lr.value),
-        words.number_text(row.best_objective, 4),
+        words.rate_text(row.recommended_lr),
+        f"{words.number_text(there.value, 4)}{ends}",
         " .. ".join(words.good_range_ends(row)),
         f"{'>= ' if row.good_range.at_least else ''}{words.decades_text(row)}",
         words.number_text(row.sensitivity.whole.value, 3),
-        diverged,
+        words.unusable_text(row),
         advice.warning_line(row),
     )
 
@@ -181,14 +187,17 @@ def range_test(found: RangeTest) -> str:
 
 
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-=+oO#"
-BEST, DIVERGED, FAILED = "*", "x", "?"
+USE, DIVERGED, FAILED = "*", "x", "?"
+WIDTH = 110
+"""Letters of a line of a paragraph."""
 MOST_COLUMNS = 58
 
 
 def u_curves(facts: SweepFacts, *, unicode: bool = True) -> str:
-    """Every curve of the sweep on one rate axis, lower is better: `*` is the best rate, `x` a rate that diverged.
+    """Every curve of the sweep on one rate axis, lower is better: `*` is the rate to use, `x` a rate that diverged.
 
-    The heights run from the best median of the sweep to its untrained model; `unicode=False` keeps to ASCII. Empty
+    The heights run from the best median of the sweep to its untrained model. Where nothing improved on that by more
+    than a trace, all are as high as it: no cliff is made of a difference of 4e-6. `unicode=False` keeps to ASCII. Empty
     without a finished run.
     """
     rates = sorted({point.lr for row in facts.rows for point in row.rates})
@@ -196,13 +205,15 @@ def u_curves(facts: SweepFacts, *, unicode: bool = True) -> str:
         return ""
     columns = _columns(rates)
     low, high = cost_span(facts.rows, facts.mode)
+    if not any(row.trained and not row.rates_too_small for row in facts.rows):
+        low = high
     width = max(len(row.title) for row in facts.rows)
     marks = BLOCKS if unicode else PLAIN
     lines = [f"{row.title:<{width}}  {_line(row, facts.mode, columns, (low, high), marks)}" for row in facts.rows]
     first, last = compact(rates[0]), compact(rates[-1])
     count = max(columns.values()) + 1
     axis = f"{first}{last:>{max(count - len(first), len(last) + 1)}}"
-    legend = f"{BEST} best  {DIVERGED} diverged" + (f"  {FAILED} failed" if facts.n_failed else "")
+    legend = f"{USE} use  {DIVERGED} diverged" + (f"  {FAILED} failed" if facts.n_failed else "")
     legend += "  lower is better"
     return "\n".join([*lines, f"{'lr':<{width}}  {axis}   {legend}"])
 
@@ -221,8 +232,8 @@ def _line(row: OptimizerFacts, mode: Mode, columns: dict[float, int], limits: tu
     shown: dict[int, tuple[float, str]] = {}
     for point in row.rates:
         value = cost(point.objective, mode)
-        if point.lr == row.best_lr.value:
-            rank, mark = -math.inf, BEST
+        if point.lr == row.recommended_lr and row.trained:
+            rank, mark = -math.inf, USE
         elif math.isfinite(value):
             share = (value - low) / (high - low) if high > low else 1.0
             rank, mark = value, marks[min(len(marks) - 1, max(0, int(share * len(marks))))]

@@ -91,7 +91,8 @@ def _columns(facts: SweepFacts, axis: _Axis) -> list[_Column]:
         ),
         _Column(kind="s", name="S", rule="Sensitivity S", cell=lambda row, look: _number(row.sensitivity.whole)),
         _Column(
-            kind="unusable", name="unusable from", rule="Unusable from", cell=lambda row, look: escaped(unusable(row)),
+            kind="unusable", name="unusable from", rule="Unusable from",
+            cell=lambda row, look: escaped(words.unusable_text(row)),
         ),
         _Column(kind="flag", name="caveats", cell=lambda row, look: _flag(row)),
     ]  # fmt: skip
@@ -118,12 +119,6 @@ _NOTHING = {"range": '<span class="none">nothing trained</span>'}
 def _breakable(name: str) -> str:
     """A long name breaks where its arguments begin."""
     return "<wbr>(".join(escaped(part) for part in name.split("("))
-
-
-def unusable(row: OptimizerFacts) -> str:
-    """The rate from which on training fails; where the grid holds none, its end as a bound."""
-    first = row.margins.unusable_from
-    return rate_text(first) if math.isfinite(first) else f"> {rate_text(row.rates[-1].lr)}"
 
 
 def _number(one: Interval) -> str:

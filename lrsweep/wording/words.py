@@ -83,6 +83,12 @@ def decades_text(row: OptimizerFacts) -> str:
     return "<0.1" if decades < 0.05 else f"{'~' * (len(row.good_range.rates) == 1)}{decades:.1f}"
 
 
+def unusable_text(row: OptimizerFacts) -> str:
+    """The lowest rate above the best from which training fails; if the grid holds none, its end as a bound."""
+    first = row.margins.unusable_from
+    return rate_text(first) if math.isfinite(first) else f"> {rate_text(row.rates[-1].lr)}"
+
+
 def facts_line(row: OptimizerFacts) -> str:
     """Best rate, good range and sensitivity in one line."""
     if not row.trained:

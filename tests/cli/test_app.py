@@ -48,7 +48,7 @@ def test_run_prints_the_summary_on_stdout_and_progress_on_stderr(tmp_path: Path)
     (tmp_path / "tiny.yaml").write_text(SPEC)
     ran = lrsweep("run", "tiny.yaml", cwd=tmp_path)
     assert ran.returncode == 0
-    assert "at the best learning rate tried" in ran.stdout
+    assert re.search(r"^optimizer +use lr +val_loss there", ran.stdout, flags=re.M)
     assert "8/8 runs" in ran.stderr
     assert "8/8 runs" not in ran.stdout
     assert "optimal" not in ran.stdout
@@ -428,7 +428,7 @@ def test_a_wrong_option_is_told_in_plain_words(done: Path) -> None:
 def test_a_sweep_that_is_done_says_so(done: Path) -> None:
     ran = lrsweep("run", "tiny.yaml", cwd=done)
     assert ran.stderr == "nothing to train: all 8 runs are done (--fresh retrains)\n"
-    assert "at the best learning rate tried" in ran.stdout
+    assert re.search(r"^optimizer +use lr +val_loss there", ran.stdout, flags=re.M)
     assert lrsweep("run", "tiny.yaml", "--progress", "none", cwd=done).stderr == ""
 
 
