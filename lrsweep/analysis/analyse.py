@@ -22,7 +22,7 @@ from lrsweep.analysis.facts import (
     SweepFacts,
 )
 from lrsweep.analysis.good_range import SHARE, STRICT, good_range, recommended, unusable_rate, usable, widths
-from lrsweep.analysis.margins import at_default, margins
+from lrsweep.analysis.margins import SAME, at_default, margins
 from lrsweep.analysis.sensitivity import sensitivity_facts, weights
 from lrsweep.analysis.stats import Bools, Floats, Ints, interval, medians, resampled_medians, resamples, weighted_median
 from lrsweep.analysis.targets import arrived, expected_bests, target_facts, target_of, times
@@ -104,7 +104,8 @@ def row_of(
     edge = edge_side(m, best)
     best_lr = best_lr_interval(cell.lrs, best, best_lrs(cell.lrs, drawn), seeds)
     choice = _recommended(cell, found, (clean, limits.unusable_from), counts[1], best_lr.value)
-    known = ~np.isnan(m)
+    kept = _of_spec(cell.lrs, config.grids.get(cell.optimizer), learned)
+    known = kept & ~np.isnan(m)
     statuses = Counter(run.status for run in cell.runs)
     return OptimizerFacts(
         optimizer=cell.optimizer,
@@ -128,7 +129,7 @@ def row_of(
         edge_side=edge,
         recommended_lr=choice[0],
         recommended_by=choice[1],
-        sensitivity=sensitivity_facts(cell.lrs, m, l0, learned, (drawn, starts), seeds),
+        sensitivity=sensitivity_facts(cell.lrs, m, l0, learned, (drawn, starts), seeds, kept),
         good_range=found,
         good_range_1pct=strict,
         good_range_decades=_width(found, wide, seeds),
@@ -137,11 +138,22 @@ def row_of(
         test_at_recommended=_test_at(cell, choice[0]),
         tied_lrs=tied,
         targets=target_facts(cell.lrs, time, target, mode),
-        expected_best=expected_bests(cell.lrs, m, l0, mode),
+        expected_best=expected_bests(cell.lrs[kept], m[kept], l0, mode),
         median_objective=uncost(weighted_median(m[known], weights(cell.lrs[known])), mode),
         worst_objective=uncost(float(m[known].max()), mode) if known.any() else math.nan,
         diagnoses=tuple(Counter(run.diagnosis for run in cell.runs if run.diagnosis).most_common()),
     )
+
+
+def _of_spec(lrs: Floats, ends: tuple[float, float] | None, best: int | None) -> Bools:
+    """(R,): the rates between the `ends` of the grid that the spec asks for. What --refine added beyond them would make
+    S, which depends on its range, another number, and change the order of optimizers. All, where the best lies there.
+    """
+    every: Bools = np.ones(len(lrs), dtype=bool)
+    if ends is None:
+        return every
+    inside: Bools = (lrs >= ends[0] * (1 - SAME)) & (lrs <= ends[1] * (1 + SAME))
+    return inside if inside.any() and (best is None or inside[best]) else every
 
 
 def _width(found: GoodRange, drawn: Floats, seeds: int) -> Interval:

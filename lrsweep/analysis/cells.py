@@ -27,7 +27,8 @@ INITIAL_COLUMNS = {"train_loss": "initial_train_loss", "val_loss": "initial_val_
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnalysisConfig:
-    """What the analysis has to know of a spec. `names`, `from_rows`, `default_lrs` and `decay` are keyed by label.
+    """What the analysis has to know of a spec. `names`, `from_rows`, `default_lrs`, `decay` and `grids` are keyed by
+    label; `grids` holds the lowest and highest rate that the spec asks for, without those that --refine added.
 
     `axes` maps every axis to the texts of its values. `from_rows` says of an optimizer that earlier rows of its runs
     are what shorter runs would have given. `decay` holds the weight decay of those whose decay is coupled to the rate,
@@ -48,6 +49,7 @@ class AnalysisConfig:
     momentum: Mapping[str, float]
     watched: Mapping[str, str]
     budget: Budget | None
+    grids: Mapping[str, tuple[float, float]]
     dtype: str
 
     def eps_of(self, axes: Mapping[str, str]) -> float:
@@ -129,8 +131,14 @@ def config_of(
         },
         watched={entry.label: metric for entry in spec.optimizers if (metric := _watched(entry.schedule, spec))},
         budget=_budget(spec.train),
+        grids={entry.label: (min(rates), max(rates)) for entry in spec.optimizers if (rates := _grid(entry, spec))},
         dtype=spec.train.dtype,
     )
+
+
+def _grid(entry: Any, spec: Any) -> Sequence[float]:
+    """The rates that the spec asks for of an optimizer, without those that --refine added."""
+    return tuple((entry.lr or spec.lr).rates)
 
 
 def _watched(own: Any, spec: Any) -> str:

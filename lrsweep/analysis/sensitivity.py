@@ -96,24 +96,29 @@ def is_even(lrs: Floats) -> bool:
 
 
 def sensitivity_facts(
-    lrs: Floats, m: Floats, l0: float, best: int | None, draws: tuple[Floats, Floats], seeds: int
-) -> Sensitivity:
-    """`draws` are the bootstrap medians (B, R) and their l0 (B,). All nan if nothing trained (`best` is None)."""
-    ends = (float(lrs[0]), float(lrs[-1])) if len(lrs) else (math.nan, math.nan)
+    lrs: Floats, m: Floats, l0: float, best: int | None, draws: tuple[Floats, Floats], seeds: int,
+    kept: Bools | None = None,
+) -> Sensitivity:  # fmt: skip
+    """`draws` are the bootstrap medians (B, R) and their l0 (B,); S is over the rates in `kept` (R,), by
+    default all, its windows are of all. All nan if nothing trained (`best` is None)."""
+    kept = np.ones(len(lrs), dtype=bool) if kept is None else kept
+    inside = lrs[kept]
+    ends = (float(inside[0]), float(inside[-1])) if len(inside) else (math.nan, math.nan)
     if best is None:
         none = bootstrapped(math.nan, np.empty(0), 0)
         return Sensitivity(
             whole=none, norm=none, range_low=ends[0], range_high=ends[1],
             window=math.nan, window_low=math.nan, window_high=math.nan, window_interval=none,
         )  # fmt: skip
-    whole = sensitivity(lrs, m, l0)
-    resampled = sensitivity(lrs, *draws)
+    medians, (drawn, starts) = m[kept], draws
+    whole = sensitivity(inside, medians, l0)
+    resampled = sensitivity(inside, drawn[:, kept], starts)
     least, low, high = window(lrs, m, l0, best)
     inside = (lrs >= low) & (lrs <= high)  # none where there is no window
     in_window = sensitivity(lrs[inside], draws[0][:, inside], draws[1]) if inside.any() else np.empty(0)
     return Sensitivity(
         whole=bootstrapped(float(whole), resampled, seeds),
-        norm=bootstrapped(float(normed(whole, m, l0)), normed(resampled, *draws), seeds),
+        norm=bootstrapped(float(normed(whole, medians, l0)), normed(resampled, drawn[:, kept], starts), seeds),
         range_low=ends[0],
         range_high=ends[1],
         window=least,

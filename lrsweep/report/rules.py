@@ -41,8 +41,10 @@ RULES: tuple[tuple[str, str, str], ...] = (
         "average, where nothing counts as worse than not training. On an even grid (spacings within 20 %) it is the "
         "plain mean; on an uneven one each learning rate weighs by the length of log lr that it covers: half the "
         "distance to each neighbor, at an end the distance to its one neighbor. The median over the grid and the "
-        "expected best use the same weights, so that adding learning rates refines a number. S depends on the range, "
-        "which is printed next to it, and is meaningless without the curve: a model that never learns has S = 0.",
+        "expected best use the same weights, so that adding learning rates refines a number, and learning rates that "
+        "--refine added beyond the ends of the spec's grid are left out of all three, so that they stay comparable. S "
+        "depends on the range, which is printed next to it, and is meaningless without the curve: a model that never "
+        "learns has none.",
         WORTSMAN,
     ),
     (
@@ -158,9 +160,10 @@ RULES: tuple[tuple[str, str, str], ...] = (
         "diverged: a batch loss, an evaluation or a weight is not finite; or the loss ends above its start and keeps "
         "rising: the whole last quarter of train_loss lies above the start, the medians of quarters 2, 3 and 4 "
         "increase, and quarter 4 exceeds quarter 2 by more than 4 times the noise of the second half or of the whole "
-        "curve, whichever is less (with 3 to 7 evaluations: the last three lie above the start and strictly increase, "
-        "and val_loss ends above its start by more than 4 times its own noise). failed: an exception. Otherwise ok, "
-        "also if the loss rose and came back. A diverged run stops, is never retried and never counts as best.",
+        "curve, whichever is less (with 3 to 7 evaluations: the last three lie above the start and strictly "
+        "increase); and val_loss ends above its start by more than 4 times its own noise. failed: an exception. "
+        "Otherwise ok, also if the loss rose and came back. A diverged run stops, is never retried and never counts "
+        "as best.",
         OURS,
     ),
     (

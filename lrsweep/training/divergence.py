@@ -33,9 +33,10 @@ def finite_divergence(
     - n >= 8: every evaluation of the last quarter lies above y_0, the medians of quarters 2, 3, 4 rise, and the rise
       from quarter 2 to 4 is more than 4 times the noise of the second half or of all, whichever is less. (Growth by a
       constant factor looks like noise where it is largest: at the end.)
-    - 3 <= n < 8: the last three lie above y_0 and strictly rise, and so does the validation loss: it ends above its
-      start by more than 4 times its own noise and more than 100 eps of that start. (Three batch means in rising order
-      are a coin toss; a validation loss is not.)
+    - 3 <= n < 8: the last three lie above y_0 and strictly rise.
+    - In both cases the validation loss rises with it: it ends above its start by more than 4 times its own noise and
+      more than 100 eps of that start. (A few means of batches in rising order are a coin toss; a validation loss is
+      not: of 10,000 runs of 12 evaluations at rates that change nothing, 46 had means in such an order.)
 
     The step is that of the first evaluation from which y stays above y_0. A series that holds a non-finite value gives
     the step of the first one.
@@ -48,7 +49,7 @@ def finite_divergence(
     if n < 3:
         return None
     y, val = _within_range(y), _within_range(val)
-    if not (_rises(y) if n >= FEW_ROWS else _rises_briefly(y) and _has_risen(val, eps)):
+    if not (_rises(y) if n >= FEW_ROWS else _rises_briefly(y)) or not _has_risen(val, eps):
         return None
     below = np.flatnonzero(y <= y[0])
     return int(steps[int(below[-1]) + 1])

@@ -180,6 +180,28 @@ def test_adding_the_rates_of_refine_refines_s_and_does_not_move_it(place: float,
     assert after.expected_best[0] == pytest.approx(row.expected_best[0], rel=0.05)
 
 
+@pytest.mark.parametrize(("best", "moved"), [(0.3, False), (0.1, True)])
+def test_rates_that_refine_added_beyond_the_grid_are_not_part_of_s(best: float, moved: bool) -> None:
+    """Unless the best rate is one of them: S over rates that are all far from it says nothing."""
+    asked = DECADES[:4].tolist()
+
+    def look(m: list[float]) -> Any:
+        rows = planted_tables.table(
+            "adam", DECADES[: len(m)].tolist(), np.array(m)[:, None] + np.array([0, 1e-3, -1e-3])
+        )
+        return analyse(planted_tables.frame(rows), None, planted_tables.spec("adam", rates=asked), {}).rows[0]
+
+    before, after = look([1.8, 1.0, 0.3, 0.2]), look([1.8, 1.0, 0.3, 0.2, best, 1.9])
+    assert before.sensitivity.whole.value == pytest.approx(0.625)
+    if moved:
+        assert after.sensitivity.whole.value == pytest.approx((1.7 + 0.9 + 0.2 + 0.1 + 0 + 1.8) / 6)
+        assert after.sensitivity.range_high == DECADES[5]
+    else:
+        for part in ("whole", "norm", "range_low", "range_high"):
+            assert getattr(after.sensitivity, part) == getattr(before.sensitivity, part)
+        assert (after.expected_best, after.median_objective) == (before.expected_best, before.median_objective)
+
+
 # ---------------------------------------------------------------------- good range
 
 

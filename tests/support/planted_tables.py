@@ -28,15 +28,18 @@ def spec(
     mode: str = "min",
     axes: dict[str, list[Any]] | None = None,
     schedule: str = "constant",
+    rates: Sequence[float] = (),
 ) -> Any:
-    """What the analysis reads of a spec."""
+    """What the analysis reads of a spec; `rates` are those that it asks for, () for all that there are."""
     return SimpleNamespace(
         name="planted",
         objective=SimpleNamespace(metric=metric, at=at, mode=mode),
         optimizers=[
-            SimpleNamespace(label=label, name=label.partition("(")[0], args={}, schedule=None) for label in labels
+            SimpleNamespace(label=label, name=label.partition("(")[0], args={}, schedule=None, lr=None)
+            for label in labels
         ],
         schedule=named(schedule),
+        lr=SimpleNamespace(rates=rates),
         axes=axes or {},
         train=SimpleNamespace(epochs=20, steps=None, dtype="float64"),
     )

@@ -124,7 +124,7 @@ def test_growth_after_a_falling_start_diverges(n: int, r: float, bottom: float, 
 
 
 def test_runs_that_barely_move_are_not_diverged() -> None:
-    """10,000 least-squares runs at 1e-9..1e-5 with 3 to 7 evaluations, in float32: batch means rise by chance alone."""
+    """10,000 least-squares runs at 1e-9..1e-5, 3 to 12 evaluations, in float32: batch means rise by chance alone."""
     rng = np.random.default_rng(0)
     runs = 10_000
     x, target = rng.normal(size=(64, 8)), rng.normal(size=64)
@@ -136,7 +136,7 @@ def test_runs_that_barely_move_are_not_diverged() -> None:
 
     train, val = slice(0, 40), slice(40, 64)
     y, held_out, exact = [loss(train, np.float32)], [loss(val, np.float32)], [loss(val, np.float64)]
-    for _ in range(7):
+    for _ in range(12):
         index = rng.integers(0, 40, (runs, 8))
         off = np.einsum("rbd,rd->rb", x[index], weights) - target[index]
         y.append((off**2).mean(1).astype(np.float32))
@@ -144,7 +144,7 @@ def test_runs_that_barely_move_are_not_diverged() -> None:
         held_out.append(loss(val, np.float32))
         exact.append(loss(val, np.float64))
     risen = found = 0
-    for run, n in enumerate(rng.integers(3, 8, runs)):
+    for run, n in enumerate(rng.integers(3, 13, runs)):
         train_loss, val_loss = [rows[run] for rows in y[: n + 1]], [rows[run] for rows in held_out[: n + 1]]
         risen += train_loss[0] < train_loss[-3] < train_loss[-2] < train_loss[-1]
         step = divergence.finite_divergence(range(n + 1), train_loss, val_loss, eps=float(np.finfo(np.float32).eps))
