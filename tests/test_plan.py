@@ -181,7 +181,7 @@ def test_an_axis_that_changes_nothing_for_an_optimizer_still_gives_a_row_each() 
         optimizers=["sgd", "adam", {"name": "rmsprop", "schedule": "cosine"}],
         axes={"optimizers.dampening": [0, 0.5], "schedule": ["constant", "linear"]},
     )
-    assert len(made.by_id) == len(made.runs) == 3 * 2 * 2 * 2 * 3
+    assert len(made.by_id) == len(made.runs) == 3 * 2 * 2 * 2 * 5
     adam = [run for run in made.runs if run.label == "adam" and run.axes[1].startswith("constant")]
     assert len({run.run_id for run in adam}) == len(adam)
     assert len({str(run.setting.args) for run in adam}) == 1

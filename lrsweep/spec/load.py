@@ -123,7 +123,7 @@ def _resolve(data: Any, ctx: Context, stem: str, notes: Notes) -> Spec | None:
     invalid = [data["optimizers"][i] for i, entry in enumerate(entries) if entry is None] if entries else [None]
     optimizers = list(valid.values())
     schedule = sections.named(ctx, "schedule", data.get("schedule", "constant"), ("schedule",), notes)
-    seeds = sections.seeds(data.get("seeds", 3), ("seeds",), notes)
+    seeds = sections.seeds(data.get("seeds", 5), ("seeds",), notes)
     raw_axes = data.get("axes", {})
     axis_names = set(raw_axes) if isinstance(raw_axes, dict) else set()
     has_budget = bool({"train.epochs", "train.steps"} & axis_names)

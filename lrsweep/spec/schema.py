@@ -46,7 +46,7 @@ def json_schema(known: Known) -> dict[str, Any]:
                     {"type": "integer", "minimum": 1},
                     {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
                 ],
-                "default": 3,
+                "default": 5,
             },
             "train": _closed(train),
             "objective": _closed({key: json_type(argument) for key, argument in OBJECTIVE.items()}),

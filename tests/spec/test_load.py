@@ -45,7 +45,7 @@ def spec(**sections: Any) -> Spec:
 def test_the_defaults_of_the_contract() -> None:
     made = spec()
     assert made.lr.written == {"min": 1e-6, "max": 1.0, "per_decade": 2}
-    assert made.seeds == [0, 1, 2]
+    assert made.seeds == [0, 1, 2, 3, 4]
     assert made.schedule.name == "constant"
     assert (made.train.batch_size, made.train.shuffle, made.train.drop_last) == (64, True, False)
     assert (made.train.dtype, made.train.metrics, made.train.clip_norm) == ("float32", False, None)
@@ -514,7 +514,7 @@ def test_the_resolved_file_has_every_default(tmp_path: Path) -> None:
     }
     assert data["objective"] == {"metric": "val_loss", "at": "final", "mode": "min"}
     assert data["schedule"] == {"name": "constant", "warmup": 0}
-    assert data["seeds"] == [0, 1, 2]
+    assert data["seeds"] == [0, 1, 2, 3, 4]
     assert data["task"]["scale"] == "standard"
     assert data["model"]["activation"] == "relu"
 
