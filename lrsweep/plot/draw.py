@@ -19,9 +19,11 @@ from lrsweep.errors import WrongOption
 from lrsweep.objective import last_k
 from lrsweep.plot import (
     best_lr_drift,
+    by_axis,
     facets,
     heatmap,
     loss_curves,
+    lr_schedule,
     overlays,
     overview,
     selection,
@@ -267,6 +269,8 @@ def _drafts(sweep: SweepFigures) -> dict[str, Callable[[], Figure]]:
     found: dict[str, Callable[[], Figure]] = {"u_curve": lambda: u_curve(sweep)}
     if nothing(facts):
         return found
+    if studied := by_axis.axes_of(facts):
+        return _studies(sweep, studied) | _schedule(sweep)
     trained = any(row.trained for row in few.facts.rows)
     if len(facts.rows) > 1:
         found["u_curve_overlay"] = lambda: overlays.overlay(few.facts, few.looks, few.sheet)
@@ -282,7 +286,27 @@ def _drafts(sweep: SweepFigures) -> dict[str, Callable[[], Figure]]:
     for axis in facts.axes:
         if len(sweep.spec.axes.get(axis, ())) > 1:
             found[_heatmap_name(axis)] = partial(heatmap.heatmap, panels.facts, axis, panels.sheet)
-    return found
+    return found | _schedule(sweep)
+
+
+def _schedule(sweep: SweepFigures) -> dict[str, Callable[[], Figure]]:
+    """The rate in use, where it changes."""
+    if not lr_schedule.changes(sweep.curves):
+        return {}
+    few = sweep.shown if sweep.facts.axes else sweep.leading
+    used = loss_curves.lines(sweep.curves, few.facts, "lr_now", x=sweep.x)
+    return {"lr_schedule": lambda: lr_schedule.lr_schedule(few.facts, used, x=sweep.x, sheet=few.sheet)}
+
+
+def _studies(sweep: SweepFigures, axes: Sequence[str]) -> dict[str, Callable[[], Figure]]:
+    """With one rate there is no U-curve, no sensitivity and no drift: what there is stands against another number."""
+    return {
+        "by_" + _of_a_file(axis): partial(
+            by_axis.by_axis, sweep.facts, axis, sweep.lines, sweep.train_lines, sweep.column, x=sweep.x,
+            sheet=sweep.sheet,
+        )
+        for axis in axes
+    }  # fmt: skip
 
 
 def _heatmap_name(axis: str) -> str:
@@ -295,8 +319,10 @@ def _of_a_file(text: str) -> str:
 
 
 def _picture(name: str, draw: Callable[[], Figure], facts: SweepFacts) -> Picture:
-    axis = next((axis for axis in facts.axes if _heatmap_name(axis) == name), "")
-    caption = CAPTIONS["heatmap"] + f" Axis: {axis}." if axis else CAPTIONS[name]
+    caption = CAPTIONS.get(name, "")
+    for axis in facts.axes:
+        for kind, its_name in (("heatmap", _heatmap_name(axis)), ("by_axis", f"by_{_of_a_file(axis)}")):
+            caption = f"{CAPTIONS[kind]} Axis: {axis}." if its_name == name else caption
     said = " ".join(f"{words.title(row)}: {words.facts_line(row)}." for row in facts.rows[:12])
     with style.styled():
         return Picture(name=name, figure=draw(), caption=caption, alt=f"{caption} {said}")
@@ -375,9 +401,9 @@ def loss_curve(sweep: SweepFigures) -> Figure:
 
 
 def head(sweep: SweepFigures) -> Rendered | None:
-    """All U-curves in one, for the head of the report; None where there is nothing to draw."""
+    """All U-curves in one, for the head of the report; None where there is nothing to draw, or no U-curve."""
     shown = sweep.head
-    if nothing(sweep.facts):
+    if nothing(sweep.facts) or by_axis.axes_of(sweep.facts):
         return None
     with style.styled():
         figure = overview.overview(shown.facts, shown.looks)

@@ -277,7 +277,7 @@ def _draw(
     for one in curves:
         end = ending(one.xy, view) if one.diverged and len(one.xy) else 0
         if end:
-            x, y = one.xy[end - 1 : end + 1, 0], (one.xy[end - 1, 1], _border(view, mode))
+            x, y = one.xy[end - 1 : end + 1, 0], (one.xy[end - 1, 1], border(view, mode))
             ax.plot(x, y, color=inks.get(one.lr, FAINT), linestyle=DOTTED, linewidth=1.0, zorder=3)
 
 
@@ -289,7 +289,7 @@ def _tag_lines(drawn: LineCollection, row: OptimizerFacts, curves: Sequence[Draw
         tags.rates(drawn, row, [one.lr for one in curves])
 
 
-def _border(view: Window, mode: str) -> float:
+def border(view: Window, mode: str) -> float:
     """The worse one."""
     return view.high if mode == "min" else view.low
 
@@ -310,7 +310,7 @@ def _write_names(
     wanted, worse = {}, 1.0 if mode == "min" else 0.0
     for rate in inks:
         ends = [
-            worse if one.diverged else _share(float(one.xy[-1, 1]), view)
+            worse if one.diverged else share_of(float(one.xy[-1, 1]), view)
             for one in curves
             if one.lr == rate and len(one.xy)
         ]
@@ -326,7 +326,7 @@ def _write_names(
         )  # fmt: skip
 
 
-def _share(y: float, view: Window) -> float:
+def share_of(y: float, view: Window) -> float:
     """Where a value lies between the lower and the upper border of the panel, 0 to 1."""
     if view.log:
         y = math.log(max(y, 5e-324) / view.low) / math.log(view.high / view.low)
@@ -407,7 +407,7 @@ def _crosses(ax: Axes, parts: Sequence[RunCurve], inks: Mapping[float, str], vie
     if gone:
         x = [line.xy[ending(line.xy, view), 0] for line in gone]
         colors = [inks.get(line.lr, GREY) for line in gone]
-        y = [_border(view, mode)] * len(x)
+        y = [border(view, mode)] * len(x)
         ax.scatter(x, y, s=22, marker="x", color=colors, linewidth=1.2, clip_on=False, zorder=9)
 
 

@@ -30,6 +30,11 @@ def best(rows: Iterable[OptimizerFacts], mode: Mode, most: int) -> tuple[Optimiz
     return tuple(rows[place] for place in sorted(ranks[:most]))
 
 
+def ranked(rows: Iterable[OptimizerFacts], mode: Mode) -> list[OptimizerFacts]:
+    """The rows, best first."""
+    return sorted(rows, key=lambda row: cost(row.best_objective, mode))
+
+
 def best_of_each(facts: SweepFacts) -> tuple[OptimizerFacts, ...]:
     """The best row of every optimizer."""
     by_label: dict[str, list[OptimizerFacts]] = {}

@@ -62,22 +62,22 @@ def draw_spread(ax: Axes, row: OptimizerFacts, color: str, limits: Range) -> Non
     """The range over a few seeds as a thin line at each rate, or the band between the quartiles of many. A diverged
     seed takes it to the end of the axis."""
     if row.n_seeds <= keys.FEW_SEEDS:
-        low, high = zip(*(_extremes(point, limits) for point in row.rates), strict=True)
+        low, high = zip(*(extremes(point, limits) for point in row.rates), strict=True)
         ax.vlines([point.lr for point in row.rates], low, high, color=color, linewidth=1.0, alpha=0.8, zorder=3)
         return
-    low, high = zip(*(_quartiles(row, point, limits) for point in row.rates), strict=True)
+    low, high = zip(*(quartiles(row, point, limits) for point in row.rates), strict=True)
     known = np.isfinite(low) & np.isfinite(high)
     rates = [point.lr for point in row.rates]
     ax.fill_between(rates, low, high, where=known, color=color, alpha=0.2, linewidth=0, zorder=2)
 
 
-def _extremes(point: RatePoint, limits: Range) -> tuple[float, float]:
+def extremes(point: RatePoint, limits: Range) -> tuple[float, float]:
     best = limits.edge if limits.beyond(point.best) else point.best
     worst = limits.edge if point.n_diverged or limits.beyond(point.worst) else point.worst
     return best, worst
 
 
-def _quartiles(row: OptimizerFacts, point: RatePoint, limits: Range) -> tuple[float, float]:
+def quartiles(row: OptimizerFacts, point: RatePoint, limits: Range) -> tuple[float, float]:
     """The second best and the second worst quarter begin here: values that were seen, none between two of them."""
     found = [run.objective for run in row.runs if run.lr == point.lr and run.status == "ok"]
     found = [limits.edge if limits.beyond(value) or not math.isfinite(value) else value for value in found]

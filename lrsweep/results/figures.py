@@ -34,6 +34,10 @@ CAPTIONS = {
     "sensitivity": "Sensitivity with its interval, the good range, and the cost of the default learning rate.",
     "time_to_target": "Steps to the target: large learning rates get there sooner, small ones may end lower.",
     "best_lr_drift": "How the best learning rate moves with the budget or an axis, in decades of lr per decade.",
+    "by_axis": (
+        "The metric, the curves during training, the steps to the target and the spread over seeds against the axis."
+    ),
+    "lr_schedule": "The learning rate in use during training, at the best learning rate.",
     "heatmap": "Learning rate against the axis; stars are the best learning rates, outlines the good ranges.",
 }
 """By name of the picture; those of heatmaps go on with their axis."""
@@ -133,5 +137,5 @@ def _is_ours(name: str) -> bool:
     return (
         name in CAPTIONS
         or name in FORMER
-        or re.match(r"heatmap_(task|model|optimizers|schedule|train)\b", name) is not None
+        or re.match(r"(heatmap|by)_(task|model|optimizers|schedule|train)\b", name) is not None
     )

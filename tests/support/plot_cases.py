@@ -117,7 +117,7 @@ CASES: dict[str, Callable[[], plot.SweepFigures]] = {
     "one_axis": lambda: sweep(axes={"train.batch_size": [16, 64, 256]}),
     "two_axes": lambda: sweep(axes={"train.batch_size": [16, 64, 256], "model.dropout": [0.1, 0.2]}),
     "strings": strings,
-    "momentum": lambda: one_rate("optimizers.momentum", [0.0, 0.5, 0.9, 0.99], optimizers=("sgd",)),
+    "momentum": lambda: one_rate("optimizers.momentum", [0.3, 0.5, 0.9, 0.99], optimizers=("sgd",)),
     "batch_size": lambda: one_rate("train.batch_size", [8, 32, 128, 512]),
     "patience": plateau,
 }

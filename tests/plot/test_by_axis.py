@@ -1,0 +1,89 @@
+"""Sweeps with one learning rate: their plots stand against the number that they study."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+
+from lrsweep import plot
+from lrsweep.plot import by_axis
+from tests.support import plot_cases
+
+SIZES = [8, 32, 128, 512]
+
+
+@pytest.fixture(scope="module")
+def sizes() -> plot.SweepFigures:
+    return plot_cases.CASES["batch_size"]()
+
+
+@pytest.fixture(scope="module")
+def panels(sizes: plot.SweepFigures) -> list[Axes]:
+    (picture,) = plot.pictures(sizes)
+    return picture.figure.axes
+
+
+def line(ax: Axes) -> tuple[list[float], list[float]]:
+    """The one line with marks of a panel."""
+    (found,) = [one for one in ax.lines if one.get_marker() == "o"]
+    return list(found.get_xdata()), list(found.get_ydata())  # type: ignore[arg-type]
+
+
+def test_there_is_no_u_curve_no_sensitivity_and_no_drift_of_one_rate(sizes: plot.SweepFigures) -> None:
+    assert plot.names(sizes) == ["by_train.batch_size"]
+    assert plot.head(sizes) is None
+    assert plot.names(plot_cases.CASES["patience"]()) == ["by_schedule.patience", "lr_schedule"]
+    assert by_axis.axes_of(plot_cases.CASES["one_axis"]().facts) == [], "many rates"
+    assert by_axis.axes_of(plot_cases.CASES["one_rate"]().facts) == [], "no axis"
+
+
+def test_the_medians_the_steps_and_the_spreads_stand_against_the_axis(
+    sizes: plot.SweepFigures, panels: list[Axes]
+) -> None:
+    for number, label in enumerate(("sgd", "adam")):
+        rows = [row for row in sizes.facts.rows if row.optimizer == label]
+        metric, _, steps, spread = panels[4 * number : 4 * number + 4]
+        assert line(metric) == (SIZES, [row.rates[0].objective for row in rows])
+        dots = [one for one in metric.collections if isinstance(one, PathCollection)]
+        assert sum(len(one.get_offsets()) for one in dots) == sum(row.n_runs for row in rows)  # type: ignore[arg-type]
+        times = [row.rates[0].time for row in rows]
+        shown = line(steps)[1]
+        assert all(a == b or (np.isinf(a) and np.isnan(b)) for a, b in zip(times, shown, strict=True))
+        never = [one for one in steps.lines if one.get_marker() == "x"]
+        assert sum(len(one.get_xdata()) for one in never) == sum(map(np.isinf, times))  # type: ignore[arg-type]
+        objectives = [[run.objective for run in row.runs] for row in rows]
+        assert line(spread)[1] == pytest.approx([max(some) - min(some) for some in objectives])
+        for ax in (metric, steps, spread):
+            assert (ax.get_xlabel(), ax.get_xscale()) == ("batch_size", "log")
+            assert [text.get_text() for text in ax.get_xticklabels()] == ["8", "32", "128", "512"]
+
+
+def test_train_and_val_curves_of_every_value_are_in_one_panel_with_names(panels: list[Axes]) -> None:
+    for ax in (panels[1], panels[5]):
+        colors = [one.get_color() for one in ax.lines]
+        assert {color: colors.count(color) for color in colors} == dict.fromkeys(colors, 2), "train and val"
+        assert len(set(colors)) == len(SIZES)
+        named = [note for note in ax.texts if note.get_text() in {"8", "32", "128", "512"}]
+        assert {note.get_color() for note in named} == set(colors)
+        boxes = sorted((note.get_window_extent() for note in named), key=lambda box: box.y0)
+        assert all(low.y1 <= high.y0 + 2.5 for low, high in pairwise(boxes))
+
+
+def test_optimizers_that_are_compared_share_the_axes_of_every_column(panels: list[Axes]) -> None:
+    for column in range(4):
+        assert panels[column].get_ylim() == panels[column + 4].get_ylim()
+
+
+def test_the_rate_in_use_is_drawn_as_it_was(sizes: plot.SweepFigures) -> None:
+    sweep = plot_cases.CASES["patience"]()
+    figure = plot.figure(sweep, "lr_schedule")
+    ax = figure.axes[0]
+    wanted = sweep.curves[sweep.curves["optimizer"] == "sgd"]
+    drawn = sorted(tuple(one.get_ydata()) for one in ax.lines)  # type: ignore[arg-type]
+    assert drawn == sorted(tuple(some["lr_now"]) for _, some in wanted.groupby("run_id"))
+    assert ax.get_yscale() == "log"
+    assert "lr_schedule" not in plot.names(sizes), "a constant schedule needs no plot"
