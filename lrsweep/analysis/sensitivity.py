@@ -114,8 +114,8 @@ def sensitivity_facts(
     whole = sensitivity(inside, medians, l0)
     resampled = sensitivity(inside, drawn[:, kept], starts)
     least, low, high = window(lrs, m, l0, best)
-    inside = (lrs >= low) & (lrs <= high)  # none where there is no window
-    in_window = sensitivity(lrs[inside], draws[0][:, inside], draws[1]) if inside.any() else np.empty(0)
+    near = (lrs >= low) & (lrs <= high)  # none where there is no window
+    in_window = sensitivity(lrs[near], drawn[:, near], starts) if near.any() else np.empty(0)
     return Sensitivity(
         whole=bootstrapped(float(whole), resampled, seeds),
         norm=bootstrapped(float(normed(whole, medians, l0)), normed(resampled, drawn[:, kept], starts), seeds),

@@ -47,7 +47,9 @@ def sweep(
     spec_keys = {key: settings[key] for key in ("rates", "seeds", "rows", "axes") if key in settings}
     if metric != "val_loss":
         runs = runs.assign(objective=runs[f"final_{metric}"])
-    mapping = {**fabricate.spec(optimizers, **spec_keys), "schedule": schedule, "objective": {"metric": metric}}
+    base = fabricate.spec(optimizers, **spec_keys)
+    base["train"]["dtype"] = "float64"  # in float32 an offset of 1e6 leaves nothing but rounding
+    mapping = {**base, "schedule": schedule, "objective": {"metric": metric}}
     spec = read_resolved(yaml.safe_dump(mapping))
     facts = analyse(runs, curves, spec, fabricate.DEFAULTS, metric=metric)
     return plot.sweep_from(facts, spec, curves)
