@@ -55,7 +55,7 @@ ring.setAttribute("class", "ring");
 ring.setAttribute("r", "5.5");
 
 all(".plot svg").forEach(function (svg) {
-  var points = [];
+  var points = [], panels = [];
   all("[data-runs],[data-rates]", svg).forEach(function (group) {
     var runs = group.dataset.runs, places = (runs || group.dataset.rates || "").split(" ").map(Number);
     var drawn = "lines" in group.dataset, marks = all(drawn ? "path" : "use", group);
@@ -63,15 +63,17 @@ all(".plot svg").forEach(function (svg) {
     if (marks.length !== places.length) return;
     var row = Number(group.dataset.row), known = data.rows[row];
     if (!known || (runs && !known.runs)) return;
+    if (panels.indexOf(group.parentNode) < 0) panels.push(group.parentNode);
+    var panel = panels.indexOf(group.parentNode);
     marks.forEach(function (mark, number) {
       var run = runs ? places[number] : -1, rate = runs ? known.runs[run][0] : places[number];
-      var one = { row: row, run: run, rate: rate, mark: mark, group: group, svg: svg };
+      var one = { panel: panel, row: row, run: run, rate: rate, mark: mark, group: group, svg: svg };
       if (drawn) { lines.push(one); return; }
       points.push(one);
     });
   });
   if (!points.length) return;
-  points.sort(function (a, b) { return a.row - b.row || a.rate - b.rate || a.run - b.run; });
+  points.sort(function (a, b) { return a.panel - b.panel || a.row - b.row || a.rate - b.rate || a.run - b.run; });
   var plot = { svg: svg, points: points, at: -1 };
   plots.push(plot);
   svg.setAttribute("tabindex", "0");
@@ -174,11 +176,14 @@ function pressed(plot, event) {
     var one = plot.points[number];
     if (!shown(one)) return false;
     if (!now || number === plot.at) return true;
-    return across ? one.row === now.row && seed(one) === seed(now) : one.rate === now.rate;
+    if (!across) return lr(one) === lr(now);
+    return one.panel === now.panel && one.row === now.row && seed(one) === seed(now);
   });
   var at = order.indexOf(plot.at) + step;
   if (at >= 0 && at < order.length) choose(plot, order[at]);
 }
+
+function lr(point) { return data.rows[point.row].rates[point.rate][0]; }
 
 function seed(point) { return point.run < 0 ? -1 : data.rows[point.row].runs[point.run][1]; }
 
