@@ -51,6 +51,8 @@ def _ends_badly(row: OptimizerFacts) -> bool:
 
 def _of_grid(row: OptimizerFacts) -> list[Caveat]:
     out: list[Caveat] = []
+    if row.holds_rate:
+        return out
     if row.rates_too_small or not (row.trained or math.isnan(row.initial_objective)):
         return ["failed_edge"] if row.open_ends & row.failed_ends else []
     if row.open_ends & row.failed_ends:

@@ -270,6 +270,11 @@ class OptimizerFacts:
         return frozenset(side for side, touched in (("low", low), ("high", high)) if touched)
 
     @property
+    def holds_rate(self) -> bool:
+        """True if the sweep studies its axes at one learning rate, which then is no grid to be warned about."""
+        return self.n_rates == 1 and bool(self.axes)
+
+    @property
     def failed_ends(self) -> frozenset[str]:
         """The ends of the grid whose outermost rate only failed."""
         failed = set(self.failed_lrs)

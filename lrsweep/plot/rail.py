@@ -179,6 +179,7 @@ def write_values(ax: Axes, values: dict[float, float], limits: Range) -> None:
     start, end = (float(x) for x in ax.transAxes.transform([(0, 0), (1, 0)])[:, 0])
     taken = [start, *places, end]
     for number, (lr, value) in enumerate(values.items()):
+        value = (value - limits.scale.offset) / 10.0**limits.scale.exponent  # as the numbers at the ticks
         text = words.compact(value, 2) if value > 0 else words.number_text(value, 2)
         need = (width_of(text, 6.5) + 0.14) * ax.figure.dpi
         side = 1 if taken[number + 2] - places[number] > need else -1

@@ -29,16 +29,15 @@ def time_to_target(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCRE
     scale = ticks.value_scale(low, high, log=True)
     never = any(math.isinf(point.time) for point in points)
     key = legend.curves(facts.rows, looks)
-    if never:
-        key.append(legend.line("at the top edge: half or more of the seeds never reach the target", linestyle=""))
     name = f"steps to {goal}"
     page = style.page(
         [Head(title="")], f"{facts.name}: steps to target, {goal}",
-        f"{words.budget_line(facts, sheet.setting)}\n{_target_text(facts)}", sheet, columns=1, panel=PANEL, legend=key,
+        f"{words.budget_line(facts, sheet.setting)}\n{_target_text(facts, never=never)}", sheet,
+        columns=1, panel=PANEL, legend=key,
         left=style.left_room(max(scale.width, 0.35), name),
     )  # fmt: skip
     (ax,) = page.panels
-    rail = ROW / page.size[1] if never else 0.0
+    rail = max(ROW, 0.07 * len(looks)) / page.size[1] if never else 0.0
     top = low * (high / low) ** (1 / (1 - rail))
     ticks.value_axis(ax, scale, high=top)
     ticks.rate_axis(ax, *rate_range(facts.rows))
@@ -58,10 +57,11 @@ def time_to_target(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCRE
     return page.figure
 
 
-def _target_text(facts: SweepFacts) -> str:
+def _target_text(facts: SweepFacts, *, never: bool) -> str:
     goal = (
         f"the lowest {words.objective_text(facts)}"
         if facts.mode == "min"
         else f"the highest {words.objective_text(facts)}"
     )
-    return f"target: 90 % of the way from the untrained model to {goal} (median over seeds)"
+    edge = "; never: half or more of the seeds do not get there" if never else ""
+    return f"target: 90 % of the way from the untrained model to {goal} (median over seeds){edge}"

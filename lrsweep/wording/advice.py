@@ -383,6 +383,8 @@ def _divergence(rows: Sequence[OptimizerFacts]) -> str:
 
 def next_steps(rows: Sequence[OptimizerFacts]) -> str:
     """What to do about the grid, the seeds and the budget, and for which rows."""
+    if rows and all(row.holds_rate for row in rows):
+        return ""
     known = [row for row in rows if row.trained and not row.rates_too_small]
     few = [row for row in known if not row.good_range.censored and len(row.good_range.rates) < ENOUGH]
     steps: dict[str, list[OptimizerFacts]] = {

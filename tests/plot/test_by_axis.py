@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 
 from lrsweep import plot
+from lrsweep.analysis.caveats import caveats_of
 from lrsweep.plot import by_axis
+from lrsweep.wording import advice
 from tests.support import plot_cases
 
 SIZES = [8, 32, 128, 512]
@@ -76,6 +78,14 @@ def test_train_and_val_curves_of_every_value_are_in_one_panel_with_names(panels:
 def test_optimizers_that_are_compared_share_the_axes_of_every_column(panels: list[Axes]) -> None:
     for column in range(4):
         assert panels[column].get_ylim() == panels[column + 4].get_ylim()
+
+
+def test_one_rate_is_no_grid_to_be_warned_about(sizes: plot.SweepFigures) -> None:
+    grid = {"edge", "narrow", "censored", "cliff", "steep", "crowded"}
+    for row in sizes.facts.rows:
+        assert not grid & set(caveats_of(row))
+    assert advice.next_steps(sizes.facts.rows) == ""
+    assert grid & set(caveats_of(plot_cases.CASES["one_rate"]().facts.rows[0])), "without an axis it is"
 
 
 def test_the_rate_in_use_is_drawn_as_it_was(sizes: plot.SweepFigures) -> None:
