@@ -224,14 +224,19 @@ def rate_ratios(cells: Sequence[Cell], drawn: Sequence[Floats]) -> list[RateRati
 
 
 def _ratio(first: tuple[Cell, Floats], other: tuple[Cell, Floats]) -> RateRatio:
+    """The interval is that of the bootstrap, wider by half a grid step of either: without that it covered 25 % where
+    the noise is small (5 and 10 seeds, optima off the grid, simulated), with it 99 % or more."""
     (below, bests_below), (above, bests_above) = first, other
     seeds = [seed for seed in below.seeds if seed in above.seeds]
     if below.seeds != above.seeds:  # draws of the seeds they share
         bests_below, bests_above = (
             best_lrs(cell.lrs, resampled_medians(costs_of(cell, seeds))) for cell in (below, above)
         )
-    top, bottom = (float(best_lrs(cell.lrs, medians(cell.cost))) for cell in (above, below))
-    ratio = bootstrapped(top / bottom, bests_above / bests_below, len(seeds))
+    middles = [(cell.lrs, medians(cell.cost)) for cell in (above, below)]
+    top, bottom = (float(best_lrs(lrs, m)) for lrs, m in middles)
+    found = bootstrapped(top / bottom, bests_above / bests_below, len(seeds))
+    off = 10 ** (sum(grid_step(lrs, best_rate(m)) for lrs, m in middles) / 2)
+    ratio = replace(found, low=found.low / off, high=found.high * off)
     return RateRatio(optimizer=above.optimizer, reference=below.optimizer, axes=dict(above.axes), ratio=ratio)
 
 

@@ -152,7 +152,8 @@ RULES: tuple[tuple[str, str, str], ...] = (
         "rate is the vertex of a parabola through the three lowest points in log lr, if all three are finite at every "
         "budget of the curve; otherwise no curve is refined. A slope needs two budgets, its interval three. A best "
         "learning rate is known to half a grid step at best: the interval of a slope allows for that at every point, "
-        "and where the best one of the grid never changes there is no slope but the words `no drift seen`.",
+        "that of a ratio of two best ones at both. Where the best one of the grid never changes there is no slope but "
+        "the words `no drift seen`.",
         OURS,
     ),
     (

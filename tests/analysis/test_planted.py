@@ -149,7 +149,8 @@ def test_equal_to_adam_at_its_default_is_tied() -> None:
 def test_ratios_of_best_rates(facts: SweepFacts) -> None:
     ratios = {one.optimizer: one.ratio for one in facts.ratios}
     assert ratios["sgd"].value == pytest.approx(100)
-    assert (ratios["sgd"].low, ratios["sgd"].high) == pytest.approx((100, 100))
+    # The seeds agree; each best rate is known to half a step of half a decade.
+    assert (ratios["sgd"].low, ratios["sgd"].high) == pytest.approx((10**1.5, 10**2.5))
     assert ratios["adamw"].value == 1
 
 
