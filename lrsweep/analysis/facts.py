@@ -400,6 +400,11 @@ class SweepFacts:
         return any(row.trained for row in self.rows)
 
     @property
+    def one_rate(self) -> bool:
+        """True if something else than the learning rate is studied: along its axes there is one rate only."""
+        return bool(self.axes and self.rows) and all(len(row.rates) <= 1 for row in self.rows)
+
+    @property
     def all_failed(self) -> bool:
         """True if there were runs and every one of them failed."""
         return self.n_runs == self.n_failed > 0

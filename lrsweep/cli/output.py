@@ -68,11 +68,12 @@ def _summary_row(row: OptimizerFacts, mode: Mode) -> tuple[str, ...]:
     if not row.trained:
         return (row.title, *["-"] * 6, advice.warning_line(row))
     there = at_recommended(row, mode)
-    ends = f" [{words.number_text(there.low)}, {words.number_text(there.high)}]" if math.isfinite(there.low) else ""
+    low, high = (words.objective_text_of(row, end, 3) for end in (there.low, there.high))
+    ends = f" [{low}, {high}]" if math.isfinite(there.low) else ""
     return (
         row.title,
         words.rate_text(row.recommended_lr),
-        f"{words.number_text(there.value, 4)}{ends}",
+        f"{words.objective_text_of(row, there.value)}{ends}",
         " .. ".join(words.good_range_ends(row)),
         f"{'>= ' if row.good_range.at_least else ''}{words.decades_text(row)}",
         words.number_text(row.sensitivity.whole.value, 3),

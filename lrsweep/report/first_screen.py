@@ -83,11 +83,11 @@ def _columns(facts: SweepFacts, axis: _Axis) -> list[_Column]:
         ),
         _Column(
             kind="loss", name=f"{words.objective_text(facts)} there", rule="Median",
-            cell=lambda row, look: _number(at_recommended(row, facts.mode)),
+            cell=lambda row, look: _number(at_recommended(row, facts.mode), row),
         ),
         _Column(
             kind="test", name=test, rule="Recommended",
-            cell=lambda row, look: escaped(number_text(row.test_at_recommended, 4)),
+            cell=lambda row, look: escaped(words.objective_text_of(row, row.test_at_recommended)),
         ),
         _Column(kind="s", name="S", rule="Sensitivity S", cell=lambda row, look: _number(row.sensitivity.whole)),
         _Column(
@@ -97,7 +97,8 @@ def _columns(facts: SweepFacts, axis: _Axis) -> list[_Column]:
         _Column(kind="flag", name="caveats", cell=lambda row, look: _flag(row)),
     ]  # fmt: skip
     tested = any(math.isfinite(row.test_at_recommended) for row in facts.rows)
-    return [one for one in found if tested or one.kind != "test"]
+    left_out = {"test": not tested, **dict.fromkeys(("range", "s", "unusable"), facts.one_rate)}
+    return [one for one in found if not left_out.get(one.kind)]
 
 
 def _line(row: OptimizerFacts, look: Look, place: int, columns: Sequence[_Column]) -> str:
@@ -121,10 +122,15 @@ def _breakable(name: str) -> str:
     return "<wbr>(".join(escaped(part) for part in name.split("("))
 
 
-def _number(one: Interval) -> str:
-    ends = f"{number_text(one.low)} – {number_text(one.high)}"
+def _number(one: Interval, row: OptimizerFacts | None = None) -> str:
+    """A number with its interval in small figures; an objective of `row` if one is given."""
+
+    def text(value: float, digits: int) -> str:
+        return words.objective_text_of(row, value, digits) if row else number_text(value, digits)
+
     known = math.isfinite(one.low) and math.isfinite(one.high)
-    return escaped(number_text(one.value, 4 if known else 3)) + (f"<small>{escaped(ends)}</small>" if known else "")
+    small = f"<small>{escaped(f'{text(one.low, 3)} – {text(one.high, 3)}')}</small>" if known else ""
+    return escaped(text(one.value, 4)) + small
 
 
 def _flag(row: OptimizerFacts) -> str:

@@ -157,13 +157,14 @@ def _title(facts: SweepFacts, setting: str) -> str:
 def _summary(sweep: plot.SweepFigures, known: points.Curves) -> Iterable[str]:
     facts, shown = sweep.facts, sweep.head
     yield first_screen.sentence(facts)
+    table = first_screen.table(shown.facts, shown.looks, [known.place(row) for row in shown.facts.rows])
     drawn = plot.head(sweep)
     if drawn is None:
+        yield table
         return
-    numbers = [known.place(row) for row in shown.facts.rows]
     text = drawn.files["svg"].decode("utf-8")
     figure = f'<figure class="plot overview">{svg.inline(drawn.name, text, drawn.alt, known.places)}</figure>'
-    yield f'<div class="first">{first_screen.table(shown.facts, shown.looks, numbers)}{figure}</div>'
+    yield f'<div class="first">{table}{figure}</div>'
     if len(shown.facts.rows) < len(facts.rows):
         said = selection.said(len(shown.facts.rows), len(facts.rows), "settings")
         yield f'<p>Shown: {said}; <a href="#numbers">all of them</a> further down.</p>'

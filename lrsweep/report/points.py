@@ -9,7 +9,7 @@ from typing import Any
 from lrsweep.analysis.facts import OptimizerFacts, RatePoint, RunPoint, SweepFacts
 from lrsweep.plot import tags
 from lrsweep.wording import words
-from lrsweep.wording.words import number_text, plural, rate_text
+from lrsweep.wording.words import objective_text_of, plural, rate_text
 
 
 class Curves:
@@ -30,18 +30,18 @@ class Curves:
 
 def _row(row: OptimizerFacts, *, runs: bool) -> dict[str, Any]:
     numbers = {point.lr: place for place, point in enumerate(row.rates)}
-    found = {"title": row.title, "rates": [[rate_text(point.lr), *_rate(point)] for point in row.rates]}
-    return {**found, "runs": [[numbers[run.lr], run.seed, *_run(run)] for run in row.runs]} if runs else found
+    found = {"title": row.title, "rates": [[rate_text(point.lr), *_rate(row, point)] for point in row.rates]}
+    return {**found, "runs": [[numbers[run.lr], run.seed, *_run(row, run)] for run in row.runs]} if runs else found
 
 
-def _rate(point: RatePoint) -> tuple[str, str]:
+def _rate(row: OptimizerFacts, point: RatePoint) -> tuple[str, str]:
     """Median, and what became of the seeds."""
     gone = [f"{n} {name}" for n, name in ((point.n_diverged, "diverged"), (point.n_failed, "failed")) if n]
-    return number_text(point.objective, 4), ", ".join([plural(point.n_runs, "seed"), *gone])
+    return objective_text_of(row, point.objective), ", ".join([plural(point.n_runs, "seed"), *gone])
 
 
-def _run(run: RunPoint) -> tuple[str, str]:
+def _run(row: OptimizerFacts, run: RunPoint) -> tuple[str, str]:
     """Value and status, and of a run that is ok, how its curve looks."""
     at = f" at step {run.diverged_step:.0f}" if run.status == "diverged" and run.diverged_step >= 0 else ""
     looks = f", {run.diagnosis.replace('_', ' ')}" if run.status == "ok" and run.diagnosis else ""
-    return number_text(run.objective, 4), f"{run.status}{at}{looks}"
+    return objective_text_of(row, run.objective), f"{run.status}{at}{looks}"

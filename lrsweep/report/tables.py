@@ -20,7 +20,7 @@ from lrsweep.analysis.facts import (
 )
 from lrsweep.report.template import TableCell, table
 from lrsweep.wording.notes import no_drift
-from lrsweep.wording.words import number_text, plural, rate_text
+from lrsweep.wording.words import number_text, objective_text_of, plural, rate_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +36,11 @@ def rate(value: float) -> TableCell:
 def number(value: float, *, at_least: bool = False, note: str = "") -> TableCell:
     text = "" if math.isnan(value) else ("≥ " if at_least else "") + number_text(value, 4)
     return TableCell(text, value, note)
+
+
+def objective(row: OptimizerFacts, value: float, note: str = "") -> TableCell:
+    """An objective of `row`, with as many digits as its improvement needs."""
+    return TableCell("" if math.isnan(value) else objective_text_of(row, value), value, note)
 
 
 def with_interval(one: Interval) -> TableCell:
@@ -71,9 +76,9 @@ BEST: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
     "curve": lambda row: row.title,
     "best lr": lambda row: replace(rate(row.best_lr.value), note=EDGES[row.edge_side]),
     "interval": lambda row: TableCell(_span(row.best_lr.low, row.best_lr.high), row.best_lr.low),
-    "best objective": lambda row: number(row.best_objective),
+    "best objective": lambda row: objective(row, row.best_objective),
     "recommended": lambda row: rate(row.recommended_lr),
-    "test there": lambda row: number(row.test_at_recommended),
+    "test there": lambda row: objective(row, row.test_at_recommended),
     "good from": lambda row: rate(row.good_range.low),
     "to": lambda row: rate(row.good_range.high),
     "decades": lambda row: number(
@@ -100,16 +105,16 @@ SENSITIVE: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
 }
 GRID: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
     "curve": lambda row: row.title,
-    "untrained": lambda row: number(row.initial_objective),
-    "best": lambda row: number(row.best_objective),
-    "grid median": lambda row: number(row.median_objective),
-    "worst over the grid": lambda row: number(row.worst_objective),
+    "untrained": lambda row: objective(row, row.initial_objective),
+    "best": lambda row: objective(row, row.best_objective),
+    "grid median": lambda row: objective(row, row.median_objective),
+    "worst over the grid": lambda row: objective(row, row.worst_objective),
     "default lr": lambda row: rate(row.default.lr),
-    "at the default": lambda row: number(row.default.objective, note="~" * row.default.interpolated),
+    "at the default": lambda row: objective(row, row.default.objective, "~" * row.default.interpolated),
     "regret at default": lambda row: number(row.default.regret, note="~" * row.default.interpolated),
-    "expected best of 1": lambda row: number(row.best_of(1)),
-    "of 3": lambda row: number(row.best_of(3)),
-    "of 5": lambda row: number(row.best_of(5)),
+    "expected best of 1": lambda row: objective(row, row.best_of(1)),
+    "of 3": lambda row: objective(row, row.best_of(3)),
+    "of 5": lambda row: objective(row, row.best_of(5)),
     "runs": lambda row: count(row.n_runs),
     "diverged": lambda row: count(row.n_diverged),
     "failed": lambda row: count(row.n_failed),
@@ -124,9 +129,9 @@ def rates(row: OptimizerFacts) -> str:
     """A line per grid rate."""
     columns: dict[str, Callable[[RatePoint], TableCell | str]] = {
         "rate": lambda point: rate(point.lr),
-        "median": lambda point: number(point.objective),
-        "best seed": lambda point: number(point.best),
-        "worst seed": lambda point: number(point.worst),
+        "median": lambda point: objective(row, point.objective),
+        "best seed": lambda point: objective(row, point.best),
+        "worst seed": lambda point: objective(row, point.worst),
         "ok": lambda point: count(point.n_ok),
         "diverged": lambda point: count(point.n_diverged),
         "failed": lambda point: count(point.n_failed),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from lrsweep.analysis.facts import Interval, OptimizerFacts, SweepFacts, shortened
+from lrsweep.analysis.facts import OptimizerFacts, SweepFacts, shortened
 from lrsweep.analysis.leader import at_recommended, leader, rivals
 from lrsweep.wording import advice
-from lrsweep.wording.words import axes_text, interval_name, listed, number_text, objective_text, plural, rate_text
+from lrsweep.wording.words import axes_text, interval_name, listed, objective_text, objective_text_of, plural, rate_text
 
 MOST_NAMES = 3
 
@@ -18,22 +18,18 @@ def verdict(facts: SweepFacts) -> tuple[str, str]:
     if best is None:
         return "", advice.headline(facts)
     there = at_recommended(best, facts.mode)
-    ends = interval_text(there)
-    value = f"{objective_text(facts)} {number_text(there.value)}{f' ({ends})' if ends else ''}."
-    parts = [value, _certainty(facts, best), advice.next_steps(facts.rows)]
+    ends = ""
+    if math.isfinite(there.low) and math.isfinite(there.high):
+        low, high = (objective_text_of(best, end, 3) for end in (there.low, there.high))
+        ends = f" ({interval_name(there.n)}: {low} to {high})"
+    value = f"{objective_text(facts)} {objective_text_of(best, there.value, 3)}{ends}."
+    parts = [value, _certainty(facts, best), "" if facts.one_rate else advice.next_steps(facts.rows)]
     return f"Use {name(best)} at lr {rate_text(best.recommended_lr)}", " ".join(part for part in parts if part)
 
 
 def name(row: OptimizerFacts) -> str:
     """`adam`, or `adam (batch_size=16)`: commas are for lists."""
     return f"{shortened(row.optimizer)} ({axes_text(row.axes)})" if row.axes else row.title
-
-
-def interval_text(one: Interval) -> str:
-    """`range over 3 seeds: 0.071 to 0.103`; "" where there is none."""
-    if not (math.isfinite(one.low) and math.isfinite(one.high)):
-        return ""
-    return f"{interval_name(one.n)}: {number_text(one.low)} to {number_text(one.high)}"
 
 
 def _certainty(facts: SweepFacts, best: OptimizerFacts) -> str:

@@ -65,6 +65,15 @@ def number_text(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
+def objective_text_of(row: OptimizerFacts, value: float, digits: int = 4) -> str:
+    """An objective with so many digits, and with more where these would not show a thousandth of the improvement."""
+    gain = abs(row.initial_objective - row.best_objective)
+    size = max(abs(row.initial_objective), abs(row.best_objective))
+    if 0 < gain < math.inf and size < math.inf:
+        digits = min(max(digits, math.ceil(math.log10(size / gain)) + 3), 17)
+    return number_text(value, digits)
+
+
 def good_range_ends(row: OptimizerFacts, text: Callable[[float, int], str] = rate_text) -> tuple[str, str]:
     """Both ends of the good range with two digits, or three where two would leave the best rate outside."""
     ends = row.good_range.low, row.good_range.high
