@@ -401,8 +401,8 @@ class SweepFacts:
 
     @property
     def one_rate(self) -> bool:
-        """True if something else than the learning rate is studied: along its axes there is one rate only."""
-        return bool(self.axes and self.rows) and all(len(row.rates) <= 1 for row in self.rows)
+        """True if all of it studies its axes at one learning rate."""
+        return bool(self.rows) and all(row.holds_rate for row in self.rows)
 
     @property
     def all_failed(self) -> bool:

@@ -53,10 +53,12 @@ def summary(facts: SweepFacts, folder: Path, *, unicode: bool = True) -> str:
         *textwrap.wrap(rest, WIDTH, break_on_hyphens=False),
         "",
         words.budget_line(facts),
-        table(head, [_summary_row(row, facts.mode) for row in facts.rows], right=(1, 4, 5, 6)),
-        "",
-        u_curves(facts, unicode=unicode),
     ]
+    rows = [_summary_row(row, facts.mode) for row in facts.rows]
+    if facts.one_rate:  # no grid of learning rates: nothing that is said of one
+        lines += [table((*head[:3], ""), [(*row[:3], row[-1]) for row in rows], right=(1,))]
+    else:
+        lines += [table(head, rows, right=(1, 4, 5, 6)), "", u_curves(facts, unicode=unicode)]
     if warnings := few_warnings(facts):
         lines += ["", *(f"- {text}" for text in warnings)]
     files = ["report.html", "u_curve.png", "loss_curves.png", "runs.csv", "curves.csv", "summary.csv"]

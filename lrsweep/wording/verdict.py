@@ -23,7 +23,7 @@ def verdict(facts: SweepFacts) -> tuple[str, str]:
         low, high = (objective_text_of(best, end, 3) for end in (there.low, there.high))
         ends = f" ({interval_name(there.n)}: {low} to {high})"
     value = f"{objective_text(facts)} {objective_text_of(best, there.value, 3)}{ends}."
-    parts = [value, _certainty(facts, best), "" if facts.one_rate else advice.next_steps(facts.rows)]
+    parts = [value, _certainty(facts, best), advice.next_steps(facts.rows)]
     return f"Use {name(best)} at lr {rate_text(best.recommended_lr)}", " ".join(part for part in parts if part)
 
 

@@ -66,11 +66,11 @@ def number_text(value: float, digits: int = 3) -> str:
 
 
 def objective_text_of(row: OptimizerFacts, value: float, digits: int = 4) -> str:
-    """An objective with so many digits, and with more where these would not show a thousandth of the improvement."""
+    """An objective with so many digits, and with more where these would not show half a percent of the improvement."""
     gain = abs(row.initial_objective - row.best_objective)
     size = max(abs(row.initial_objective), abs(row.best_objective))
     if 0 < gain < math.inf and size < math.inf:
-        digits = min(max(digits, math.ceil(math.log10(size / gain)) + 3), 17)
+        digits = min(max(digits, math.ceil(math.log10(200 * size / gain))), 17)
     return number_text(value, digits)
 
 

@@ -6,10 +6,12 @@ import json
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from lrsweep.analysis.facts import SweepFacts
+from lrsweep.cli import output
 from lrsweep.plot import style, tags
 from lrsweep.report import first_screen, points, svg
 from lrsweep.report.rules import RULES, anchor
@@ -113,3 +115,25 @@ def test_a_drawing_gets_smaller_and_stays_the_same() -> None:
     assert drawn(f"<g>{use.format('fill: red')}{use.format('fill: blue')}</g>").count("fill") == 2
     text = drawn("<text>a: b; c  d</text>")
     assert "<text>a: b; c  d</text>" in text
+
+
+def test_losses_far_from_zero_are_shown_to_the_digits_that_differ() -> None:
+    medians = {"sgd": [1e4 + 2.0, 1e4 + 1.0, 1e4 + 0.512, 1e4 + 1.5]}
+    found = fabricate.facts_of_medians(RATES, medians, start=1e4 + 2.3, spread=0.01)
+    (sgd,) = cells(first_screen.table(found, LOOKS[:1], [0]))
+    assert sgd["final val_loss there"].split() == ["10000.51", "10000.5", "–", "10000.52"]
+    assert "final val_loss 10000.51 (range over 3 seeds: 10000.5 to 10000.52)" in first_screen.sentence(found)
+
+
+def test_a_study_of_another_number_has_no_grid_of_learning_rates() -> None:
+    axes = {"optimizers.momentum": [0.0, 0.5, 0.9]}
+    runs, curves = fabricate.frames(("sgd",), rates=[0.01], seeds=5, rows=12, axes=axes)
+    found = fabricate.facts_of(runs, curves, ("sgd",), rows=12, axes=axes)
+    looks = [style.look(number) for number in range(3)]
+    for line in cells(first_screen.table(found, looks, [0, 1, 2])):
+        assert {"use lr", "final val_loss there", "caveats"} <= set(line)
+        assert not {"good range", "S", "unusable from"} & set(line)
+    said = output.summary(found, Path("x"))
+    assert "use sgd (momentum=" in said
+    assert "good range" not in said
+    assert "lower is better" not in said
