@@ -30,11 +30,6 @@ def name_of(one: Drift) -> str:
     return ", ".join([one.optimizer, *([words.axes_text(one.fixed)] if one.fixed else [])])
 
 
-def _several(drifts: Sequence[Drift]) -> bool:
-    """An optimizer has more than one line."""
-    return len({one.optimizer for one in drifts}) < len(drifts)
-
-
 def drift(facts: SweepFacts, labels: Sequence[str], sheet: Sheet = SCREEN) -> Figure:
     """A panel per quantity the best rate is held against; both axes are logarithmic. A line joins what its slope is
     fitted to, hollow marks where that is read off parabolas; faint ones are left out of it.
@@ -98,20 +93,18 @@ def _entry(one: Drift) -> str:
 
 
 def _panel(ax: Axes, drifts: Sequence[Drift], looks: Sequence[Look]) -> None:
-    """Curves that coincide are told apart by their width: the first is the widest."""
     values = sorted({value for one in drifts for value in one.values})
     rates = [rate for one in drifts for rate in (*one.best_lrs, *one.refined_lrs) if math.isfinite(rate)]
-    for number, (one, kept) in enumerate(zip(drifts, looks, strict=True)):
-        wider = min(len(drifts) - 1 - number, 5) * 0.7 if _several(drifts) else 0.0
+    for one, kept in zip(drifts, looks, strict=True):
         used = [(x, y) for x, y in zip(one.values, one.refined_lrs, strict=True) if math.isfinite(y)]
         if used:
             size, fill = (6.5, "white") if one.refined else (4.5, kept.color)
             ax.plot(
-                *zip(*used, strict=True), **kept.of_line, linewidth=1.4 + wider, markersize=size + wider,
+                *zip(*used, strict=True), **kept.of_line, linewidth=1.4, markersize=size,
                 markerfacecolor=fill,
             )  # fmt: skip
         if out := _left_out(one):
-            ax.plot(*zip(*out, strict=True), **kept.of_marks, markersize=4.5 + wider, alpha=FAINT)
+            ax.plot(*zip(*out, strict=True), **kept.of_marks, markersize=4.5, alpha=FAINT)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ticks.value_axis(ax, ticks.value_scale(min(rates) / 2, max(rates) * 2, log=True))

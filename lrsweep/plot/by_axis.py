@@ -19,6 +19,7 @@ from lrsweep.plot.loss_curves import NAMES, TRAIN, RunCurve, RunCurves, Window
 from lrsweep.plot.rail import Range, value_range
 from lrsweep.plot.style import COLORS, GREY, RED, SCREEN, Head, Page, Sheet
 from lrsweep.plot.text import fit, width_of
+from lrsweep.plot.time_to_target import goal_text
 from lrsweep.plot.u_curves import draw_untrained, extremes, left_room, quartiles
 from lrsweep.wording import words
 
@@ -125,7 +126,7 @@ def _best_text(one: _Study, axis: str, facts: SweepFacts) -> str:
 def _target_text(facts: SweepFacts) -> str:
     if not math.isfinite(facts.target):
         return "no target: nothing trained"
-    return f"{facts.metric} {'≤' if facts.mode == 'min' else '≥'} {words.number_text(facts.target, 4)}"
+    return goal_text(facts)
 
 
 def _spread(row: OptimizerFacts) -> float:

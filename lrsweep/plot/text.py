@@ -65,6 +65,8 @@ def wrap(text: str, room: float, size: float, *, bold: bool = False, most: int =
         return width_of(some, size, bold=bold) <= room
 
     text = " ".join(printable(text).split())
+    if not text:
+        return []
     parts = [f"{part} ·" for part in text.split(" · ")]
     parts[-1] = parts[-1].removesuffix(" ·")
     words = parts if all(map(fits, parts)) else text.split()

@@ -22,7 +22,7 @@ ROW = 0.3
 def time_to_target(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN) -> Figure:
     """Median steps over seeds by rate; on the row at the top edge stand the rates at which half or more of the seeds
     never reach the target."""
-    goal = f"{facts.metric} {'≤' if facts.mode == 'min' else '≥'} {words.number_text(facts.target, 4)}"
+    goal = goal_text(facts)
     points = [point for row in facts.rows for point in row.rates]
     reached = [point.time for point in points if math.isfinite(point.time) and point.time > 0]
     low, high = (min(reached) / 1.15, max(reached) * 1.15) if reached else (1.0, 10.0)
@@ -55,6 +55,15 @@ def time_to_target(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCRE
         place = 1 - rail * (index + 1) / (len(looks) + 1)
         ax.plot(gone, [place] * len(gone), **one.of_marks, markersize=3, transform=ax.get_xaxis_transform(), zorder=4)
     return page.figure
+
+
+def goal_text(facts: SweepFacts) -> str:
+    """`val_loss ≤ 0.3011`, with as many digits as tell the target from the best of the sweep."""
+    gains = [abs(row.initial_objective - row.best_objective) for row in facts.rows if row.trained]
+    known = [gain for gain in gains if 0 < gain < math.inf]
+    digits = 3 + max(1, math.ceil(math.log10(abs(facts.target) / max(known)))) if known and facts.target else 4
+    number = words.number_text(facts.target, min(digits, 16)).replace("e+", "e").replace("e0", "e").replace("e-0", "e-")
+    return f"{facts.metric} {'≤' if facts.mode == 'min' else '≥'} {number}"
 
 
 def _target_text(facts: SweepFacts, *, never: bool) -> str:

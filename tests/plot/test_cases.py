@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -70,6 +71,12 @@ def test_large_small_and_offset_values_have_short_numbers_and_the_axis_says_what
     names = [text.get_text() for text in ax.get_yticklabels() if text.get_text()]
     assert len(names) >= 3
     assert max(map(len, names)) <= 5
+
+
+def test_a_target_has_the_digits_that_tell_it_from_the_best() -> None:
+    for case, wanted in (("offset_1e6", r"val_loss ≤ 1000000\.\d{2,3}$"), ("losses_1e9", r"val_loss ≤ \d\.\d+e8$")):
+        (picture,) = drawn(case, ("time_to_target",))
+        assert re.search(wanted, picture.figure.texts[0].get_text()), case
 
 
 def test_a_long_label_is_whole_where_it_names_a_panel() -> None:

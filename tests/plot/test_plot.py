@@ -402,6 +402,7 @@ def test_many_axis_values_are_one_panel_per_optimizer(tmp_path: Path) -> None:
 def test_texts_are_wrapped_between_their_parts_and_only_then_shortened() -> None:
     facts = "best 0.1 · good 0.05 to 0.2 (0.6 decades) · S 1.2"
     assert text.wrap(facts, 9.0, 8) == [facts]
+    assert text.wrap("", 9.0, 8) == []
     assert text.wrap(facts, 2.0, 8) == ["best 0.1", "good 0.05 to 0.2 (0.6 decades)", "S 1.2"]
     label = "sgd(momentum=0.9, nesterov=True)"
     assert text.wrap(label, 1.2, 9) == ["sgd(momentum=", "0.9,", "nesterov=True)"]
