@@ -224,7 +224,9 @@ def loss_curves(
         if trained[index]:
             xy = [_finite(line.xy) for line in trained[index]]
             ink = inks.get(row.best_lr.value, FAINT)
-            ax.add_collection(LineCollection(xy, colors=ink, linewidths=0.9, linestyles=[TRAIN]), autolim=False)
+            dotted = LineCollection(xy, colors=ink, linewidths=0.9, linestyles=[TRAIN])
+            ax.add_collection(dotted, autolim=False)
+            tags.runs(dotted, row, [line.run_id for line in trained[index]])
         _crosses(ax, lines[index], inks, view, facts.mode)
         mark_exits(ax, gone[index], [inks.get(one.lr, GREY) for one in curves[index]], view)
         _write_names(page, ax, row, curves[index], inks, view, facts.mode)
