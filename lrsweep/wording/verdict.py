@@ -7,7 +7,16 @@ import math
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts, shortened
 from lrsweep.analysis.leader import at_recommended, leader, rivals
 from lrsweep.wording import advice
-from lrsweep.wording.words import axes_text, interval_name, listed, objective_text, objective_text_of, plural, rate_text
+from lrsweep.wording.words import (
+    axes_text,
+    budget_text,
+    interval_name,
+    listed,
+    objective_text,
+    objective_text_of,
+    plural,
+    rate_text,
+)
 
 MOST_NAMES = 3
 
@@ -16,7 +25,7 @@ def verdict(facts: SweepFacts) -> tuple[str, str]:
     """The choice in a few words, and the sentences that go on from there."""
     best = leader(facts)
     if best is None:
-        return "", advice.headline(facts)
+        return "", _nothing_to_choose(facts)
     there = at_recommended(best, facts.mode)
     ends = ""
     if math.isfinite(there.low) and math.isfinite(there.high):
@@ -25,6 +34,23 @@ def verdict(facts: SweepFacts) -> tuple[str, str]:
     value = f"{objective_text(facts)} {objective_text_of(best, there.value, 3)}{ends}."
     parts = [value, _certainty(facts, best), advice.next_steps(facts.rows)]
     return f"Use {name(best)} at lr {rate_text(best.recommended_lr)}", " ".join(part for part in parts if part)
+
+
+def _nothing_to_choose(facts: SweepFacts) -> str:
+    """Why no optimizer is better than another one."""
+    rows = facts.rows
+    if not rows:
+        return "No run has finished yet."
+    if all(row.n_runs == row.n_failed for row in rows):
+        return "Every run failed, so there are no results. The errors are listed under Diagnosis."
+    if all(row.broken_start for row in rows):
+        return f"Nothing could be trained: {advice.BROKEN_START}. {advice.LOOK.capitalize()}."
+    why = "no learning rate improved on the untrained model"
+    if small := [row for row in rows if row.rates_too_small]:
+        some = "" if len(small) == len(rows) else f" for {listed([row.title for row in small])}"
+        why = f"learning rates too small{some}"
+    budget = budget_text(facts.budget)
+    return f"Nothing trained: with this budget ({budget}) {why}. {advice.next_steps(rows)}".strip()
 
 
 def name(row: OptimizerFacts) -> str:

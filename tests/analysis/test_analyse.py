@@ -34,7 +34,6 @@ from lrsweep.analysis.stats import (
 from lrsweep.analysis.summary import summary_frame
 from lrsweep.analysis.targets import expected_best, profile
 from lrsweep.analysis.tied import is_tied, tied_rates
-from lrsweep.wording import advice
 from tests.support import planted_tables
 
 INF, NAN = math.inf, math.nan
@@ -695,7 +694,7 @@ def test_an_empty_sweep_has_no_rows() -> None:
     assert facts.rows == ()
     assert not facts.trained
     assert summary_frame(facts).empty
-    assert "No run" in advice.headline(facts)
+    assert "No run" in planted_tables.opening(facts)
 
 
 def test_facts_are_frozen() -> None:

@@ -19,7 +19,19 @@ from lrsweep.analysis.summary import summary_frame, summary_rows
 from lrsweep.training.divergence import finite_divergence
 from lrsweep.wording import advice
 from lrsweep.wording.notes import notes as notes_of
-from tests.support.planted_tables import HALF_DECADES, STEPS, curves, frame, named, run, said, spec, table, valley
+from tests.support.planted_tables import (
+    HALF_DECADES,
+    STEPS,
+    curves,
+    frame,
+    named,
+    opening,
+    run,
+    said,
+    spec,
+    table,
+    valley,
+)
 
 LRS = HALF_DECADES
 OFFSETS = np.array([0.0, 0.1, -0.1])
@@ -187,12 +199,12 @@ def test_grid_quality(facts: SweepFacts) -> None:
 
 
 def test_headline_and_notes_say_what_a_person_would(facts: SweepFacts) -> None:
-    text = " ".join([advice.headline(facts), *notes_of(facts), *(said(row) for row in facts.rows)])
+    text = " ".join([opening(facts), *notes_of(facts), *(said(row) for row in facts.rows)])
     assert "optimal" not in text
     assert "No optimizer is best everywhere" in text
     assert "best of the 13 learning rates tried with this budget (20 epochs, 3 seeds)" in said(facts.row("adam"))
     assert "diverges from 0.316 up" in said(facts.row("adam"))
-    assert "widen the grid for sgd" in advice.headline(facts)
+    assert "widen the grid for sgd" in opening(facts)
     assert "adam 10" in text, "Bengio's factor"
 
 

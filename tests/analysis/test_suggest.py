@@ -15,7 +15,7 @@ from lrsweep.analysis.facts import SweepFacts
 from lrsweep.analysis.suggest import cut, extended, refine, spaced
 from lrsweep.grids import generate
 from lrsweep.wording import advice
-from tests.support.planted_tables import HALF_DECADES, frame, said, spec, table, valley
+from tests.support.planted_tables import HALF_DECADES, frame, opening, said, spec, table, valley
 
 OFFSETS = np.array([0.0, 0.01, -0.01])
 
@@ -64,7 +64,7 @@ def test_the_gap_up_to_a_diverged_rate_is_filled() -> None:
     assert advice.lr_line(row) in advice.warnings(row)[0][1]
     assert "to at least 0.1 (1 diverges; nothing in between was tried)" in said(row)
     assert row.good_range.high == 0.1
-    assert "refine the gap before divergence" in advice.headline(found)
+    assert "refine the gap before divergence" in opening(found)
 
 
 def test_the_gap_down_to_a_diverged_rate_is_filled() -> None:
@@ -116,7 +116,7 @@ def test_no_rate_is_added_close_to_one_that_was_tried() -> None:
     (row,) = found.rows
     assert "narrow" not in set(caveats_of(row))
     assert any("add seeds, not learning rates" in text and "lr:" not in text for _, text in advice.warnings(row))
-    assert "add seeds, not learning rates, for adam" in advice.headline(found)
+    assert "add seeds, not learning rates, for adam" in opening(found)
 
 
 def test_axis_values_do_not_ask_for_nearly_the_same_rate() -> None:
@@ -156,7 +156,7 @@ def test_a_loss_that_falls_in_proportion_to_tiny_rates_is_not_trained_and_goes_u
         assert math.isnan(number)
     assert list(caveats_of(row)) == ["too_small"]
     assert refine(found) == {"adam": [1e-7, 1e-6, 1e-5, 1e-4]}, "2e-4 in proportion is 2 after four decades"
-    for text in (advice.headline(found), said(row), advice.warning_line(row), advice.warnings(row)[0][1]):
+    for text in (opening(found), said(row), advice.warning_line(row), advice.warnings(row)[0][1]):
         assert "learning rates too small" in text
     assert advice.lr_line(row) == "lr: {min: 1e-08, max: 0.0001, per_decade: 1}"
 
@@ -257,7 +257,7 @@ def test_the_gap_up_to_a_much_worse_rate_is_filled_though_nothing_diverged_there
     (row,) = found.rows
     warned = dict(advice.warnings(row))["steep"]
     assert "nothing was tried between 1 and 3.16" in warned
-    assert "much worse" in advice.headline(found)
+    assert "much worse" in opening(found)
     closer = [*lrs[:4], 1.77828, *lrs[4:]]
     assert refine(facts([1.9, 0.53, 0.52, 0.5, 0.505, 2.2, math.nan], closer)) == {}
     assert refine(facts([1.9, 0.53, 0.52, 0.5, 0.9, 1.5], lrs)) == {}, "a slope of less than half of the gain is read"
@@ -272,9 +272,7 @@ def test_no_rate_is_added_past_rates_that_failed_and_nothing_is_said_of_divergen
     found = with_failed([0.7, 0.6, 0.51, 0.5, None, None], lrs)
     (row,) = found.rows
     assert all(lr < 1 for lr in refine(found).get("adam", []))
-    words = " ".join(
-        [advice.headline(found), said(row), advice.RECOMMENDED[row.recommended_by], *advice.sweep_warnings(found)]
-    )
+    words = " ".join([opening(found), said(row), advice.RECOMMENDED[row.recommended_by], *advice.sweep_warnings(found)])
     assert "diverge" not in words
     assert "every run failed at 10 and 100" in said(row)
     assert "best of the 4 learning rates tried that did not fail" in said(row)
@@ -283,8 +281,8 @@ def test_no_rate_is_added_past_rates_that_failed_and_nothing_is_said_of_divergen
     assert not {"edge", "censored"} & set(kinds)
     assert "1000" not in words
     assert "widen it first" not in words
-    assert "find out why runs failed" in advice.headline(found)
-    assert "widen" not in advice.headline(found)
+    assert "find out why runs failed" in opening(found)
+    assert "widen" not in opening(found)
 
 
 def test_a_failed_end_does_not_keep_the_other_end_from_being_widened() -> None:
@@ -303,7 +301,7 @@ def test_where_the_untrained_model_is_not_finite_no_rate_is_to_blame() -> None:
     assert refine(found) == {}
     assert advice.lr_line(row) == ""
     assert list(caveats_of(row)) == ["broken_start"]
-    words = " ".join([advice.headline(found), said(row), advice.warnings(row)[0][1]])
+    words = " ".join([opening(found), said(row), advice.warnings(row)[0][1]])
     assert words.count("the initial loss is NaN or infinite, so the learning rate is not the cause") == 3
     assert "smaller" not in words
     assert "grid" not in words

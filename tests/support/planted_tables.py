@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lrsweep.analysis.facts import Budget, OptimizerFacts
+from lrsweep.analysis.facts import Budget, OptimizerFacts, SweepFacts
 from lrsweep.wording import advice
+from lrsweep.wording.verdict import verdict
 
 HALF_DECADES = tuple(float(f"{10 ** (k / 2 - 6):.6g}") for k in range(13))
 STEPS = tuple(range(0, 210, 10))
@@ -110,3 +111,8 @@ def valley(lrs: Sequence[float], best: float, *, floor: float = 0.5, depth: floa
 def said(row: OptimizerFacts) -> str:
     """What one row of a planted sweep says."""
     return advice.sentence(row, Budget(amount=20, unit="epochs"))
+
+
+def opening(facts: SweepFacts) -> str:
+    """What the report and the terminal say first."""
+    return " ".join(verdict(facts))
