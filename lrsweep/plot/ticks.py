@@ -19,6 +19,8 @@ SIZE = 8.0
 """Points of the numbers at ticks."""
 BETWEEN = 0.07
 """Inches between two of them at least."""
+LINE = 0.13
+"""Inches between the middles of two of them, one above the other, at least."""
 MOST_DIGITS = 1e4
 """Where values are as many times their spacing, a common offset is taken out of them."""
 PLAIN = (1e-2, 1e4)
@@ -175,7 +177,13 @@ def value_axis(ax: Axes, scale: Scale, *, low: float | None = None, high: float 
     bounds = (scale.low if low is None else low, scale.high if high is None else high)
     ax.set_ylim(*bounds)
     minor = between(scale.low, scale.high) if scale.log else []
-    name_ticks(ax.yaxis, scale.ticks, scale.texts, minor=[one for one in minor if one not in scale.ticks])
+    heights = ax.transData.transform([(ax.get_xlim()[1], tick) for tick in scale.ticks])[:, 1] if scale.ticks else ()
+    texts, below = [], -math.inf
+    for height, text in zip(heights, scale.texts, strict=True):  # in a low panel not all names have room
+        clear = (height - below) / ax.figure.dpi >= LINE
+        texts.append(text if clear else "")
+        below = height if clear else below
+    name_ticks(ax.yaxis, scale.ticks, texts, minor=[one for one in minor if one not in scale.ticks])
 
 
 def plain_axis(ax: Axes, low: float, high: float) -> None:

@@ -37,7 +37,7 @@ def time_to_target(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCRE
         left=style.left_room(max(scale.width, 0.35), name),
     )  # fmt: skip
     (ax,) = page.panels
-    rail = max(ROW, 0.07 * len(looks)) / page.size[1] if never else 0.0
+    rail = min(max(ROW, 0.07 * len(looks)) / page.size[1], 0.3) if never else 0.0
     top = low * (high / low) ** (1 / (1 - rail))
     ticks.value_axis(ax, scale, high=top)
     ticks.rate_axis(ax, *rate_range(facts.rows))

@@ -33,6 +33,7 @@ from lrsweep.plot import (
     heatmap,
     loss_curves,
     overlays,
+    rail,
     selection,
     sensitivity,
     style,
@@ -43,6 +44,7 @@ from lrsweep.plot import (
 )
 from lrsweep.spec.model import Named
 from lrsweep.wording import advice, words
+from tests.support import plot_cases
 from tests.support import tables as fabricate
 from tests.support.sweeps import forked
 
@@ -634,9 +636,32 @@ def test_an_arm_is_dotted_to_a_diverged_rate_and_a_line_to_a_finite_one_beyond_t
         arm = next(line for line in ax.lines if list(line.get_xdata()) == [0.1, 1.0])
         end = ax.transData.transform((1.0, arm.get_ydata()[1]))  # type: ignore[index]
         assert ax.transAxes.inverted().transform(end)[1] == pytest.approx(place[1])
-        on_scale = [y for line in ax.lines if line.get_marker() == "o" for y in line.get_ydata() if np.isfinite(y)]  # type: ignore[union-attr]
-        highest = ax.transAxes.inverted().transform(ax.transData.transform((1.0, max(on_scale))))[1]
-        assert highest < place[1] <= 1, "what is off the scale stands above all that is on it"
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_what_is_off_the_scale_stands_beyond_all_that_is_on_it(mode: str) -> None:
+    sign = 1 if mode == "min" else -1
+    medians = [sign * value for value in [2.2, 1.5, 0.3, 2.68, 1e4]]  # the last but one lies at the end of the scale
+    facts = fabricate.facts_of_medians(RATES, {"sgd": medians, "adam": medians}, start=sign * 2.3, mode=mode)
+    for ax in (*u_curve(facts).axes, *overlay(facts).axes):
+        (line,) = [one for one in ax.lines if len(one.get_xdata()) == 5 and one.get_marker() == "o"] or [ax.lines[0]]  # type: ignore[arg-type]
+        on_scale = np.asarray(line.get_ydata())[:4]
+        heights = ax.transAxes.inverted().transform(ax.transData.transform([(1.0, y) for y in on_scale]))[:, 1]
+        off = [one for one in marks(ax) if one.get_zorder() == 6]
+        places = np.concatenate([np.asarray(one.get_offsets()) for one in off])[:, 1]
+        assert np.all(places > heights.max()) if mode == "min" else np.all(places < heights.min())
+        assert np.all((places > 0) & (places < 1))
+
+
+def test_adam_at_its_default_is_a_line_only_where_all_that_is_shown_has_its_setting() -> None:
+    sweep = plot_cases.CASES["one_axis"]()
+    limits = rail.value_range(sweep.facts.rows, "min")
+    assert u_curves.line_to_beat(sweep.facts, limits) is None
+    for size in ("16", "64"):
+        some = tuple(row for row in sweep.facts.rows if row.axes["train.batch_size"] == size)
+        found = u_curves.line_to_beat(replace(sweep.facts, rows=some), limits)
+        assert found is not None
+        assert found.axes == {"train.batch_size": size}
 
 
 def test_a_legend_names_the_marks_that_are_there_and_no_others() -> None:
