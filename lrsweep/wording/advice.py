@@ -25,6 +25,9 @@ ASK_FOR_RATES = (
 LONG_LINE = 80
 """Letters of a line to paste from which on a list of rates is no help."""
 
+MOST_NAMES = 2
+"""Optimizers that a next step names."""
+
 BROKEN_START = "the initial loss is NaN or infinite, so the learning rate is not the cause"
 TOO_SMALL = "nothing trained, learning rates too small"
 LOOK = "check the data, the loss and the model for NaN and infinite values"
@@ -339,7 +342,8 @@ def next_steps(rows: Sequence[OptimizerFacts]) -> str:
 
 
 def _which(some: Sequence[OptimizerFacts], rows: Sequence[OptimizerFacts]) -> str:
-    """Their names; of several settings of a sweep with axes, whose names are long, how many."""
-    if len(some) > 1 and any(row.axes for row in rows):
-        return f"{len(some)} of {len(rows)} settings"
+    """Their names, or how many they are; settings of a sweep with axes have long names."""
+    axes = any(row.axes for row in rows)
+    if len(some) > (1 if axes else MOST_NAMES):
+        return f"{len(some)} of {len(rows)} {'settings' if axes else 'optimizers'}"
     return listed([row.title for row in some])
