@@ -66,13 +66,14 @@ def _shown(row: OptimizerFacts) -> Interval:
 def _handles(facts: SweepFacts) -> list[Artist]:
     """An entry for every mark that is in the figure."""
     rows = [row for row in facts.rows if row.trained]
+    several = [row for row in rows if row.n_rates > 1]
     known = [row for row in rows if math.isfinite(row.sensitivity.window)]
     found: list[Artist] = []
     if known:
         found.append(legend.mark("o", "S over the best three decades", size=6))
-    if len(known) < len(rows):
-        found.append(legend.mark("D", "S over the whole grid (less than three decades)", size=5))
-    if any(math.isfinite(_shown(row).low) for row in rows):
+    if len(known) < len(several):
+        found.append(legend.mark("D", "S over the whole grid (no window of three decades)", size=5))
+    if any(math.isfinite(_shown(row).low) for row in several):
         found.append(legend.line(words.interval_name(len(facts.seeds)), color=INK, linewidth=1.2))
     if rows:
         found.append(legend.line("good range", linewidth=4, alpha=0.6))
@@ -92,8 +93,9 @@ def _spreads(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look], pl
     top = 0.0
     for row, one, y in tags.each(ax, zip(rows, looks, places, strict=True)):
         shown = _shown(row)
-        if not row.trained or not math.isfinite(shown.value):
-            style.note(ax, "nothing trained", (0, y), (4, 0), va="center", size=7.5, color=GREY)
+        if not row.trained or not math.isfinite(shown.value) or row.n_rates == 1:
+            why = "only one learning rate" if row.trained and row.n_rates == 1 else "nothing trained"
+            style.note(ax, why, (0, y), (4, 0), va="center", size=7.5, color=GREY)
             continue
         if math.isfinite(shown.low):
             ax.plot([shown.low, shown.high], [y, y], color=INK, linewidth=1.2)
@@ -123,7 +125,11 @@ def _good_ranges(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look]
         text = f"{'≥ ' * found.at_least}{words.decades_text(row)} decades"
         width = row.good_range_decades
         text += f" [{width.low:.1f}, {width.high:.1f}]" if math.isfinite(width.low) else ""
-        style.note(ax, text, (found.low * (found.high / found.low) ** 0.5, y), (0, -9), ha="center", size=6.5)
+        left, right = ax.transData.inverted().transform(ax.transAxes.transform([(0, 0), (1, 0)]))[:, 0]
+        middle = math.sqrt(found.low * found.high)
+        half = (right / left) ** (0.5 * width_of(text, 6.5) / ticks.inches(ax))  # of the text, as a factor
+        middle = min(max(middle, left * half), right / half)
+        style.note(ax, text, (middle, y), (0, -9), ha="center", size=6.5)
 
 
 def _share(row: OptimizerFacts) -> float:

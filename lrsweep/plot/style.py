@@ -75,6 +75,7 @@ METADATA: dict[str, dict[str, str | None]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 
+FAMILIES = b"font-family: 'DejaVu Sans', Verdana, sans-serif"
 MARKED_AS = {"png": "Source", "svg": "Source", "pdf": "Keywords"}
 
 
@@ -363,4 +364,6 @@ def rendered(figure: Figure, kind: str, mark: str = "") -> bytes:
     with styled(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is drawn in its place
         figure.savefig(buffer, format=kind, metadata={**METADATA[kind], **({MARKED_AS[kind]: mark} if mark else {})})
-    return buffer.getvalue()
+    data = buffer.getvalue()
+    # Where the font is missing, one as wide: text in an SVG is text.
+    return data.replace(b"font-family: 'DejaVu Sans'", FAMILIES) if kind == "svg" else data

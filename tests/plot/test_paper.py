@@ -38,6 +38,7 @@ def test_a_figure_is_as_wide_as_was_asked_and_has_no_title(folder: Path, width: 
     assert "final val_loss by learning rate" not in svg
     assert ">sgd<" not in svg
     assert ">adam<" in svg, "text is text"
+    assert set(re.findall('font-family: ([^;"]*)', svg)) == {"'DejaVu Sans', Verdana, sans-serif"}
 
 
 def test_no_font_of_a_pdf_is_type_3(folder: Path) -> None:
