@@ -102,10 +102,17 @@ def named(ctx: Context, kind: str, raw: Any, path: Keys, notes: Notes) -> Named 
     return Named(name=chosen, args=full) if len(notes.found) == before else None
 
 
+BY_IMPORT = {"lbfgs": "torch.optim:LBFGS", "sparseadam": "torch.optim:SparseAdam"}
+"""Optimizers of torch that want a closure, or gradients of a kind that few models have: they are not proven by our
+tests, and so are named as anyone's are."""
+
+
 def unknown_name(text: str, kind: str, table: Mapping[str, Any]) -> str:
     near = did_you_mean(text, table)
     if text.endswith(".py"):
         near = f"did you mean {text}:function?"
+    if kind == "optimizer" and (named := BY_IMPORT.get(text.lower().replace("_", ""))):
+        near = f"did you mean {named}?"
     allowed = f"one of {', '.join(table)}; or file.py:name, package.module:name"
     return with_hint(f"unknown {kind} {text!r}", allowed, near)
 

@@ -114,7 +114,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "no list of optimizers": ("optimizers: @sgd", "optimizers", "write [sgd]"),
     "no optimizer": ("optimizers: @[]", "optimizers", "at least one"),
     "unknown optimizer": ("optimizers: [sgd, @adm]", "optimizers[1]", "did you mean adam?"),
-    "optimizer not offered": ("optimizers: [@lbfgs]", "optimizers[0]", "unknown optimizer 'lbfgs'"),
+    "optimizer not offered": ("optimizers: [@lbfgs]", "optimizers[0]", "did you mean torch.optim:LBFGS?"),
     "unknown argument": (
         "optimizers: [{name: sgd, @momentun: 0.9}]",
         "optimizers[0].momentun",
