@@ -18,7 +18,7 @@ from lrsweep.store import atomic, foreign
 REPORT = "report.html"
 FORMATS = ("png", "svg", "pdf")
 OBJECTIVE = "objective"
-_MARK = re.compile(rb"lrsweep-tables-([0-9a-f]{64})-([0-9a-z]{1,16})")
+_MARK = re.compile(rb"lrsweep-tables-([0-9a-f]{64})-(objective|[0-9a-f]{16})")
 
 CAPTIONS = {
     "u_curve": (

@@ -26,6 +26,15 @@ def test_a_picture_is_outdated_if_it_is_of_other_tables(tmp_path: Path, kind: st
         assert figures.outdated(tmp_path, NEW) == (kind,)
 
 
+def test_a_mark_ends_where_it_ends_whatever_byte_follows(tmp_path: Path) -> None:
+    """The checksum that follows it in a PNG begins with a letter or digit now and then."""
+    for shows in (None, ACCURACY):
+        mark = figures.mark(NEW, shows)
+        for following in (b"p", b"0", b"\xff"):
+            (tmp_path / "u_curve.png").write_bytes(b"tEXt" + mark.encode() + following)
+            assert figures.outdated(tmp_path, NEW) == (() if shows is None else ("png",))
+
+
 def test_another_metric_is_for_run_to_replace_as_a_png_only(tmp_path: Path) -> None:
     for kind in figures.FORMATS:
         put(tmp_path, f"u_curve.{kind}", figures.mark(NEW, ACCURACY))
