@@ -122,9 +122,15 @@ class LossModule(nn.Module):
 
 
 def _own(function: Any, workload: Workload) -> Any:
-    """A copy of an object that can be called, so that no run sees what another left in it; a function is itself."""
+    """A copy of an object that can be called, so that no run sees what another left in it; a function is itself.
+
+    Of a workload that trains one run and no other it is the object itself: the model, the data and the metrics may
+    know it.
+    """
     if isinstance(function, FUNCTIONS) or not getattr(function, "__dict__", None):
         return function
+    if workload.alone:
+        return workload.place_module(function) if isinstance(function, nn.Module) else function
     if isinstance(function, nn.Module):
         return workload.place_module(deepcopy(function)).requires_grad_(False)
     try:

@@ -251,6 +251,8 @@ class Trainer:
             self._fused = {}
             self._build_optimizer()
             self._rate.set(self._factor)
+        if self._fused:
+            self._lay_out_gradients()
         self._clip()
         if self._decay is not None:
             optimizers.decay_independently(self.weights, self._decay * decay_factor)
@@ -258,6 +260,12 @@ class Trainer:
         if self._outside is not None and look_due(self._workload, self.step):
             self._outside.look(self.step)
         self.step += 1
+
+    def _lay_out_gradients(self) -> None:
+        """Fused kernels read a gradient as if it lay in memory as its weight does, which a hook may have changed."""
+        for weight in self.weights:
+            if weight.grad is not None and weight.grad.stride() != weight.stride():
+                weight.grad = torch.empty_like(weight).copy_(weight.grad)
 
     def _clear(self) -> None:
         """Clear the gradients: torch.optim's way, or that of a class of the user's."""

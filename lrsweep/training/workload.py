@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 WEIGHTS = "bytes of the weights"
+ALONE = "alone"
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 
 
@@ -68,6 +69,14 @@ class Workload:
             self._once[key] = make()
         value: T = self._once[key]
         return value
+
+    def train_alone(self) -> None:
+        """This process trains one run and no other: what the user's code shares between its objects is left shared."""
+        self._once[ALONE] = True
+
+    @property
+    def alone(self) -> bool:
+        return ALONE in self._once
 
     @property
     def shared_batches(self) -> bool:
@@ -165,7 +174,7 @@ class Workload:
             order, split, data = self.epoch_order(seed, epoch), self.splits["train"], None
             if isinstance(split, TensorSplit) and not self.workload_spec.train["shuffle"]:
                 data = split.tensors
-            elif isinstance(split, TensorSplit) and split.nbytes <= PERMUTED_BYTES:
+            elif isinstance(split, TensorSplit) and split.nbytes <= PERMUTED_BYTES and not self.alone:
                 data = split.take(order)
             permuted = self._epochs[seed] = (epoch, order, data)
         return permuted[1], permuted[2]

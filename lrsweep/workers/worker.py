@@ -207,7 +207,7 @@ def train_in_a_copy(
         return
     if config.device != "cpu" or not child.can_fork():
         send(Retiring())
-        train(job, config, send, stop)
+        _train_alone(job, config, send, stop)
         leave()
         return
     worker = os.getpid()
@@ -215,7 +215,7 @@ def train_in_a_copy(
     if pid == 0:
         try:
             die_with(worker)
-            train(job, dataclasses.replace(config, parent=worker), send, stop)
+            _train_alone(job, dataclasses.replace(config, parent=worker), send, stop)
         finally:
             with suppress(OSError, ValueError):
                 sys.stdout.flush()
@@ -230,6 +230,12 @@ def train_in_a_copy(
         os.kill(os.getpid(), -code)
     elif code > 0:
         os._exit(code)
+
+
+def _train_alone(job: Job, config: WorkerConfig, send: Callable[[Message], None], stop: StopFlag) -> None:
+    """Train the one run that this process will ever train."""
+    workloads().get(job.runs[0].workload_spec, config.device).train_alone()
+    train(job, config, send, stop)
 
 
 class StopFlag:
