@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lrsweep.compiler import torch_private
 from lrsweep.errors import UsageError
 from lrsweep.system.plain import uses
 from lrsweep.user_imports import resolve
@@ -280,7 +281,8 @@ def step_of(optimizer: Any) -> Callable[..., Any]:
     cls = type(optimizer)
     if not uses("compiler_left_out") or not cls.__module__.startswith("torch.optim."):
         return lambda *closure: optimizer.step(*closure)  # which an object may replace on its way
-    return torch.no_grad()(functools.partial(inspect.unwrap(cls.step), optimizer))
+    bare = torch.no_grad()(functools.partial(inspect.unwrap(cls.step), optimizer))
+    return lambda *closure: (optimizer.step if torch_private.optimizer_hooks() else bare)(*closure)
 
 
 def shares(optimizer: Optimizer, lr: float) -> list[float]:
@@ -343,6 +345,8 @@ def own_state(optimizer: Any, params: Sequence[torch.Tensor]) -> dict[str, Any] 
     groups = [{key: v for key, v in group.items() if key != "params"} for group in optimizer.param_groups]
     members = [[number.get(id(param), -1) for param in group["params"]] for group in optimizer.param_groups]
     tensors = [v for values in state.values() for v in values.values() if isinstance(v, torch.Tensor)]
+    if any(map(vars, tensors)):  # an attribute, which no copy has
+        return None
     memory = [tensor.untyped_storage().data_ptr() for tensor in tensors if tensor.numel()]
     shared = len(set(memory)) < len(memory) or set(memory) & {p.untyped_storage().data_ptr() for p in params}
     if shared or any(-1 in group for group in members):

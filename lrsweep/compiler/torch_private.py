@@ -86,6 +86,11 @@ def step(optimizer: Any) -> None:
         optimizer.step()
 
 
+def optimizer_hooks() -> bool:
+    """Are there hooks on the steps of all optimizers?"""
+    return any(_HOOKS)
+
+
 def _needs_wrapper(optimizer: Any) -> bool:
     method, cls = optimizer.step, type(optimizer)
     function: Any = getattr(method, "__func__", None)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lrsweep import optimizers
+from lrsweep.compiler import torch_private
 from lrsweep.compiler.torch_private import tree_flatten
 from lrsweep.training import user_state
 
@@ -44,6 +46,21 @@ def of_model(module: nn.Module) -> str | None:
     modules = nn.modules.module
     if any(hooks for name, hooks in vars(modules).items() if name.startswith("_global_") and name.endswith("_hooks")):
         return "runs beside hooks that were registered for all modules"
+    if torch_private.optimizer_hooks():
+        return "runs beside hooks that were registered for all optimizers"
+    if changed := _changed_optimizer():
+        return f"runs beside a change of torch's own optimizers ({changed})"
+    return None
+
+
+def _changed_optimizer() -> str | None:
+    """A method of a class of torch.optim that is not torch's: `SGD.step`."""
+    for cls in vars(torch.optim).values():
+        for kind in cls.__mro__ if isinstance(cls, type) else ():
+            for name, item in vars(kind).items() if user_state.of_torch_or_python(kind.__module__) else ():
+                function = torch_private.unwrapped(item)
+                if isinstance(function, FunctionType) and not user_state.of_torch_or_python(function.__module__):
+                    return f"{kind.__name__}.{name}"
     return None
 
 

@@ -18,9 +18,12 @@ from lrsweep.training import user_state
 # What makes Python values of a tensor: what Python does next may depend on them.
 ESCAPES = frozenset(
     "item tolist numpy __array__ __bool__ __int__ __float__ __complex__ __index__ __contains__ __dlpack__ data_ptr "
-    "untyped_storage storage is_nonzero equal allclose argwhere".split()
+    "untyped_storage storage is_nonzero equal allclose argwhere apply_ map_ map2_".split()
 )
 HOOKS = frozenset({"register_hook", "register_post_accumulate_grad_hook", "retain_grad"})
+# What takes tensors for the numbers in them, in C++ where no mode sees it.
+FACTORIES = frozenset({"tensor", "as_tensor", "asarray", "scalar_tensor", "sparse_coo_tensor"})
+SEEDS = frozenset({"initial_seed", "seed"})
 CLOCKS = frozenset({"time", "posix", "nt", "_datetime", "datetime", "_uuid"})
 ENTROPY = frozenset({"urandom", "getrandom"})
 
@@ -40,6 +43,10 @@ class Observation(TorchFunctionMode):
             self._note("reads .grad")
         elif name in ESCAPES and not _of_shapes(args):
             self._note(f"turns a tensor into Python values ({_call(name)})")
+        elif name in FACTORIES and _holds_tensor(args[:1]) and not isinstance(args[0], Tensor):
+            self._note(f"makes a tensor of the numbers in others (torch.{name})")
+        elif name == "tensor_split" and any(isinstance(value, Tensor) for value in (*args[1:], *kwargs.values())):
+            self._note("splits a tensor at places that it computes (tensor_split)")
         elif name in HOOKS:
             self._note(f"registers a hook on a tensor ({_call(name)})")
         elif name in ("embedding", "embedding_bag"):
@@ -56,6 +63,9 @@ class Observation(TorchFunctionMode):
 
     def _called(self, frame: FrameType, event: str, function: Any) -> None:
         if event != "c_call":
+            return
+        if function.__name__ in SEEDS and isinstance(getattr(function, "__self__", None), torch.Generator):
+            self._note(f"asks for the seed (torch.{function.__name__}())")
             return
         owner = getattr(function, "__module__", None) or type(getattr(function, "__self__", None)).__module__
         asked = owner in CLOCKS and not _library_frame(frame)
@@ -93,6 +103,10 @@ def _profiling(function: Callable[[FrameType, str, Any], None]) -> Iterator[None
 def _of_shapes(args: Any) -> bool:
     """torch's own code asks numbers of what is no tensor."""
     return not any(isinstance(arg, Tensor) for arg in args)
+
+
+def _holds_tensor(values: Any) -> bool:
+    return any(isinstance(v, Tensor) or (isinstance(v, list | tuple) and _holds_tensor(v)) for v in values)
 
 
 def _is_index(value: Any) -> bool:

@@ -20,7 +20,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path, PurePath
@@ -37,6 +37,10 @@ MOST_BYTES = 2**24  # of one tensor or array; of larger ones the ends are looked
 
 PLAIN = (bool, int, str, bytes, complex, type(None), type(...), type(NotImplemented))
 BY_REPR = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, np.dtype, PurePath, range, slice)
+CONTAINERS = (list, dict, set, tuple, collections.deque)
+MOST_ITEMS = 1000  # of one container that is not the user's
+# Set by torch when its compiler is imported, which an optimizer may do.
+OF_TORCH = frozenset({"TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"})
 # What keeps nothing that a training step could depend on.
 INERT: tuple[type, ...] = (types.CodeType,)
 INERT += (types.GetSetDescriptorType,)
@@ -74,9 +78,13 @@ class Picture:
 
     def change_since(self, earlier: Picture) -> str:
         """Where what is there now differs from an earlier picture, as the user would name it; "" if it has no name."""
-        walk = _NamingWalk(Picture(parts=[sorted(os.environ.items())]), alike=False)
+        walk = _NamingWalk(Picture(parts=[_environment()]), alike=False)
         walk.run(list(self.roots))
         return walk.name_of_difference(earlier)
+
+
+def _environment() -> list[tuple[str, str]]:
+    return sorted((key, value) for key, value in os.environ.items() if key not in OF_TORCH)
 
 
 def of_library(module: str | None, file: str | None = None) -> bool:
@@ -101,7 +109,7 @@ def picture(roots: Iterable[Any], *, alike: bool = False) -> Picture:
     `alike`: so that the pictures of two objects that were made in the same way are equal; what they are is left out.
     """
     roots = tuple(roots)
-    found = Picture(parts=[sorted(os.environ.items())], roots=() if alike else roots)
+    found = Picture(parts=[_environment()], roots=() if alike else roots)
     _Walk(found, alike).run(list(roots))
     if alike:
         found.alive.clear()
@@ -206,7 +214,7 @@ class _Walk:
         if isinstance(value, types.MappingProxyType):
             return self._later([dict(value)])
         if isinstance(value, logging.Logger):
-            return _plain_items(value)
+            return _kept_items(vars(value))
         if isinstance(value, INERT) or any(value is stream for stream in (sys.stdout, sys.stderr)):
             return _named(value)
         if isinstance(value, GENERATORS):
@@ -272,7 +280,7 @@ class _Walk:
 
     def _class(self, value: type) -> Any:
         if of_torch_or_python(value.__module__):
-            return _named(value), _plain_items(value)
+            return _named(value), _kept_items(vars(value))
         held = [
             item for key, item in vars(value).items() if key not in _OF_PYTHON and not _wrapped_by_torch(value, key)
         ]
@@ -293,15 +301,14 @@ class _Walk:
         return [id(value.__code__), self._later(held)]
 
     def _module_of(self, name: str) -> None:
-        """All globals of a module of the user's; of an installed one the plain values: they are many."""
+        """All globals of a module of the user's; of an installed one plain values and containers: they are many."""
         module = sys.modules.get(name)
         if module is None:
             return
         if not of_library(name):
             self._later([vars(module)])
         else:
-            plain = {key: item for key, item in list(vars(module).items()) if type(item) in (*PLAIN, float)}
-            self._later([sorted(plain.items())])
+            self._found.parts.append((name, _kept_items(vars(module))))
 
 
 class _NamingWalk(_Walk):
@@ -394,8 +401,29 @@ def _named(value: Any) -> str:
     return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}"
 
 
-def _plain_items(value: Any) -> list[Any]:
-    return sorted((key, item) for key, item in vars(value).items() if type(item) in (bool, int, float, str))
+def _kept_items(items: Mapping[str, Any]) -> list[Any]:
+    """The plain values, containers and arrays among attributes of an object that is not the user's."""
+    kinds = (*PLAIN, float, *CONTAINERS, Tensor, np.ndarray)
+    own = ((key, item) for key, item in list(items.items()) if not key.startswith("__") and type(item) in kinds)
+    return sorted(((key, _shallow(item)) for key, item in own), key=lambda pair: pair[0])
+
+
+def _shallow(value: Any, depth: int = 4) -> Any:
+    """A container to some depth; what is in it and no plain value is told apart by its identity."""
+    if type(value) in PLAIN:
+        return value
+    if isinstance(value, float):
+        return value.hex()
+    if isinstance(value, Tensor):
+        return id(value), value._version
+    if isinstance(value, np.ndarray):
+        return _digest(value)
+    if type(value) not in CONTAINERS or not depth or len(value) > MOST_ITEMS:
+        return id(value), len(value) if type(value) in CONTAINERS else 0
+    if isinstance(value, dict):
+        return [(_shallow(key, depth - 1), _shallow(item, depth - 1)) for key, item in value.items()]
+    items = sorted(value, key=repr) if isinstance(value, set) else value
+    return [type(value).__name__, *(_shallow(item, depth - 1) for item in items)]
 
 
 def _reduces(value: Any) -> bool:

@@ -195,6 +195,7 @@ KINDS = [
             "ready_batches": {"batch_size": 1},
         },
     ),
+    *_family("shared.py", "kind", "TASKS", {"gradient_transposed": ADAM, "gradient_expanded": ADAM}),
     *_family(
         "unseen.py",
         "model",

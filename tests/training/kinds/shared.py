@@ -1,0 +1,203 @@
+"""Objects that model, loss, step and data know together; gradients, data and seeds that are touched on the way."""
+
+import random
+
+import torch
+import torch.nn.functional as F
+from kinds_common import Net, points, regression, split
+from torch import nn
+from torch.utils.data import Dataset
+
+from lrsweep import Task
+
+
+class Remembering:
+    """A loss that other objects read and write."""
+
+    def __init__(self):
+        self.model, self.seen, self.extra, self.parts = None, 0, 0.0, {}
+
+    def __call__(self, output, target):
+        self.seen += 1
+        fit = F.mse_loss(output, target)
+        self.parts["fit"] = fit.detach()
+        decay = sum(p.square().sum() for p in self.model.parameters()) if self.model else 0.0
+        return fit + 0.01 * decay + 0.1 * self.extra
+
+    def fit(self, output, target):
+        return self.parts["fit"]
+
+
+def loss_knows_model():
+    """The builder leaves the model in the loss, which penalizes its weights."""
+    loss = Remembering()
+
+    def build():
+        loss.model = Net()
+        return loss.model
+
+    return regression(build, loss=loss)
+
+
+def model_writes_into_loss():
+    """The model leaves a second loss in the loss object."""
+    loss = Remembering()
+
+    class Writing(Net):
+        def middle(self, h):
+            h = super().middle(h)
+            loss.extra = h.abs().mean()
+            return h
+
+    return regression(Writing, loss=loss)
+
+
+def metric_of_loss():
+    """A metric is a method of the loss object."""
+    loss = Remembering()
+    return regression(Net, loss=loss, metrics={"fit": loss.fit})
+
+
+def data_reads_loss():
+    """A Dataset whose targets depend on what the loss has counted."""
+    loss = Remembering()
+
+    class Annealed(Dataset):
+        def __init__(self, part):
+            self.x, self.y = split(*points())[part]
+
+        def __len__(self):
+            return len(self.x)
+
+        def __getitem__(self, index):
+            return self.x[index], self.y[index] * (1 if loss.seen < 20 else 2)
+
+    return Task(train=Annealed(0), val=Annealed(1), model=Net, loss=loss)
+
+
+class Critic:
+    """A step whose second model has an optimizer of its own, made when the first model is built."""
+
+    def __init__(self):
+        self.net = self.optimizer = None
+
+    def build(self):
+        self.net = nn.Linear(1, 1)
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.05)
+        return Net()
+
+    def __call__(self, model, batch):
+        x, y = batch
+        output = model(x)
+        if model.training:
+            self.optimizer.zero_grad()
+            self.net.to(x.dtype)
+            F.mse_loss(self.net(output.detach()), y).backward()
+            self.optimizer.step()
+        return F.mse_loss(output, y) + 0.1 * self.net(output).square().mean().detach() * output.mean()
+
+
+def critic():
+    step = Critic()
+    return regression(step.build, step=step)
+
+
+class Hooked(Net):
+    def __init__(self, change):
+        super().__init__()
+        self.b.weight.register_post_accumulate_grad_hook(change)
+
+
+def gradient_transposed():
+    """A hook that lays a gradient out in another order."""
+
+    def change(weight):
+        weight.grad = weight.grad.t().clone().t() * 0.5
+
+    return regression(lambda: Hooked(change))
+
+
+def gradient_expanded():
+    """A hook that gives all rows one gradient, in the memory of one."""
+
+    def change(weight):
+        weight.grad = weight.grad.mean(0, keepdim=True).expand_as(weight)
+
+    return regression(lambda: Hooked(change))
+
+
+def data_written_by_step():
+    """A step that moves the targets of other examples towards what the model says."""
+    train, val = split(*points())
+    x, y = train[0].double(), train[1].double()
+
+    def step(model, batch):
+        x_batch, target, index = batch
+        output = model(x_batch)
+        if model.training:
+            with torch.no_grad():
+                later = (index + 1) % len(y)
+                y[later] = 0.8 * y[later] + 0.2 * output
+        return F.mse_loss(output, target)
+
+    number = torch.arange(len(x)), torch.zeros(len(val[0]), dtype=torch.long)
+    return Task(train=(x, y, number[0]), val=(*val, number[1]), model=Net, step=step)
+
+
+def applied():
+    """Targets clipped by a Python function, element by element."""
+
+    def step(model, batch):
+        x, y = batch
+        return F.mse_loss(model(x), y.clone().apply_(lambda value: min(value, 0.3)))
+
+    return regression(Net, step=step)
+
+
+def split_by_count():
+    """A batch split where its own numbers say."""
+
+    def step(model, batch):
+        x, y = batch
+        order = torch.argsort((y[:, 0] > 0).long(), descending=True, stable=True)
+        count = (y[:, 0] > 0).sum().clamp(min=1).reshape(1)
+        x, y = (torch.tensor_split(part.index_select(0, order), count)[0] for part in (x, y))
+        return F.mse_loss(model(x), y)
+
+    return regression(Net, step=step)
+
+
+def tensor_of_tensors():
+    """Weights of the parts of a loss, as numbers of a new tensor."""
+
+    def loss(output, target):
+        there = torch.tensor([(target > limit).any() for limit in (-0.5, 0.9, 0.99)], dtype=output.dtype)
+        parts = torch.stack([(output - target).abs().mean() * k for k in (1, 2, 3)])
+        return (parts * there).sum()
+
+    return regression(Net, loss=loss)
+
+
+def initial_seed():
+    """A branch by torch's seed."""
+
+    def step(model, batch):
+        x, y = batch
+        if model.training and random.Random(torch.initial_seed()).random() < 0.2:
+            y = -y
+        return F.mse_loss(model(x), y)
+
+    return regression(Net, step=step)
+
+
+TASKS = {
+    function.__name__: function
+    for function in (
+        loss_knows_model, model_writes_into_loss, metric_of_loss, data_reads_loss, critic, gradient_transposed,
+        gradient_expanded, data_written_by_step, applied, split_by_count, tensor_of_tensors, initial_seed,
+    )
+}  # fmt: skip
+
+
+def make(kind):
+    return TASKS[kind]()
