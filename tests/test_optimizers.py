@@ -272,3 +272,13 @@ def test_independent_decay_shrinks_the_weights() -> None:
     optimizers.decay_independently(params, 0.01 * 0.5)
     for p, q in zip(params, before, strict=True):
         torch.testing.assert_close(p.detach(), q * 0.995, rtol=1e-15, atol=0)
+
+
+def test_attributes_of_state_tensors_are_not_in_a_checkpoint() -> None:
+    params = [torch.nn.Parameter(torch.ones(2))]
+    optimizer = torch.optim.SGD(params, lr=0.1, momentum=0.9)
+    params[0].grad = torch.ones(2)
+    optimizer.step()
+    assert optimizers.own_state(optimizer, params) is not None
+    optimizer.state[params[0]]["momentum_buffer"].age = 1
+    assert optimizers.own_state(optimizer, params) is None

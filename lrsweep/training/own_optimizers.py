@@ -234,11 +234,11 @@ class Outside:
 
     def __init__(self, setting: OptimizerSetting, base_dir: str, label: str) -> None:
         self._cls, self._label = optimizers.lookup(setting.name, base_dir), label
-        self._known = user_state.picture([self._cls])
+        self._known = user_state.picture([self._cls], libraries=True)
 
     def look(self, step: int) -> None:
         """Raises AuditFailedError if something has changed."""
-        if not self._known.same(user_state.picture([self._cls])):
+        if not self._known.same(user_state.picture([self._cls], libraries=True)):
             text = f"step {step + 1}: {self._label} keeps state outside its object, in its class or module"
             raise AuditFailedError(text, self._label)
 

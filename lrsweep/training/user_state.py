@@ -87,30 +87,35 @@ def _environment() -> list[tuple[str, str]]:
     return sorted((key, value) for key, value in os.environ.items() if key not in OF_TORCH)
 
 
-def of_library(module: str | None, file: str | None = None) -> bool:
-    """Is this a module of torch, lrsweep, Python's library, or an installed package?"""
-    top = (module or "").partition(".")[0]
+def of_library(module: object, file: str | None = None) -> bool:
+    """Is this the name of a module of torch, lrsweep, Python's library, or an installed package?
+
+    Some classes in C keep something else than a name in `__module__`.
+    """
+    top = module.partition(".")[0] if isinstance(module, str) else ""
     if top in sys.stdlib_module_names or top in ("torch", "lrsweep", "numpy", "builtins"):
         return top != "__main__"
     if file is None:
-        file = getattr(sys.modules.get(module or ""), "__file__", None)
+        file = getattr(sys.modules.get(str(module)), "__file__", None)
     return file is not None and bool({"site-packages", "dist-packages"} & set(Path(file).parts))
 
 
-def of_torch_or_python(module: str | None) -> bool:
+def of_torch_or_python(module: object) -> bool:
     """Is this a module of torch, numpy, lrsweep or Python's library?"""
-    top = (module or "").partition(".")[0]
+    top = module.partition(".")[0] if isinstance(module, str) else ""
     return top != "__main__" and (top in sys.stdlib_module_names or top in ("torch", "lrsweep", "numpy"))
 
 
-def picture(roots: Iterable[Any], *, alike: bool = False) -> Picture:
+def picture(roots: Iterable[Any], *, alike: bool = False, libraries: bool = False) -> Picture:
     """Look at `roots` and all they hold.
 
+    `libraries`: also at containers that are globals of installed modules. A class of optimizers may keep its state
+    there; the caches of a library that a model uses are none.
     `alike`: so that the pictures of two objects that were made in the same way are equal; what they are is left out.
     """
     roots = tuple(roots)
     found = Picture(parts=[_environment()], roots=() if alike else roots)
-    _Walk(found, alike).run(list(roots))
+    _Walk(found, alike, libraries).run(list(roots))
     if alike:
         found.alive.clear()
     return found
@@ -125,8 +130,8 @@ def random_state() -> tuple[Any, ...]:
 class _Walk:
     """One walk, in an order that depends on the objects alone."""
 
-    def __init__(self, found: Picture, alike: bool) -> None:
-        self._found, self._alike = found, alike
+    def __init__(self, found: Picture, alike: bool, libraries: bool = False) -> None:
+        self._found, self._alike, self._libraries = found, alike, libraries
         self._seen: dict[int, int] = {}
         self._queue: collections.deque[Any] = collections.deque()
 
@@ -301,14 +306,16 @@ class _Walk:
         return [id(value.__code__), self._later(held)]
 
     def _module_of(self, name: str) -> None:
-        """All globals of a module of the user's; of an installed one plain values and containers: they are many."""
-        module = sys.modules.get(name)
+        """All globals of a module of the user's; of an installed one only some: they are many."""
+        module = sys.modules.get(str(name))
         if module is None:
             return
         if not of_library(name):
             self._later([vars(module)])
         else:
-            self._found.parts.append((name, _kept_items(vars(module))))
+            kept = _kept_items(vars(module))
+            plain = [pair for pair in kept if self._libraries or type(pair[1]) in (*PLAIN, float)]
+            self._found.parts.append((name, plain))
 
 
 class _NamingWalk(_Walk):

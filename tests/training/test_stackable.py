@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from lrsweep.errors import UsageError, WrongInSpec
-from lrsweep.training import stackable, workload
+from lrsweep.training import guards, stackable, workload
 from lrsweep.training.stackable import Findings
 from tests.support.oracle import workload_spec
 
@@ -130,3 +132,19 @@ def test_a_last_batch_of_one_is_refused_where_the_model_cannot_train_on_it(tmp_p
 def test_a_weight_outside_the_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="requires a gradient and is no parameter of the model"):
         found(tmp_path, loss="F.mse_loss(scale * output, target)")
+
+
+def test_changes_of_torchs_own_optimizers_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = torch.nn.Linear(2, 1)
+    assert guards.of_model(model) is None
+    hook = register_optimizer_step_post_hook(lambda *_: None)
+    try:
+        assert guards.of_model(model) == "runs beside hooks that were registered for all optimizers"
+    finally:
+        hook.remove()
+
+    def step(self: torch.optim.SGD, closure: None = None) -> None:
+        pass
+
+    monkeypatch.setattr(torch.optim.SGD, "step", step)
+    assert guards.of_model(model) == "runs beside a change of torch's own optimizers (SGD.step)"
