@@ -264,8 +264,9 @@ class Trainer:
     def _lay_out_gradients(self) -> None:
         """Fused kernels read a gradient as if it lay in memory as its weight does, which a hook may have changed."""
         for weight in self.weights:
-            if weight.grad is not None and weight.grad.stride() != weight.stride():
-                weight.grad = torch.empty_like(weight).copy_(weight.grad)
+            grad = weight.grad
+            if grad is not None and grad.layout is torch.strided and grad.stride() != weight.stride():
+                weight.grad = torch.empty_like(weight).copy_(grad)
 
     def _clear(self) -> None:
         """Clear the gradients: torch.optim's way, or that of a class of the user's."""
