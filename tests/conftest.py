@@ -6,12 +6,16 @@ every test has it that is neither end to end, nor in SLOWER, nor marked `slow` o
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
 import pytest
 
 from lrsweep.system.plain import VARIABLE
+
+# Before torch is imported: threads that a test starts would keep every later one in this process from forking.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SLOWER = (
     "tests/bench/",
