@@ -169,7 +169,8 @@ def _try(job: Job, workload_of: WorkloadOf) -> tuple[float, str]:
     clock, error = _Clock(), ""
     try:
         for result in worker.ENGINES[job.group.engine](job, workload_of(job.runs[0].workload_spec), clock):
-            error = error or (result.error or "").split("\n", 1)[0]
+            if job.group.engine != "recorded":  # else the sweep tries again without a recording
+                error = error or (result.error or "").split("\n", 1)[0]
     except StoppedError:
         pass
     except Exception:  # noqa: BLE001 - what is wrong with runs together is told when they are trained

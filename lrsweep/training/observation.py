@@ -18,12 +18,14 @@ from lrsweep.training import user_state
 # What makes Python values of a tensor: what Python does next may depend on them.
 ESCAPES = frozenset(
     "item tolist numpy __array__ __bool__ __int__ __float__ __complex__ __index__ __contains__ __dlpack__ data_ptr "
-    "untyped_storage storage is_nonzero equal allclose argwhere apply_ map_ map2_".split()
+    "untyped_storage storage is_nonzero equal allclose argwhere apply_ map_ map2_ "
+    "__deepcopy__".split()
 )
 HOOKS = frozenset({"register_hook", "register_post_accumulate_grad_hook", "retain_grad"})
 # What takes tensors for the numbers in them, in C++ where no mode sees it.
-FACTORIES = frozenset({"tensor", "as_tensor", "asarray", "scalar_tensor", "sparse_coo_tensor"})
+FACTORIES = frozenset({"tensor", "as_tensor", "asarray", "new_tensor", "sparse_coo_tensor"})
 SEEDS = frozenset({"initial_seed", "seed"})
+SUBCLASSES = frozenset({"_make_subclass", "_make_wrapper_subclass", "as_subclass"})
 CLOCKS = frozenset({"time", "posix", "nt", "_datetime", "datetime", "_uuid"})
 ENTROPY = frozenset({"urandom", "getrandom"})
 
@@ -43,7 +45,7 @@ class Observation(TorchFunctionMode):
             self._note("reads .grad")
         elif name in ESCAPES and not _of_shapes(args):
             self._note(f"turns a tensor into Python values ({_call(name)})")
-        elif name in FACTORIES and _holds_tensor(args[:1]) and not isinstance(args[0], Tensor):
+        elif name in FACTORIES and any(_holds_tensor(value) for value in (*args, *kwargs.values())):
             self._note(f"makes a tensor of the numbers in others (torch.{name})")
         elif name == "tensor_split" and any(isinstance(value, Tensor) for value in (*args[1:], *kwargs.values())):
             self._note("splits a tensor at places that it computes (tensor_split)")
@@ -66,6 +68,9 @@ class Observation(TorchFunctionMode):
             return
         if function.__name__ in SEEDS and isinstance(getattr(function, "__self__", None), torch.Generator):
             self._note(f"asks for the seed (torch.{function.__name__}())")
+            return
+        if function.__name__ in SUBCLASSES:
+            self._note("makes a tensor of another class, such as nn.Parameter")
             return
         owner = getattr(function, "__module__", None) or type(getattr(function, "__self__", None)).__module__
         asked = owner in CLOCKS and not _library_frame(frame)
@@ -105,17 +110,23 @@ def _of_shapes(args: Any) -> bool:
     return not any(isinstance(arg, Tensor) for arg in args)
 
 
-def _holds_tensor(values: Any) -> bool:
-    return any(isinstance(v, Tensor) or (isinstance(v, list | tuple) and _holds_tensor(v)) for v in values)
+def _holds_tensor(value: Any) -> bool:
+    """Is it a list with a tensor somewhere in it?"""
+    return isinstance(value, list | tuple) and any(isinstance(v, Tensor) or _holds_tensor(v) for v in value)
 
 
 def _is_index(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+SPELLED = {
+    "__bool__": "if, bool()", "__int__": "int()", "__float__": "float()", "__contains__": "in",
+    "__deepcopy__": "copy.deepcopy()",
+}  # fmt: skip
+
+
 def _call(name: str) -> str:
-    spelled = {"__bool__": "if, bool()", "__int__": "int()", "__float__": "float()", "__contains__": "in"}
-    return spelled.get(name, f".{name}()")
+    return SPELLED.get(name, f".{name}()")
 
 
 def _library_frame(frame: FrameType) -> bool:

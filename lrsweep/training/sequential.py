@@ -155,7 +155,7 @@ class Trainer:
         self._run, self._workload = run, workload
         self.model = workload.build_model(run.seed)
         self._steps: Eager | Captured = (Captured if captured else Eager)(self.model, workload, run.seed)
-        parameters = list(self.model.parameters())
+        parameters = list(self.model.model.parameters())  # those of a loss or step are its own affair
         self.weights = [parameter for parameter in parameters if parameter.requires_grad]
         setting, workload_spec = run.setting, workload.workload_spec
         real = all(parameter.is_floating_point() for parameter in parameters)
@@ -273,7 +273,7 @@ class Trainer:
         if self._clears:
             self.optimizer.zero_grad()
             return
-        for parameter in self.model.parameters():  # also those that the optimizer was not given
+        for parameter in self.model.model.parameters():  # also those that the optimizer was not given
             parameter.grad = None
 
     def _clip(self) -> None:

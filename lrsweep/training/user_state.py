@@ -21,6 +21,7 @@ import threading
 import types
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path, PurePath
@@ -55,6 +56,7 @@ SEEDED = (
 )
 GENERATORS = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
 _OF_PYTHON = frozenset({"__doc__", "__dict__", "__weakref__", "_abc_impl"})
+_OF_LOGGERS = frozenset({"_cache", "handlers", "filters"})  # `_cache` is filled by logging
 _MODULE_OWN = frozenset({"_parameters", "_buffers", "training"})
 
 
@@ -71,16 +73,15 @@ class Picture:
     roots: tuple[Any, ...] = ()
 
     def same(self, other: Picture) -> bool:
-        try:
-            return bool(self.parts == other.parts)
-        except Exception:  # noqa: BLE001 - values of the user's that do not compare are not the same any more
-            return False
+        return _equal(self.parts, other.parts)
 
     def change_since(self, earlier: Picture) -> str:
         """Where what is there now differs from an earlier picture, as the user would name it; "" if it has no name."""
         walk = _NamingWalk(Picture(parts=[_environment()]), alike=False)
-        walk.run(list(self.roots))
-        return walk.name_of_difference(earlier)
+        with suppress(Exception):  # a name is a help; the user's classes may raise what they like when asked for it
+            walk.run(list(self.roots))
+            return walk.name_of_difference(earlier)
+        return ""
 
 
 def _environment() -> list[tuple[str, str]]:
@@ -219,7 +220,7 @@ class _Walk:
         if isinstance(value, types.MappingProxyType):
             return self._later([dict(value)])
         if isinstance(value, logging.Logger):
-            return _kept_items(vars(value))
+            return _kept_items({key: item for key, item in vars(value).items() if key not in _OF_LOGGERS})
         if isinstance(value, INERT) or any(value is stream for stream in (sys.stdout, sys.stderr)):
             return _named(value)
         if isinstance(value, GENERATORS):
@@ -376,7 +377,7 @@ class _NamingWalk(_Walk):
 def _equal(one: Any, other: Any) -> bool:
     try:
         return bool(one == other)
-    except Exception:  # noqa: BLE001 - see Picture.same
+    except Exception:  # noqa: BLE001 - values of the user's that do not compare are not the same any more
         return False
 
 

@@ -7,6 +7,7 @@ import collections
 import copy
 import functools
 import itertools
+import logging
 import random
 import sys
 import types
@@ -225,3 +226,13 @@ def test_what_has_changed_is_named(name: str, change: Callable[..., None]) -> No
     after = user_state.picture([net, step])
     assert not before.same(after)
     assert after.change_since(before) == name
+
+
+def test_what_a_logger_notes_for_itself_is_no_state() -> None:
+    logger = logging.getLogger("lrsweep.tests.user_state")
+
+    before = user_state.picture([logger])
+    logger.debug("a step")
+    assert before.same(user_state.picture([logger]))
+    logger.clock = [0]  # type: ignore[attr-defined]
+    assert not before.same(user_state.picture([logger]))

@@ -1,5 +1,6 @@
 """Objects that model, loss, step and data know together; gradients, data and seeds that are touched on the way."""
 
+import copy
 import random
 
 import torch
@@ -108,6 +109,43 @@ class Hooked(Net):
         self.b.weight.register_post_accumulate_grad_hook(change)
 
 
+class CriticModule(nn.Module):
+    """A step that is a module, whose own weights are made with the model."""
+
+    def build(self):
+        self.net = nn.Linear(1, 1).double()
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.05)
+        return Net()
+
+    def forward(self, model, batch):
+        return Critic.__call__(self, model, batch)
+
+
+def critic_module():
+    step = CriticModule()
+    return regression(step.build, step=step)
+
+
+def copied_deep():
+    """A number of the batch, copied."""
+
+    def step(model, batch):
+        x, y = batch
+        return F.mse_loss(model(x), y) * (1 + copy.deepcopy(y.abs().mean()))
+
+    return regression(Net, step=step)
+
+
+def made_a_parameter():
+    """A parameter made of what a batch gives, in every step."""
+
+    def step(model, batch):
+        x, y = batch
+        return F.mse_loss(model(x), y) * (1 + nn.Parameter(y.abs().mean().clone()).detach())
+
+    return regression(Net, step=step)
+
+
 def gradient_transposed():
     """A hook that lays a gradient out in another order."""
 
@@ -193,7 +231,8 @@ def initial_seed():
 TASKS = {
     function.__name__: function
     for function in (
-        loss_knows_model, model_writes_into_loss, metric_of_loss, data_reads_loss, critic, gradient_transposed,
+        loss_knows_model, model_writes_into_loss, metric_of_loss, data_reads_loss, critic, critic_module,
+        copied_deep, made_a_parameter, gradient_transposed,
         gradient_expanded, data_written_by_step, applied, split_by_count, tensor_of_tensors, initial_seed,
     )
 }  # fmt: skip
