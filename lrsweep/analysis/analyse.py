@@ -52,6 +52,7 @@ def analyse(
     return facts_of(runs, tracks, config)
 
 
+@np.errstate(over="ignore")  # of two values near the largest float: inf, which compares as it should
 def facts_of(runs: pd.DataFrame, tracks: Mapping[str, Track], config: AnalysisConfig) -> SweepFacts:
     """`analyse` after its inputs were read."""
     cells = cells_of(runs, tracks, config)

@@ -60,8 +60,10 @@ def noise(values: Floats, *, lower: bool = False) -> float:
     """
     if len(values) < 3:
         return 0.0
-    sizes = np.abs(np.diff(values, n=2))
-    return float(1.4826 * np.quantile(sizes, 0.5, method="lower" if lower else "linear") / math.sqrt(6))
+    unit = 16.0 if float(np.max(np.abs(values))) > 1e307 else 1.0  # second differences of such values would overflow
+    sizes = np.abs(np.diff(np.asarray(values) / unit, n=2))
+    middle = float(np.quantile(sizes, 0.5, method="lower" if lower else "linear"))
+    return 1.4826 * middle / math.sqrt(6) * unit
 
 
 def diagnose(curves: Sequence[Curve]) -> list[Label]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lrsweep import plan
@@ -129,6 +129,8 @@ def test_columns_and_values_of_curves_csv(tmp_path: Path) -> None:
     assert frame["step"].dtype == np.int64
 
 
+@example(losses=[0.0, 0.0, 8.98846567431158e307, 0.0], error="")
+@example(losses=[1.7976717049456367e308], error="")
 @given(losses=st.lists(FLOATS, min_size=1, max_size=5), error=st.text(max_size=20) | st.sampled_from(["nan", "none"]))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_read_back_is_what_was_measured(tmp_path: Path, losses: list[float], error: str) -> None:

@@ -27,7 +27,10 @@ pytestmark = pytest.mark.unit
 
 
 SOURCE = """
+import collections
 import functools
+
+import torch
 
 class Slots:
     __slots__ = ("n",)
@@ -44,6 +47,25 @@ def counting():
         n += 1
         return n
     return count
+
+class Named(torch.nn.Module):
+    total = 0
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+        self.queue = collections.deque([1.0])
+        self.tree = {"x": {"y": 1}}
+
+CACHE = {"a": [1]}
+
+def stepping():
+    seen, slots = [0], Slots()
+
+    def step():
+        return seen, CACHE, slots
+
+    return step, seen, slots
 
 seen = []
 
@@ -184,43 +206,21 @@ class Own(Base):
     assert not found["calls"]
 
 
-class Named(nn.Module):
-    total = 0
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-        self.queue = collections.deque([1.0])
-        self.tree = {"x": {"y": 1}}
-
-
-CACHE: dict[str, list[int]] = {"a": [1]}
-
-
-def stepping() -> tuple[Callable[[], Any], list[int], Any]:
-    seen, slots = [0], user.Slots()
-
-    def step() -> Any:
-        return seen, CACHE, slots
-
-    return step, seen, slots
-
-
 @pytest.mark.parametrize(
     ("name", "change"),
     [
         ("Named.calls", lambda net, step, seen, slots: setattr(net, "calls", 1)),
         ("Named.queue", lambda net, step, seen, slots: net.queue.append(2.0)),
         ("Named.tree", lambda net, step, seen, slots: net.tree["x"].update(y=2)),
-        ("Named.total", lambda net, step, seen, slots: setattr(Named, "total", Named.total + 1)),
+        ("Named.total", lambda net, step, seen, slots: setattr(type(net), "total", net.total + 1)),
         ("seen of step", lambda net, step, seen, slots: seen.append(1)),
         ("Slots.n", lambda net, step, seen, slots: setattr(slots, "n", 5)),
-        ("CACHE in test_user_state.py", lambda net, step, seen, slots: CACHE["a"].append(1)),
+        ("CACHE in <string>", lambda net, step, seen, slots: user.CACHE["a"].append(1)),
         ("an attribute of step", lambda net, step, seen, slots: setattr(step, "mark", 1)),
     ],
 )
 def test_what_has_changed_is_named(name: str, change: Callable[..., None]) -> None:
-    net, (step, seen, slots) = Named(), stepping()
+    net, (step, seen, slots) = user.Named(), user.stepping()
     before = user_state.picture([net, step])
     change(net, step, seen, slots)
     after = user_state.picture([net, step])
