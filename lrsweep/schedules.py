@@ -240,12 +240,7 @@ def factors(schedule: Mapping[str, Any], total_steps: int, base_dir: Path | str)
         result, again = (
             np.array([float(function(step, total_steps, **arguments)) for step in range(total_steps)]) for _ in range(2)
         )
-        if not np.array_equal(result, again, equal_nan=True):
-            step = int(np.argmax(result != again))
-            raise UsageError(
-                f"schedule {name}: the factor at step {step} of {total_steps} differs when it is computed again; it "
-                "must depend on step, total_steps and the arguments alone"
-            )
+        same_factors(name, result, again)
     else:
         result = np.asarray(SCHEDULES[name](np.arange(total_steps), total_steps, **arguments), dtype=np.float64)
     wrong = ~np.isfinite(result) | (result < 0)
@@ -256,6 +251,16 @@ def factors(schedule: Mapping[str, Any], total_steps: int, base_dir: Path | str)
             "must be finite and not negative"
         )
     return result
+
+
+def same_factors(name: str, factors: Floats, again: Floats) -> None:
+    """Raises UsageError if a schedule of the user's gave other factors when it was asked `again`."""
+    if not np.array_equal(factors, again, equal_nan=True):
+        step = int(np.argmax(factors != again))
+        raise UsageError(
+            f"schedule {name}: the factor at step {step} of {len(factors)} differs when it is computed again; it "
+            "must depend on step, total_steps and the arguments alone"
+        )
 
 
 def check(name: str, arguments: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -235,7 +235,7 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if self.strict:
-            _refuse(func)
+            _refuse(func, args)
         kwargs = kwargs or {}
         if func is torch.ops.aten.lift_fresh.default:
             func = torch.ops.aten.clone.default  # `torch.tensor(1.0)` in the step: fresh each time, and no alias
@@ -250,8 +250,12 @@ class _Recorder(TorchDispatchMode):
         return out
 
 
-def _refuse(func: Any) -> None:
+def _refuse(func: Any, args: Any) -> None:
     name = str(func)
+    if func is torch.ops.aten.index.Tensor and not any(
+        isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8) for index in args[1]
+    ):
+        return  # integers as indices: the shape is theirs
     if "_local_scalar_dense" in name:
         raise NotRepeatableError("turns a tensor into a Python number (.item(), float(), if)")
     if torch.Tag.dynamic_output_shape in func.tags or torch.Tag.data_dependent_output in func.tags:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lrsweep.sweep.context import Options
     from lrsweep.sweep.pending import Pending
     from lrsweep.training.stackable import Reason
-    from lrsweep.training.workload import Workload
+    from lrsweep.training.workload import Probed, Workload
     from lrsweep.workers.messages import Job
 
 
@@ -63,8 +63,8 @@ def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work
     remarks = [f"{plural(again, 'failed run')} will be retried"] if again else []
     for key, runs in members.items():
         workload = worker.workloads().get(runs[0].workload_spec, "cpu")
-        if key in found.metric_names:
-            workload.know_metrics(found.metric_names[key])
+        if key in found.probed:
+            workload.know(found.probed[key])
         metrics(workload, required[key])
         steps[key] = workload.total_steps
         notes[key] = {"task": runs[0].workload_spec.task, **workload.task.notes}
@@ -77,7 +77,7 @@ def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work
             dataclasses.replace(
                 job,
                 run_steps=steps[job.runs[0].workload_spec.key] * len(job.runs),
-                metric_names=found.metric_names.get(job.runs[0].workload_spec.key),
+                probed=found.probed.get(job.runs[0].workload_spec.key),
             )
             for job in jobs
         ),
@@ -122,7 +122,7 @@ class _Survey:
 
     groups: list[Group]
     reasons: dict[str, Reason]
-    metric_names: dict[str, tuple[str, ...]]
+    probed: dict[str, Probed]
     needs: tuple[memory.Needed, ...]
     warnings: tuple[str, ...]
 
@@ -139,21 +139,19 @@ def _survey(left: Pending, replay: Replay, options: Options) -> _Survey:
     except child.ChildDiedError as died:
         reason = f"the trial of the model {died}"
         groups = [Group(engine="single", runs=(run.run_id,), reason=reason, raised=True) for run in left.uncut]
-        return _Survey(groups=groups if left.new else [], reasons={}, metric_names={}, needs=(), warnings=())
+        return _Survey(groups=groups if left.new else [], reasons={}, probed={}, needs=(), warnings=())
 
 
 def _look(left: Pending, replay: Replay, options: Options) -> _Survey:
     groups = _cut(left.uncut, replay, options) if left.new else []
-    names, needs, warnings = {}, [], {}
+    probed, needs, warnings = {}, [], {}
     for key, members in _by_workload(left.runs).items():
         workload = worker.workloads().get(members[0].workload_spec, "cpu")
-        names[key] = workload.metric_names
+        probed[key] = workload.probed()
         needs.append(memory.needed(workload, this_machine()))
         if groups:
             warnings.update(dict.fromkeys(stackable.findings(workload).warnings))
-    return _Survey(
-        groups=groups, reasons=_reasons(left), metric_names=names, needs=tuple(needs), warnings=tuple(warnings)
-    )
+    return _Survey(groups=groups, reasons=_reasons(left), probed=probed, needs=tuple(needs), warnings=tuple(warnings))
 
 
 def _reasons(left: Pending) -> dict[str, Reason]:

@@ -278,7 +278,7 @@ class Supervisor:
                     group=group,
                     runs=(run,),
                     run_steps=self._steps_of(run),
-                    metric_names=None if like is None else like.metric_names,
+                    probed=None if like is None else like.probed,
                     unused_worker=True,
                 )
             )
@@ -375,13 +375,12 @@ class Supervisor:
             groups.append(group)
             if worker_died:
                 self._tries[group.id] = TRIES - 1  # the whole was tried often enough
-            names = job.metric_names
             self._queue.append(
                 Job(
                     group=group,
                     runs=tuple(runs),
                     run_steps=each * len(runs),
-                    metric_names=names,
+                    probed=job.probed,
                     unused_worker=unused_worker,
                 )
             )

@@ -33,11 +33,18 @@ def map_tensors(function: Callable[[torch.Tensor], Any], batch: Any) -> Any:
 
 
 class TensorSplit:
-    """Tensors with one row per example, all on the device. Batches are copies: what a model does to one in place
+    """Tensors with one row per example. Batches are copies: what a model does to one in place
     never reaches the data."""
 
-    def __init__(self, tensors: tuple[torch.Tensor, ...]) -> None:
-        self.tensors = tensors
+    def __init__(self, tensors: tuple[torch.Tensor, ...], place: Callable[[Any], Any] = tuple) -> None:
+        """`tensors` are the task's own; `place` moves them to the device and casts them."""
+        self._given, self._place = tensors, place
+        self.tensors: tuple[torch.Tensor, ...] = place(tensors)
+        self._shares = False
+
+    def share(self) -> None:
+        """Take every batch from the task's own tensors from now on: the user's code may write into them."""
+        self._shares = True
 
     def __len__(self) -> int:
         return self.tensors[0].shape[0]
@@ -54,11 +61,14 @@ class TensorSplit:
 
     def take(self, index: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The examples `index` [B], stacked."""
-        index = index.to(self.tensors[0].device)
-        return tuple(tensor.index_select(0, index) for tensor in self.tensors)
+        return self._batch(lambda tensor: tensor.index_select(0, index.to(tensor.device)))
 
     def slice(self, low: int, high: int) -> tuple[torch.Tensor, ...]:
-        return tuple(tensor[low:high].clone() for tensor in self.tensors)
+        return self._batch(lambda tensor: tensor[low:high].clone())
+
+    def _batch(self, cut: Callable[[torch.Tensor], torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        batch = tuple(cut(tensor) for tensor in (self._given if self._shares else self.tensors))
+        return self._place(batch) if self._shares else batch
 
 
 class DatasetSplit:
@@ -95,5 +105,5 @@ def split_of(
 ) -> TensorSplit | DatasetSplit:
     """What a task gave for one split, made ready; tensors are placed once and for all."""
     if isinstance(data, tuple):
-        return TensorSplit(place(data))
+        return TensorSplit(data, place)
     return DatasetSplit(data, collate, place)

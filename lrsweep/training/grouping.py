@@ -184,7 +184,7 @@ def measure(workload: Workload, seed: int) -> Sizes:
         )
         graph = stepper.graph(params, non_trainable, workload.batch(seed, 0))
         random = graph.random
-        if not random and not stackable.our_own(workload):
+        if not random and not workload.built_in:
             checks, _ = next(workload.eval_batches("val", seed))
             random = stepper.graph(params, non_trainable, checks, training=False).random
     weights = float(sum(param.nbytes for param in params))

@@ -36,7 +36,9 @@ class LossModule(nn.Module):
         # A loss with state (class weights, a counter) belongs to this run, and is not trained.
         self._loss, self._step = _own(workload.task.loss, workload), _own(workload.task.step, workload)
         self._names = metric_names
-        self._differentiates: bool | None = None  # in evaluations, unknown before the first
+        # In evaluations; None before the first. A function, since a method would be copied with its workload.
+        self._differentiates = workload.differentiates
+        self._found_out = lambda found: workload.know_evaluations(found)
         self.counts_steps = self._step is not None and "step" in parameters_of(self._step)
         self.steps_made = 0  # told to a `step` that asks for it
         self._train_metrics = bool(workload.workload_spec.train["metrics"])
@@ -52,6 +54,12 @@ class LossModule(nn.Module):
     def tensors(self) -> dict[str, torch.Tensor]:
         """Parameters and buffers by name."""
         return {**dict(self.named_parameters()), **dict(self.named_buffers())}
+
+    def train(self, mode: bool = True) -> LossModule:
+        """The mode is the model's, as in a loop of one's own: a loss that is a module stays in that of its author."""
+        self.training = mode
+        self.model.train(mode)
+        return self
 
     @property
     def functions(self) -> list[Callable[..., Any]]:
@@ -75,8 +83,10 @@ class LossModule(nn.Module):
                     raise
                 isolation.set_generator_states(drawn)
                 self._differentiates = True
+                self._found_out(True)
             else:
                 self._differentiates = False
+                self._found_out(False)
                 return found
         # The loss takes a derivative itself, as those of physics-informed networks do.
         with torch.enable_grad():

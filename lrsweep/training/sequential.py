@@ -19,7 +19,7 @@ from lrsweep import optimizers, schedules
 from lrsweep.analysis.lr_finder import Floats, Ramp, must_stop
 from lrsweep.errors import LrsweepError, StoppedError, UsageError
 from lrsweep.run_result import Hooks, RunResult
-from lrsweep.training import guards, isolation, stackable, user_state
+from lrsweep.training import guards, isolation, user_state
 from lrsweep.training.audit import Auditor, Computed
 from lrsweep.training.data import DatasetSplit, map_tensors
 from lrsweep.training.divergence import finite_divergence
@@ -161,7 +161,7 @@ class Trainer:
         real = all(parameter.is_floating_point() for parameter in parameters)
         self._fused = optimizers.fused(setting.name, workload.device.type) if real and fused else {}
         self._own = ":" in setting.name
-        users = not stackable.our_own(workload)
+        users = not workload.built_in
         # What the user's code kept before its first step, where a checkpoint may need to know.
         self._kept = self._picture() if (users or self._own) and not captured else None
         # A run in a copy of its process needs no such look.
@@ -385,6 +385,7 @@ class Trainer:
     def result(self) -> RunResult:
         """What the finished run leaves; the test split, where there is one, is evaluated here and only here."""
         history = self.recorder.rows()
+        self._check_schedule()
         if self.diverged_step is None:
             eps = torch.finfo(self._workload.dtype).eps
             losses = (history["train_loss"], history["val_loss"])
@@ -400,6 +401,13 @@ class Trainer:
             weights_hash=self._hashes[0],
             batches_hash=self._hashes[1],
         )
+
+    def _check_schedule(self) -> None:
+        """Raises UsageError if a schedule of the user's has other factors now than before the first step."""
+        schedule = self._run.setting.schedule
+        if ":" in schedule["name"]:
+            now = schedules.factors(schedule, self._workload.total_steps, self._workload.workload_spec.base_dir)
+            schedules.same_factors(schedule["name"], self._factors, now)
 
     def state(self) -> dict[str, Any] | None:
         """A copy of all that the next step depends on (random numbers follow from the seed and the step).

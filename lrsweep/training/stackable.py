@@ -112,18 +112,12 @@ def workload_reason(workload: Workload) -> Reason | None:
     return findings(workload).reason
 
 
-def our_own(workload: Workload) -> bool:
-    """Are task and model built-ins?"""
-    names = [workload.workload_spec.task["name"], (workload.workload_spec.model or {"name": ""})["name"]]
-    return not any(":" in name for name in names)
-
-
 def findings(workload: Workload) -> Findings:
     """Try the model, the loss and the batches of a workload of the user's, once: it runs their code.
 
     Raises UsageError if the loss has parameters of its own, which nothing would train.
     """
-    return Findings() if our_own(workload) else workload.once("findings", lambda: _findings(workload))
+    return Findings() if workload.built_in else workload.once("findings", lambda: _findings(workload))
 
 
 def _findings(workload: Workload) -> Findings:
@@ -234,6 +228,8 @@ class _Trial:
                 outside.append(self._outside())
             _must_stay(inside[1 if len(inside) > 2 else 0 :])  # of the model itself, what settles in the first step may
         _must_stay(outside)
+        if len({tuple(module.tensors()) for module in (self.workload.build_model(SEEDS[0]), modules[0])}) > 1:
+            raise _Limit("makes a parameter or a buffer in its first step")
         self._refuse_parameters(outside[-1], modules)
         if len(set(used)) > 1:
             raise _Limit("uses some of its parameters for some batches only")

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lrsweep.errors import StoppedError
 from lrsweep.run_result import Hooks, RunResult
-from lrsweep.training import stackable, update_rules
+from lrsweep.training import update_rules
 from lrsweep.training.audit import Auditor, Computed
 from lrsweep.training.data import map_tensors
 from lrsweep.training.divergence import finite_divergence
@@ -93,7 +93,7 @@ class StackedTrainer:
         self.runs = sorted(runs, key=lambda run: rule_and_decay[run.run_id][0])
         self.run_ids = [run.run_id for run in self.runs]
         self._workload = workload
-        self._auditor = None if stackable.our_own(workload) else Auditor(workload)
+        self._auditor = None if workload.built_in else Auditor(workload)
         self._clip_norm = workload.workload_spec.train["clip_norm"]
         self.step = 0
         self._present = list(range(len(self.runs)))

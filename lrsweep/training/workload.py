@@ -36,7 +36,17 @@ T = TypeVar("T")
 
 WEIGHTS = "bytes of the weights"
 ALONE = "alone"
+DIFFERENTIATES = "differentiates"
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What one evaluation of a fresh model shows: the metrics, and whether the loss takes derivatives itself (None:
+    not known)."""
+
+    metric_names: tuple[str, ...]
+    differentiates: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,8 +81,12 @@ class Workload:
         return value
 
     def train_alone(self) -> None:
-        """This process trains one run and no other: what the user's code shares between its objects is left shared."""
+        """This process trains one run and no other: what the user's code shares between its objects is left shared,
+        its tensors among them, which are cast batch by batch."""
         self._once[ALONE] = True
+        for split in self.splits.values():
+            if isinstance(split, TensorSplit):
+                split.share()
 
     @property
     def alone(self) -> bool:
@@ -93,8 +107,10 @@ class Workload:
 
         Empty if that evaluation fails: every run then fails with the same text.
         """
-        if self.task.step is None:
-            return tuple(self.task.metrics)
+        return tuple(self.task.metrics) if self.task.step is None else self._probe()
+
+    def _probe(self) -> tuple[str, ...]:
+        """Evaluate a fresh model on one batch: the metrics that come."""
         try:
             with self.user_code():
                 module = LossModule(self._built_model(0), self, None).eval()
@@ -105,9 +121,32 @@ class Workload:
         except (Exception, SystemExit):  # noqa: BLE001 - whatever user code raises is told by the runs it fails
             return ()
 
-    def know_metrics(self, names: tuple[str, ...]) -> None:
-        """Take `metric_names` from another process, which has found them out."""
-        vars(self).setdefault("metric_names", names)
+    @property
+    def built_in(self) -> bool:
+        """Are task and model built-ins?"""
+        names = [self.workload_spec.task["name"], (self.workload_spec.model or {"name": ""})["name"]]
+        return not any(":" in name for name in names)
+
+    @property
+    def differentiates(self) -> bool | None:
+        """Does the loss take derivatives in evaluations? None before the first."""
+        return self._once.get(DIFFERENTIATES)
+
+    def know_evaluations(self, differentiate: bool) -> None:
+        self._once.setdefault(DIFFERENTIATES, differentiate)
+
+    def probed(self) -> Probed:
+        """For another process, in which the user's code must not be run to find it out."""
+        names = self.metric_names
+        if self.differentiates is None and not self.built_in:
+            self._probe()
+        return Probed(names, self.differentiates)
+
+    def know(self, probed: Probed) -> None:
+        """Take what another process has found out."""
+        vars(self).setdefault("metric_names", probed.metric_names)
+        if probed.differentiates is not None:
+            self.know_evaluations(probed.differentiates)
 
     @cached_property
     def finalize(self) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
@@ -172,10 +211,11 @@ class Workload:
         permuted = self._epochs.get(seed)
         if permuted is None or permuted[0] != epoch:
             order, split, data = self.epoch_order(seed, epoch), self.splits["train"], None
-            if isinstance(split, TensorSplit) and not self.workload_spec.train["shuffle"]:
-                data = split.tensors
-            elif isinstance(split, TensorSplit) and split.nbytes <= PERMUTED_BYTES and not self.alone:
-                data = split.take(order)
+            if isinstance(split, TensorSplit) and not self.alone:
+                if not self.workload_spec.train["shuffle"]:
+                    data = split.tensors
+                elif split.nbytes <= PERMUTED_BYTES:
+                    data = split.take(order)
             permuted = self._epochs[seed] = (epoch, order, data)
         return permuted[1], permuted[2]
 

@@ -11,6 +11,7 @@ from lrsweep.user_imports import Versions
 
 if TYPE_CHECKING:
     from lrsweep.plan import Run
+    from lrsweep.training.workload import Probed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +34,7 @@ class WorkerConfig:
 class Job:
     """A group to train, from a checkpoint where there is one. `run_steps` is its length, summed over its runs.
 
-    `metric_names`: those of its workload, found out before; a worker must not run the user's code to find them.
+    `probed`: of its workload, found out before; a worker must not run the user's code to find them.
     `unused_worker`: in a process in which no code of the user's has trained yet.
     """
 
@@ -41,7 +42,7 @@ class Job:
     runs: tuple[Run, ...] = field(repr=False)
     run_steps: int = 0
     resume: Checkpoint | None = None
-    metric_names: tuple[str, ...] | None = None
+    probed: Probed | None = None
     unused_worker: bool = False
 
     @property

@@ -160,8 +160,8 @@ def train(job: Job, config: WorkerConfig, send: Callable[[Message], None], stop:
     try:
         hooks = WorkerHooks(job, config, send, stop)
         prepared = workloads().get(job.runs[0].workload_spec, config.device)
-        if job.metric_names is not None:
-            prepared.know_metrics(job.metric_names)
+        if job.probed is not None:
+            prepared.know(job.probed)
         for trained in ENGINES[job.group.engine](job, prepared, hooks):
             hooks.tell()
             if trained.status == "failed" and job.group.engine == "recorded":

@@ -350,6 +350,34 @@ def test_an_optimizer_or_schedule_that_raises_fails_that_run() -> None:
     assert "KeyError: 'no factor' (tasks.py:" in (outcome.error or "")
 
 
+def test_a_schedule_that_depends_on_the_training_fails_that_run(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("""
+import torch
+from lrsweep import Task
+
+losses = []
+
+
+def loss(output, target):
+    value = torch.nn.functional.mse_loss(output, target)
+    losses.append(value.item())
+    return value
+
+
+def factor(step, total_steps):
+    return 0.5 if losses and losses[-1] < 9 else 1.0
+
+
+def make():
+    data = (torch.ones(8, 1),) * 2
+    return Task(train=data, val=data, model=lambda: torch.nn.Linear(1, 1), loss=loss)
+""")
+    spec = workload_spec({"name": f"{tmp_path}/own.py:make"}, epochs=1, batch_size=4)
+    outcome = trained(run(spec, schedule={"name": f"{tmp_path}/own.py:factor"}))
+    assert outcome.status == "failed"
+    assert "the factor at step 0 of 2 differs when it is computed again" in (outcome.error or "")
+
+
 def test_a_builder_that_hands_out_one_module_twice_is_found_out() -> None:
     runs = [run(workload_spec({"name": "classify", "model": "shared_net"}), lr=lr) for lr in (0.1, 0.2)]
     first, second = sequential.train(runs, workload.build(runs[0].workload_spec), NoHooks())

@@ -61,6 +61,14 @@ def test_an_ordinary_model_trains_together_whatever_the_seed(tmp_path: Path) -> 
     assert found(tmp_path) == Findings()
 
 
+def test_integers_as_indices_have_the_shape_of_the_integers(tmp_path: Path) -> None:
+    build = "self.register_buffer('order', torch.randperm(8))"
+    assert found(tmp_path, build=build, forward="h = h[:, self.order]") == Findings()
+    of_values = found(tmp_path, build=build, forward="h = h[:, self.order > 3].sum(1, keepdim=True) + h").reason
+    assert of_values is not None
+    assert "shapes depend on their values" in of_values.text
+
+
 @pytest.mark.parametrize(("times", "passes"), [(1, None), (30, 1)])
 def test_a_model_that_fills_a_core_is_not_tried_any_further(times: int, passes: int | None, tmp_path: Path) -> None:
     """One step tells; stacked, its runs would take as long."""
@@ -102,6 +110,7 @@ def test_a_profiler_of_the_callers_goes_on_and_changes_nothing(tmp_path: Path) -
         ("pass", "h = h * h.new_tensor([(h > 0).any()])", "of the numbers in others (torch.new_tensor)"),
         ("pass", "h = h * (1 if torch.initial_seed() else 2)", "asks for the seed (torch.initial_seed())"),
         ("pass", "h.detach().clone().apply_(lambda v: v)", ".apply_()"),
+        ("self.register_buffer('mean', None)", "self.mean = h.detach().mean(0)", "a buffer in its first step"),
         ("pass", "h.register_hook(lambda g: g * 2) if h.requires_grad else 0", "registers a hook on a tensor"),
         ("pass", "h = h * (1 if self.a.weight.grad is None else 1)", "reads .grad"),
         ("self.a.weight.register_hook(lambda g: g * 0)", "pass", "a hook on a parameter (a.weight)"),

@@ -228,12 +228,110 @@ def initial_seed():
     return regression(Net, step=step)
 
 
+def derivatives_and_count():
+    """A step that takes derivatives in evaluations too, and counts its calls."""
+    calls = 0
+
+    def step(model, batch):
+        nonlocal calls
+        calls += 1
+        x, y = batch
+        x = x.clone().requires_grad_()
+        output = model(x)
+        (slope,) = torch.autograd.grad(output.sum(), x, create_graph=True)
+        return F.mse_loss(output, y) + 0.01 * calls * slope.square().mean()
+
+    step.wants_gradients = True
+    return regression(Net, step=step)
+
+
+class Smoothing(nn.Module):
+    """A loss that smooths the target while it is in training mode, which nobody ends."""
+
+    def forward(self, output, target):
+        return F.mse_loss(output, 0.9 * target if self.training else target)
+
+
+class Features(nn.Module):
+    """A loss in features of a network with normalization and dropout, which its author put in evaluation mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(1, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.3)).double()
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            nn.init.normal_(self.net[0].weight)
+        self.net.eval().requires_grad_(False)
+
+    def forward(self, output, target):
+        return F.mse_loss(self.net(output.double()), self.net(target.double())) + F.mse_loss(output, target)
+
+
+def loss_in_training_mode():
+    return regression(Net, loss=Smoothing())
+
+
+def loss_in_evaluation_mode():
+    return regression(Net, loss=Features())
+
+
+def data_of_another_dtype_written():
+    """A step that moves targets that are not of the spec's dtype."""
+    train, val = split(*points())
+    soft = train[1].float().clone()
+
+    def step(model, batch):
+        x, target, index = batch
+        output = model(x)
+        if model.training:
+            with torch.no_grad():
+                soft[index] = 0.7 * soft[index] + 0.3 * output.to(soft.dtype)
+        return F.mse_loss(output, target)
+
+    number = torch.arange(len(soft)), torch.zeros(len(val[0]), dtype=torch.long)
+    return Task(train=(train[0], soft, number[0]), val=(*val, number[1]), model=Net, step=step)
+
+
+class Picking(Net):
+    """Features picked by a buffer of integers."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("order", torch.randperm(16))
+
+    def middle(self, h):
+        return super().middle(h)[:, self.order]
+
+
+class LateBuffer(Net):
+    """A buffer that is None until the first batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", None)
+
+    def forward(self, x):
+        if self.mean is None:
+            self.mean = x.detach().mean(0)
+        return super().forward(x - self.mean)
+
+
+def picked_by_integers():
+    return regression(Picking)
+
+
+def buffer_made_later():
+    return regression(LateBuffer)
+
+
 TASKS = {
     function.__name__: function
     for function in (
         loss_knows_model, model_writes_into_loss, metric_of_loss, data_reads_loss, critic, critic_module,
         copied_deep, made_a_parameter, gradient_transposed,
         gradient_expanded, data_written_by_step, applied, split_by_count, tensor_of_tensors, initial_seed,
+        derivatives_and_count, loss_in_training_mode, loss_in_evaluation_mode, data_of_another_dtype_written,
+        picked_by_integers, buffer_made_later,
     )
 }  # fmt: skip
 
