@@ -70,8 +70,8 @@ class OwnOptimizers:
             self._switch(len(self._optimizers) - 1, 0, training=True)
             self._rates.append(optimizers.ScheduledRate(optimizer, setting.schedule))
         self._decay = setting.independent_weight_decay
-        # Does an update draw random numbers? Found out in the first one. Runs of a seed draw the same ones, so while
-        # nothing is drawn the generators are seeded once for all: a seeding took 25 of the 470 microseconds of a run.
+        # Does an update draw random numbers? Found out in the first one. While nothing is drawn the generators are
+        # seeded once for all runs: a seeding took 25 of the 470 microseconds of a run.
         self._draws: bool | None = None
         self._index_seeds()
 
@@ -108,8 +108,8 @@ class OwnOptimizers:
         the backward pass, which is where a run alone would go on; None where that pass draws nothing.
         """
         slices = {name: value.unbind(0) for name, value in grads.items()}
+        seeded: _Seeded | None = None
         for seed, positions in self._of_seed.items():
-            seeded: _Seeded | None = None
             for position in positions:
                 if position in skipped:
                     continue
@@ -120,9 +120,9 @@ class OwnOptimizers:
                 if self._draws is None:
                     self._draws = seeded.moved() or None
                 self._finish(position, step)
-            if seeded is not None and self._draws is False and seeded.moved():
-                text = f"step {step + 1}: {self._label} draws random numbers, which it did not in its first step"
-                raise AuditFailedError(text, self._label)
+        if seeded is not None and self._draws is False and seeded.moved():
+            text = f"step {step + 1}: {self._label} draws random numbers, which it did not in its first step"
+            raise AuditFailedError(text, self._label)
         self._draws = bool(self._draws)
 
     def _prepare(self, position: int, slices: Mapping[str, Sequence[Tensor]], factor: float) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from lion import Lion
 from torch import nn
 
 
@@ -70,7 +71,8 @@ def train(run: dict, spec: dict, data: dict) -> list[list[object]]:
     torch.manual_seed(run["seed"])
     kinds = {"mlp": lambda: mlp(spec["sizes"]), "cnn": cnn, "language": lambda: Language(spec["vocab"], spec["length"])}
     model = kinds[spec["model"]]()
-    optimizer = getattr(torch.optim, run["optimizer"])(model.parameters(), lr=run["lr"], **run["args"])
+    cls = Lion if run["optimizer"] == "Lion" else getattr(torch.optim, run["optimizer"])
+    optimizer = cls(model.parameters(), lr=run["lr"], **run["args"])
     x, y, xv, yv = data["x"], data["y"], data["xv"], data["yv"]
     rows: list[list[object]] = []
     step, epoch, losses = 0, 0, []

@@ -27,6 +27,7 @@ def sweep(task: Any, model: Any, optimizers: list[Any], lr: Any, seeds: int, **t
     return spec if model is None else spec | {"model": model}
 
 
+LION = {"name": f"{Path(__file__).with_name('lion.py')}:Lion"}  # a class of the user's: one object per run
 WIDE = {"name": "blobs", "n": 6000, "features": 784, "centers": 10}
 WORKLOADS = {
     "a": Workload(
@@ -60,6 +61,13 @@ WORKLOADS = {
         least=(1.3, 0.97),
         aim=(1.6, 1.1),
     ),
+    "own": Workload(
+        spec=sweep("digits", {"name": "mlp", "hidden": [128, 128]}, [LION], {"min": 1e-5, "max": 1e-1, "per_decade": 3},
+                   5, epochs=60, batch_size=64),
+        plain={"model": "mlp", "sizes": [64, 128, 128, 10]},
+        least=(2, 1.5),
+        aim=(3, 1.8),
+    ),
 }  # fmt: skip
 
 
@@ -86,7 +94,7 @@ def plain_spec(workload: Workload, folder: Path) -> dict[str, Any]:
         "runs": [
             {
                 "id": run.run_id,
-                "optimizer": optimizers.OPTIMIZERS[run.setting.name].__name__,
+                "optimizer": "Lion" if ":" in run.setting.name else optimizers.OPTIMIZERS[run.setting.name].__name__,
                 "lr": run.lr,
                 "seed": run.seed,
                 "args": {key: value for key, value in run.setting.args.items() if key in ("momentum",)},
