@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lrsweep.analysis.facts import cost_span
 from lrsweep.analysis.leader import at_recommended
 from lrsweep.objective import Mode, cost
+from lrsweep.results.figures import SUFFIX
 from lrsweep.system.machine import size_text
 from lrsweep.wording import advice, words
 from lrsweep.wording.grouped import few_warnings
@@ -61,7 +62,8 @@ def summary(facts: SweepFacts, folder: Path, *, unicode: bool = True) -> str:
         lines += [table(head, rows, right=(1, 4, 5, 6)), "", u_curves(facts, unicode=unicode)]
     if warnings := few_warnings(facts):
         lines += ["", *(f"- {text}" for text in warnings)]
-    files = ["report.html", "u_curve.png", "loss_curves.png", "runs.csv", "curves.csv", "summary.csv"]
+    studies = sorted(path.name for path in folder.glob("by_*.png") if SUFFIX not in path.name)
+    files = ["report.html", "u_curve.png", "loss_curves.png", *studies, "runs.csv", "curves.csv", "summary.csv"]
     there = [name for name in files if (folder / name).exists()]
     return "\n".join([*lines, "", f"{folder}/: {', '.join(there)}"])
 

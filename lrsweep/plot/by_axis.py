@@ -1,11 +1,12 @@
-"""Sweeps with one learning rate that study another number (momentum, decay, patience, batch size): the metric, the
-curves, the steps to the target and the spread over seeds against it."""
+"""Sweeps with one learning rate that study something else, numbers (momentum, batch size) or names (activations,
+schedules): the metric, the curves, the steps to the target and the spread over seeds against it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -30,34 +31,46 @@ MOST = 8
 """Optimizers (and places of the other axes) that are shown: the best."""
 BESIDE = 0.012
 """Share of the width of a panel between the marks of two diverged seeds."""
+WIDTH = 0.5
+"""Of the band of a value with a name, whose neighbors are 1 away."""
+LONGEST = 0.9
+"""Inches of the name of a value."""
 
 
 def axes_of(facts: SweepFacts) -> list[str]:
-    """The axes that the sweep studies: those of numbers, if no row has more than one learning rate."""
+    """The axes that the sweep studies: all with more than one value, if no row has more than one learning rate."""
     if not facts.rows or any(len(row.rates) > 1 for row in facts.rows):
         return []
-    values = {axis: list(dict.fromkeys(row.axes[axis] for row in facts.rows)) for axis in facts.axes}
-    return [axis for axis, some in values.items() if len(some) > 1 and numeric(some)]
+    return [axis for axis in facts.axes if len({row.axes[axis] for row in facts.rows}) > 1]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Study:
-    """What is drawn of one optimizer: its `rows` in the order of the rising numbers `xs`; `val` and `train` hold the
+    """What is drawn of one optimizer: its `rows` at the rising numbers `xs`; where the values of the axis are names,
+    these are places 0, 1, ... in the order of the spec, and `names` those of all places. `val` and `train` hold the
     curves of each row."""
 
     label: str
     others: str
     rows: list[OptimizerFacts]
     xs: list[float]
+    names: tuple[str, ...]
     val: list[list[RunCurve]]
     train: list[list[RunCurve]]
+
+    @property
+    def line(self) -> str:
+        """Between medians; there is nothing between two names."""
+        return "" if self.names else "-"
 
 
 def by_axis(
     facts: SweepFacts, axis: str, val: RunCurves, train: RunCurves, column: str, *, x: str, sheet: Sheet = SCREEN
 ) -> Figure:
     """A line of panels per optimizer (and place of the other axes)."""
-    studies = [_study(part, axis, val, train) for part in _best(selection.slices(facts, axis), facts)]
+    values = list(dict.fromkeys(row.axes[axis] for row in facts.rows))
+    places = None if numeric(values) else {value: float(place) for place, value in enumerate(values)}
+    studies = [_study(part, axis, places, val, train) for part in _best(selection.slices(facts, axis), facts)]
     rows = [row for one in studies for row in one.rows]
     limits = value_range(rows, facts.mode)
     limits = rail.with_rows(limits, rail.statuses(rows, limits), PANEL[1])
@@ -65,7 +78,8 @@ def by_axis(
     objective = limits.scale.label(words.objective_axis_label(facts))
     room = 0.12 + max(width_of(_short(row.axes[axis]), NAMES) for row in rows)
     seeds = max(row.n_seeds for row in rows)
-    names = [words.axes_text({axis: ""}).removesuffix("=")] * 4
+    name = words.axes_text({axis: ""}).removesuffix("=")
+    upright = _upright(studies[0].names, sheet)
     heads = [
         head
         for one in studies
@@ -81,7 +95,8 @@ def by_axis(
     page = style.page(
         heads, f"{facts.name}: {words.objective_text(facts)} by {axis}", words.budget_line(facts, sheet.setting), sheet,
         columns=count, panel=PANEL, left=left, gap=(max(left, room + left), 0.5), right=max(room, 0.2),
-        legend=_key(rows, limits, seeds),
+        below=0.04 + max(width_of(one, ticks.SIZE) for one in studies[0].names) - ticks.LINE if upright else 0.0,
+        legend=_key(rows, limits, seeds, of_numbers=places is None),
     )  # fmt: skip
     limits = rail.with_rows(limits, limits.rows, page.size[1])
     times, spreads = [row.rates[0].time for row in rows], [_spread(row) for row in rows]
@@ -94,20 +109,28 @@ def by_axis(
         _against(panels[2], one, [row.rates[0].time for row in one.rows], times, page, "steps", log=True)
         if seeds > 1:
             _against(panels[3], one, [_spread(row) for row in one.rows], spreads, page, facts.metric, log=False)
-        for ax, name in zip([panels[0], *panels[2:]], names, strict=False):
+        for ax in (panels[0], *panels[2:]):
             ax.set_xlabel(name)
+            if upright:
+                ax.tick_params(axis="x", rotation=90)
     return page.figure
 
 
-def _study(part: selection.Slice, axis: str, val: RunCurves, train: RunCurves) -> _Study:
+def _study(
+    part: selection.Slice, axis: str, places: dict[str, float] | None, val: RunCurves, train: RunCurves
+) -> _Study:
     label, others, rows = part
-    rows = sorted(rows, key=lambda row: float(row.axes[axis]))
+    where = [float(row.axes[axis]) if places is None else places[row.axes[axis]] for row in rows]
+    order = sorted(range(len(rows)), key=where.__getitem__)
+    rows = [rows[i] for i in order]
 
     def curves(some: RunCurves) -> list[list[RunCurve]]:
         return [[some[run.run_id] for run in row.runs if run.run_id in some] for row in rows]
 
-    xs = [float(row.axes[axis]) for row in rows]
-    return _Study(label=label, others=others, rows=rows, xs=xs, val=curves(val), train=curves(train))
+    return _Study(
+        label=label, others=others, rows=rows, xs=[where[i] for i in order],
+        names=tuple(map(_short, places or ())), val=curves(val), train=curves(train),
+    )  # fmt: skip
 
 
 def _best(parts: list[selection.Slice], facts: SweepFacts) -> list[selection.Slice]:
@@ -136,11 +159,22 @@ def _spread(row: OptimizerFacts) -> float:
 
 
 def _short(value: str) -> str:
-    return fit(value, 0.9, NAMES)
+    return fit(value, LONGEST, NAMES)
 
 
-def _x_axis(ax: Axes, xs: Sequence[float]) -> None:
-    """An axis with a tick at each of the values that fit side by side."""
+def _upright(names: Sequence[str], sheet: Sheet) -> bool:
+    """Whether the names of places are too long to be written side by side below a panel."""
+    room = PANEL[0] if sheet.width is None else style.NARROWEST
+    return any(width_of(name, ticks.SIZE) + ticks.BETWEEN > room / len(names) for name in names)
+
+
+def _x_axis(ax: Axes, one: _Study) -> None:
+    """An axis with a tick at each of the values that fit side by side, or at each named place."""
+    if one.names:
+        ax.set_xlim(-0.5, len(one.names) - 0.5)
+        ticks.name_ticks(ax.xaxis, range(len(one.names)), one.names)
+        return
+    xs = one.xs
     log = min(xs) > 0 and max(xs) >= WIDE * min(xs)
     low, high = (math.log10(xs[0]), math.log10(xs[-1])) if log else (xs[0], xs[-1])
     air = 0.08 * ((high - low) or abs(high) or 1.0)
@@ -155,7 +189,7 @@ def _x_axis(ax: Axes, xs: Sequence[float]) -> None:
 def _metric(ax: Axes, one: _Study, limits: Range, page: Page, name: str) -> None:
     """Seeds, median and spread."""
     rail.open_axes(ax, limits)
-    _x_axis(ax, one.xs)
+    _x_axis(ax, one)
     color, points = COLORS[0], [row.rates[0] for row in one.rows]
     if max(row.n_seeds for row in one.rows) <= legend.FEW_SEEDS:
         ends = [extremes(point, limits) for point in points]
@@ -164,9 +198,14 @@ def _metric(ax: Axes, one: _Study, limits: Range, page: Page, name: str) -> None
     else:
         ends = [quartiles(row, point, limits) for row, point in zip(one.rows, points, strict=True)]
         low, high = zip(*ends, strict=True)
-        ax.fill_between(one.xs, low, high, color=color, alpha=0.2, linewidth=0, zorder=2)
+        band: dict[str, Any] = {"color": color, "alpha": 0.2, "linewidth": 0, "zorder": 2}
+        if one.names:
+            heights = [top - bottom for bottom, top in zip(low, high, strict=True)]
+            ax.bar(one.xs, heights, WIDTH, low, **band)
+        else:
+            ax.fill_between(one.xs, low, high, **band)
     medians = [point.objective if limits.inside(point.objective) else math.nan for point in points]
-    ax.plot(one.xs, medians, color=color, marker="o", markersize=4, linewidth=1.6, zorder=4)
+    ax.plot(one.xs, medians, color=color, marker="o", markersize=4, linewidth=1.6, linestyle=one.line, zorder=4)
     for row, x, _ in tags.each(ax, zip(one.rows, one.xs, one.rows, strict=True)):
         dots = [run for run in row.runs if run.status == "ok" and limits.inside(run.objective)]
         at = [x] * len(dots), [run.objective for run in dots]
@@ -236,9 +275,9 @@ def _against(
     low, high = bounds
     top = low * (high / low) ** (1 / (1 - share)) if wide else high / (1 - share)
     ticks.value_axis(ax, scale, high=top)
-    _x_axis(ax, one.xs)
+    _x_axis(ax, one)
     shown = [value if math.isfinite(value) else math.nan for value in values]
-    ax.plot(one.xs, shown, color=COLORS[0], marker="o", markersize=4, linewidth=1.4, zorder=4)
+    ax.plot(one.xs, shown, color=COLORS[0], marker="o", markersize=4, linewidth=1.4, linestyle=one.line, zorder=4)
     beyond = 0.0
     if never:
         ax.axhspan(high, top, color="#F3F3F3", linewidth=0, zorder=0)
@@ -251,10 +290,10 @@ def _against(
     style.y_label(ax, scale.label(name), page.size[1], beyond=beyond)
 
 
-def _key(rows: Sequence[OptimizerFacts], limits: Range, seeds: int) -> list[Artist]:
+def _key(rows: Sequence[OptimizerFacts], limits: Range, seeds: int, *, of_numbers: bool) -> list[Artist]:
     found: list[Artist] = [
         legend.mark("o", "one seed", size=3.4),
-        legend.line("median over seeds", linewidth=1.6, marker="o", markersize=4),
+        legend.line("median over seeds", linewidth=1.6 * of_numbers, marker="o", markersize=4),
         *legend.spread(seeds),
         *legend.untrained(rows),
         legend.line("train_loss (median)", linewidth=0.9, linestyle=TRAIN),

@@ -299,7 +299,7 @@ def _schedule(sweep: SweepFigures) -> dict[str, Callable[[], Figure]]:
 
 
 def _studies(sweep: SweepFigures, axes: Sequence[str]) -> dict[str, Callable[[], Figure]]:
-    """With one rate there is no U-curve, no sensitivity and no drift: what there is stands against another number."""
+    """With one rate there is no U-curve, no sensitivity and no drift: what there is stands against the axis."""
     return {
         "by_" + _of_a_file(axis): partial(
             by_axis.by_axis, sweep.facts, axis, sweep.lines, sweep.train_lines, sweep.column, x=sweep.x,

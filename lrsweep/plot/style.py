@@ -245,11 +245,13 @@ def page(
     left: float = 0.62,
     right: float = 0.2,
     gap: tuple[float, float] = (0.55, 0.36),
+    below: float = 0.0,
     tall: bool = False,
 ) -> Page:
     """A panel per head in rows of `columns` below a title and `subtitle`, which is wrapped.
 
-    `left` and `right` are the room beside the panels, `gap` that between them. Where the width of the sheet is given
+    `left` and `right` are the room beside the panels, `gap` that between them, `below` more room for names at the ticks
+    below each. Where the width of the sheet is given
     the panels are narrowed to it and keep their shape, or with `tall` their height.
     """
     if sheet.width is not None:
@@ -268,7 +270,8 @@ def page(
     across, down = _legend_grid(legend, width, handle)
     title_lines, subtitle_lines = _heading_lines(title, subtitle, width - 0.4) if sheet.titled else ([], [])
     top = _heading_height(title_lines, subtitle_lines)
-    bottom = 0.55 + 0.19 * down
+    bottom = 0.55 + below + 0.19 * down
+    gap = (gap[0], gap[1] + below)
     height = top + sum(head) + rows * panel[1] + (rows - 1) * gap[1] + bottom
     figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)

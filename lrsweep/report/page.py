@@ -186,17 +186,19 @@ def _details(facts: SweepFacts, listed: SweepFacts) -> Iterable[str]:
 def _numbers(facts: SweepFacts, listed: SweepFacts) -> Iterable[str]:
     brackets = " or ".join(dict.fromkeys(interval_name(row.n_seeds) for row in facts.rows))
     better = "smaller" if facts.mode == "min" else "larger"
+    of_grid = (
+        f"Each best learning rate is the best of those tried with this budget. Brackets: {brackets or 'no seeds'}; "
+        "≥ marks a lower bound (the grid ended first, or the next learning rate diverged). "
+    )
     yield paragraph(
-        f"Objective: {facts.metric} ({facts.at.replace('_', ' ')}), {better} is better. Each best learning "
-        f"rate is the best of those tried with this budget. Brackets: {brackets or 'no seeds'}; "
-        "≥ marks a lower bound (the grid ended first, or the next learning rate diverged). Click a "
-        "column heading to sort."
+        f"Objective: {facts.metric} ({facts.at.replace('_', ' ')}), {better} is better. "
+        f"{'' if facts.one_rate else of_grid}Click a column heading to sort."
     )
     if shown := selection.said(len(listed.rows), len(facts.rows), "curves"):
         yield paragraph(f"Tables and lists show {shown}; summary.csv has all of them.")
     yield from html_tables.numbers(listed)
-    detailed = _detailed(listed)
-    if shown := selection.said(len(detailed), len(facts.rows), "curves"):
+    detailed = () if facts.one_rate else _detailed(listed)
+    if detailed and (shown := selection.said(len(detailed), len(facts.rows), "curves")):
         yield paragraph(f"Every learning rate of {shown}; runs.csv has all of them.")
     for row in detailed:
         yield folded(f"{row.title}: every learning rate", html_tables.rates(row))
@@ -231,8 +233,9 @@ def _diagnosis(facts: SweepFacts, runs: pd.DataFrame) -> Iterable[str]:
 def _comparisons(facts: SweepFacts, listed: SweepFacts) -> Iterable[str]:
     if listed.against_adam:
         yield html_tables.against_adam(listed)
-    yield html_tables.ratios(listed)
-    yield html_tables.drifts(listed)
+    if not facts.one_rate:
+        yield html_tables.ratios(listed)
+        yield html_tables.drifts(listed)
     yield bullets(notes_of(facts))
 
 

@@ -63,7 +63,9 @@ def _columns(caption: str, columns: Mapping[str, Callable[[T], TableCell | str]]
 
 
 def numbers(facts: SweepFacts) -> list[str]:
-    """Three tables with a line per row of summary.csv."""
+    """Three tables with a line per row of summary.csv; one for a sweep with one learning rate."""
+    if facts.one_rate:
+        return [_columns("Every setting at its learning rate", STUDY, facts.rows)]
     return [
         _columns("Best learning rate and good range", BEST, facts.rows),
         _columns("Sensitivity to the learning rate", SENSITIVE, facts.rows),
@@ -119,6 +121,24 @@ GRID: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
     "diverged": lambda row: count(row.n_diverged),
     "failed": lambda row: count(row.n_failed),
 }
+STUDY: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
+    "curve": lambda row: row.title,
+    "lr": lambda row: rate(row.rates[0].lr),
+    "untrained": lambda row: objective(row, row.initial_objective),
+    "median": lambda row: objective(row, row.rates[0].objective),
+    "best seed": lambda row: objective(row, row.rates[0].best),
+    "worst seed": lambda row: objective(row, row.rates[0].worst),
+    "test": lambda row: objective(row, row.test_at_recommended),
+    "steps to target": lambda row: _steps(row.rates[0]),
+    "arrived": lambda row: number(row.rates[0].arrived),
+    "runs": lambda row: count(row.n_runs),
+    "diverged": lambda row: count(row.n_diverged),
+    "failed": lambda row: count(row.n_failed),
+}
+
+
+def _steps(point: RatePoint) -> TableCell:
+    return TableCell("never", math.inf) if point.time == math.inf else number(point.time)
 
 
 def _span(low: float, high: float) -> str:
@@ -137,7 +157,7 @@ def rates(row: OptimizerFacts) -> str:
         "failed": lambda point: count(point.n_failed),
         "good range": lambda point: "yes" * point.in_good_range,
         "tied with the best": lambda point: "yes" * point.tied,
-        "steps to target": lambda point: TableCell("never", math.inf) if point.time == math.inf else number(point.time),
+        "steps to target": _steps,
         "arrived": lambda point: number(point.arrived),
     }
     return _columns(f"{row.title}: every learning rate", columns, row.rates)

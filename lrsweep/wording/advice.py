@@ -16,7 +16,7 @@ from lrsweep.analysis.facts import Budget, OptimizerFacts, SweepFacts
 from lrsweep.analysis.sensitivity import is_even
 from lrsweep.analysis.suggest import ENOUGH, better_grid, close_enough, known_gaps, open_gaps, steep_gap, too_high
 from lrsweep.grids import generate
-from lrsweep.wording.words import agree, budget_text, listed, plural, rate_text
+from lrsweep.wording.words import agree, budget_text, listed, objective_text_of, plural, rate_text
 
 ASK_FOR_RATES = (
     "all_diverged", "untrained", "too_small", "mostly_diverged", "edge", "censored", "narrow", "cliff", "steep",
@@ -55,7 +55,8 @@ def sentence(row: OptimizerFacts, budget: Budget | None) -> str:
         else f"{row.n_rates} learning rates"
     )
     but = " that did not fail" * bool(row.failed_lrs)
-    tried = f"the {known} tried{but} with this budget ({budget_text(budget)}, {plural(row.n_seeds, 'seed')})"
+    how = f"with this budget ({budget_text(budget)}, {plural(row.n_seeds, 'seed')})"
+    tried = f"the {known} tried{but} {how}"
     if row.n_runs == row.n_failed:
         return f"{row.title}: every run failed; there are no results."
     if row.broken_start:
@@ -66,6 +67,9 @@ def sentence(row: OptimizerFacts, budget: Budget | None) -> str:
         return f"{row.title}: {TOO_SMALL} ({tried})."
     if not row.trained and not math.isnan(row.initial_objective):
         return f"{row.title}: no learning rate improved on the untrained model ({tried})."
+    if row.holds_rate:
+        said = objective_text_of(row, row.best_objective)
+        return f"{row.title}: {said} at {rate_text(row.best_lr.value)}, the only learning rate tried, {how}."
     parts = [f"{row.title}: {rate_text(row.best_lr.value)} is the best of {tried}", _width(row), _price(row)]
     parts += [_top(row), f"every run failed at {_rates(row.failed_lrs)}" * bool(row.failed_lrs)]
     return "; ".join(part for part in parts if part) + "."
@@ -135,8 +139,8 @@ def _span(row: OptimizerFacts) -> str:
 
 
 def recommendation(row: OptimizerFacts, metric: str) -> str:
-    """The robust rate and the largest safe one, each with its reason; "" where nothing trained."""
-    if not row.trained:
+    """The robust rate and the largest safe one, each with its reason; "" where nothing trained, and of one rate."""
+    if not row.trained or row.holds_rate:
         return ""
     ends = "both ends" if row.good_range.censored_low and row.good_range.censored_high else "one end"
     reason = RECOMMENDED[row.recommended_by].format(ends=ends) + " (one seed)" * (row.n_seeds == 1)
@@ -164,7 +168,7 @@ def sweep_warnings(facts: SweepFacts) -> list[str]:
 def warnings(row: OptimizerFacts) -> list[tuple[Caveat, str]]:
     """What to know before believing a row, the weightiest first."""
     found = caveats_of(row)
-    first = next((kind for kind in found if kind in ASK_FOR_RATES), None)
+    first = next((kind for kind in found if kind in ASK_FOR_RATES and not row.holds_rate), None)
     line = lr_line(row) if first else ""
     long = len(line) > LONG_LINE and first in ("cliff", "steep")  # which --refine answers
     paste = {first: "; `--refine` tries it" if long else f"; try `{line}`"} if line else {}
@@ -173,7 +177,7 @@ def warnings(row: OptimizerFacts) -> list[tuple[Caveat, str]]:
 
 def _mostly_diverged(row: OptimizerFacts) -> str:
     share = f"{row.n_diverged} of {row.n_runs - row.n_failed} runs diverged"
-    return f"{share}{'; the grid extends too high' * bool(too_high(row))}"
+    return f"{share}{'; the grid extends too high' * bool(too_high(row) and not row.holds_rate)}"
 
 
 def _worse(row: OptimizerFacts) -> str:
@@ -205,6 +209,8 @@ def _gaps(gaps: Sequence[tuple[float, float]]) -> str:
 
 def _short_budget(row: OptimizerFacts) -> str:
     improving, good = row.still_improving
+    if row.holds_rate:
+        return f"{improving} of {plural(good, 'run')} were still improving: train longer"
     text = f"{improving} of {good} runs in the good range were still improving: train longer"
     return f"{text} (the best learning rate may shift)"
 
@@ -258,7 +264,7 @@ SHORT_CAVEATS = (
     ("failed_edge", "runs next to the good range failed"),
     ("edge", "best lr is at {side} of the grid; widen it"),
     ("flat", "flat: all learning rates perform about the same"),
-    ("mostly_diverged", "over half the runs diverged; lower the grid"),
+    ("mostly_diverged", "over half the runs diverged{remedy}"),
     ("censored", "good range reaches the grid edge; widen the grid"),
     ("narrow", "{inside} in the good range; try --refine"),
     ("crowded", "{inside} in the good range, others close by; add seeds"),
@@ -274,7 +280,8 @@ def warning_line(row: OptimizerFacts) -> str:
     inside = f"only {plural(len(row.good_range.rates), 'grid point')}"
     found = next((text for kind, text in SHORT_CAVEATS if kind in kinds), "")
     verdict = "learning rates too small" if row.trained else TOO_SMALL
-    return found.format(side=_SIDES.get(row.edge_side, ""), inside=inside, verdict=verdict)
+    remedy = "" if row.holds_rate else "; lower the grid"
+    return found.format(side=_SIDES.get(row.edge_side, ""), inside=inside, verdict=verdict, remedy=remedy)
 
 
 def lr_line(row: OptimizerFacts) -> str:

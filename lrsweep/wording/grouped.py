@@ -33,6 +33,8 @@ KINDS: dict[Caveat, tuple[str, str]] = {
     "few_seeds": ("many learning rates tied with the best", "add seeds"),
 }
 """What to call a caveat that several settings share, and what to do about it."""
+OF_THE_RATE: tuple[Caveat, ...] = ("all_diverged", "untrained", "too_small", "mostly_diverged")
+"""Where a sweep with one learning rate has no grid to change."""
 
 
 def few_warnings(facts: SweepFacts) -> list[str]:
@@ -55,5 +57,7 @@ def _line(kind: Caveat, rows: list[OptimizerFacts], settings: int) -> str:
     if len(rows) == 1:
         return dict(advice.warnings(rows[0]))[kind]
     what, then = KINDS[kind]
+    if rows[0].holds_rate and kind in OF_THE_RATE:
+        then = "try another learning rate"
     names = f" ({', '.join(row.title for row in rows)})" if len(rows) <= FEW_NAMES else ""
     return f"{what} in {len(rows)} of {settings} settings{names}; {then}"

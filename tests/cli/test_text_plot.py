@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lrsweep.analysis import analyse
 from lrsweep.cli import output
-from tests.support import planted_tables
+from lrsweep.wording import advice
+from tests.support import planted_tables, plot_cases
 from tests.support import tables as fabricate
 
 RATES = [1e-3, 1e-2, 1e-1, 1.0]
@@ -83,3 +85,17 @@ def test_a_rival_that_is_better_for_some_seeds_is_tied() -> None:
 
 def test_nothing_finished_is_nothing_drawn() -> None:
     assert output.u_curves(fabricate.facts_of_medians(RATES, {}, start=2.0)) == ""
+
+
+def test_a_study_of_names_at_one_learning_rate_lists_its_plot_and_says_nothing_of_a_grid(tmp_path: Path) -> None:
+    facts = plot_cases.CASES["activations"]().facts
+    short = [replace(row, runs=tuple(replace(run, diagnosis="improving") for run in row.runs)) for row in facts.rows]
+    facts = replace(facts, rows=tuple(short))
+    for name in ("by_model.activation.png", "by_model.activation__val_accuracy.png", "report.html"):
+        (tmp_path / name).touch()
+    said = output.summary(facts, tmp_path)
+    assert said.endswith(f"{tmp_path}/: report.html, by_model.activation.png")
+    assert re.search(r"- runs still improving in 2 of 6 settings \(.*\); train longer\n", said)
+    assert re.search(r"- most seeds diverged at every learning rate in . of 6 settings; try another", said)
+    said = "\n".join([said, *advice.sweep_warnings(facts)])
+    assert not re.search("good range|grid|may shift|--refine|lr: ", said)

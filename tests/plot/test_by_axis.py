@@ -13,7 +13,7 @@ from lrsweep import plot
 from lrsweep.analysis.caveats import caveats_of
 from lrsweep.plot import by_axis
 from lrsweep.wording import advice
-from tests.support import plot_cases
+from tests.support import layout, plot_cases
 
 SIZES = [8, 32, 128, 512]
 
@@ -97,3 +97,29 @@ def test_the_rate_in_use_is_drawn_as_it_was(sizes: plot.SweepFigures) -> None:
     assert drawn == sorted(tuple(some["lr_now"]) for _, some in wanted.groupby("run_id"))
     assert ax.get_yscale() == "log"
     assert "lr_schedule" not in plot.names(sizes), "a constant schedule needs no plot"
+
+
+def test_values_that_are_names_have_a_place_each_in_the_order_of_the_spec() -> None:
+    sweep = plot_cases.CASES["activations"]()
+    assert plot.names(sweep) == ["by_model.activation"], "no U-curve"
+    assert plot.head(sweep) is None
+    (picture,) = plot.pictures(sweep)
+    panels = picture.figure.axes
+    for number, label in enumerate(("sgd", "adam")):
+        rows = [row for row in sweep.facts.rows if row.optimizer == label]
+        metric, _, steps, spread = panels[4 * number : 4 * number + 4]
+        for ax in (metric, steps, spread):
+            assert (ax.get_xlabel(), ax.get_xscale()) == ("activation", "linear")
+            assert [text.get_text() for text in ax.get_xticklabels()] == ["relu", "tanh", "gelu"]
+            (dots,) = [one for one in ax.lines if one.get_marker() == "o"]
+            assert dots.get_linestyle() == "None", "there is nothing between two names"
+        inside = [point.objective if point.objective < 3 else np.nan for row in rows for point in row.rates]
+        np.testing.assert_array_equal(line(metric), ([0, 1, 2], inside))
+
+
+def test_long_names_below_the_panels_are_upright_and_cover_nothing() -> None:
+    (picture,) = plot.pictures(plot_cases.CASES["eight_names"]())
+    assert layout.faults(picture.figure) == {}
+    names = [text.get_text() for text in picture.figure.axes[0].get_xticklabels()]
+    assert len(names) == len(plot_cases.NAMES)
+    assert all(names)

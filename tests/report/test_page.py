@@ -381,3 +381,13 @@ def test_the_largest_safe_rate_is_one_at_which_no_seed_is_lost() -> None:
     said = re.sub("<[^>]+>", " ", report.html(sweep, [], runs, ""))
     assert "Largest safe learning rate (no seed lost half of the improvement): 0.01." in said
     assert "still trains" not in said
+
+
+def test_a_study_at_one_learning_rate_says_nothing_of_a_grid(tmp_path: Path) -> None:
+    folder = fabricate.folder(tmp_path, rates=[0.1], optimizers=("sgd",), axes={"model.activation": ["relu", "tanh"]})
+    found = report.write(folder).read_text(encoding="utf-8")
+    shown = re.sub(r"(?s)<(script|style|svg).*?</\1>|<[^>]+>", " ", found.partition('id="setup"')[0])
+    assert not re.search(r"good range|grid|sensitivity, |best of the|widen|unusable|Best learning rate", shown)
+    assert "Every setting at its learning rate" in shown
+    assert re.search(r"sgd, model.activation=relu: [\d.]+ at 0.1, the only learning rate tried", shown)
+    assert "the metric" in shown.lower()

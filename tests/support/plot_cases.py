@@ -20,6 +20,7 @@ from lrsweep.plot import style
 from lrsweep.spec.load import read_resolved
 from tests.support import tables as fabricate
 
+NAMES = ("relu", "leaky_relu with a small slope", "gelu", "silu", "tanh", "sigmoid", "softplus", "elu")
 GRID = fabricate.grid(1e-4, 1.0, 2)
 TWO = ("sgd", "adam")
 TWELVE = ("sgd", "sgd(momentum=0.9)", "rmsprop", "adagrad", "adam", "adadelta", "nadam", "radam", "adamax", *"xyz")
@@ -75,21 +76,21 @@ def nothing_trained() -> plot.SweepFigures:
     return sweep(TWO, frames=(runs, curves), rates=rates)
 
 
-def strings() -> plot.SweepFigures:
+def strings(rates: list[float] = GRID) -> plot.SweepFigures:
     """An axis of texts, each with another best rate."""
     values = {"relu": 0.6, "tanh": 0.2, "gelu": 0.05}
     axis, stable = "model.activation", {"sgd": 4.0, "adam": 0.4}
     parts = [
-        fabricate.frames(TWO, GRID, rows=12, axes={axis: [name]}, stable={k: v * scale for k, v in stable.items()})
+        fabricate.frames(TWO, rates, rows=12, axes={axis: [name]}, stable={k: v * scale for k, v in stable.items()})
         for name, scale in values.items()
     ]
     runs, curves = (pd.concat(some, ignore_index=True) for some in zip(*parts, strict=True))
-    return sweep(TWO, frames=(runs, curves), axes={axis: list(values)})
+    return sweep(TWO, frames=(runs, curves), rates=rates, axes={axis: list(values)})
 
 
 def one_rate(axis: str, values: list[Any], **settings: Any) -> plot.SweepFigures:
     """A study of another number than the rate."""
-    return sweep(rates=[0.01], axes={axis: values}, seeds=5, **settings)
+    return sweep(**{"rates": [0.01], "axes": {axis: values}, "seeds": 5, **settings})
 
 
 def plateau() -> plot.SweepFigures:
@@ -122,8 +123,10 @@ CASES: dict[str, Callable[[], plot.SweepFigures]] = {
     "momentum": lambda: one_rate("optimizers.momentum", [0.3, 0.5, 0.9, 0.99], optimizers=("sgd",)),
     "batch_size": lambda: one_rate("train.batch_size", [8, 32, 128, 512]),
     "patience": plateau,
+    "activations": lambda: strings([0.1]),
+    "eight_names": lambda: one_rate("model.activation", list(NAMES), seeds=8, optimizers=("sgd",)),
 }
-"""By name of the case. The last three have one rate: the other number is what they study."""
+"""By name of the case. The last five have one rate: the axis is what they study."""
 
 
 def draw(folder: Path, names: list[str]) -> None:
