@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import csv
 import errno
-import functools
 import json
 import os
 import sys
 import traceback
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -40,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-command = functools.partial(app.command, cls=PlainFlagsCommand)
+command = partial(app.command, cls=PlainFlagsCommand)
 
 Device = StrEnum("Device", ["auto", "cpu", "cuda"])
 ExecutorName = StrEnum("ExecutorName", ["local", "ray"])
@@ -188,7 +188,7 @@ def _print_finished(finished: Finished, *, quiet: bool) -> None:
     if not finished.trained and not quiet:
         _say(f"nothing to train: all {finished.total} runs are done (--fresh retrains)", err=True)
     facts = finished.facts or _stored(finished.path).facts()
-    _say(output.summary(facts, finished.shown, unicode=_unicode()))
+    _say(output.summary(facts, finished.shown, unicode=output.can_show_blocks()))
     if finished.failed:
         _say(output.failures(_stored(finished.path).runs), err=True)
         raise typer.Exit(EXIT_SOME_FAILED)
@@ -198,11 +198,6 @@ def _stored(folder: Path) -> Results:
     from lrsweep.results import results  # and pandas, which a sweep that has just run does without
 
     return results.load(folder)
-
-
-def _unicode() -> bool:
-    """Can stdout show block characters?"""
-    return "utf" in (sys.stdout.encoding or "").lower()
 
 
 def _worker_count(text: str) -> int | str:
@@ -239,7 +234,8 @@ def plot(
 
     Writes the plots beside the tables, for one sweep or for every sweep below
     RESULTS, and prints their paths. Plots of another metric, of some optimizers
-    or of another width are named so, and replace none of the others.
+    or of another width are named so, and replace none of the others; run, plot
+    and report redraw them when the results have changed.
 
     Example:
       lrsweep plot results/quickstart --metric val_accuracy --at best
@@ -253,7 +249,10 @@ def plot(
         sweep = drawing.load(folder, metric=metric, at=at, optimizers=optimizer or (), width=width, titled=title)
         if reason := drawing.nothing(sweep.facts):
             _say(f"{reason}; nothing was drawn", err=True)
-        for path in drawing.draw_sweep(sweep, folder, formats, only or ()):
+        paths = drawing.draw_sweep(sweep, folder, formats, only or ())
+        if not sweep.suffix and not only:
+            paths += drawing.redraw(folder, partial(_say, err=True))
+        for path in paths:
             _say(str(path))
 
 
@@ -266,13 +265,14 @@ def report(results: Folder) -> None:
     Example:
       lrsweep report results/quickstart
     """
+    from lrsweep import plot as drawing
     from lrsweep.report import page as writing
     from lrsweep.results import tables
 
     for folder in tables.sweeps_below(results):
         formats = writing.stale(folder)
         _say(str(writing.write(folder, formats=formats)))
-        if formats:
+        if drawing.redraw(folder, partial(_say, err=True)) or formats:
             _say(f"plots in {folder} were outdated or showed another metric and were redrawn", err=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence
         for line in lines
     )
     return "\n".join(line.rstrip() for line in aligned)
+
+
+def can_show_blocks() -> bool:
+    """Whether stdout has block characters."""
+    return "utf" in (sys.stdout.encoding or "").lower()
 
 
 def summary(facts: SweepFacts, folder: Path, *, unicode: bool = True) -> str:

@@ -21,6 +21,7 @@ from lrsweep.plot.draw import (
     u_curve,
     u_curve_on,
 )
+from lrsweep.plot.variants import redraw
 from lrsweep.results.figures import Rendered, save
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "names",
     "nothing",
     "pictures",
+    "redraw",
     "rehearse",
     "rendered",
     "save",

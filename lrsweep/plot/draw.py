@@ -44,6 +44,8 @@ from lrsweep.system.parallel import spread
 from lrsweep.system.process import few_collections
 from lrsweep.wording import words
 
+UNTITLED = "untitled"
+"""Of the name of a file that has no title."""
 LEAST_WIDTH, MOST_WIDTH = 2.0, 40.0
 """Inches of a figure whose width is asked for."""
 LONGEST = ("u_curve", "loss_curves", "time_to_target", "sensitivity")
@@ -89,11 +91,11 @@ class SweepFigures:
         """What the names of files end in, so that they replace none of those that show the whole sweep by its
         objective: `__val_accuracy`, `__sgd__3.25in`."""
         objective = self.spec.objective
-        parts = [_of_a_file(self.facts.metric)] if self.facts.metric != objective.metric else []
+        parts = [of_a_file(self.facts.metric)] if self.facts.metric != objective.metric else []
         parts += [self.facts.at] if self.facts.at != objective.at else []
-        parts += [_of_a_file(label) for label in self.optimizers]
+        parts += [of_a_file(label) for label in self.optimizers]
         parts += [f"{self.width:g}in"] if self.width is not None else []
-        parts += ["untitled"] if not self.titled else []
+        parts += [UNTITLED] if not self.titled else []
         return "".join(f"{SUFFIX}{part}" for part in parts)
 
     @cached_property
@@ -301,7 +303,7 @@ def _schedule(sweep: SweepFigures) -> dict[str, Callable[[], Figure]]:
 def _studies(sweep: SweepFigures, axes: Sequence[str]) -> dict[str, Callable[[], Figure]]:
     """With one rate there is no U-curve, no sensitivity and no drift: what there is stands against the axis."""
     return {
-        "by_" + _of_a_file(axis): partial(
+        "by_" + of_a_file(axis): partial(
             by_axis.by_axis, sweep.facts, axis, sweep.lines, sweep.train_lines, sweep.column, x=sweep.x,
             sheet=sweep.sheet,
         )
@@ -310,10 +312,10 @@ def _studies(sweep: SweepFigures, axes: Sequence[str]) -> dict[str, Callable[[],
 
 
 def _heatmap_name(axis: str) -> str:
-    return "heatmap_" + _of_a_file(axis)
+    return "heatmap_" + of_a_file(axis)
 
 
-def _of_a_file(text: str) -> str:
+def of_a_file(text: str) -> str:
     """A text as part of the name of a file; two underscores begin the suffix."""
     return re.sub("_{2,}", "_", re.sub(r"[^A-Za-z0-9._-]", "_", text)).strip("_")
 
@@ -321,7 +323,7 @@ def _of_a_file(text: str) -> str:
 def _picture(name: str, draw: Callable[[], Figure], facts: SweepFacts) -> Picture:
     caption = CAPTIONS.get(name, "")
     for axis in facts.axes:
-        for kind, its_name in (("heatmap", _heatmap_name(axis)), ("by_axis", f"by_{_of_a_file(axis)}")):
+        for kind, its_name in (("heatmap", _heatmap_name(axis)), ("by_axis", f"by_{of_a_file(axis)}")):
             caption = f"{CAPTIONS[kind]} Axis: {axis}." if its_name == name else caption
     said = " ".join(f"{words.title(row)}: {words.facts_line(row)}." for row in facts.rows[:12])
     with style.styled():

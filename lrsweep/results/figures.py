@@ -105,6 +105,20 @@ def outdated(folder: Path, fingerprint: str) -> tuple[str, ...]:
     )
 
 
+def outdated_variants(folder: Path, fingerprint: str) -> dict[str, list[tuple[str, str]]]:
+    """Name and format of each plot that shows something else than the objective, by its suffix, if it is of other
+    tables than those with this fingerprint. Files without our mark are the user's. Raises StorageError."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for path in sorted(folder.glob(f"*{SUFFIX}*.*")):
+        name, between, rest = path.stem.partition(SUFFIX)
+        kind, suffix = path.suffix[1:], between + rest
+        if kind in FORMATS and _is_ours(name):
+            parts = _mark(path)
+            if parts and parts[0] != fingerprint and mark(parts[0], {"as": suffix}).endswith(parts[1]):
+                found.setdefault(suffix, []).append((name, kind))
+    return found
+
+
 def report_is_current(folder: Path, fingerprint: str) -> bool:
     """Whether there is a report of the tables with this fingerprint. Raises StorageError."""
     return _mark(folder / REPORT) == (fingerprint, OBJECTIVE)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,6 +103,8 @@ def publish(rounds: Sequence[Round], context: Context, begun: float) -> Finished
             draw(context)  # after the manifest, which the report reads
     elif not stopping.requested() and not _is_drawn(folder):
         draw(context)
+    if not stopping.requested():
+        redraw_variants(context)
     stored = stored_of(folder, plan, replay)
     if stopping.exit_code is not None:
         raise StoppedError(
@@ -136,12 +139,25 @@ def _is_drawn(folder: Path) -> bool:
 
 def draw(context: Context) -> None:
     """Pictures and report. What goes wrong in them is told and loses nothing: they can be drawn again."""
-    try:
+    with _told(context, "the report could not be written ({}); retry with `lrsweep report`"):
         outdated = figures.outdated(context.folder, tables.fingerprint(context.folder))
         context.renderer.report(context.folder, tuple(sorted({*FORMATS, *outdated})))
+
+
+def redraw_variants(context: Context) -> None:
+    """The plots of another metric, of some optimizers or of another width, if there are any of older tables."""
+    with _told(context, "plots with options could not be redrawn ({}); retry with `lrsweep plot`"):
+        if figures.outdated_variants(context.folder, tables.fingerprint(context.folder)):
+            from lrsweep import plot  # matplotlib, which a sweep that only trains does without
+
+            plot.redraw(context.folder, context.notes.note)
+
+
+@contextmanager
+def _told(context: Context, text: str) -> Iterator[None]:
+    try:
+        yield
     except LrsweepError:
         raise
     except Exception as error:  # noqa: BLE001 - the results are safe; a picture must not cost them
-        context.notes.note(
-            f"the report could not be written ({type(error).__name__}: {error}); retry with `lrsweep report`"
-        )
+        context.notes.note(text.format(f"{type(error).__name__}: {error}"))

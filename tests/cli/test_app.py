@@ -463,6 +463,18 @@ def test_plot_says_that_no_run_has_finished_and_draws_nothing(tmp_path: Path) ->
     assert not list(folder.glob("*.png"))
 
 
+@pytest.mark.parametrize("command", ["plot", "report"])
+def test_plots_of_another_metric_are_redrawn_with_the_others(tmp_path: Path, command: str) -> None:
+    folder = fabricate.folder(tmp_path, optimizers=("adam",), rates=[1e-3, 1e-2], seeds=1, rows=4)
+    other = folder / "u_curve__val_accuracy.png"
+    plot.draw_sweep(plot.load(folder, metric="val_accuracy"), folder, ("png",), ["u_curve"])
+    before = other.read_bytes()
+    fabricate.folder(tmp_path, optimizers=("adam",), rates=[1e-3, 1e-2], seeds=2, rows=4)
+    ran = lrsweep(command, folder)
+    assert (ran.returncode, f"{other}\n" in ran.stdout) == (0, command == "plot")
+    assert other.read_bytes() != before
+
+
 def test_a_terminal_that_was_closed_is_no_bug(done: Path) -> None:
     ours, theirs = os.openpty()
     os.close(ours)

@@ -828,3 +828,32 @@ def test_what_only_data_or_code_show_to_be_wrong_is_told_with_its_place(case: st
         lrsweep.run(tmp_path / "e.yaml", results=tmp_path / "results", dry_run=True)
     assert str(caught.value).startswith(f"{tmp_path / 'e.yaml'}:{place}: {key}: ")
     assert part in str(caught.value)
+
+
+def test_a_changed_sweep_redraws_plots_with_options_and_tells_which_it_no_longer_has(tmp_path: Path) -> None:
+    sweeps.run(tmp_path, sweeps.spec(seeds=1), draw=True)
+    folder = tmp_path / "small"
+    options: tuple[dict[str, Any], ...] = (
+        {"metric": "val_accuracy", "at": "last_2"},
+        {"optimizers": ["sgd"], "width": 3.25, "titled": False},
+        {"optimizers": ["adam"]},
+    )
+    for one in options:
+        plot.draw_sweep(plot.load(folder, **one), folder, ("png", "svg"), ["u_curve"])
+    before = {path.name: path.read_bytes() for path in folder.glob("*__*")}
+    assert len(before) == 6
+    reporter = Silent()
+    sweeps.run(tmp_path, sweeps.spec(seeds=2, optimizers=["sgd"]), draw=True, reporter=reporter)
+    after = {path.name: path.read_bytes() for path in folder.glob("*__*")}
+    assert list(after) == list(before)
+    assert {name for name in after if after[name] == before[name]} == {"u_curve__adam.png", "u_curve__adam.svg"}
+    assert [text.partition(" ")[0] for text in reporter.notes if "delete it" in text] == [
+        "u_curve__adam.png",
+        "u_curve__adam.svg",
+    ]
+    for one in options[:2]:
+        sweep = plot.load(folder, **one)
+        assert sweep.mark.encode() in after[f"u_curve{sweep.suffix}.svg"]
+    times = {path: path.stat().st_mtime_ns for path in folder.glob("*__*")}
+    sweeps.run(tmp_path, sweeps.spec(seeds=2, optimizers=["sgd"]), draw=True)
+    assert times == {path: path.stat().st_mtime_ns for path in times}, "current ones are left"

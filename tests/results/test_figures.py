@@ -59,3 +59,15 @@ def test_a_link_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "report.html").symlink_to(tmp_path / "elsewhere")
     assert figures.outdated(tmp_path, NEW) == ("png",)
     assert not figures.report_is_current(tmp_path, NEW)
+
+
+def test_plots_with_options_are_outdated_by_their_own_names(tmp_path: Path) -> None:
+    for name, suffix in (("u_curve", "__val_accuracy"), ("u_curve", "__adam__3.25in"), ("holiday", "__best")):
+        put(tmp_path, f"{name}{suffix}.png", figures.mark(OLD, {"as": suffix}))
+    put(tmp_path, "u_curve__mine.png", "")
+    put(tmp_path, "u_curve__copy.png", figures.mark(OLD, {"as": "__val_accuracy"}))
+    assert figures.outdated_variants(tmp_path, OLD) == {}
+    assert figures.outdated_variants(tmp_path, NEW) == {
+        "__adam__3.25in": [("u_curve", "png")],
+        "__val_accuracy": [("u_curve", "png")],
+    }
