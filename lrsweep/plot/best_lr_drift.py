@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lrsweep.analysis.facts import Drift, SweepFacts
-from lrsweep.plot import legend, style, ticks
+from lrsweep.plot import legend, style, tags, ticks
 from lrsweep.plot.style import SCREEN, Head, Look, Sheet
 from lrsweep.plot.text import fit, width_of
 from lrsweep.wording import words
@@ -56,16 +56,26 @@ def drift(facts: SweepFacts, labels: Sequence[str], sheet: Sheet = SCREEN) -> Fi
         gap=(room + 0.75, 0.4), right=room,
     )  # fmt: skip
     for kind, ax in zip(kinds, page.panels, strict=True):
-        _panel(ax, lines[kind], style.looks([one.optimizer for one in lines[kind]], labels))
+        looks = style.looks([one.optimizer for one in lines[kind]], labels)
+        titles = [_titles(facts, one) for one in lines[kind]]
+        _panel(ax, lines[kind], looks, titles)
         if not below:
-            ax.legend(
+            key = ax.legend(
                 handles=_handles(lines[kind], labels), loc="upper left", bbox_to_anchor=(1.01, 1.0), title=SLOPES,
                 alignment="left", handlelength=4.6, title_fontsize=8,
             )  # fmt: skip
+            for number, some in enumerate(titles):
+                tags.part(key.legend_handles[number], ax, some, f"9{number}")
+                tags.part(key.get_texts()[number], ax, some, f"8{number}")
         name = "budget (steps)" if kind == "budget" else kind
         ax.set_xlabel(name)
         ax.set_ylabel("best learning rate")
     return page.figure
+
+
+def _titles(facts: SweepFacts, one: Drift) -> list[str]:
+    """The curves whose best rates a drift is of."""
+    return [row.title for row in facts.rows if row.optimizer == one.optimizer and one.fixed.items() <= row.axes.items()]
 
 
 def _key(drifts: Sequence[Drift]) -> list[Artist]:
@@ -92,19 +102,12 @@ def _entry(one: Drift) -> str:
     return f"{fit(name_of(one), 4.0, 8)}: {slope_text(one)}{some}"
 
 
-def _panel(ax: Axes, drifts: Sequence[Drift], looks: Sequence[Look]) -> None:
+def _panel(ax: Axes, drifts: Sequence[Drift], looks: Sequence[Look], titles: Sequence[Sequence[str]]) -> None:
     values = sorted({value for one in drifts for value in one.values})
     rates = [rate for one in drifts for rate in (*one.best_lrs, *one.refined_lrs) if math.isfinite(rate)]
-    for one, kept in zip(drifts, looks, strict=True):
-        used = [(x, y) for x, y in zip(one.values, one.refined_lrs, strict=True) if math.isfinite(y)]
-        if used:
-            size, fill = (6.5, "white") if one.refined else (4.5, kept.color)
-            ax.plot(
-                *zip(*used, strict=True), **kept.of_line, linewidth=1.4, markersize=size,
-                markerfacecolor=fill,
-            )  # fmt: skip
-        if out := _left_out(one):
-            ax.plot(*zip(*out, strict=True), **kept.of_marks, markersize=4.5, alpha=FAINT)
+    for one, kept, some in zip(drifts, looks, titles, strict=True):
+        with tags.curve(ax, *some):
+            _line(ax, one, kept)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ticks.value_axis(ax, ticks.value_scale(min(rates) / 2, max(rates) * 2, log=True))
@@ -113,6 +116,15 @@ def _panel(ax: Axes, drifts: Sequence[Drift], looks: Sequence[Look]) -> None:
     room = ticks.inches(ax) / math.log10(values[-1] / values[0] * 1.3225)
     names = ticks.apart([math.log10(value) * room for value in shown], [f"{value:g}" for value in shown])
     ticks.name_ticks(ax.xaxis, shown, names)
+
+
+def _line(ax: Axes, one: Drift, kept: Look) -> None:
+    used = [(x, y) for x, y in zip(one.values, one.refined_lrs, strict=True) if math.isfinite(y)]
+    if used:
+        size, fill = (6.5, "white") if one.refined else (4.5, kept.color)
+        ax.plot(*zip(*used, strict=True), **kept.of_line, linewidth=1.4, markersize=size, markerfacecolor=fill)
+    if out := _left_out(one):
+        ax.plot(*zip(*out, strict=True), **kept.of_marks, markersize=4.5, alpha=FAINT)
 
 
 def _handles(drifts: Sequence[Drift], labels: Sequence[str], before: str = "") -> list[Artist]:

@@ -20,7 +20,7 @@ from matplotlib.text import Text
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts, cost_span
 from lrsweep.objective import cost
 from lrsweep.plot import colors as shades
-from lrsweep.plot import legend, style, ticks
+from lrsweep.plot import legend, style, tags, ticks
 from lrsweep.plot.selection import Slice, slices
 from lrsweep.plot.style import INK, RED, SCREEN, Head, Sheet
 from lrsweep.plot.text import fit, width_of
@@ -117,50 +117,50 @@ def _panel(ax: Axes, rows: Sequence[OptimizerFacts], scale: ScalarMappable, size
     colors[np.isinf(table)] = (0.97, 0.93, 0.93, 1.0)
     ax.grid(False)
     corners = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
-    places = np.array([(x, y) for y in range(len(rows)) for x in range(len(rates))])
-    ax.add_collection(PolyCollection(places[:, None] + corners, facecolors=colors.reshape(-1, 4), edgecolors="face"))
     ax.set_xlim(-0.5, len(rates) - 0.5)
     ax.set_ylim(-0.5, len(rows) - 0.5)
-    if crosses:
-        columns, lines = zip(*crosses, strict=True)
-        ax.scatter(columns, lines, s=26, marker="x", color=RED, linewidth=1.2, zorder=5)
-    for y, row in enumerate(rows):
+    texts = _values(table, (size[0] / len(rates), size[1] / len(rows)))
+    up = 0.3 if texts else 0.0  # above the value
+    star: Any = {"markersize": 7 if texts else 10, "markerfacecolor": "white", "linestyle": ""}
+    for row, y in tags.each(ax, zip(rows, range(len(rows)), strict=True)):
+        places = np.array([(x, y) for x in range(len(rates))])
+        ax.add_collection(PolyCollection(places[:, None] + corners, facecolors=colors[y], edgecolors="face"))
+        bad = [x for x, line in crosses if line == y]
+        if bad:
+            ax.scatter(bad, [y] * len(bad), s=26, marker="x", color=RED, linewidth=1.2, zorder=5)
         inside = [rates.index(rate) for rate in row.good_range.rates] if row.trained else []
         if inside:
             corner, wide = (min(inside) - 0.46, y - 0.46), max(inside) - min(inside) + 0.92
             ax.add_patch(Rectangle(corner, wide, 0.92, facecolor="none", edgecolor=OUTLINE, linewidth=1.6, zorder=5))
-    written = _write_values(ax, table, colors, (size[0] / len(rates), size[1] / len(rows)))
-    if ridge:
-        columns, lines = zip(*ridge, strict=True)
-        if not written:
+        for x, value in enumerate(table[y]):
+            if texts and math.isfinite(value):
+                how: Any = {"size": VALUES, "color": _ink(colors[y, x]), "ha": "center", "va": "center", "zorder": 8}
+                ax.add_artist(Text(x, y - 0.12, texts[float(value)], **how))
+        best = [x for x, line in ridge if line == y]
+        ax.plot(best, [y + up] * len(best), color=INK, marker="*", zorder=7, **star)
+    if ridge and not texts:
+        with tags.curve(ax, *(row.title for row in rows)):
+            columns, lines = zip(*ridge, strict=True)
             ax.plot(columns, lines, color="white", linewidth=3.0, zorder=6)
-            ax.plot(columns, lines, color=INK, linewidth=1.3, zorder=7)
-        lift = 0.3 if written else 0.0  # above the value
-        up = [line + lift for line in lines]
-        how: Any = {"markersize": 7 if written else 10, "markerfacecolor": "white", "linestyle": ""}
-        ax.plot(columns, up, color=INK, marker="*", zorder=7, **how)
+            ax.plot(columns, lines, color=INK, linewidth=1.3, zorder=6.5)
 
 
-def _write_values(
-    ax: Axes, table: npt.NDArray[np.float64], colors: npt.NDArray[np.float64], cell: tuple[float, float]
-) -> bool:  # fmt: skip
-    """The values in their cells of so many inches, if all of them fit; whether they do."""
+def _values(table: npt.NDArray[np.float64], cell: tuple[float, float]) -> dict[float, str]:
+    """What to write in cells of so many inches, if all of it fits."""
     finite = table[np.isfinite(table)]
     if not len(finite):
-        return False
+        return {}
     apart = float(finite.max() - finite.min()) or abs(float(finite.max())) or 1.0
     digits = max(0, 2 - math.floor(math.log10(apart)))
     texts = {value: f"{value:.{digits}f}" for value in {float(value) for value in finite}}
-    if max(width_of(text, VALUES) for text in texts.values()) > cell[0] - 0.04 or cell[1] < 0.3:
-        return False
-    for (y, x), value in np.ndenumerate(table):
-        if math.isfinite(value):
-            red, green, blue, _ = colors[y, x]
-            ink = INK if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
-            ax.add_artist(
-                Text(x, y - 0.12, texts[float(value)], size=VALUES, color=ink, ha="center", va="center", zorder=8)
-            )
-    return True
+    fits = max(width_of(text, VALUES) for text in texts.values()) <= cell[0] - 0.04 and cell[1] >= 0.3
+    return texts if fits else {}
+
+
+def _ink(color: npt.NDArray[np.float64]) -> str:
+    """Of a text on this color."""
+    red, green, blue, _ = color
+    return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
 
 
 def _ticks(ax: Axes, rates: Sequence[float], values: Sequence[str]) -> None:

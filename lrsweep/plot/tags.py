@@ -1,8 +1,9 @@
 """Which curve, runs and learning rates a part of a plot shows, written into the ids of its SVG, by which report.html
 becomes interactive.
 
-`row-8c1f02aa-0-7` is a part of one curve, `runs-8c1f02aa-0-5-0_38.40` the marks of 40 of its runs in the order they are
-drawn, `runslines-...` lines for runs. The two numbers in the middle (panel and artist) make ids unique.
+`row-8c1f02aa-0-7` is a part of one curve, `some-8c1f02aa.03b1c7d5-0-8` one of two together, `runs-8c1f02aa-0-5-0_38.40`
+the marks of 40 of its runs in the order they are drawn, `runslines-...` lines for runs. The two numbers in the middle
+(panel and artist) make ids unique.
 """
 
 from __future__ import annotations
@@ -33,13 +34,20 @@ def panel(ax: Axes, title: str) -> None:
 
 
 @contextmanager
-def curve(ax: Axes, title: str) -> Iterator[None]:
-    """All that is drawn into the panel meanwhile shows the curve with this title."""
+def curve(ax: Axes, *titles: str) -> Iterator[None]:
+    """All that is drawn into the panel meanwhile shows the curve with this title, or these curves together."""
     before = set(map(id, ax.get_children()))
     yield
     for place, artist in enumerate(ax.get_children()):
         if id(artist) not in before and artist.get_gid() is None:
-            artist.set_gid(f"row-{key(title)}-{_number(ax)}-{place}")
+            part(artist, ax, titles, str(place))
+
+
+def part(artist: Artist | None, ax: Axes, titles: Sequence[str], place: str) -> None:
+    """The artist shows the curve with this title, or these curves; `place` makes its id unique in the panel."""
+    kind = "row" if len(titles) == 1 else "some"
+    assert artist is not None
+    artist.set_gid(f"{kind}-{'.'.join(map(key, titles))}-{_number(ax)}-{place}")
 
 
 def each(ax: Axes, items: Iterable[T]) -> Iterator[T]:

@@ -27,7 +27,9 @@ all("thead button").forEach(function (button) {
 
 /* --- the name of an optimizer shows or hides it in all plots ---------------------------------------------------- */
 
+var hidden = {};
 all(".answer tbody tr[data-row]").forEach(function (line) {
+  hidden[line.dataset.row] = false;
   var head = line.cells[0], button = document.createElement("button");
   button.type = "button";
   button.className = "toggle";
@@ -38,7 +40,13 @@ all(".answer tbody tr[data-row]").forEach(function (line) {
   button.addEventListener("click", function () {
     var hide = button.getAttribute("aria-pressed") === "true";
     button.setAttribute("aria-pressed", String(!hide));
+    hidden[line.dataset.row] = hide;
     all('.plot [data-row="' + line.dataset.row + '"]').forEach(function (part) { part.classList.toggle("gone", hide); });
+    /* A part of several curves goes with the last of them that has a line here. */
+    all(".plot [data-some]").forEach(function (part) {
+      var rows = part.dataset.some.split(" ").filter(function (row) { return row in hidden; });
+      part.classList.toggle("gone", rows.length > 0 && rows.every(function (row) { return hidden[row]; }));
+    });
     leave();
   });
 });

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from lrsweep.plot import tags
 from lrsweep.report.template import code, escaped
 
-_TAGGED = re.compile(r'<g id="(row|runs|rates)(lines)?-(\w{8})-[\d-]+?(?:-([\d_.]*))?">')
+_TAGGED = re.compile(r'<g id="(row|some|runs|rates)(lines)?-(\w{8}(?:\.\w{8})*)-[\d-]+?(?:-([\d_.]*))?">')
 _PATH = re.compile(r' d="([^"]*)"')
 _PLACE = re.compile(r' (x|y)="(-?\d+\.\d\d)\d+"')
 _STYLE = re.compile(r' style="[^"]*"')
@@ -50,10 +50,13 @@ def inline(name: str, svg: str, alt: str, places: Mapping[str, int]) -> str:
 def _data(found: re.Match[str], places: Mapping[str, int]) -> str:
     """The start tag of a group: which curve it shows, and of marks and lines which runs or rates of that curve."""
     kind, lines, key, shown = found.groups()
-    if key not in places:
+    known = [str(places[one]) for one in key.split(".") if one in places]
+    if not known:
         return "<g>"
+    if kind == "some":
+        return f'<g data-some="{" ".join(known)}">'
     what = "" if kind == "row" else f' data-{kind}="{" ".join(map(str, tags.unpacked(shown or "")))}"'
-    return f'<g data-row="{places[key]}"{what}{" data-lines" if lines else ""}>'
+    return f'<g data-row="{known[0]}"{what}{" data-lines" if lines else ""}>'
 
 
 def _smaller(body: str) -> str:

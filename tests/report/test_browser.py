@@ -162,6 +162,30 @@ def test_the_name_of_an_optimizer_hides_and_shows_it_in_all_plots(page: Browser)
     assert {how for _, how in page.run(visible)} == {"hidden"}
 
 
+def test_the_drift_plot_and_heatmaps_follow_the_names_too(window: Browser, tmp_path: Path) -> None:
+    folder = fabricate.folder(tmp_path, optimizers=("sgd", "adam"), axes={"train.batch_size": [16, 64]})
+    report.write(folder)
+    window.open(folder / "report.html", 1280, 800)
+    heat, drift = '[id="plot-heatmap_train.batch_size"]', "#plot-best_lr_drift"
+    seen = """return Array.from(document.querySelectorAll(arguments[0])).map(function (one) {
+        return getComputedStyle(one).visibility})"""
+    # Two lines of the table: sgd at both sizes. The line of sgd in the plot against the size goes with the second.
+    rows = window.run("return Array.from(document.querySelectorAll('.answer tbody tr')).map(r => r.dataset.row)")
+    assert rows == ["0", "1", "2", "3"]
+    of_sgd, of_adam = '[data-some="0 1"]', '[data-some="2 3"]'
+    assert set(window.run(seen, f'{heat} [data-row="0"]')) == {"visible"}
+    window.run("document.querySelectorAll('.toggle')[0].click()")
+    assert set(window.run(seen, f'{heat} [data-row="0"]')) == {"hidden"}
+    assert set(window.run(seen, f'{heat} [data-row="1"]')) == {"visible"}
+    assert set(window.run(seen, f'{drift} [data-row="0"]')) == {"hidden"}, "against the budget"
+    assert set(window.run(seen, f"{drift} {of_sgd}")) == {"visible"}
+    window.run("document.querySelectorAll('.toggle')[1].click()")
+    assert set(window.run(seen, f"{drift} {of_sgd}")) == {"hidden"}
+    assert set(window.run(seen, f"{drift} {of_adam}")) == {"visible"}
+    window.run("document.querySelectorAll('.toggle')[0].click()")
+    assert set(window.run(seen, f"{drift} {of_sgd}")) == {"visible"}
+
+
 def test_a_flag_opens_its_caveats(page: Browser) -> None:
     page.point(middle(page, ".flag summary", 0), click=True)
     _, top, right, bottom = page.run(BOX, ".flag details[open] ul")
