@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -32,7 +33,8 @@ def name_of(one: Drift) -> str:
 
 def drift(facts: SweepFacts, labels: Sequence[str], sheet: Sheet = SCREEN) -> Figure:
     """A panel per quantity the best rate is held against; both axes are logarithmic. A line joins what its slope is
-    fitted to, hollow marks where that is read off parabolas; faint ones are left out of it.
+    fitted to, hollow marks where that is read off parabolas, or the grid's best rates where these never change; faint
+    marks are left out of it.
 
     There must be a drift that is `drawable`. `labels`: the optimizers of the spec, whose places give the colours.
     """
@@ -81,14 +83,25 @@ def _titles(facts: SweepFacts, one: Drift) -> list[str]:
 def _key(drifts: Sequence[Drift]) -> list[Artist]:
     """The marks that are there."""
     found: list[Artist] = []
-    if any(one.n_used and not one.refined for one in drifts):
+    if any(one.n_used and not _between(one) for one in drifts):
         found.append(legend.line("best learning rate of the grid", marker="o", markersize=4.5, linewidth=1.4))
-    if any(one.refined for one in drifts):
+    if any(map(_between, drifts)):
         hollow = {"markersize": 6.5, "markerfacecolor": "white", "linewidth": 1.4}
         found.append(legend.line("best learning rate, between grid points (parabola)", marker="o", **hollow))
     if any(_left_out(one) for one in drifts):
         found.append(legend.mark("o", "at the edge of the grid (not used in the fit)", size=5, alpha=FAINT))
     return found
+
+
+def _between(one: Drift) -> bool:
+    """Whether the rates that are drawn lie between grid points; that there is no drift is said of the grid's own."""
+    return one.refined and not one.stays
+
+
+def _used(one: Drift) -> list[tuple[float, float]]:
+    """What the slope is fitted to, or what stays."""
+    points = zip(one.values, one.best_lrs, one.refined_lrs, strict=True)
+    return [(value, best if one.stays else used) for value, best, used in points if math.isfinite(used)]
 
 
 def _left_out(one: Drift) -> list[tuple[float, float]]:
@@ -105,9 +118,10 @@ def _entry(one: Drift) -> str:
 def _panel(ax: Axes, drifts: Sequence[Drift], looks: Sequence[Look], titles: Sequence[Sequence[str]]) -> None:
     values = sorted({value for one in drifts for value in one.values})
     rates = [rate for one in drifts for rate in (*one.best_lrs, *one.refined_lrs) if math.isfinite(rate)]
-    for one, kept, some in zip(drifts, looks, titles, strict=True):
+    for number, (one, kept, some) in enumerate(zip(drifts, looks, titles, strict=True)):
+        covering = sum(other.stays and _used(other) == _used(one) for other in drifts[number + 1 :])
         with tags.curve(ax, *some):
-            _line(ax, one, kept)
+            _line(ax, one, kept, covering if one.stays else 0)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ticks.value_axis(ax, ticks.value_scale(min(rates) / 2, max(rates) * 2, log=True))
@@ -118,11 +132,13 @@ def _panel(ax: Axes, drifts: Sequence[Drift], looks: Sequence[Look], titles: Seq
     ticks.name_ticks(ax.xaxis, shown, names)
 
 
-def _line(ax: Axes, one: Drift, kept: Look) -> None:
-    used = [(x, y) for x, y in zip(one.values, one.refined_lrs, strict=True) if math.isfinite(y)]
-    if used:
-        size, fill = (6.5, "white") if one.refined else (4.5, kept.color)
-        ax.plot(*zip(*used, strict=True), **kept.of_line, linewidth=1.4, markersize=size, markerfacecolor=fill)
+def _line(ax: Axes, one: Drift, kept: Look, covering: int) -> None:
+    """So many flat lines are drawn over this one at the same rate: its marks stand out around theirs."""
+    if used := _used(one):
+        size, fill = (6.5, "white") if _between(one) else (5.5 + 3 * min(covering, 3), kept.color)
+        edge = "white" if one.stays else kept.color
+        how: dict[str, Any] = {"markersize": size, "markerfacecolor": fill, "markeredgecolor": edge}
+        ax.plot(*zip(*used, strict=True), **kept.of_line, linewidth=1.4, **how)
     if out := _left_out(one):
         ax.plot(*zip(*out, strict=True), **kept.of_marks, markersize=4.5, alpha=FAINT)
 

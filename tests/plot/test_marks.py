@@ -337,6 +337,35 @@ def test_a_line_of_the_drift_joins_what_its_slope_is_fitted_to(refined: bool) ->
         assert not any("left out" in text for text in key(best_lr_drift.drift(calm, ["sgd", "adam"])))
 
 
+def test_where_no_drift_is_seen_the_line_is_flat() -> None:
+    """A parabola falls within the grid step where the grid's best rate stays; the key says `no drift seen`."""
+    calm = Drift(
+        optimizer="sgd", against="budget", fixed={}, values=(10.0, 100.0, 1000.0, 10000.0),
+        best_lrs=(0.01, 0.01, 0.01, 1.0), refined_lrs=(1.4e-2, 1e-2, 7e-3, np.nan), refined=True,
+        slope=Interval(value=np.nan, low=np.nan, high=np.nan, n=3), from_rows=True, stays=True, grid_step=0.5,
+    )  # fmt: skip
+    moving = replace(
+        calm, optimizer="adam", best_lrs=(0.03, 0.01, 0.003, 1.0), stays=False,
+        slope=Interval(value=-0.5, low=np.nan, high=np.nan, n=3),
+    )  # fmt: skip
+    facts = replace(fabricate.facts_of_medians(RATES, {"sgd": MEDIANS}, start=2.3), drifts=(calm, moving))
+    with style.styled():
+        figure = best_lr_drift.drift(facts, ["sgd", "adam"])
+    (ax,) = figure.axes
+    (flat, sloped) = [line for line in ax.lines if line.get_linestyle() != "None"]
+    assert list(flat.get_ydata()) == [0.01] * 3
+    assert list(sloped.get_ydata()) == [1.4e-2, 1e-2, 7e-3]
+    assert "no drift seen" in ax.get_legend().get_texts()[0].get_text()
+    assert (flat.get_markerfacecolor(), sloped.get_markerfacecolor()) == (flat.get_color(), "white")
+    assert key(figure)[:2] == [
+        "best learning rate of the grid",
+        "best learning rate, between grid points (parabola)",
+    ]
+    with style.styled():
+        alone = key(best_lr_drift.drift(replace(facts, drifts=(calm,)), ["sgd", "adam"]))
+    assert not any("parabola" in text for text in alone)
+
+
 def key(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
