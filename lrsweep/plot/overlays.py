@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lrsweep.analysis.facts import AgainstAdam, OptimizerFacts, SweepFacts
 from lrsweep.plot import legend, rail, style, tags, ticks
+from lrsweep.plot.facets import color_axis, looks_of
 from lrsweep.plot.rail import Range, value_range
-from lrsweep.plot.style import GREY, INK, SCREEN, Head, Look, Sheet
+from lrsweep.plot.style import GREY, INK, LINES, MARKERS, SCREEN, Head, Look, Sheet
+from lrsweep.plot.text import fit
 from lrsweep.plot.u_curves import (
     default_shown,
     draw_line_to_beat,
@@ -26,7 +30,8 @@ from lrsweep.plot.u_curves import (
 )
 from lrsweep.wording import words
 
-PANEL = (6.4, 4.0)
+PANEL, FACET = (6.4, 4.0), (4.0, 2.9)
+"""Inches of the one panel, and of one among others."""
 ROW = 0.26
 """Inches of a row beyond the axis."""
 MISSED: tuple[int, tuple[int, ...]] = (0, (2, 2))
@@ -34,25 +39,79 @@ REACH = 300.0
 """The factor from the best rate beyond which the aligned overlay is cut."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Layout:
+    """The panels with what their curves share, the rows in each and their looks; what says which curve is which."""
+
+    heads: list[Head]
+    rows: list[list[OptimizerFacts]]
+    looks: list[list[Look]]
+    key: list[Artist]
+
+    @property
+    def columns(self) -> int:
+        return style.columns_for(len(self.heads), widest=3)
+
+    @property
+    def panel(self) -> tuple[float, float]:
+        return PANEL if len(self.heads) == 1 else FACET
+
+
+def _layout(facts: SweepFacts, looks: Sequence[Look], rows: Sequence[OptimizerFacts]) -> _Layout:
+    """One panel with a look per row of `looks`. With two axes or more it would be crowded: then a panel per value of
+    the others, a color per value of one, and a line and marker per optimizer."""
+    several = [axis for axis in facts.axes if len({row.axes[axis] for row in facts.rows}) > 1]
+    crossed = len(several) > 1 and len({row.optimizer for row in facts.rows}) < len(facts.rows)
+    if not crossed:
+        own = dict(zip(map(id, facts.rows), looks, strict=True))
+        kept = [own[id(row)] for row in rows]
+        return _Layout(heads=[Head(title="")], rows=[list(rows)], looks=[kept], key=legend.curves(rows, kept))
+    axis = color_axis(facts)
+    values = list(dict.fromkeys(row.axes[axis] for row in facts.rows))
+    colors = dict(zip(values, looks_of(values), strict=True))
+    labels = list(dict.fromkeys(row.optimizer for row in facts.rows))
+    shapes = {
+        label: Look(color=GREY, line=LINES[number % len(LINES)], marker=MARKERS[number % len(MARKERS)])
+        for number, label in enumerate(labels)
+    }
+    panels: dict[str, list[OptimizerFacts]] = {}
+    for row in rows:
+        held = {name: value for name, value in row.axes.items() if name != axis and name in several}
+        panels.setdefault(words.axes_text(held), []).append(row)
+    key: list[Artist] = [
+        legend.line(words.axes_text({axis: value}), color=colors[value].color, linewidth=1.6) for value in values
+    ]
+    key += [
+        legend.line(fit(label, 5.0, 8), **one.of_line, markersize=4.5, linewidth=1.6) for label, one in shapes.items()
+    ]
+    found = [
+        [replace(shapes[row.optimizer], color=colors[row.axes[axis]].color) for row in some] for some in panels.values()
+    ]
+    return _Layout(heads=[Head(title=held) for held in panels], rows=list(panels.values()), looks=found, key=key)
+
+
 def overlay(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN) -> Figure:
-    """Median U-curves on one rate axis, with Adam at its default rate as the line to beat."""
+    """Median U-curves on one rate axis, with Adam at its default rate as the line to beat; with two axes, in a panel
+    for each value of one."""
     rows = facts.rows
     limits = overlay_range(rows, facts.mode)
     against = line_to_beat(facts, limits)
-    key = [
-        *legend.curves(rows, looks),
-        *overlay_key(rows, limits),
-        *([legend.adam(facts.adam, against)] if against else []),
-    ]
+    layout = _layout(facts, looks, rows)
+    key = [*layout.key, *overlay_key(rows, limits), *([legend.adam(facts.adam, against)] if against else [])]
     name = limits.scale.label(words.objective_axis_label(facts))
     page = style.page(
-        [Head(title="")], f"{facts.name}: {words.objective_text(facts)}, all curves",
-        words.budget_line(facts, sheet.setting), sheet, columns=1, panel=PANEL, legend=key,
-        left=left_room(limits, name),
+        layout.heads, f"{facts.name}: {words.objective_text(facts)}, all curves",
+        words.budget_line(facts, sheet.setting), sheet, columns=layout.columns, panel=layout.panel, legend=key,
+        left=left_room(limits, name), gap=(0.22, 0.36),
     )  # fmt: skip
     limits = rail.with_rows(limits, limits.rows, page.size[1], ROW)
-    on_axes(page.panels[0], facts, looks, limits, against)
-    name_values(page, 0, limits, name)
+    for index, ax in enumerate(page.panels):
+        rail.open_axes(ax, limits)
+        ticks.rate_axis(ax, *rate_range(rows), label="learning rate" if page.bottom_row(index) else None)
+        ticks.mark_traditional(ax)
+        draw_overlay(ax, layout.rows[index], layout.looks[index], limits)
+        draw_line_to_beat(ax, against)
+        name_values(page, index, limits, name)
     return page.figure
 
 
@@ -99,31 +158,35 @@ def into(ax: Axes, facts: SweepFacts, looks: Sequence[Look]) -> None:
 def aligned(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN) -> Figure:
     """Share of the gain that is lost by missing the best rate by a factor; who forgives a factor of 3 shows at the two
     vertical lines. 0 is the best of the grid, 1 the untrained model."""
-    shown = [(row, one) for row, one in zip(facts.rows, looks, strict=True) if row.trained]
-    key = legend.curves([row for row, _ in shown], [one for _, one in shown])
-    key += legend.untrained([row for row, _ in shown])
+    shown = [row for row in facts.rows if row.trained]
+    layout = _layout(facts, looks, shown)
+    key = [*layout.key, *legend.untrained(shown)]
     key.append(legend.good_range())
     key.append(legend.line("a factor of 3 from the best lr", color=INK, linestyle=MISSED, linewidth=0.9))
     left_out = [words.title(row) for row in facts.rows if not row.trained]
     note = f" · not shown (nothing trained): {', '.join(left_out)}" if left_out else ""
     name = "fraction of the improvement lost"
     page = style.page(
-        [Head(title="")], f"{facts.name}: cost of a wrong lr, by {words.objective_axis_label(facts)}",
-        words.budget_line(facts, sheet.setting) + note, sheet, columns=1, panel=PANEL, legend=key,
-        left=style.left_room(0.3, name),
+        layout.heads, f"{facts.name}: cost of a wrong lr, by {words.objective_axis_label(facts)}",
+        words.budget_line(facts, sheet.setting) + note, sheet, columns=layout.columns, panel=layout.panel, legend=key,
+        left=style.left_room(0.3, name), gap=(0.22, 0.36),
     )  # fmt: skip
-    ax = page.panels[0]
-    low, high = 1 / 3, 3.0
-    for row, one in tags.each(ax, shown):
-        x = np.array([point.lr / row.best_lr.value for point in row.rates])
-        y = np.array([row.lost_share(point.objective) for point in row.rates])
-        low, high = min(low, float(x.min())), max(high, float(x.max()))
-        inside = y <= 1.2
-        ax.plot(x, np.clip(y, None, 1.3), color=one.color, linestyle=one.line, linewidth=1.6, zorder=4)
-        ax.plot(x[inside], y[inside], **one.of_marks, markersize=4.5, zorder=5)
-    _aligned_axes(ax, max(low, 1 / REACH) / 1.25, min(high, REACH) * 1.25)
-    ax.set_xlabel("lr / best lr")
-    style.y_label(ax, name, page.size[1])
+    factors = [point.lr / row.best_lr.value for row in shown for point in row.rates]
+    low, high = max(min(1 / 3, *factors), 1 / REACH) / 1.25, min(max(3.0, *factors), REACH) * 1.25
+    for index, (ax, rows, some) in enumerate(zip(page.panels, layout.rows, layout.looks, strict=True)):
+        for row, one in tags.each(ax, zip(rows, some, strict=True)):
+            x = np.array([point.lr / row.best_lr.value for point in row.rates])
+            y = np.array([row.lost_share(point.objective) for point in row.rates])
+            inside = y <= 1.2
+            ax.plot(x, np.clip(y, None, 1.3), color=one.color, linestyle=one.line, linewidth=1.6, zorder=4)
+            ax.plot(x[inside], y[inside], **one.of_marks, markersize=4.5, zorder=5)
+        _aligned_axes(ax, low, high)
+        if page.bottom_row(index):
+            ax.set_xlabel("lr / best lr")
+        if page.left_column(index):
+            style.y_label(ax, name, page.size[1])
+        else:
+            ax.tick_params(labelleft=False)
     return page.figure
 
 

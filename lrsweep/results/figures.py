@@ -25,7 +25,7 @@ CAPTIONS = {
         "Objective against learning rate: the line is the median over seeds, shaded is the good range. What diverged, "
         "failed or lies off the scale stands on rows of its own beyond the worse end of the axis."
     ),
-    "u_curve_overlay": "The median curves on one axis; the dotted line is Adam at its default learning rate.",
+    "u_curve_overlay": "The median curves together; the dotted line is Adam at its default learning rate.",
     "u_curve_aligned": "The same curves against lr / best lr: how costly is a 3x error?",
     "loss_curves": (
         "Loss during training at up to seven learning rates with their names, the others faint; a cross marks where a "

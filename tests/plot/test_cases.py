@@ -92,3 +92,20 @@ def test_nothing_trained_has_no_best_rate_no_good_range_and_no_recommendation() 
         assert not any("best" in text or "good" in text or "recommended" in text for text in key), picture.name
         for ax in picture.figure.axes:
             assert not any(patch.get_facecolor()[:3] == to_rgb(style.GOOD) for patch in ax.patches)
+
+
+@pytest.mark.parametrize("name", ["u_curve_overlay", "u_curve_aligned"])
+def test_with_two_axes_the_overlay_has_a_panel_per_value_of_one_and_a_color_per_value_of_the_other(name: str) -> None:
+    sweep = plot_cases.CASES["two_axes"]()
+    (picture,) = plot.pictures(sweep, (name,))
+    panels = picture.figure.axes
+    titles = [[text.get_text() for text in ax.texts if text.get_fontweight() == "bold"] for ax in panels]
+    assert titles == [["dropout=0.1"], ["dropout=0.2"]]
+    assert len({(ax.get_xlim(), ax.get_ylim()) for ax in panels}) == 1
+    for ax in panels:
+        curves = {(one.get_color(), one.get_marker()) for one in ax.lines if one.get_marker() in ("o", "s")}
+        assert len(curves) == 6, "three sizes, two optimizers"
+        assert len({color for color, _ in curves}) == 3
+    key = [text.get_text() for text in picture.figure.legends[0].get_texts()]
+    assert key[:5] == ["batch_size=16", "batch_size=64", "batch_size=256", "sgd", "adam"]
+    assert layout.faults(picture.figure) == {}
