@@ -13,7 +13,7 @@ from lrsweep.plot import selection
 from lrsweep.report import first_screen, points, svg
 from lrsweep.report import tables as html_tables
 from lrsweep.report.rules import RULES, anchor
-from lrsweep.report.template import bullets, data, escaped, folded, page, paragraph, section
+from lrsweep.report.template import bullets, code, data, escaped, folded, page, paragraph, section
 from lrsweep.results import manifest, tables
 from lrsweep.results.figures import Rendered, Report, outdated, save_report
 from lrsweep.spec.load import read_resolved
@@ -190,10 +190,9 @@ def _numbers(facts: SweepFacts, listed: SweepFacts) -> Iterable[str]:
         f"Each best learning rate is the best of those tried with this budget. Brackets: {brackets or 'no seeds'}; "
         "≥ marks a lower bound (the grid ended first, or the next learning rate diverged). "
     )
-    yield paragraph(
-        f"Objective: {facts.metric} ({facts.at.replace('_', ' ')}), {better} is better. "
-        f"{'' if facts.one_rate else of_grid}Click a column heading to sort."
-    )
+    objective = f"Objective: {facts.metric} ({facts.at.replace('_', ' ')}), {better} is better. "
+    sort = '<span class="scripted">Click a column heading to sort.</span>'
+    yield f"<p>{code(objective + of_grid * (not facts.one_rate))}{sort}</p>"
     if shown := selection.said(len(listed.rows), len(facts.rows), "curves"):
         yield paragraph(f"Tables and lists show {shown}; summary.csv has all of them.")
     yield from html_tables.numbers(listed)

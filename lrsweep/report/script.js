@@ -1,5 +1,6 @@
 "use strict";
 (function () {
+document.documentElement.classList.add("js");
 var data = JSON.parse(document.getElementById("data").textContent);
 var all = function (selector, root) { return Array.from((root || document).querySelectorAll(selector)); };
 

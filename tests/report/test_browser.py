@@ -186,6 +186,46 @@ def test_the_drift_plot_and_heatmaps_follow_the_names_too(window: Browser, tmp_p
     assert set(window.run(seen, f"{drift} {of_sgd}")) == {"visible"}
 
 
+SEEN = """return Array.from(document.querySelectorAll(arguments[0])).map(function (one) {
+    const box = one.getBoundingClientRect(), how = getComputedStyle(one), drawn = box.width > 0 && box.height > 0;
+    return [one.textContent, drawn && how.visibility === "visible" && how.opacity === "1"]})"""
+PARTS = {
+    "sections": "main > section", "the table": ".answer tbody td:not(.flag)", "tables": "section table tbody td",
+    "plots": "figure.plot svg", "curves": "figure.plot [data-row] path", "marks": "figure.plot [data-row] use",
+    "captions": "figcaption", "links": "nav a",
+}  # fmt: skip
+
+
+def test_without_javascript_everything_is_still_there(window: Browser, folder: Path) -> None:
+    everything = "document.querySelectorAll('details').forEach(function (one) { one.open = true; })"
+    found = []
+    for scripts in (True, False):
+        window.open(folder / "report.html", 1280, 800, scripts=scripts)
+        assert window.run("return document.querySelectorAll('.toggle').length") == 5 * scripts
+        window.run(everything)
+        found.append({name: window.run(SEEN, part) for name, part in PARTS.items()})
+    with_script, without = found
+    for name, seen in without.items():
+        assert seen, name
+        assert [text for text, _ in seen] == [text for text, _ in with_script[name]], name
+        if name not in ("curves", "marks"):  # a line along one axis has a box without a height
+            assert all(visible for _, visible in seen), name
+        assert [visible for _, visible in seen] == [visible for _, visible in with_script[name]], name
+
+
+def test_without_javascript_caveats_open_and_nothing_pretends_to_work(window: Browser, folder: Path) -> None:
+    window.open(folder / "report.html", 1280, 800, scripts=False)
+    window.point(window.run(MIDDLE, ".flag summary", 0), click=True)
+    _, top, _, bottom = window.run(BOX, ".flag details[open] ul")
+    assert top < bottom
+    arrow = "return getComputedStyle(document.querySelector('thead button'), '::after').content"
+    assert window.run(arrow) == "none"
+    assert "Click a column heading" not in window.run("return document.querySelector('#numbers').innerText")
+    window.open(folder / "report.html", 1280, 800)
+    assert window.run(arrow) != "none"
+    assert "Click a column heading" in window.run("return document.querySelector('#numbers').innerText")
+
+
 def test_a_flag_opens_its_caveats(page: Browser) -> None:
     page.point(middle(page, ".flag summary", 0), click=True)
     _, top, right, bottom = page.run(BOX, ".flag details[open] ul")

@@ -44,10 +44,15 @@ class Browser:
     def _do(self, path: str, **data: Any) -> Any:
         return self._send("POST", f"/session/{self._session}{path}", **data)
 
-    def open(self, path: Path, width: int, height: int, *, dark: bool = False) -> None:
+    def open(self, path: Path, width: int, height: int, *, dark: bool = False, scripts: bool = True) -> None:
+        """`scripts`: whether those of the page run; `run` works without."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        for name, params in (("setDeviceMetricsOverride", size), ("setEmulatedMedia", {"features": scheme})):
+        for name, params in (
+            ("setDeviceMetricsOverride", size),
+            ("setEmulatedMedia", {"features": scheme}),
+            ("setScriptExecutionDisabled", {"value": not scripts}),
+        ):
             self._do("/goog/cdp/execute", cmd=f"Emulation.{name}", params=params)
         self._do("/url", url=path.as_uri())
 
