@@ -159,7 +159,11 @@ class _Walk:
         self._seen[id(value)] = len(self._seen)
         self._found.alive.append(value)
         parts.append(type(value).__qualname__)
-        parts.append(self._content(value))
+        try:
+            content = self._content(value)
+        except Exception:  # noqa: BLE001 - the user's classes may raise what they like when they are looked at
+            content = self._hidden(value)
+        parts.append(content)
 
     def _later(self, values: Iterable[Any]) -> int:
         before = len(self._queue)
@@ -282,7 +286,7 @@ class _Walk:
         flags = [(name, self._which(p), p is not None and p.requires_grad) for name, p in value._parameters.items()]
         tensors = (*value._parameters.values(), *value._buffers.values())
         attributes = [vars(tensor) for tensor in tensors if tensor is not None]
-        return [flags, list(value._buffers), list(own), self._later([*own.values(), *attributes, type(value)])]
+        return [flags, list(value._buffers.keys()), list(own), self._later([*own.values(), *attributes, type(value)])]
 
     def _class(self, value: type) -> Any:
         if of_torch_or_python(value.__module__):

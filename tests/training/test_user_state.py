@@ -11,6 +11,7 @@ import logging
 import random
 import sys
 import types
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -187,6 +188,20 @@ def test_an_abstract_class_hides_nothing() -> None:
     found: dict[str, Any] = {"__name__": "own"}
     exec("import abc\nclass Base(abc.ABC):\n    @abc.abstractmethod\n    def step(self): ...", found)
     assert not user_state.picture([found["Base"]]).hidden
+
+
+def test_what_raises_when_it_is_looked_at_is_hidden() -> None:
+    class Raising:
+        @property
+        def __dict__(self) -> Any:  # type: ignore[override]
+            raise RuntimeError("not yours")
+
+    found = user_state.picture([Raising()])
+    assert found.hidden == ["Raising"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        compiled = torch.jit.script(nn.Linear(2, 2))
+    assert "Module" in user_state.picture([nn.Sequential(compiled)]).hidden[0]
 
 
 def test_looking_at_a_class_runs_none_of_its_descriptors() -> None:
