@@ -80,7 +80,7 @@ def facts_of(runs: pd.DataFrame, tracks: Mapping[str, Track], config: AnalysisCo
         rows=tuple(rows),
         drifts=(*from_rows, *axis_drifts(learned, tuple(config.axes))),
         adam=adam_label(config),
-        against_adam=against_adam(cells, config),
+        against_adam=against_adam(cells, drawn, config),
         ratios=tuple(rate_ratios(cells, [best_lrs(cell.lrs, one) for cell, one in zip(cells, drawn, strict=True)])),
         coupled_decay=config.decay,
         plateau_metrics=config.watched,

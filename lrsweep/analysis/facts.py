@@ -343,7 +343,8 @@ class AgainstAdam:
     """The best of one optimizer against Adam at its default rate, seed by seed, on the same axis values.
 
     `gain` is Adam's cost less this optimizer's (positive: better than Adam at its default), mean over paired seeds
-    with a t interval. `verdict` is `better`, `worse` or `tied`.
+    with a t interval, whose lower end allows for the best rate being chosen by the same seeds. `verdict` is `better`,
+    `worse` or `tied`.
     """
 
     optimizer: str

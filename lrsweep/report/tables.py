@@ -180,7 +180,8 @@ def against_adam(facts: SweepFacts) -> str:
         ),
     }
     caption = (
-        f"Against {facts.adam} at its default learning rate (difference: how much lower the cost is, paired by seed)"
+        f"Against {facts.adam} at its default learning rate (difference: how much lower the cost is, paired by seed; "
+        "the interval allows for the best learning rate being chosen by the same seeds)"
     )
     return _columns(caption, columns, facts.against_adam)
 

@@ -5,14 +5,18 @@ Run with `-m slow -s` to see the table.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from lrsweep.analysis.analyse import analyse
+from lrsweep.analysis.baseline import against_adam
+from lrsweep.analysis.cells import Cell, cells_of, config_of
 from lrsweep.analysis.good_range import good_range, widths
 from lrsweep.analysis.sensitivity import normed, sensitivity
 from lrsweep.analysis.stats import Floats, interval, resampled_medians, resamples
-from lrsweep.results.compare import difference
+from lrsweep.results.compare import Side, compare_sides, difference
 from tests.support.planted_tables import HALF_DECADES, frame, spec, table, valley
 
 LRS = np.array(HALF_DECADES)
@@ -95,6 +99,65 @@ def test_intervals_of_best_rates_cover_90_percent_or_more(seeds: int, spread: fl
     share = {name: hits[name] / counts[name] for name in hits}
     print(f"\ncoverage, {seeds} seeds, noise {spread}: {share} of {counts}")
     assert min(share.values()) >= 0.9
+
+
+AT_DEFAULT = 1e-3
+CONFIG = config_of(spec("adam", "sgd"), {"adam": AT_DEFAULT})
+
+
+def cell_of(label: str, cost: Floats, start: Floats) -> Cell:
+    """Its seeds are 0, 1, ..."""
+    (cell,) = cells_of(frame(table(label, HALF_DECADES, cost, list(start))), {}, CONFIG)
+    return cell
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quiet", [1.0, 0.2])
+@pytest.mark.parametrize("depth", [0.25, 0.02, 0.0])
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_the_interval_against_adam_covers_90_to_99_percent(seeds: int, depth: float, quiet: float) -> None:
+    """The other optimizer's rate is the best of those tried, chosen by the same seeds. `depth` 0: all are as good, so
+    the choice is noise; `quiet`: the noise of Adam as a share of the other's."""
+    rng = np.random.default_rng([17, seeds, int(100 * depth), int(10 * quiet)])
+    at, hits, sweeps = int(np.argmin(np.abs(LRS - AT_DEFAULT))), 0, 500 if seeds < 10 else 200
+    for _ in range(sweeps):
+        shared, start = seeds_of(rng, seeds)
+        adam, other = (valley(HALF_DECADES, best, depth=depth) for best in 10 ** rng.uniform(-4, -2, 2))
+        noisy = [
+            curve[:, None] + shared + rng.normal(scale=spread, size=(len(LRS), seeds))
+            for curve, spread in ((adam, 0.05 * quiet), (other, 0.05))
+        ]
+        cells = [cell_of(label, cost, start) for label, cost in zip(("adam", "sgd"), noisy, strict=True)]
+        (found,) = against_adam(cells, [resampled_medians(cell.cost) for cell in cells], CONFIG)
+        hits += found.gain.low <= adam[at] - other.min() <= found.gain.high
+    print(f"\nagainst adam, {seeds} seeds, depth {depth}, noise of Adam x{quiet}: {hits / sweeps}")
+    assert 0.91 <= hits / sweeps <= 0.995
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("depth", [0.25, 0.02, 0.002])
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_a_best_rate_that_stays_is_called_changed_in_at_most_5_percent(seeds: int, depth: float, paired: bool) -> None:
+    """Two sweeps of one optimizer whose best rate lies anywhere between grid points; small depths make it noise."""
+    rng = np.random.default_rng([13, seeds, int(1000 * depth), int(paired)])
+    false, pairs = 0, 500
+    for _ in range(pairs):
+        curve = valley(HALF_DECADES, 10 ** rng.uniform(-4, -2), depth=depth)[:, None]
+        first = seeds_of(rng, seeds)
+        sides = []
+        for number, (shared, start) in enumerate((first, first if paired else seeds_of(rng, seeds))):
+            cost = curve + shared + rng.normal(scale=0.02, size=(len(LRS), seeds))
+            cell = cell_of("adam", cost, start)
+            cell = cell if paired else replace(cell, seeds=tuple(seed + 100 * number for seed in cell.seeds))
+            sides.append(Side(name="made up", config=CONFIG, cells=(cell,)))
+        (row,) = compare_sides(*sides).rows
+        assert row.paired == seeds * paired
+        false += next(change.verdict for change in row.changes if change.name == "best_lr") == "changed"
+    print(
+        f"\nbest_lr called changed, {seeds} seeds, depth {depth}, {'paired' if paired else 'unpaired'}: {false / pairs}"
+    )
+    assert false / pairs <= 0.06
 
 
 def per_seed(cost: Floats, start: Floats) -> dict[str, Floats]:
