@@ -21,7 +21,7 @@ from torch import Tensor
 from lrsweep.errors import LrsweepError
 from lrsweep.run_result import RunResult
 from lrsweep.training import isolation, user_state
-from lrsweep.training.data import map_tensors
+from lrsweep.training.data import layout_of, map_tensors
 from lrsweep.training.loss_module import LossModule
 from lrsweep.training.workload import Workload
 
@@ -58,7 +58,7 @@ class Auditor:
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
-        self._shapes: set[Any] = set()
+        self._layouts: set[Any] = set()
         self._modules: dict[int, LossModule] = {}
         self._steps: frozenset[int] = workload.once("audited steps", self._drawn_steps)
         self.count = 0
@@ -68,12 +68,9 @@ class Auditor:
 
     def due(self, step: int, batch: Any) -> bool:
         """Is step `step` (from 0) to be audited?"""
-        if type(batch) is tuple and all(type(leaf) is Tensor for leaf in batch):  # what nearly every batch is
-            shapes: Any = tuple(leaf.shape for leaf in batch)
-        else:
-            shapes = repr(map_tensors(lambda leaf: tuple(leaf.shape), batch))
-        new = shapes not in self._shapes
-        self._shapes.add(shapes)
+        layout = layout_of(batch)
+        new = layout not in self._layouts
+        self._layouts.add(layout)
         return new or step in self._steps
 
     def _drawn_steps(self) -> frozenset[int]:

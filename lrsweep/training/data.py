@@ -5,12 +5,13 @@ A split is tensors on the device, or a user's Dataset. `Workload` (workload.py) 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
 from torch.utils.data import default_collate
 
+from lrsweep.compiler.torch_private import tree_flatten
 from lrsweep.compiler.trace import map_leaves
 from lrsweep.tasks.base import Split
 
@@ -30,6 +31,19 @@ def epoch_order(seed: int, epoch: int, count: int, *, shuffle: bool) -> torch.Te
 def map_tensors(function: Callable[[torch.Tensor], Any], batch: Any) -> Any:
     """`batch` with every tensor in it replaced by `function` of it."""
     return map_leaves(lambda leaf: function(leaf) if isinstance(leaf, torch.Tensor) else leaf, batch)
+
+
+def layout_of(batch: Any) -> Hashable:
+    """What user code can tell of a batch without looking at its numbers: structure, shapes, strides, dtypes, and the
+    leaves that are no tensors."""
+    if type(batch) is tuple and all(type(leaf) is torch.Tensor for leaf in batch):  # what nearly every batch is
+        return tuple((leaf.shape, leaf.stride(), leaf.dtype) for leaf in batch)
+    leaves, spec = tree_flatten(batch)
+    tensors = (isinstance(leaf, torch.Tensor) for leaf in leaves)
+    return str(spec), *(
+        (leaf.shape, leaf.stride(), leaf.dtype) if tensor else repr(leaf)
+        for leaf, tensor in zip(leaves, tensors, strict=True)
+    )
 
 
 class TensorSplit:

@@ -27,6 +27,7 @@ from lrsweep.compiler.channels import RunsAmongChannels
 from lrsweep.compiler.torch_private import tree_flatten, tree_unflatten
 from lrsweep.compiler.tricks import enabled
 from lrsweep.tasks import base
+from lrsweep.training.data import layout_of
 from lrsweep.training.loss_module import LossModule
 from lrsweep.training.workload import Workload
 
@@ -87,7 +88,7 @@ class Stepper:
         self._start = {name: (value[:1] if self._stacked else value).clone() for name, value in values}
         unused = self._unused = self._without_gradient(params, non_trainable, batch)
         self._sort(lambda name: name not in unused)
-        self._checked = {_shapes(batch)}
+        self._checked = {layout_of(batch)}
 
     def _sort(self, is_trainable: Callable[[str], bool]) -> None:
         self.trainable = [name for name, value in self.module.named_parameters() if value.requires_grad]
@@ -109,9 +110,9 @@ class Stepper:
 
     def _same_unused(self, params: Sequence[Tensor], non_trainable: Sequence[Tensor], batch: Any) -> None:
         """Raises TraceError if batches of a new shape give gradients to other parameters than the first."""
-        if self._unused is None or _shapes(batch) in self._checked:
+        if self._unused is None or layout_of(batch) in self._checked:
             return
-        self._checked.add(_shapes(batch))
+        self._checked.add(layout_of(batch))
         values = dict(zip((*self.trainable, *self.non_trainable), (*params, *non_trainable), strict=True))
         trainable = self.trainable
         self._sort(lambda name: True)
@@ -166,14 +167,10 @@ class Stepper:
     def _run(self, training: bool, params: Sequence[Tensor], non_trainable: Sequence[Tensor], batch: Any) -> Result:
         runs = params[0].shape[0] if params and self._stacked else 0
         if type(batch) is tuple and all(type(leaf) is Tensor for leaf in batch):
-            # What nearly every batch is, told apart without a walk through its structure.
             tensors: Sequence[Tensor] = batch
-            key: tuple[Any, ...] = (training, runs, *[leaf.shape for leaf in batch])
         else:
-            leaves, spec = tree_flatten(batch)
-            tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-            others = [leaf for leaf in leaves if not isinstance(leaf, Tensor)]
-            key = (training, runs, str(spec), repr(others), *((leaf.shape, leaf.dtype) for leaf in tensors))
+            tensors = [leaf for leaf in tree_flatten(batch)[0] if isinstance(leaf, Tensor)]
+        key = (training, runs, layout_of(batch))
         program = self._programs.get(key)
         if program is None:
             program = self._programs[key] = self._program(training, params, non_trainable, batch)
@@ -302,11 +299,6 @@ class _Program:
     names: list[str]
     recorded: bool
     own: frozenset[int] = frozenset()  # positions among the gradients
-
-
-def _shapes(batch: Any) -> Any:
-    leaves, spec = tree_flatten(batch)
-    return str(spec), *((leaf.shape if isinstance(leaf, Tensor) else repr(leaf)) for leaf in leaves)
 
 
 @contextlib.contextmanager

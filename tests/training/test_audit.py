@@ -111,6 +111,37 @@ def test_the_same_steps_are_audited_in_every_company() -> None:
     assert other.due(20, torch.zeros(2)), "the first batch of a new shape"
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        torch.ones(6, 4, dtype=torch.float64),
+        torch.ones(4, 6, dtype=torch.int64).T,
+        torch.ones(5, 4, dtype=torch.int64),
+    ],
+    ids=["dtype", "strides", "shape"],
+)
+def test_the_first_batch_of_every_dtype_layout_and_shape_is_audited(other: torch.Tensor) -> None:
+    """What user code can branch on without reading a number."""
+    auditor = Auditor(group()[1])
+    step = next(step for step in range(3, STEPS) if step not in auditor._steps)
+    usual = torch.ones(6, 4, dtype=torch.int64)
+    for batch, again in (((usual,), (other,)), ({"x": usual}, {"x": other})):
+        assert [auditor.due(step, one) for one in (batch, batch, again, again)] == [True, False, True, False]
+
+
+def test_a_recording_of_integers_is_not_replayed_on_floats() -> None:
+    prepared = workload.build(workload_spec("by_dtype", batch_size=4))
+    module = prepared.build_model(0)
+    recorded = stepper.Stepper(module, prepared, stacked=False, shared=True)
+    tensors = module.tensors()
+    params = [tensors[name].detach() for name in recorded.trainable]
+    whole, target = torch.tensor([[1], [2], [3], [4]]), torch.zeros(4, 1, dtype=prepared.dtype)
+    with prepared.user_code():
+        for inputs in (whole, whole.to(prepared.dtype)):
+            loss = module(inputs, target)[0].item()
+            assert recorded.train(params, [], (inputs, target)).losses.item() == pytest.approx(loss, rel=1e-12)
+
+
 def test_a_whole_run_is_compared() -> None:
     runs, prepared = group()
     first, second = list(stacked.train(runs[:2], prepared, NoHooks()))

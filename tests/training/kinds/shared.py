@@ -1,6 +1,7 @@
 """Objects that model, loss, step and data know together; gradients, data and seeds that are touched on the way."""
 
 import copy
+import math
 import random
 
 import torch
@@ -324,6 +325,55 @@ def buffer_made_later():
     return regression(LateBuffer)
 
 
+class Collated(Dataset):
+    """Whole numbers, or measurements where the index says so."""
+
+    def __init__(self, count, start, measured=()):
+        self.count, self.start, self.measured = count, start, measured
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        numbers = random.Random(index + self.start)
+        values = [numbers.randint(0, 9) for _ in range(4)]
+        target = [math.sin(sum(values))]
+        return index, [value / 9 - 0.5 for value in values] if index in self.measured else values, target
+
+
+def whole_numbers(examples):
+    _, values, targets = zip(*examples, strict=True)
+    return torch.tensor(values), torch.tensor(targets)
+
+
+def sometimes_transposed(examples):
+    indices, values, targets = zip(*examples, strict=True)
+    inputs = torch.tensor(values, dtype=torch.float64)
+    return (inputs.T.contiguous().T if 15 in indices else inputs), torch.tensor(targets)
+
+
+class ByDtype(Net):
+    def forward(self, x):
+        return super().forward(x if x.is_floating_point() else x / 9 - 0.5)
+
+
+class ByStrides(Net):
+    def forward(self, x):
+        return super().forward(x / 9 - 0.5 if x.is_contiguous() else 0.5 - x / 9)
+
+
+def batch_of_another_dtype():
+    """One batch of an epoch is of floats, all others of integers."""
+    train, val = Collated(64, 1000, (15,)), Collated(32, 2000)
+    return Task(train=train, val=val, collate_fn=whole_numbers, model=ByDtype, loss=F.mse_loss)
+
+
+def batch_of_another_layout():
+    """One batch of an epoch lies transposed in memory."""
+    train, val = Collated(64, 1000), Collated(32, 2000)
+    return Task(train=train, val=val, collate_fn=sometimes_transposed, model=ByStrides, loss=F.mse_loss)
+
+
 TASKS = {
     function.__name__: function
     for function in (
@@ -331,7 +381,7 @@ TASKS = {
         copied_deep, made_a_parameter, gradient_transposed,
         gradient_expanded, data_written_by_step, applied, split_by_count, tensor_of_tensors, initial_seed,
         derivatives_and_count, loss_in_training_mode, loss_in_evaluation_mode, data_of_another_dtype_written,
-        picked_by_integers, buffer_made_later,
+        picked_by_integers, buffer_made_later, batch_of_another_dtype, batch_of_another_layout,
     )
 }  # fmt: skip
 
