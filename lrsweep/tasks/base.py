@@ -124,7 +124,7 @@ def _check_functions(task: Task) -> None:
         if stray := [key for key, parameter in trained if parameter.requires_grad]:
             raise UsageError(
                 f"Task: {name} has a parameter that requires a gradient ({stray[0]}), but only those of the model are "
-                "trained; give it to the model and use it there with step=, or call requires_grad_(False)"
+                "trained; make it a parameter of the model and compute the loss in step=, or call requires_grad_(False)"
             )
     if not isinstance(task.metrics, Mapping):
         raise UsageError(f"Task: metrics is a {type(task.metrics).__name__}; give a dict of name: function")

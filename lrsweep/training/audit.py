@@ -1,7 +1,7 @@
 """Audits: while runs of the user's code train together or from a recording, one of them is computed alone, by plain
 torch on the user's own module, from the weights and the batch of that moment, and compared.
 
-Audited are the first two steps, the last, the first batch of every new shape, and steps drawn from the workload and the
+Audited are the first two steps, the last, the first batch of every layout, and steps drawn from the workload and the
 step with probability 2 / (step + 1): about 2 ln T of T steps, the same ones whenever a sweep is repeated. Evaluations
 likewise, counted in rows.
 """

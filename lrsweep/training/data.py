@@ -39,10 +39,8 @@ def layout_of(batch: Any) -> Hashable:
     if type(batch) is tuple and all(type(leaf) is torch.Tensor for leaf in batch):  # what nearly every batch is
         return tuple((leaf.shape, leaf.stride(), leaf.dtype) for leaf in batch)
     leaves, spec = tree_flatten(batch)
-    tensors = (isinstance(leaf, torch.Tensor) for leaf in leaves)
     return str(spec), *(
-        (leaf.shape, leaf.stride(), leaf.dtype) if tensor else repr(leaf)
-        for leaf, tensor in zip(leaves, tensors, strict=True)
+        (leaf.shape, leaf.stride(), leaf.dtype) if isinstance(leaf, torch.Tensor) else repr(leaf) for leaf in leaves
     )
 
 

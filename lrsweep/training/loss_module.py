@@ -56,7 +56,7 @@ class LossModule(nn.Module):
         return {**dict(self.named_parameters()), **dict(self.named_buffers())}
 
     def train(self, mode: bool = True) -> LossModule:
-        """The mode is the model's, as in a loop of one's own: a loss that is a module stays in that of its author."""
+        """Switch the model alone, as a loop of one's own does: a loss that is a module keeps its mode."""
         self.training = mode
         self.model.train(mode)
         return self

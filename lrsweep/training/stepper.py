@@ -1,7 +1,7 @@
 """One training step, or one evaluation, of M stacked runs: losses and gradients from stacked weights and a batch.
 
 A step is a `vmap` of the module over the runs, and one ordinary backward pass of the summed losses: the runs' graphs do
-not touch, so a NaN in one leaves the others exact. It is recorded once per shape of batch (trace.py), rewritten
+not touch, so a NaN in one leaves the others exact. It is recorded once per layout of batch (trace.py), rewritten
 (passes.py), and then replayed.
 """
 
@@ -109,7 +109,7 @@ class Stepper:
         return frozenset(name for name, grad in zip(self.trainable, grads, strict=True) if grad is None)
 
     def _same_unused(self, params: Sequence[Tensor], non_trainable: Sequence[Tensor], batch: Any) -> None:
-        """Raises TraceError if batches of a new shape give gradients to other parameters than the first."""
+        """Raises TraceError if batches of a new layout give gradients to other parameters than the first."""
         if self._unused is None or layout_of(batch) in self._checked:
             return
         self._checked.add(layout_of(batch))
@@ -123,7 +123,7 @@ class Stepper:
         finally:
             self._sort(lambda name: name in trainable)
         if unused != self._unused:
-            raise trace.TraceError("uses some of its parameters for batches of some shapes only")
+            raise trace.TraceError("uses some of its parameters for some batches only")
 
     def train(self, params: Sequence[Tensor], non_trainable: Sequence[Tensor], batch: Any) -> Result:
         """Losses and gradients of one batch; buffers among `fixed` are updated in place."""

@@ -133,6 +133,7 @@ class Workload:
         return self._once.get(DIFFERENTIATES)
 
     def know_evaluations(self, differentiate: bool) -> None:
+        """Note whether the loss takes derivatives in evaluations."""
         self._once.setdefault(DIFFERENTIATES, differentiate)
 
     def probed(self) -> Probed:

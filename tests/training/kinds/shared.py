@@ -276,6 +276,23 @@ def loss_in_evaluation_mode():
     return regression(Net, loss=Features())
 
 
+class Normalizing(nn.Module):
+    """A loss that normalizes by the batches it sees, those of evaluations too, and drops some of it out."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.drop = nn.BatchNorm1d(1, affine=False).double(), nn.Dropout(0.2)
+
+    def forward(self, output, target):
+        self.norm(target.double())
+        scale = self.norm.running_var.sqrt() + 1e-3
+        return self.drop((output - target).square() / scale).mean()
+
+
+def loss_that_normalizes():
+    return regression(Net, loss=Normalizing())
+
+
 def data_of_another_dtype_written():
     """A step that moves targets that are not of the spec's dtype."""
     train, val = split(*points())
@@ -380,8 +397,9 @@ TASKS = {
         loss_knows_model, model_writes_into_loss, metric_of_loss, data_reads_loss, critic, critic_module,
         copied_deep, made_a_parameter, gradient_transposed,
         gradient_expanded, data_written_by_step, applied, split_by_count, tensor_of_tensors, initial_seed,
-        derivatives_and_count, loss_in_training_mode, loss_in_evaluation_mode, data_of_another_dtype_written,
-        picked_by_integers, buffer_made_later, batch_of_another_dtype, batch_of_another_layout,
+        derivatives_and_count, loss_in_training_mode, loss_in_evaluation_mode, loss_that_normalizes,
+        data_of_another_dtype_written, picked_by_integers, buffer_made_later,
+        batch_of_another_dtype, batch_of_another_layout,
     )
 }  # fmt: skip
 
