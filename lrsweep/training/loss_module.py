@@ -126,7 +126,9 @@ class LossModule(nn.Module):
         if names is None:
             names = tuple(name for name in result if name != "loss")
         if missing := [name for name in names if wanted and name not in result]:
-            raise ValueError(f"step returned no {', '.join(missing)}, which it returned for the first batch")
+            lacking = f"step returned no {', '.join(missing)} in {'training' if self.training else 'an evaluation'}"
+            cure = ": return it there, too, or set train.metrics: false" if self.training else ""
+            raise ValueError(f"{lacking}, which it returned for the first batch{cure}")
         metrics = {name: result[name] for name in names} if wanted else {}
         return result["loss"], {n: v.detach() if isinstance(v, torch.Tensor) else v for n, v in metrics.items()}
 

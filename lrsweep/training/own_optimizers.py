@@ -238,8 +238,11 @@ class Outside:
 
     def look(self, step: int) -> None:
         """Raises AuditFailedError if something has changed."""
-        if not self._known.same(user_state.picture([self._cls], libraries=True)):
-            text = f"step {step + 1}: {self._label} keeps state outside its object, in its class or module"
+        now = user_state.picture([self._cls], libraries=True)
+        if not self._known.same(now):
+            name = now.change_since(self._known)
+            where = f" ({name})" if name else ""
+            text = f"step {step + 1}: {self._label} keeps state outside its object, in its class or module{where}"
             raise AuditFailedError(text, self._label)
 
 

@@ -71,13 +71,14 @@ class Picture:
     alive: list[Any] = field(default_factory=list)
     full: bool = True
     roots: tuple[Any, ...] = ()
+    libraries: bool = False
 
     def same(self, other: Picture) -> bool:
         return _equal(self.parts, other.parts)
 
     def change_since(self, earlier: Picture) -> str:
         """Where what is there now differs from an earlier picture, as the user would name it; "" if it has no name."""
-        walk = _NamingWalk(Picture(parts=[_environment()]), alike=False)
+        walk = _NamingWalk(Picture(parts=[_environment()]), alike=False, libraries=self.libraries)
         with suppress(Exception):  # a name is a help; the user's classes may raise what they like when asked for it
             walk.run(list(self.roots))
             return walk.name_of_difference(earlier)
@@ -115,7 +116,7 @@ def picture(roots: Iterable[Any], *, alike: bool = False, libraries: bool = Fals
     `alike`: so that the pictures of two objects that were made in the same way are equal; what they are is left out.
     """
     roots = tuple(roots)
-    found = Picture(parts=[_environment()], roots=() if alike else roots)
+    found = Picture(parts=[_environment()], roots=() if alike else roots, libraries=libraries)
     _Walk(found, alike, libraries).run(list(roots))
     if alike:
         found.alive.clear()
@@ -326,8 +327,8 @@ class _Walk:
 class _NamingWalk(_Walk):
     """The same walk, slower, which remembers how it came to each object."""
 
-    def __init__(self, found: Picture, alike: bool) -> None:
-        super().__init__(found, alike)
+    def __init__(self, found: Picture, alike: bool, libraries: bool) -> None:
+        super().__init__(found, alike, libraries)
         self._came: list[tuple[int, int]] = []  # to object number k: from which, as the how manieth that it holds
         self._values: list[Any] = []
         self._starts: list[int] = []  # where the parts of object number k begin
