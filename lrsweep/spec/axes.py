@@ -164,7 +164,11 @@ def resolved(
         return {}
     usable = {axis: values for axis, values in raw.items() if _sound(axis, values, raw, notes)}
     if ctx.known is None:
-        return usable
+        for axis in filter(is_whole, usable):
+            for i, value in enumerate(usable[axis]):
+                if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+                    notes.add(("axes", axis, i), f"must be a mapping with a name, not {check.repr_value(value)}")
+        return usable if not notes.found else {}
     count = math.prod(len(values) for values in usable.values())
     if count > MAX_POINTS:
         notes.add(("axes",), f"{count} combinations of values are too many (at most {MAX_POINTS})")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import inspect
 import json
 import math
+import operator
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
@@ -564,6 +567,26 @@ def test_a_damaged_resolved_file_is_an_error(tmp_path: Path) -> None:
         read_resolved(text.replace("epochs: 1", "epochs: one"))
     with pytest.raises(SpecError):
         read_resolved(text[: len(text) // 2])
+
+
+def _places(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    for key, value in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
+        yield (*path, key)
+        yield from _places(value, (*path, key))
+
+
+@pytest.mark.parametrize("odd", [None, "x", 3, math.nan, [], {}, ["a"], {"name": 3}, {1: 2}], ids=repr)
+def test_whatever_a_hand_puts_into_a_resolved_file_is_read_or_refused(odd: Any, tmp_path: Path) -> None:
+    data = resolved_dict(spec(axes={"schedule.name": ["constant", "cosine"], "task.val": [0.1, 0.2]}), tmp_path)
+    refused = 0
+    for *above, last in _places(data):
+        changed = copy.deepcopy(data)
+        functools.reduce(operator.getitem, above, changed)[last] = odd
+        try:
+            read_resolved(yaml.safe_dump(changed), tmp_path)
+        except SpecError:
+            refused += 1
+    assert refused > 10
 
 
 # --- what changed ---------------------------------------------------------------------------------------------------
