@@ -102,6 +102,8 @@ def facts_line(row: OptimizerFacts) -> str:
     """Best rate, good range and sensitivity in one line."""
     if not row.trained:
         return f"{row.n_diverged} of {row.n_runs} runs diverged"
+    if len(row.rates) == 1:
+        return f"one learning rate tried, {compact(row.best_lr.value)}"
     at_least = "≥ " if row.good_range.at_least else ""
     low, high = good_range_ends(row, compact)
     parts = [

@@ -298,6 +298,11 @@ def test_the_rules_say_what_the_code_does() -> None:
         assert part in rules[name], name
 
 
+def test_of_one_learning_rate_no_range_and_no_sensitivity_is_told() -> None:
+    (row,) = fabricate.facts_of_medians([0.01], {"sgd": [0.5]}, start=2.3).rows
+    assert words.facts_line(row) == "one learning rate tried, 0.01"
+
+
 @pytest.mark.parametrize(
     ("medians", "bound"),
     [
