@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,11 +58,6 @@ class _Study:
     names: tuple[str, ...]
     val: list[list[RunCurve]]
     train: list[list[RunCurve]]
-
-    @property
-    def line(self) -> str:
-        """Between medians; there is nothing between two names."""
-        return "" if self.names else "-"
 
 
 def by_axis(
@@ -191,22 +187,25 @@ def _metric(ax: Axes, one: _Study, limits: Range, page: Page, name: str) -> None
     rail.open_axes(ax, limits)
     _x_axis(ax, one)
     color, points = COLORS[0], [row.rates[0] for row in one.rows]
-    if max(row.n_seeds for row in one.rows) <= legend.FEW_SEEDS:
+    few = max(row.n_seeds for row in one.rows) <= legend.FEW_SEEDS
+    if few:
         ends = [extremes(point, limits) for point in points]
-        low, high = zip(*ends, strict=True)
-        ax.vlines(one.xs, low, high, color=color, linewidth=1.0, alpha=0.8, zorder=3)
     else:
         ends = [quartiles(row, point, limits) for row, point in zip(one.rows, points, strict=True)]
-        low, high = zip(*ends, strict=True)
-        band: dict[str, Any] = {"color": color, "alpha": 0.2, "linewidth": 0, "zorder": 2}
-        if one.names:
-            heights = [top - bottom for bottom, top in zip(low, high, strict=True)]
-            ax.bar(one.xs, heights, WIDTH, low, **band)
-        else:
-            ax.fill_between(one.xs, low, high, **band)
     medians = [point.objective if limits.inside(point.objective) else math.nan for point in points]
-    ax.plot(one.xs, medians, color=color, marker="o", markersize=4, linewidth=1.6, linestyle=one.line, zorder=4)
-    for row, x, _ in tags.each(ax, zip(one.rows, one.xs, one.rows, strict=True)):
+    band: dict[str, Any] = {"color": color, "alpha": 0.2, "linewidth": 0, "zorder": 2}
+    with _all(ax, one):
+        if not few and not one.names:
+            low, high = zip(*ends, strict=True)
+            ax.fill_between(one.xs, low, high, **band)
+        if not one.names:  # there is nothing between two of them
+            ax.plot(one.xs, medians, color=color, linewidth=1.6, zorder=4)
+    for row, x, median, (bottom, top) in tags.each(ax, zip(one.rows, one.xs, medians, ends, strict=True)):
+        ax.plot(x, median, color=color, marker="o", markersize=4, linestyle="", zorder=4)
+        if few:
+            ax.vlines(x, bottom, top, color=color, linewidth=1.0, alpha=0.8, zorder=3)
+        elif one.names:
+            ax.bar(x, top - bottom, WIDTH, bottom, **band)
         dots = [run for run in row.runs if run.status == "ok" and limits.inside(run.objective)]
         at = [x] * len(dots), [run.objective for run in dots]
         ax.scatter(*at, s=11, color=color, alpha=0.55, linewidth=0, zorder=3)
@@ -224,6 +223,11 @@ def _metric(ax: Axes, one: _Study, limits: Range, page: Page, name: str) -> None
     draw_untrained(ax, one.rows)
     style.y_label(ax, name, page.size[1], beyond=limits.names_width - limits.scale.width)
     rail.name_rows(ax, limits)
+
+
+def _all(ax: Axes, one: _Study) -> AbstractContextManager[None]:
+    """What is drawn meanwhile shows all rows together."""
+    return tags.curve(ax, *(row.title for row in one.rows))
 
 
 def _side_by_side(ax: Axes, x: float, count: int) -> list[float]:
@@ -277,13 +281,18 @@ def _against(
     ticks.value_axis(ax, scale, high=top)
     _x_axis(ax, one)
     shown = [value if math.isfinite(value) else math.nan for value in values]
-    ax.plot(one.xs, shown, color=COLORS[0], marker="o", markersize=4, linewidth=1.4, linestyle=one.line, zorder=4)
+    if not one.names:
+        with _all(ax, one):
+            ax.plot(one.xs, shown, color=COLORS[0], linewidth=1.4, zorder=4)
+    for _, x, value in tags.each(ax, zip(one.rows, one.xs, values, strict=True)):
+        how: dict[str, Any] = {"color": COLORS[0], "linestyle": "", "zorder": 4}
+        if math.isinf(value):
+            ax.plot(x, 1 - share / 2, marker="x", markersize=5, transform=ax.get_xaxis_transform(), **how)
+        else:
+            ax.plot(x, value, marker="o", markersize=4, **how)
     beyond = 0.0
     if never:
         ax.axhspan(high, top, color="#F3F3F3", linewidth=0, zorder=0)
-        gone = [x for x, value in zip(one.xs, values, strict=True) if math.isinf(value)]
-        ax.plot(gone, [1 - share / 2] * len(gone), color=COLORS[0], marker="x", markersize=5, linestyle="",
-                transform=ax.get_xaxis_transform(), zorder=4)  # fmt: skip
         where = {"ha": "right", "va": "center"}
         style.note(ax, label, (0, 1 - share / 2), (-5, 0), xycoords="axes fraction", size=rail.SIZE, **where)
         beyond = width_of(label, rail.SIZE) - scale.width

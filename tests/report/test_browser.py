@@ -186,6 +186,24 @@ def test_the_drift_plot_and_heatmaps_follow_the_names_too(window: Browser, tmp_p
     assert set(window.run(seen, f"{drift} {of_sgd}")) == {"visible"}
 
 
+def test_every_panel_against_an_axis_follows_the_names(window: Browser, tmp_path: Path) -> None:
+    folder = fabricate.folder(tmp_path, optimizers=("sgd",), rates=(0.1,), axes={"train.batch_size": [16, 64]})
+    report.write(folder)
+    window.open(folder / "report.html", 1280, 800)
+    drawn = """return Array.from(document.querySelectorAll('[id="plot-by_train.batch_size"] ' + arguments[0])).map(
+        one => getComputedStyle(one).visibility)"""
+    first, second, both = '[data-row="0"]', '[data-row="1"]', '[data-some="0 1"]'
+    shown = {part: window.run(drawn, part) for part in (first, second, both)}
+    assert len(shown[first]) == len(shown[second]) >= 4, "in every panel"
+    assert len(shown[both]) == 3, "the lines of all panels but that of the curves"
+    assert {state for states in shown.values() for state in states} == {"visible"}
+    window.run("document.querySelectorAll('.toggle')[0].click()")
+    assert set(window.run(drawn, first)) == {"hidden"}
+    assert set(window.run(drawn, second)) == set(window.run(drawn, both)) == {"visible"}
+    window.run("document.querySelectorAll('.toggle')[1].click()")
+    assert set(window.run(drawn, second)) == set(window.run(drawn, both)) == {"hidden"}
+
+
 SEEN = """return Array.from(document.querySelectorAll(arguments[0])).map(function (one) {
     const box = one.getBoundingClientRect(), how = getComputedStyle(one), drawn = box.width > 0 && box.height > 0;
     return [one.textContent, drawn && how.visibility === "visible" && how.opacity === "1"]})"""
