@@ -259,8 +259,8 @@ def test_a_run_that_ends_its_process_costs_only_itself(tmp_path: Path) -> None:
     runs = tables.read_runs(tmp_path / "small")
     assert runs[runs["seed"] == 1]["status"].tolist() == ["failed", "failed"]
     assert runs[runs["seed"] != 1]["status"].tolist() == ["ok"] * 4
-    assert "exit code 3" in runs["error"][1]
-    assert any("exit code 3" in note for note in reporter.notes)
+    assert "exited with code 3" in runs["error"][1]
+    assert any("exited with code 3" in note for note in reporter.notes)
 
 
 def test_a_task_that_cannot_be_built_leaves_nothing_behind(tmp_path: Path) -> None:
