@@ -93,6 +93,7 @@ class OwnOptimizers:
         """Copy the parameters of a run to where the forward pass reads them."""
         torch_private.foreach("copy", self._slices[position], list(self._leaves[position].values()))
 
+    @torch.enable_grad()
     def step(
         self,
         grads: Mapping[str, Tensor],
@@ -101,7 +102,7 @@ class OwnOptimizers:
         skipped: frozenset[int],
         drawn: Tensor | None,
     ) -> None:
-        """One update.
+        """One update, with autograd switched on, as after `loss.backward()` in a plain loop.
 
         `grads` [m, ...] by name: contiguous, and written into; a parameter that has none is not in it. `factors`: of
         the schedule. `skipped`: positions of runs that have diverged. `drawn`: the state of torch's generator after

@@ -455,6 +455,16 @@ def test_a_class_beside_more_than_can_be_looked_through_is_not_stacked(
     assert "more Python objects than lrsweep looks through" in reasons[1].text
 
 
+def test_a_class_that_torch_would_stop_is_stopped(tmp_path: Path) -> None:
+    """Weights may not be changed in place where autograd is on."""
+    body = "for p in self.param_groups[0]['params']:\n            p.sub_(0.1 * p.grad)"
+    (tmp_path / "careless.py").write_text(f"{OWN}\n\nclass Careless(Plain):\n    def step(self):\n        {body}\n")
+    shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=3)
+    runs = made(shared, f"{tmp_path}/careless.py:Careless", SCHEDULES[0])[:2]
+    with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
+        list(stacked.train(runs, workload.build(shared), NoHooks()))
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [

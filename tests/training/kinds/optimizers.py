@@ -56,6 +56,13 @@ def norm_of(tensors):
     return float(torch.stack([tensor.detach().norm() for tensor in tensors]).norm())
 
 
+class AsksAutograd(Whole):
+    """Half the step where autograd is off; after `loss.backward()` it is on."""
+
+    def whole(self, params):
+        return 1.0 if torch.is_grad_enabled() else 0.5
+
+
 # ---------------------------------------------------------------------- all weights
 
 
