@@ -196,7 +196,9 @@ class Workload:
         if not isinstance(model, nn.Module):
             raise TypeError(f"the model builder returned a {type(model).__name__}, not a torch.nn.Module")
         if self._built.get(id(model)) is model:
-            raise ValueError("the model builder returned the same module twice; every run needs a fresh one")
+            place = "task" if self.workload_spec.model is None else "model"
+            text = "the model builder returned the same module twice; every run needs a fresh one, made in"
+            raise WrongInSpec(((place,), f"{text} the function that returns it"))
         self._built[id(model)] = model
         return self.place_module(model)
 

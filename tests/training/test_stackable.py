@@ -148,6 +148,13 @@ def test_a_weight_outside_the_model_is_refused(tmp_path: Path) -> None:
         found(tmp_path, loss="F.mse_loss(scale * output, target)")
 
 
+def test_one_module_for_all_runs_is_refused_with_its_place() -> None:
+    made = workload.build(workload_spec({"name": "classify", "model": "shared_net"}))
+    with pytest.raises(WrongInSpec, match="same module twice") as refused:
+        stackable.workload_reason(made)
+    assert refused.value.found[0][0] == ("task",)
+
+
 def test_changes_of_torchs_own_optimizers_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     model = torch.nn.Linear(2, 1)
     assert guards.of_model(model) is None
