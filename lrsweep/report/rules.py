@@ -153,7 +153,7 @@ RULES: tuple[tuple[str, str, str], ...] = (
         "budget of the curve; otherwise no curve is refined. A slope needs two budgets, its interval three. A best "
         "learning rate is known to half a grid step at best: the interval of a slope allows for that at every point, "
         "that of a ratio of two best ones at both. Where the best one of the grid never changes there is no slope but "
-        "the words `no drift seen`.",
+        "the words `no drift seen`; where its interval holds 0, `no clear drift`.",
         OURS,
     ),
     (

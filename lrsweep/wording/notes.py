@@ -90,6 +90,20 @@ def no_drift(drift: Drift) -> str:
     return f"no drift seen (grid step {drift.grid_step:.2g} decades)"
 
 
+def _slope_text(drift: Drift, what: str) -> str:
+    """Whether the best rate moves, as far as the interval of its slope tells."""
+    slope = drift.slope
+    if math.isnan(slope.low):
+        return (
+            f"the best learning rate may move along {what}: slope {slope.value:+.2g} decades per decade, from too few "
+            "points for an interval"
+        )
+    ends = f"[{slope.low:+.2g}, {slope.high:+.2g}], {interval_name(slope.n)} and half a grid step at each point"
+    if slope.low <= 0 <= slope.high:
+        return f"no clear drift along {what}: slope {slope.value:+.2g} decades per decade {ends}"
+    return f"the best learning rate moves by {slope.value:+.2g} decades per decade of {what} {ends}"
+
+
 def _moved(drift: Drift) -> str:
     what = "the budget (earlier evaluations of the same runs)" if drift.from_rows else drift.against
     where = title(drift.optimizer, drift.fixed)
@@ -97,10 +111,7 @@ def _moved(drift: Drift) -> str:
         kept = next(lr for lr, used in zip(drift.best_lrs, drift.refined_lrs, strict=True) if math.isfinite(used))
         text = f"{where}: {no_drift(drift)} along {what}; the best learning rate stays at {rate_text(kept)}"
     else:
-        text = f"{where}: the best learning rate moves by {drift.slope.value:+.2g} decades per decade of {what}"
-        if not math.isnan(drift.slope.low):
-            text += f" [{drift.slope.low:+.2g}, {drift.slope.high:+.2g}], {interval_name(drift.slope.n)}"
-            text += " and half a grid step at each point"
+        text = f"{where}: {_slope_text(drift, what)}"
     if not drift.refined and not drift.stays:
         text += "; accurate to one grid step, because a neighbor of a best learning rate diverged"
     if left_out := len(drift.values) - drift.n_used:

@@ -475,6 +475,17 @@ def test_parabolas_serve_a_drift_where_all_neighbours_are_finite() -> None:
     assert "steps of the grid" not in notes
 
 
+def test_a_best_rate_is_said_to_move_where_the_interval_of_its_slope_tells() -> None:
+    at = [[2.0, 1.9, 1.8, 0.1, 1.9], [2.0, 1.9, 0.1, 1.8, 1.9], [2.0, 0.1, 1.8, 1.9, 1.95]]
+    drift, notes = drift_of(*at, lrs=(1e-3, 1e-2, 1e-1, 1.0, 10.0))
+    assert drift.slope.high < 0
+    assert "adam: the best learning rate moves by -0.98 decades per decade of width [-1.5, -0.48]" in notes
+    drift, notes = drift_of(at[1], at[0], at[1], at[1], lrs=(1e-3, 1e-2, 1e-1, 1.0, 10.0))
+    assert drift.slope.low < 0 < drift.slope.high
+    assert "adam: no clear drift along width: slope -0.097 decades per decade [-0.5, +0.3]" in notes
+    assert "moves by" not in notes
+
+
 def test_a_best_rate_at_the_edge_of_the_grid_is_left_out_of_the_drift() -> None:
     rising, inner = [2.0, 1.0, 0.5, 0.1], [2.0, 1.0, 0.1, 0.9]
     drift, notes = drift_of(rising, inner, inner, inner)
@@ -482,7 +493,9 @@ def test_a_best_rate_at_the_edge_of_the_grid_is_left_out_of_the_drift() -> None:
     assert drift.n_used == 3
     assert drift.stays
     assert "1 of 4 left out" in notes
-    two, _ = drift_of(rising, inner, [2.0, 0.1, 0.5, 0.9])
+    two, notes = drift_of(rising, inner, [2.0, 0.1, 0.5, 0.9])
+    assert "the best learning rate may move along width: slope -" in notes
+    assert "from too few points for an interval" in notes
     assert two.slope.value == pytest.approx(-1, abs=0.4)
     assert math.isnan(two.slope.low)
     one, notes = drift_of(rising, rising, inner)
