@@ -5,8 +5,13 @@ Each function returns the end of a sentence (`the model ...`) or None.
 
 from __future__ import annotations
 
+import ctypes
 import inspect
+import io
+import sys
 from collections.abc import Mapping, Sequence
+from multiprocessing.sharedctypes import SynchronizedBase
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -16,8 +21,10 @@ from torch import Tensor, nn
 from lrsweep import optimizers
 from lrsweep.compiler import torch_private
 from lrsweep.compiler.torch_private import tree_flatten
+from lrsweep.errors import WrongInSpec
 from lrsweep.training import user_state
 
+C_VALUES = (ctypes._SimpleCData, ctypes.Structure, ctypes.Array)
 PLAIN_LEAVES = (bool, int, float, str, bytes, type(None))
 # Methods whose answers training takes from torch.nn.Module itself.
 LISTS: tuple[str, ...] = ("parameters", "named_parameters", "buffers", "named_buffers", "modules", "named_modules")
@@ -114,6 +121,7 @@ def of_optimizer(name: str, args: Mapping[str, Any], params: Sequence[nn.Paramet
     Built over `params` and thrown away. Raises what the class raises.
     """
     kept = user_state.picture([optimizers.lookup(name, base_dir)])
+    refuse_shared(kept, f"{name.rpartition(':')[2]} or its module")
     if kept.hidden or not kept.full:
         what = f"a {kept.hidden[0]}" if kept.hidden else "more Python objects than lrsweep looks through"
         return f"{name.rpartition(':')[2]} or its module keeps {what}, into which lrsweep cannot look"
@@ -129,3 +137,20 @@ def of_optimizer(name: str, args: Mapping[str, Any], params: Sequence[nn.Paramet
     if not held <= {id(parameter) for parameter in params}:
         return f"{label} does not keep the parameters that it is given"
     return None
+
+
+def refuse_shared(kept: user_state.Picture | None, who: str = "the task", *, tensors: bool = True) -> None:
+    """Raises WrongInSpec for what copies of a process share: each run would go on where another left it."""
+    for value in () if kept is None else kept.alive:
+        what = ""
+        if isinstance(value, SynchronizedBase) or (isinstance(value, C_VALUES) and hasattr(value, "_wrapper")):
+            what = "a value of multiprocessing"
+        elif tensors and isinstance(value, Tensor) and value.device.type == "cpu" and value.is_shared():
+            what = "a tensor in shared memory"
+        elif isinstance(value, io.IOBase) and value is not sys.stdin and not value.closed and value.readable():
+            what = f"the open file {Path(str(getattr(value, 'name', ''))).name}"
+        if what:
+            text = f"{who} keeps {what}, which all runs would share, each going on where another left it"
+            raise WrongInSpec(
+                (("task",) if who == "the task" else (), f"{text}; make it where it is used, or keep a plain value")
+            )

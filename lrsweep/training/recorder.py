@@ -7,11 +7,13 @@ M runs at once; a run alone is M = 1. Sums are float64 on the device, and nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from lrsweep.training.audit import AuditFailedError
 from lrsweep.training.loss_module import LossModule
 from lrsweep.training.workload import Workload
 
@@ -152,11 +154,26 @@ def untrained(workload: Workload, seed: int, module: LossModule | None = None) -
     """Row 0 of every run of a seed, `train` and `val`: they start from one model, so it is evaluated once.
 
     `module`: such a model, if there is one already. Only for workloads whose functions keep nothing between calls
-    (stackable.py finds out).
+    (stackable.py finds out). Where the evaluation writes into a parameter or buffer, the module of every run is
+    evaluated; without one, raises AuditFailedError.
     """
+    made_now = []
 
-    def evaluations() -> dict[str, Evaluation]:
-        model = workload.build_model(seed) if module is None else module
+    def evaluations(model: LossModule) -> dict[str, Evaluation]:
         return {split: evaluate(model, workload, split, seed, 0) for split in ("train", "val")}
 
-    return workload.once(("untrained", seed), evaluations)
+    def first() -> tuple[dict[str, Evaluation], bool]:
+        made_now.append(True)
+        model = workload.build_model(seed) if module is None else module
+        before = versions(model.tensors().values())
+        return evaluations(model), versions(model.tensors().values()) != before
+
+    found, writes = workload.once(("untrained", seed), first)
+    if writes and module is None:
+        raise AuditFailedError("the evaluation of the untrained model: it writes into a parameter or a buffer")
+    return evaluations(module) if writes and module is not None and not made_now else found
+
+
+def versions(tensors: Iterable[Tensor]) -> int:
+    """A number that grows when something is written into one of them, whatever it is."""
+    return sum(tensor._version for tensor in tensors)

@@ -26,6 +26,7 @@ from lrsweep.training.costs import Counter
 from lrsweep.training.data import DatasetSplit, map_tensors
 from lrsweep.training.loss_module import LossModule
 from lrsweep.training.observation import Observation
+from lrsweep.training.recorder import versions
 from lrsweep.training.stepper import Stepper
 from lrsweep.training.workload import Workload
 from lrsweep.user_imports import user_place
@@ -99,16 +100,15 @@ def _optimizer_reason(workload: Workload, setting: OptimizerSetting) -> Reason |
         with workload.user_code():
             params = list(workload.build_model(SEEDS[0]).model.parameters())
             text = guards.of_optimizer(setting.name, setting.args, params, workload.workload_spec.base_dir)
+    except WrongInSpec:
+        raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
         return Reason(f"an error in the trial of the optimizer: {isolation.describe(error)}", raised=True)
     return None if text is None else Reason(text)
 
 
 def workload_reason(workload: Workload) -> Reason | None:
-    """Why runs of this workload train one at a time whatever their optimizer; None if they can be trained together.
-
-    Then their step can also be recorded.
-    """
+    """The same whatever the optimizer; where it is None, a step can also be recorded."""
     return findings(workload).reason
 
 
@@ -153,6 +153,8 @@ class _Trial:
         observation = Observation()
         with _by_itself():
             before = self._data()
+            guards.refuse_shared(self._outside())
+            guards.refuse_shared(before, tensors=False)  # which may be there to be read
             batches, checks, drawn = self._first_batches(steps)
             modules = self._observed(batches, checks, observation)
         self._look_at_data(steps, before if drawn else None)
@@ -161,7 +163,8 @@ class _Trial:
             raise _Limit(observation.found[0])
         self._same_recordings(modules, batches, checks)
         self._compare([batches[0], batches[0]], checks, shared=True)
-        self.mixes = workload.shared_batches and not observation.pads
+        tensors = not any(isinstance(split, DatasetSplit) for split in workload.splits.values())
+        self.mixes = tensors and workload.shared_batches and not observation.pads
         if self.mixes:
             try:
                 self._compare(batches, checks, shared=False)
@@ -223,8 +226,11 @@ class _Trial:
                 if not math.isfinite(loss):
                     raise _Limit("starts from a loss that is not finite, so training runs together cannot be checked")
                 used.append(tuple(parameter.grad is not None for parameter in module.parameters()))
+                buffers = versions(module.tensors().values())
                 with torch.no_grad(), observation.watching():
                     module.eval()(*map_tensors(Tensor.clone, checks))
+                if versions(module.tensors().values()) != buffers:
+                    raise _Limit("writes into a parameter or a buffer in evaluations")
                 inside.append(user_state.picture([module.model, *module.functions]))
                 outside.append(self._outside())
             _must_stay(inside[1 if len(inside) > 2 else 0 :])  # of the model itself, what settles in the first step may
@@ -255,13 +261,11 @@ class _Trial:
             if "more than 1 value" not in str(error):
                 return
             size = workload.workload_spec.train["batch_size"]
-            raise WrongInSpec(
-                (
-                    ("train", "batch_size"),
-                    f"the last batch of each epoch holds one example ({workload.n_train} examples in batches of {size})"
-                    ", and a normalization layer cannot be trained on one; set train.drop_last: true, or another size",
-                )
-            ) from error
+            text = (
+                f"the last batch of each epoch holds one example ({workload.n_train} examples in batches of {size}), "
+                "and a normalization layer cannot be trained on one; set train.drop_last: true, or another size"
+            )
+            raise WrongInSpec((("train", "batch_size"), text)) from error
 
     def _outside(self) -> user_state.Picture:
         """What the user's functions keep, those of the data included where they can be looked through."""
@@ -296,9 +300,11 @@ class _Trial:
         first = batches()
         workload.batch(SEEDS[1], 0)
         if not _equal(first, batches()):
+            guards.refuse_shared(self._data())
             raise _Limit("is given other batches for the same seed and step: the Dataset keeps something between calls")
         after = self._data()
         if after and any(one is not None and not one.same(after) for one in (before, before_first)):
+            guards.refuse_shared(after)
             raise _Limit("is trained on a Dataset that keeps something between calls")
 
     def _told_of_sums(self, module: LossModule, checks: Any) -> None:

@@ -20,12 +20,12 @@ from torch import Tensor
 from lrsweep.errors import StoppedError
 from lrsweep.run_result import Hooks, RunResult
 from lrsweep.training import update_rules
-from lrsweep.training.audit import Auditor, Computed
+from lrsweep.training.audit import AuditFailedError, Auditor, Computed
 from lrsweep.training.data import map_tensors
 from lrsweep.training.divergence import finite_divergence
 from lrsweep.training.own_optimizers import OwnOptimizers, look_due
 from lrsweep.training.rates import Rates, rule_of
-from lrsweep.training.recorder import Evaluation, Recorder, means_over, untrained
+from lrsweep.training.recorder import Evaluation, Recorder, means_over, untrained, versions
 from lrsweep.training.stepper import Result, Stepper
 from lrsweep.training.update_rules import Weights
 from lrsweep.training.workload import Workload, weights_hash
@@ -275,17 +275,13 @@ class StackedTrainer:
                     copied = number not in own  # else one tensor may be the gradient of two parameters, or of all runs
                     named[name] = grad[slots].clone(memory_format=torch.contiguous_format) if copied else grad[slots]
                 factors = [self._rates.factors[index] for index in self._present[slots]]
-                rule.step(named, factors, self.step, self._dead_in(slots), drawn)
+                rule.step(named, factors, self.step, _inside(slots, self._dead), drawn)
                 if look_due(self._workload, self.step):
                     rule.audit(self.step)
             else:
                 rule.step(parts, [grad[slots] for grad in grads], lr, factor)
         if self._dead:
             self._weights.clear(self._dead_slots)
-
-    def _dead_in(self, slots: slice) -> frozenset[int]:
-        """Positions in these slots of runs that have diverged."""
-        return frozenset(slot - slots.start for slot in self._dead if slots.start <= slot < slots.stop)
 
     def _rates_of_rules(self) -> list[tuple[Tensor, Tensor]]:
         """Learning rates and factors of the runs of each rule in this step; sliced anew only where they changed."""
@@ -301,7 +297,7 @@ class StackedTrainer:
 
     def _finish(self, slots: list[int], diverged_step: int | None) -> None:
         """Make the results of runs that make no more steps."""
-        test = self._evaluate("test") if "test" in self._workload.splits else {}
+        test = self._evaluate("test", slots) if "test" in self._workload.splits else {}
         for slot in slots:
             run, history = self.runs[self._present[slot]], self._recorder.rows(self._present[slot])
             step = diverged_step
@@ -359,13 +355,15 @@ class StackedTrainer:
 
     def _row(self, step: int, slots: Sequence[int]) -> None:
         self._rows_written += 1
-        val = {name: [values[slot] for slot in slots] for name, values in self._evaluate("val").items()}
+        val = {name: [values[slot] for slot in slots] for name, values in self._evaluate("val", slots).items()}
         runs = [self._present[slot] for slot in slots]
         self._recorder.row(step, [self._rates.last[index] for index in runs], val, runs=runs)
 
-    def _evaluate(self, split: str) -> Evaluation:
-        """Per-example means over a whole split, an entry per slot."""
+    def _evaluate(self, split: str, of: Sequence[int]) -> Evaluation:
+        """Per-example means over a whole split, an entry per slot. Only the runs in the slots `of` may notice.
 
+        Raises AuditFailedError if others would.
+        """
         alive = self._alive()
         auditor, step = self._auditor, self.step
         if auditor is not None and not (alive and auditor.row_due(self._rows_written, step)):
@@ -373,6 +371,7 @@ class StackedTrainer:
 
         def forward(*batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
             nonlocal auditor
+            given = map_tensors(Tensor.clone, batch) if auditor is not None else batch
             result = self._stepper.evaluate(self._weights.params, self._non_trainable, batch)
             if auditor is not None:  # the first batch
                 slot = auditor.choose(step, alive)
@@ -380,16 +379,26 @@ class StackedTrainer:
                 weights = {name: value[0] for name, value in self._named(slice(slot, slot + 1)).items()}
                 metrics = {name: value[slot] for name, value in result.metrics.items()}
                 ours = Computed({"loss": result.losses[slot], **metrics}, {})
-                auditor.check_evaluation(auditor.module(seed), weights, batch, self._seeds[0], step, ours)
+                auditor.check_evaluation(auditor.module(seed), weights, given, self._seeds[0], step, ours)
                 auditor = None
             return result.losses, result.metrics
 
+        others = sorted({*range(len(self._present))} - {*of})
         for slots, rule in self._own:
-            rule.set_mode(step, training=False, skipped=self._dead_in(slots))
+            rule.set_mode(step, training=False, skipped=_inside(slots, others))
+        self._workload.seed_step(self._seeds[0], step)
+        before = versions(self._tensors()), torch.default_generator.get_state()
         values = means_over(forward, self._workload, split, self._seeds[0], step, len(self._present))
+        if versions(self._tensors()) != before[0]:
+            raise AuditFailedError(f"the evaluation after step {step}: it writes into a parameter or a buffer")
+        if len(self._seeds) > 1 and not torch.equal(torch.default_generator.get_state(), before[1]):
+            raise AuditFailedError(f"the evaluation after step {step}: it draws random numbers, as its trial did not")
         for slots, rule in self._own:
-            rule.set_mode(step, training=True, skipped=self._dead_in(slots))
+            rule.set_mode(step, training=True, skipped=_inside(slots, others))
         return values
+
+    def _tensors(self) -> list[Tensor]:
+        return [*self._weights.params, *self._non_trainable]
 
     def _keep(self, slots: list[int]) -> None:
         """Go on with the runs in these slots only."""
@@ -463,6 +472,11 @@ class StackedTrainer:
         self._rates.restore(state["rates"])
         self._recorder.restore(state["recorder"])
         self._results = [RunResult(**result) for result in state["outcomes"]]
+
+
+def _inside(slots: slice, some: Sequence[int]) -> frozenset[int]:
+    """Positions of `some` slots in these."""
+    return frozenset(slot - slots.start for slot in some if slots.start <= slot < slots.stop)
 
 
 @torch.no_grad()

@@ -76,6 +76,33 @@ def test_a_wrong_evaluation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         list(stacked.train(runs, prepared, NoHooks()))
 
 
+@pytest.mark.parametrize(
+    ("does", "told"),
+    [
+        (lambda params: params[0].mul_(1), "it writes into a parameter or a buffer"),
+        (lambda params: torch.rand(1), "it draws random numbers, as its trial did not"),
+    ],
+    ids=["writes", "draws"],
+)
+def test_what_only_a_later_evaluation_does_is_noticed(
+    does: Callable[[Any], Any], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other runs would find what is written, and runs of other seeds would have drawn other numbers."""
+    monkeypatch.setattr(Auditor, "row_due", lambda *_: False)
+    real, calls = stepper.Stepper.evaluate, []
+
+    def evaluate(self: Any, *args: Any) -> stepper.Result:
+        calls.append(1)
+        if len(calls) > 3:
+            does(args[0])
+        return real(self, *args)
+
+    monkeypatch.setattr(stepper.Stepper, "evaluate", evaluate)
+    runs, made = group(eval_every={"steps": 10})
+    with pytest.raises(AuditFailedError, match=rf"^the evaluation after step \d+: {told}"):
+        list(stacked.train(runs, made, NoHooks()))
+
+
 def test_nothing_is_told_of_a_group_before_its_last_audit(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that diverges at once is a result only when the group has passed."""
     runs, prepared = group()

@@ -148,6 +148,26 @@ def test_a_weight_outside_the_model_is_refused(tmp_path: Path) -> None:
         found(tmp_path, loss="F.mse_loss(scale * output, target)")
 
 
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [
+        ("multiprocessing.Value('i', 0)", "keeps a value of multiprocessing"),
+        ("multiprocessing.RawArray('d', 2)", "keeps a value of multiprocessing"),
+        ("torch.zeros(()).share_memory_()", "keeps a tensor in shared memory"),
+        ("open(__file__)", "keeps the open file shared.py"),
+        ("open(__file__, 'rb', buffering=0)", "keeps the open file shared.py"),
+    ],
+)
+def test_what_copies_of_a_process_share_is_refused(kept: str, told: str, tmp_path: Path) -> None:
+    loss = "def loss(output, target):\n    return F.mse_loss(output, target) + 0 * len(str(KEPT))\n"
+    (tmp_path / "shared.py").write_text(f"{TASK}\nimport multiprocessing\n\nKEPT = {kept}\n{loss}")
+    with pytest.raises(WrongInSpec, match=told) as refused:
+        stackable.workload_reason(workload.build(workload_spec({"name": f"{tmp_path}/shared.py:make"})))
+    assert refused.value.found[0][0] == ("task",)
+    (tmp_path / "shared.py").write_text(f"{TASK}\nKEPT = open('{tmp_path}/log.txt', 'w')\n{loss}")  # which is not read
+    stackable.workload_reason(workload.build(workload_spec({"name": f"{tmp_path}/shared.py:make"})))
+
+
 def test_one_module_for_all_runs_is_refused_with_its_place() -> None:
     made = workload.build(workload_spec({"name": "classify", "model": "shared_net"}))
     with pytest.raises(WrongInSpec, match="same module twice") as refused:

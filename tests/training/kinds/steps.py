@@ -543,6 +543,17 @@ def data_augmented_once():
     return Task(train=Augmented(0), val=Augmented(1), model=Net, loss=F.mse_loss)
 
 
+def val_data_augmented():
+    """The examples of the validation split alone are augmented, at random."""
+    train, _ = split(*points())
+
+    class Augmented(Points):
+        def __getitem__(self, index):
+            return self.x[index] + 0.3 * torch.randn(4), self.y[index]
+
+    return Task(train=train, val=Augmented(1), model=Net, loss=F.mse_loss)
+
+
 class OneBatch(Points):
     """A split as one ready batch."""
 

@@ -164,6 +164,7 @@ KINDS = [
             "OwnParameters": MOMENTUM,
             "Multiplied": {"optimizer": "optimizers.py:ReadsAttribute"},
             "NoGrad": MOMENTUM,
+            "LastEvaluation": {"neighbours": (1e150,)},
             "ReadsMomentum": {"optimizer": "optimizers.py:KeptOnParameters"},
         },
     ),
@@ -211,6 +212,7 @@ KINDS = [
         {
             "ClipsLarge": {"task_args": {"scale": 100.0}},
             "KeptData": {"neighbours": (1e200, 1e250)},
+            "GoesOnFromMean": {"neighbours": (1e150,)},
             "ReplacesStep": {"task": "python_values.py:make", "task_args": {"model": "WeightBranch"}},
         }
     ),
