@@ -50,7 +50,7 @@ def table(facts: SweepFacts, looks: Sequence[Look], places: Sequence[int]) -> st
         f'<th scope="col" role="columnheader">{term(one.name, definition(one.rule))}{one.below}</th>' for one in columns
     )
     lines = [_line(row, look, place, columns) for row, look, place in zip(facts.rows, looks, places, strict=True)]
-    caption = f"Small figures: {interval_name(seeds)}" if seeds > 1 else "One seed: no intervals"
+    caption = f"Small figures: {interval_name(seeds)}" if seeds > 1 else "One seed: no intervals" * seeds
     return (
         f'<table class="answer" role="table"><caption>{escaped(caption)}</caption>\n'
         f'<thead role="rowgroup"><tr role="row">{head}</tr></thead>\n'
@@ -104,7 +104,7 @@ def _columns(facts: SweepFacts, axis: _Axis) -> list[_Column]:
 def _line(row: OptimizerFacts, look: Look, place: int, columns: Sequence[_Column]) -> str:
     body = "".join(
         f'<td role="cell" class="{one.kind}" data-label="{escaped(one.name)}">'
-        f"{one.cell(row, look) if row.trained or one.kind == 'flag' else _NOTHING.get(one.kind, '–')}</td>"
+        f"{one.cell(row, look) if row.trained or one.kind == 'flag' else _nothing(row, one.kind)}</td>"
         for one in columns
     )
     axes = f"<small>{escaped(words.axes_text(row.axes))}</small>" if row.axes else ""
@@ -113,8 +113,11 @@ def _line(row: OptimizerFacts, look: Look, place: int, columns: Sequence[_Column
     return f'<tr role="row" data-row="{place}"><th scope="row" role="rowheader">{name}</th>{body}</tr>\n'
 
 
-_NOTHING = {"range": '<span class="none">nothing trained</span>'}
-"""What a cell says of a row that did not train, but for a dash."""
+def _nothing(row: OptimizerFacts, kind: str) -> str:
+    """What a cell says of a row that did not train."""
+    if kind != "range":
+        return "–"
+    return f'<span class="none">{"every run failed" if row.n_failed == row.n_runs else "nothing trained"}</span>'
 
 
 def _breakable(name: str) -> str:

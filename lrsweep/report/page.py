@@ -184,7 +184,7 @@ def _details(facts: SweepFacts, listed: SweepFacts) -> Iterable[str]:
 
 
 def _numbers(facts: SweepFacts, listed: SweepFacts) -> Iterable[str]:
-    brackets = " or ".join(dict.fromkeys(interval_name(row.n_seeds) for row in facts.rows))
+    brackets = " or ".join(dict.fromkeys(interval_name(row.n_seeds) for row in facts.rows if row.n_seeds))
     better = "smaller" if facts.mode == "min" else "larger"
     of_grid = (
         f"Each best learning rate is the best of those tried with this budget. Brackets: {brackets or 'no seeds'}; "

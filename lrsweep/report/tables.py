@@ -99,7 +99,9 @@ SENSITIVE: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
     "over the grid": lambda row: _span(row.sensitivity.range_low, row.sensitivity.range_high),
     "S / improvement": lambda row: with_interval(row.sensitivity.norm),
     "S, three decades": lambda row: number(row.sensitivity.window),
-    "window": lambda row: _span(row.sensitivity.window_low, row.sensitivity.window_high) or "grid too short",
+    "window": lambda row: (
+        _span(row.sensitivity.window_low, row.sensitivity.window_high) or "grid too short" * row.trained
+    ),
     "1 % range, decades": lambda row: number(
         round(row.good_range_1pct.decades, 3), at_least=row.good_range_1pct.at_least
     ),

@@ -222,6 +222,11 @@ def _few_seeds(row: OptimizerFacts) -> str:
     )
 
 
+def _highest_known(row: OptimizerFacts) -> float:
+    """The highest learning rate that did not fail."""
+    return max((point.lr for point in row.rates if point.lr not in row.failed_lrs), default=row.rates[-1].lr)
+
+
 CAVEATS: dict[Caveat, Callable[[OptimizerFacts], str]] = {
     "failed": lambda row: f"{row.n_failed} of {row.n_runs} runs failed and are left out; rerun to retry them",
     "broken_start": lambda row: f"{BROKEN_START}; {LOOK}",
@@ -231,7 +236,7 @@ CAVEATS: dict[Caveat, Callable[[OptimizerFacts], str]] = {
     ),
     "untrained": lambda row: "no learning rate improved on the untrained model",
     "too_small": lambda row: (
-        f"learning rates too small: the improvement still grows in proportion to lr at {rate_text(row.rates[-1].lr)}"
+        f"learning rates too small: the improvement still grows in proportion to lr at {rate_text(_highest_known(row))}"
         if row.trained
         else TOO_SMALL
     ),

@@ -177,6 +177,14 @@ def test_rates_that_train_and_are_too_small_say_so_and_keep_what_was_trained() -
     assert not grown.rates_too_small
 
 
+def test_rates_that_failed_are_not_told_to_go_on_growing() -> None:
+    starts = np.array([2.0, 2.01, 1.99])
+    values = [*(starts - np.array([[0.01], [0.1], [0.9]])).tolist(), [None] * 3]
+    runs = frame(table("adam", [1e-5, 1e-4, 1e-3, 1e-2], values, starts.tolist()))
+    (row,) = analyse(runs, None, spec("adam"), {}).rows
+    assert any("still grows in proportion to lr at 0.001;" in f"{text};" for _, text in advice.warnings(row))
+
+
 def test_everything_diverged_goes_down() -> None:
     assert refine(facts([math.nan] * 3, [1e-3, 1e-2, 1e-1])) == {"adam": [1e-6, 1e-5, 1e-4]}
 

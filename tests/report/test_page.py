@@ -298,6 +298,16 @@ def test_the_rules_say_what_the_code_does() -> None:
         assert part in rules[name], name
 
 
+def test_of_an_optimizer_whose_runs_all_failed_no_seeds_range_or_training_is_told(tmp_path: Path) -> None:
+    rates = [10.0**k for k in range(-4, 1)]
+    folder = fabricate.folder(tmp_path, optimizers=("sgd", "adam"), rates=rates, failed=range(3 * len(rates)))
+    report.write(folder)
+    text = (folder / "report.html").read_text()
+    for untrue in ("One seed", "nothing trained</span>", "0 seeds", "grid too short"):
+        assert untrue not in text
+    assert '<span class="none">every run failed</span>' in text
+
+
 def test_of_one_learning_rate_no_range_and_no_sensitivity_is_told() -> None:
     (row,) = fabricate.facts_of_medians([0.01], {"sgd": [0.5]}, start=2.3).rows
     assert words.facts_line(row) == "one learning rate tried, 0.01"
