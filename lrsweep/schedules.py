@@ -230,16 +230,34 @@ def factors(schedule: Mapping[str, Any], total_steps: int, base_dir: Path | str)
     `schedule` is {"name": ..., **arguments}. A name with a colon is the user's own `f(step, total_steps, **arguments)`,
     looked up relative to `base_dir` and called twice per update with integers.
 
-    Raises UsageError if the function is not found or keeps something between calls, or if a factor is negative or not
-    finite.
+    Raises UsageError if the function is not found, cannot be called so or keeps something between calls, or if a factor
+    is no number, negative or not finite.
     """
     name = schedule["name"]
     arguments = {key: value for key, value in schedule.items() if key != "name"}
     if ":" in name:
         function = resolve(name, base_dir)
-        result, again = (
-            np.array([float(function(step, total_steps, **arguments)) for step in range(total_steps)]) for _ in range(2)
-        )
+        try:
+            inspect.signature(function).bind(0, total_steps, **arguments)
+        except ValueError:
+            pass  # of a function in C, whose arguments are not known
+        except TypeError as error:
+            given = ", ".join(["step", "total_steps", *(f"{key}=..." for key in arguments)])
+            raise UsageError(
+                f"schedule {name}: cannot be called as {name.rpartition(':')[2]}({given}): {error}"
+            ) from error
+
+        def factor(step: int) -> float:
+            value = function(step, total_steps, **arguments)
+            try:
+                return float(value)
+            except (TypeError, ValueError) as error:
+                kind = f"a {type(value).__name__}" if value is not None else "None"
+                raise UsageError(
+                    f"schedule {name}: the factor at step {step} of {total_steps} is {kind}; it must be a number"
+                ) from error
+
+        result, again = (np.array([factor(step) for step in range(total_steps)]) for _ in range(2))
         same_factors(name, result, again)
     else:
         result = np.asarray(SCHEDULES[name](np.arange(total_steps), total_steps, **arguments), dtype=np.float64)

@@ -152,6 +152,9 @@ def test_own_schedule_by_import_path(tmp_path: Path) -> None:
         "    return 1 - (step % period) / period\n"
         "def wild(step, total_steps):\n    return float('nan') if step == 3 else 1\n"
         "def negative(step, total_steps):\n    return -step\n"
+        "def none(step, total_steps):\n    pass\n"
+        "def one(step):\n    return 1\n"
+        "def periodic(step, total_steps, period):\n    return 1\n"
         "calls = []\n"
         "def counting(step, total_steps):\n    calls.append(1)\n    return 1 / len(calls)\n"
     )
@@ -161,6 +164,12 @@ def test_own_schedule_by_import_path(tmp_path: Path) -> None:
         factors({"name": "mine.py:wild"}, 10, tmp_path)
     with pytest.raises(UsageError, match=r"the factor at step 1 of 10 is -1\.0"):
         factors({"name": "mine.py:negative"}, 10, tmp_path)
+    with pytest.raises(UsageError, match=r"mine.py:none: the factor at step 0 of 10 is None; it must be a number"):
+        factors({"name": "mine.py:none"}, 10, tmp_path)
+    with pytest.raises(UsageError, match=r"mine.py:one: cannot be called as one\(step, total_steps\): too many"):
+        factors({"name": "mine.py:one"}, 10, tmp_path)
+    with pytest.raises(UsageError, match=r"mine.py:periodic: .*missing a required argument: 'period'"):
+        factors({"name": "mine.py:periodic"}, 10, tmp_path)
     with pytest.raises(UsageError, match="the factor at step 0 of 10 differs when it is computed again"):
         factors({"name": "mine.py:counting"}, 10, tmp_path)
 
