@@ -174,16 +174,18 @@ def draw(ax: Axes, row: OptimizerFacts, limits: Range) -> None:
 
 def write_values(ax: Axes, values: dict[float, float], limits: Range) -> None:
     """What lies off the scale at these rates, right of the marks of the row, or left where the panel ends; only where
-    it stands clear of the next mark."""
+    it stands clear of the next mark and of other values."""
     places = [float(x) for x in ax.transData.transform([(lr, limits.low) for lr in values])[:, 0]] if values else []
     start, end = (float(x) for x in ax.transAxes.transform([(0, 0), (1, 0)])[:, 0])
-    taken = [start, *places, end]
+    nexts, free = [*places[1:], end], start  # `free`: where there is nothing from, up to the next mark
     for number, (lr, value) in enumerate(values.items()):
         value = (value - limits.scale.offset) / 10.0**limits.scale.exponent  # as the numbers at the ticks
         text = words.compact(value, 2) if value > 0 else words.number_text(value, 2)
         need = (width_of(text, 6.5) + 0.14) * ax.figure.dpi
-        side = 1 if taken[number + 2] - places[number] > need else -1
-        if side > 0 or places[number] - taken[number] > need:
+        side = 1 if nexts[number] - places[number] > need else -1
+        written = side > 0 or places[number] - free > need
+        free = places[number] + (need if side > 0 else 0)
+        if written:
             style.note(
                 ax, text, (lr, limits.place(OFF)), (side * 8, 0), xycoords=("data", "axes fraction"), size=6.5,
                 color=GREY, ha="left" if side > 0 else "right", va="center_baseline",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from matplotlib.text import Text
 
 from lrsweep import plot
 from lrsweep.analysis.facts import Drift, Interval, SweepFacts
-from lrsweep.plot import best_lr_drift, colors, heatmap, loss_curves, overlays, style, ticks, u_curves
+from lrsweep.plot import best_lr_drift, colors, heatmap, loss_curves, overlays, rail, style, ticks, u_curves
 from lrsweep.wording import words
 from tests.support import tables as fabricate
 
@@ -382,3 +383,20 @@ def test_the_lines_at_a_factor_of_three_are_in_the_key() -> None:
     handles = dict(zip(key(figure), figure.legends[0].legend_handles, strict=True))
     found = handles["a factor of 3 from the best lr"]
     assert {(line.get_color(), line.get_linewidth()) for line in drawn} == {(found.get_color(), found.get_linewidth())}
+
+
+def test_values_off_the_scale_keep_clear_of_each_other() -> None:
+    scale = SimpleNamespace(offset=0.0, exponent=0)
+    limits = SimpleNamespace(low=0.0, scale=scale, place=lambda name: 0.95)
+    figure = Figure(figsize=(2.6, 2.0), dpi=100)
+    ax = figure.add_axes((0.1, 0.1, 0.8, 0.8))
+    ax.set_xscale("log")
+    for low in (0.2, 0.25, 0.316, 0.4, 0.5):
+        ax.cla()
+        ax.set_xscale("log")
+        ax.set_xlim(1e-3, 1.2)
+        rail.write_values(ax, {low: 0.5, 1.0: 0.59}, limits)  # type: ignore[arg-type]
+        figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in ax.texts]
+        assert boxes, "room for one"
+        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2)), low
