@@ -322,5 +322,5 @@ def rates_above_one(made: Grid | None, path: str) -> str | None:
     high = [rate for rate in made.rates if rate > 1] if made else []
     if not high or not all(map(math.isfinite, high)):
         return None
-    are = "learning rate" if len(high) == 1 else "learning rates"
-    return f"{path}: {len(high)} {are} above 1 (max {max(high)!r})"
+    are = "learning rate is" if len(high) == 1 else "learning rates are"
+    return f"{path}: {len(high)} {are} above 1 (up to {max(high)!r}); trained as written"

@@ -158,7 +158,7 @@ def test_the_note_on_rates_above_one_does_not_contradict_a_summary_that_asks_for
     (asked,) = (text for _, text in advice.warnings(row) if "max: 10.0" in text)
     made = spec(lr=yaml.safe_load(re.search(r"`lr: (.*)`", asked)[1]))  # type: ignore[index]
     (note,) = made.warnings
-    assert note == "lr: 1 learning rate above 1 (max 10.0)"
+    assert note == "lr: 1 learning rate is above 1 (up to 10.0); trained as written"
 
 
 # --- optimizers -----------------------------------------------------------------------------------------------------
