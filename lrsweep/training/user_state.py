@@ -40,8 +40,8 @@ PLAIN = (bool, int, str, bytes, complex, type(None), type(...), type(NotImplemen
 BY_REPR = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, np.dtype, PurePath, range, slice)
 CONTAINERS = (list, dict, set, tuple, collections.deque)
 MOST_ITEMS = 1000  # of one container that is not the user's
-# Set by torch when its compiler is imported, which an optimizer may do.
-OF_TORCH = frozenset({"TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"})
+# The environment variables that torch sets when its compiler is imported or used.
+OF_TORCH = ("TORCHINDUCTOR_", "_TORCHINDUCTOR_", "TRITON_")
 # What keeps nothing that a training step could depend on.
 INERT: tuple[type, ...] = (types.CodeType,)
 INERT += (types.GetSetDescriptorType,)
@@ -86,7 +86,7 @@ class Picture:
 
 
 def _environment() -> list[tuple[str, str]]:
-    return sorted((key, value) for key, value in os.environ.items() if key not in OF_TORCH)
+    return sorted((key, value) for key, value in os.environ.items() if not key.startswith(OF_TORCH))
 
 
 def of_library(module: object, file: str | None = None) -> bool:

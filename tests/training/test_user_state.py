@@ -251,3 +251,12 @@ def test_what_a_logger_notes_for_itself_is_no_state() -> None:
     assert before.same(user_state.picture([logger]))
     logger.clock = [0]  # type: ignore[attr-defined]
     assert not before.same(user_state.picture([logger]))
+
+
+def test_what_torchs_compiler_sets_in_the_environment_is_no_state_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = user_state.picture([])
+    monkeypatch.setenv("_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR", "1")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/tmp/cache")
+    assert before.same(user_state.picture([]))
+    monkeypatch.setenv("STEPS", "1")
+    assert not before.same(user_state.picture([]))
