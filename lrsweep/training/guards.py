@@ -121,7 +121,7 @@ def of_optimizer(name: str, args: Mapping[str, Any], params: Sequence[nn.Paramet
     Built over `params` and thrown away. Raises what the class raises.
     """
     kept = user_state.picture([optimizers.lookup(name, base_dir)])
-    refuse_shared(kept, f"{name.rpartition(':')[2]} or its module")
+    refuse_shared(kept, f"{name.rpartition(':')[2]} or its module", place=())
     if kept.hidden or not kept.full:
         what = f"a {kept.hidden[0]}" if kept.hidden else "more Python objects than lrsweep looks through"
         return f"{name.rpartition(':')[2]} or its module keeps {what}, into which lrsweep cannot look"
@@ -139,8 +139,14 @@ def of_optimizer(name: str, args: Mapping[str, Any], params: Sequence[nn.Paramet
     return None
 
 
-def refuse_shared(kept: user_state.Picture | None, who: str = "the task", *, tensors: bool = True) -> None:
-    """Raises WrongInSpec for what copies of a process share: each run would go on where another left it."""
+def refuse_shared(
+    kept: user_state.Picture | None,
+    who: str = "the task",
+    place: tuple[str, ...] = ("task",),
+    *,
+    tensors: bool = True,
+) -> None:
+    """Raises WrongInSpec for what copies of a process share: each run would continue where another left off."""
     for value in () if kept is None else kept.alive:
         what = ""
         if isinstance(value, SynchronizedBase) or (isinstance(value, C_VALUES) and hasattr(value, "_wrapper")):
@@ -150,7 +156,5 @@ def refuse_shared(kept: user_state.Picture | None, who: str = "the task", *, ten
         elif isinstance(value, io.IOBase) and value is not sys.stdin and not value.closed and value.readable():
             what = f"the open file {Path(str(getattr(value, 'name', ''))).name}"
         if what:
-            text = f"{who} keeps {what}, which all runs would share, each going on where another left it"
-            raise WrongInSpec(
-                (("task",) if who == "the task" else (), f"{text}; make it where it is used, or keep a plain value")
-            )
+            text = f"{who} keeps {what}, which all runs would share: each would continue where another left off"
+            raise WrongInSpec((place, f"{text}; make it where it is used, or keep a plain value"))

@@ -386,7 +386,7 @@ class StackedTrainer:
         others = sorted({*range(len(self._present))} - {*of})
         for slots, rule in self._own:
             rule.set_mode(step, training=False, skipped=_inside(slots, others))
-        self._workload.seed_step(self._seeds[0], step)
+        self._workload.seed_step(self._seeds[0], step)  # as `means_over` does, to see whether anything is drawn
         before = versions(self._tensors()), torch.default_generator.get_state()
         values = means_over(forward, self._workload, split, self._seeds[0], step, len(self._present))
         if versions(self._tensors()) != before[0]:
