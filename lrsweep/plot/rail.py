@@ -181,13 +181,13 @@ def write_values(ax: Axes, values: dict[float, float], limits: Range) -> None:
     for number, (lr, value) in enumerate(values.items()):
         value = (value - limits.scale.offset) / 10.0**limits.scale.exponent  # as the numbers at the ticks
         text = words.compact(value, 2) if value > 0 else words.number_text(value, 2)
-        need = (width_of(text, 6.5) + 0.14) * ax.figure.dpi
+        need = (width_of(text, 6.5) + 0.2) * ax.figure.dpi
         side = 1 if nexts[number] - places[number] > need else -1
         written = side > 0 or places[number] - free > need
         free = places[number] + (need if side > 0 else 0)
         if written:
             style.note(
-                ax, text, (lr, limits.place(OFF)), (side * 8, 0), xycoords=("data", "axes fraction"), size=6.5,
+                ax, text, (lr, limits.place(OFF)), (side * 11, 0), xycoords=("data", "axes fraction"), size=6.5,
                 color=GREY, ha="left" if side > 0 else "right", va="center_baseline",
             )  # fmt: skip
 
