@@ -51,9 +51,10 @@ def middle_of(cell: Cell, tracks: Mapping[str, Track]) -> Middle:
     """The medians of a cell and what they are worth; without `tracks` the noise of the evaluations counts as 0."""
     m, l0 = medians(cell.cost), cell.start
     best = best_rate(m)
-    tolerance = max(ROUNDINGS * cell.eps * abs(l0), NOISES * evaluation_noise(cell, best, tracks))
+    rounding = ROUNDINGS * cell.eps * abs(l0)
+    tolerance = max(rounding, NOISES * evaluation_noise(cell, best, tracks))
     gain = l0 - float(m[best]) if best is not None else math.nan
-    too_small = not cell.diverged.any() and rates_too_small(cell.lrs, m, l0, tolerance)
+    too_small = not cell.diverged.any() and rates_too_small(cell.lrs, m, l0, tolerance, rounding)
     least = max(tolerance, _between_starts(cell)) if too_small else tolerance
     return Middle(m=m, start=l0, best=best, tolerance=tolerance, too_small=too_small, trained=gain > least)
 
@@ -72,14 +73,17 @@ def evaluation_noise(cell: Cell, best: int | None, tracks: Mapping[str, Track]) 
     return float(np.median(found)) if found else 0.0
 
 
-def rates_too_small(lrs: Floats, m: Floats, l0: float, tolerance: float) -> bool:
+def rates_too_small(lrs: Floats, m: Floats, l0: float, tolerance: float, rounding: float) -> bool:
     """True if the gain still grows with the rate at the top of the grid by at least half the step between the last two
-    rates (a tenfold rate: by a factor of 5.5), or if no rate makes a difference of more than `tolerance`."""
+    rates (a tenfold rate: by a factor of 5.5), or if no rate makes a difference of more than `rounding`.
+
+    Differences above that and within `tolerance`, the noise of the evaluations, say nothing about the rates.
+    """
     known = ~np.isnan(m)
     gains, rates = l0 - m[known], lrs[known]
     if not len(gains) or not np.isfinite(gains).all():
         return False
-    if bool((np.abs(gains) <= tolerance).all()):
+    if bool((np.abs(gains) <= rounding).all()):
         return True
     if len(gains) < 2 or not gains[-1] > max(gains[:-1].max(), tolerance):
         return False

@@ -170,7 +170,7 @@ def range_test(found: RangeTest) -> str:
     head = ("optimizer", "rule", "suggested lr", "regret", "")
     early = words.NOT_FALLEN
     rows = [
-        (one.label, rule, words.rate_text(lr), words.number_text(one.regret(rule)), early * (rule in one.unmoved))
+        (one.label, rule, words.rate_text(lr), _regret(one.regret(rule)), early * (rule in one.unmoved))
         for one in found.results
         for rule, lr in one.suggested.items()
     ]
@@ -180,7 +180,12 @@ def range_test(found: RangeTest) -> str:
         + (f"; {one.ramp.stopped}" if one.ramp.stopped else "")
         for one in found.results
     ]
-    known = "regret: loss of objective on the sweep's U-curve; nan outside its grid"
+    known = (
+        f"regret: how far {words.objective_text(found.facts)} there is from that of the best learning rate tried, read "
+        "off the sweep's U-curve; -: outside its grid"
+        if found.facts is not None
+        else ""
+    )
     unknown = "no finished sweep to compare with; run `lrsweep run` first to get the regret of each rule"
     head_line = f"lr ramped from {found.low:g} to {found.high:g} over {found.steps} steps (seed {found.seed})"
     return "\n".join(
@@ -195,6 +200,10 @@ def range_test(found: RangeTest) -> str:
             f"written: {', '.join(str(path) for path in found.files)}",
         ]
     )
+
+
+def _regret(value: float) -> str:
+    return "-" if math.isnan(value) else words.number_text(value)
 
 
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-=+oO#"

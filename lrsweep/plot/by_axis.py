@@ -242,7 +242,7 @@ def _side_by_side(ax: Axes, x: float, count: int) -> list[float]:
 def _training(ax: Axes, one: _Study, axis: str, view: Window, page: Page, mode: str) -> None:
     """Medians over the seeds that did not diverge, the training loss dashed; names at the right end."""
     ax.set_xlim(view.left - 0.01 * view.right, view.right * 1.02)
-    ticks.plain_axis(ax, view.left, view.right)
+    ticks.plain_axis(ax, view.left, view.right, whole=True)
     ticks.value_axis(ax, view.scale)
     border, ends = loss_curves.border(view, mode), []
     looks = looks_of([row.axes[axis] for row in one.rows])

@@ -74,8 +74,7 @@ def _handles(facts: SweepFacts, parts: Sequence[Slice]) -> list[Artist]:
     points = [point for row in rows for point in row.rates]
     found: list[Artist] = []
     if any(math.isfinite(row.best_lr.value) for row in rows):
-        star = {"marker": "*", "markerfacecolor": "white", "markersize": 9}
-        found.append(legend.line("best lr", color=INK, linewidth=1.2, **star))
+        found.append(legend.mark("*", "best lr", color=INK, size=9, markerfacecolor="white"))
     if any(row.trained and row.good_range.rates for row in rows):
         found.append(Patch(facecolor="none", edgecolor=OUTLINE, linewidth=1.6, label="good range"))
     _, worst = cost_span(rows, facts.mode)

@@ -120,7 +120,7 @@ def window(parts: Sequence[RunCurve], mode: str) -> Window:
 
 def _open(ax: Axes, view: Window) -> None:
     ax.set_xlim(view.left - 0.01 * view.right, view.right * 1.02)
-    ticks.plain_axis(ax, view.left, view.right)
+    ticks.plain_axis(ax, view.left, view.right, whole=True)
     ticks.value_axis(ax, view.scale)
 
 

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from lrsweep.analysis.lr_finder import RampResult, RangeTest
 
 RULES = {
-    "steepest": (COLORS[1], "v"),
+    "steepest": (COLORS[1], "p"),
     "minimum_over_10": (COLORS[2], "s"),
     "valley": (COLORS[3], "D"),
-    "slide": (COLORS[4], "^"),
+    "slide": (COLORS[4], "P"),
     "per_unit": (GREY, "x"),
 }
 IN_WORDS = {
@@ -94,7 +94,7 @@ def _key(test: RangeTest, *, leaving: bool) -> list[Artist]:
             key.append(Line2D([], [], color=color, marker=marker, linestyle="", markersize=6, label=label))
     key += [*legend.tries(test.low, test.high), *([legend.leaves(up=True)] if leaving else [])]
     if any(result.unmoved for result in test.results):
-        key.append(Line2D([], [], linestyle="", label=f"gray: {words.NOT_FALLEN}"))
+        key.append(legend.mark("D", f"gray: {words.NOT_FALLEN}", size=6))
     return key
 
 

@@ -45,7 +45,7 @@ def lr_schedule(facts: SweepFacts, lines: RunCurves, *, x: str, sheet: Sheet = S
     )  # fmt: skip
     for index, (some, ax) in enumerate(zip(drawn, page.panels, strict=True)):
         ax.set_xlim(-0.01 * right, right * 1.02)
-        ticks.plain_axis(ax, 0.0, right)
+        ticks.plain_axis(ax, 0.0, right, whole=True)
         ticks.value_axis(ax, scale)
         for row, curves in tags.each(ax, some):
             _draw(ax, curves, looks[row.axes[axis]].color if axis else COLORS[0])
@@ -67,7 +67,7 @@ def _curves(row: OptimizerFacts, lines: RunCurves) -> list[loss_curves.Floats]:
 
 def _draw(ax: Axes, curves: list[loss_curves.Floats], color: str) -> None:
     for xy in curves:
-        ax.plot(xy[:, 0], xy[:, 1], color=color, linewidth=1.2, alpha=0.8)
+        ax.plot(xy[:, 0], xy[:, 1], color=color, linewidth=0.8, alpha=0.8, marker="o", markersize=2.5)
 
 
 def _facts_text(others: str, rows: list[OptimizerFacts]) -> str:
@@ -81,4 +81,4 @@ def _key(axis: str, looks: dict[str, Look]) -> list[Artist]:
     named: list[Artist] = [
         legend.line(words.axes_text({axis: value}), color=look.color, linewidth=1.4) for value, look in looks.items()
     ]
-    return [*named, legend.line("one run", linewidth=1.2)]
+    return [*named, legend.line("one run; dots: at its evaluations", linewidth=0.8, marker="o", markersize=2.5)]

@@ -31,7 +31,7 @@ def sensitivity(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN)
     titles = ["\n".join(wrap(words.title(row), room, ticks.SIZE, most=2)) for row in rows]
     numbers = max((width_of(far_text(row), 7.5) for row in rows), default=0.0)
     heads = [
-        Head(title="sensitivity S", facts=f"mean excess over the best, in units of {facts.metric}"),
+        Head(title="sensitivity S", facts=f"mean distance from the best, in units of {facts.metric}"),
         Head(title="good range", facts="learning rates that keep 95 % of the improvement"),
         Head(title="cost of the default lr", facts="fraction of the improvement lost"),
     ]
@@ -51,7 +51,9 @@ def sensitivity(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN)
         ticks.name_ticks(ax.yaxis, list(places), titles if page.left_column(index) else [""] * len(rows))
         ax.grid(False, axis="y")
         ax.tick_params(axis="y", length=0)
-    spread.set_xlabel(f"S ({facts.metric})")
+    several = [row for row in rows if row.trained and row.n_rates > 1]
+    window = ", best three decades" * (bool(several) and all(math.isfinite(r.sensitivity.window) for r in several))
+    spread.set_xlabel(f"S{window} ({facts.metric})")
     width.set_xlabel("learning rate")
     cost.set_xlabel("0: best tried, 1: untrained")
     return page.figure
@@ -118,7 +120,7 @@ def _good_ranges(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look]
         if not row.trained or not math.isfinite(found.decades):
             continue
         ax.plot([found.low, found.high], [y, y], color=one.color, linewidth=4, alpha=0.6, solid_capstyle="butt")
-        ax.plot([row.best_lr.value], [y], marker="|", markersize=9, color=INK, linestyle="", zorder=5)
+        ax.plot([row.best_lr.value], [y], marker="|", markersize=8, color=INK, linestyle="", zorder=5)
         for open_end, end, marker in ((found.censored_low, found.low, "<"), (found.censored_high, found.high, ">")):
             if open_end:
                 ax.plot([end], [y], marker=marker, markersize=5, color=INK, linestyle="", clip_on=False, zorder=6)
@@ -129,7 +131,7 @@ def _good_ranges(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look]
         middle = math.sqrt(found.low * found.high)
         half = (right / left) ** (0.5 * width_of(text, 6.5) / ticks.inches(ax))  # of the text, as a factor
         middle = min(max(middle, left * half), right / half)
-        style.note(ax, text, (middle, y), (0, -9), ha="center", size=6.5)
+        style.note(ax, text, (middle, y), (0, -10), ha="center", size=6.5)
 
 
 def _share(row: OptimizerFacts) -> float:

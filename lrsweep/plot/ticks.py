@@ -186,9 +186,10 @@ def value_axis(ax: Axes, scale: Scale, *, low: float | None = None, high: float 
     name_ticks(ax.yaxis, scale.ticks, texts, minor=[one for one in minor if one not in scale.ticks])
 
 
-def plain_axis(ax: Axes, low: float, high: float) -> None:
-    """Round numbers along x, as many as fit side by side."""
-    ticks = [float(t) for t in MaxNLocator(5).tick_values(low, high) if low <= t <= high]
+def plain_axis(ax: Axes, low: float, high: float, *, whole: bool = False) -> None:
+    """Round numbers along x, as many as fit side by side; `whole`: of epochs or steps, which are not halved."""
+    locator = MaxNLocator(5, integer=whole and high >= 2)
+    ticks = [float(t) for t in locator.tick_values(low, high) if low <= t <= high]
     room = inches(ax) / ((high - low) or 1.0)
     name_ticks(ax.xaxis, ticks, apart([tick * room for tick in ticks], tick_texts(ticks)))
 

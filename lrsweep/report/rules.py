@@ -74,7 +74,8 @@ RULES: tuple[tuple[str, str, str], ...] = (
         "counts as inside if no seed diverged there, it keeps half of the improvement, and the next one further out is "
         "inside. Next to a diverging learning rate the edge is the last one inside, "
         "because nothing in between was tried; there, and where the grid ends first, the width is a lower bound (≥). "
-        "Widths are in decades: log10(high / low).",
+        "Widths are in decades: log10(high / low). A `~` marks the width of a range that holds a single grid point: "
+        "both of its ends are interpolated.",
         OURS,
     ),
     (

@@ -16,7 +16,7 @@ from lrsweep.analysis.facts import Budget, OptimizerFacts, SweepFacts
 from lrsweep.analysis.sensitivity import is_even
 from lrsweep.analysis.suggest import ENOUGH, better_grid, close_enough, known_gaps, open_gaps, steep_gap, too_high
 from lrsweep.grids import generate
-from lrsweep.wording.words import agree, budget_text, listed, objective_text_of, plural, rate_text
+from lrsweep.wording.words import agree, budget_text, highest_known, listed, objective_text_of, plural, rate_text
 
 ASK_FOR_RATES = (
     "all_diverged", "untrained", "too_small", "mostly_diverged", "edge", "censored", "narrow", "cliff", "steep",
@@ -222,11 +222,6 @@ def _few_seeds(row: OptimizerFacts) -> str:
     )
 
 
-def _highest_known(row: OptimizerFacts) -> float:
-    """The highest learning rate that did not fail."""
-    return max((point.lr for point in row.rates if point.lr not in row.failed_lrs), default=row.rates[-1].lr)
-
-
 CAVEATS: dict[Caveat, Callable[[OptimizerFacts], str]] = {
     "failed": lambda row: f"{row.n_failed} of {row.n_runs} runs failed and are left out; rerun to retry them",
     "broken_start": lambda row: f"{BROKEN_START}; {LOOK}",
@@ -236,7 +231,7 @@ CAVEATS: dict[Caveat, Callable[[OptimizerFacts], str]] = {
     ),
     "untrained": lambda row: "no learning rate improved on the untrained model",
     "too_small": lambda row: (
-        f"learning rates too small: the improvement still grows in proportion to lr at {rate_text(_highest_known(row))}"
+        f"learning rates too small: the improvement still grows in proportion to lr at {rate_text(highest_known(row))}"
         if row.trained
         else TOO_SMALL
     ),
@@ -265,7 +260,7 @@ SHORT_CAVEATS = (
     ("all_diverged", "half or more seeds diverge at every lr"),
     ("no_start", "untrained model has no finite value"),
     ("untrained", "no lr improved on the untrained model"),
-    ("too_small", "{verdict}; go up by decades"),
+    ("too_small", "{verdict}{upwards}"),
     ("failed_edge", "runs next to the good range failed"),
     ("edge", "best lr is at {side} of the grid; widen it"),
     ("flat", "flat: all learning rates perform about the same"),
@@ -286,7 +281,9 @@ def warning_line(row: OptimizerFacts) -> str:
     found = next((text for kind, text in SHORT_CAVEATS if kind in kinds), "")
     verdict = "learning rates too small" if row.trained else TOO_SMALL
     remedy = "" if row.holds_rate else "; lower the grid"
-    return found.format(side=_SIDES.get(row.edge_side, ""), inside=inside, verdict=verdict, remedy=remedy)
+    upwards = "; runs above them failed" if "high" in row.failed_ends else "; go up by decades"
+    side = _SIDES.get(row.edge_side, "")
+    return found.format(side=side, inside=inside, verdict=verdict, remedy=remedy, upwards=upwards)
 
 
 def lr_line(row: OptimizerFacts) -> str:
@@ -331,7 +328,7 @@ def next_steps(rows: Sequence[OptimizerFacts]) -> str:
     few = [row for row in known if not row.good_range.censored and len(row.good_range.rates) < ENOUGH]
     steps: dict[str, list[OptimizerFacts]] = {
         "find out why runs failed for {}": [row for row in rows if row.failed_lrs],
-        "go up by decades for {}": [row for row in rows if row.rates_too_small],
+        "go up by decades for {}": [row for row in rows if row.rates_too_small and "high" not in row.failed_ends],
         "shift the grid for {}": [
             row
             for row in rows

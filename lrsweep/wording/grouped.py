@@ -59,5 +59,7 @@ def _line(kind: Caveat, rows: list[OptimizerFacts], settings: int) -> str:
     what, then = KINDS[kind]
     if rows[0].holds_rate and kind in OF_THE_RATE:
         then = "try another learning rate"
+    elif kind == "too_small" and any("high" in row.failed_ends for row in rows):
+        then = "fix the failed runs above them, then go up by decades"
     names = f" ({', '.join(row.title for row in rows)})" if len(rows) <= FEW_NAMES else ""
     return f"{what} in {len(rows)} of {settings} settings{names}; {then}"

@@ -65,15 +65,16 @@ def _certainty(facts: SweepFacts, best: OptimizerFacts) -> str:
         return "One seed cannot show whether this beats the alternatives."
     if others:
         seeds = plural(best.n_seeds, "seed")
+        each = "" if best.holds_rate else ", each at its recommended lr"
         tied = [name(row) for row in rivals(facts, best)]
         if not tied:
-            return f"No other setting is tied with it ({seeds})."
+            return f"No other setting is tied with it{each} ({seeds})."
         who = listed(tied, MOST_NAMES)
         if len(tied) == len(others) > 1:
-            return f"All {len(tied)} others are statistically tied with it ({seeds})."
+            return f"All {len(tied)} others are statistically tied with it{each} ({seeds})."
         if len(tied) > MOST_NAMES or (facts.axes and len(tied) > 1):
             who = f"{len(tied)} of the {len(others)} others"
-        return f"{who} {'is' if len(tied) == 1 else 'are'} statistically tied with it ({seeds})."
+        return f"{who} {'is' if len(tied) == 1 else 'are'} statistically tied with it{each} ({seeds})."
     if math.isfinite(best.best_lr.low):
         ends = f"{rate_text(best.best_lr.low)} to {rate_text(best.best_lr.high)}"
         return f"The best learning rate lies within {ends} ({interval_name(best.n_seeds)})."

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from lrsweep.analysis.facts import Budget, OptimizerFacts, SweepFacts, shortened
 
-NOT_FALLEN = "loss has not clearly fallen yet"
+NOT_FALLEN = "before the ramp's loss clearly fell"
 """Of a learning rate in a range test: until there the loss fell by no more than its noise, or hardly at all."""
 
 
@@ -93,9 +93,15 @@ def decades_text(row: OptimizerFacts) -> str:
 
 
 def unusable_text(row: OptimizerFacts) -> str:
-    """The lowest rate above the best from which training fails; if the grid holds none, its end as a bound."""
+    """The lowest rate above the best from which training fails; if the grid holds none, the highest rate that did not
+    fail as a bound."""
     first = row.margins.unusable_from
-    return rate_text(first) if math.isfinite(first) else f"> {rate_text(row.rates[-1].lr)}"
+    return rate_text(first) if math.isfinite(first) else f"> {rate_text(highest_known(row))}"
+
+
+def highest_known(row: OptimizerFacts) -> float:
+    """The highest learning rate at which some run did not fail."""
+    return max((point.lr for point in row.rates if point.n_runs > point.n_failed), default=row.rates[-1].lr)
 
 
 def facts_line(row: OptimizerFacts) -> str:

@@ -14,8 +14,8 @@ from lrsweep.analysis.caveats import caveats_of
 from lrsweep.analysis.facts import SweepFacts
 from lrsweep.analysis.suggest import cut, extended, refine, spaced
 from lrsweep.grids import generate
-from lrsweep.wording import advice
-from tests.support.planted_tables import HALF_DECADES, frame, opening, said, spec, table, valley
+from lrsweep.wording import advice, words
+from tests.support.planted_tables import HALF_DECADES, curves, frame, opening, said, spec, table, valley
 
 OFFSETS = np.array([0.0, 0.01, -0.01])
 
@@ -167,6 +167,16 @@ def test_rates_that_make_no_difference_are_too_small() -> None:
     assert refine(too_small([0, 0, 0], [1e-12, 1e-11, 1e-10])) == {"adam": [1e-9, 1e-8, 1e-7, 1e-6]}
 
 
+def test_gains_within_the_noise_of_the_evaluations_do_not_say_that_the_rates_are_too_small() -> None:
+    lrs = [1e-3, 1e-2, 1e-1]
+    runs = frame(table("adam", lrs, np.full((3, 3), 1.999), [2.0]))
+    noisy = curves(runs, lambda lr, share: share)
+    noisy["val_loss"] += 0.1 * (-1.0) ** np.arange(len(noisy)) * (noisy["step"] > 0)
+    (row,) = analyse(runs, noisy, spec("adam"), {}).rows
+    assert (row.trained, row.rates_too_small) == (False, False)
+    assert "no learning rate improved on the untrained model" in said(row)
+
+
 def test_rates_that_train_and_are_too_small_say_so_and_keep_what_was_trained() -> None:
     found = too_small([0.01, 0.1, 0.9], [1e-5, 1e-4, 1e-3])
     (row,) = found.rows
@@ -183,6 +193,9 @@ def test_rates_that_failed_are_not_told_to_go_on_growing() -> None:
     runs = frame(table("adam", [1e-5, 1e-4, 1e-3, 1e-2], values, starts.tolist()))
     (row,) = analyse(runs, None, spec("adam"), {}).rows
     assert any("still grows in proportion to lr at 0.001;" in f"{text};" for _, text in advice.warnings(row))
+    assert advice.warning_line(row) == "learning rates too small; runs above them failed"
+    assert "decades" not in advice.next_steps([row])
+    assert words.unusable_text(row) == "> 0.001", "nothing is known of 0.01"
 
 
 def test_everything_diverged_goes_down() -> None:

@@ -235,7 +235,7 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
 def test_range_test_reads_its_rules_against_the_sweep(done: Path) -> None:
     ran = lrsweep("range-test", "tiny.yaml", "--steps", "40", cwd=done)
     assert ran.returncode == 0, ran.stderr
-    assert "on the sweep's U-curve" in ran.stdout
+    assert "off the sweep's U-curve" in ran.stdout
     raw = (done / "results/tiny/range_test.csv").read_text().splitlines()
     assert raw[0] == "optimizer,step,lr,train_loss"
     assert raw[1].startswith("sgd,1,1e-07,")

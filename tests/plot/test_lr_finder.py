@@ -51,12 +51,12 @@ def test_a_suggestion_before_the_loss_has_moved_is_a_warning() -> None:
     printed_text = output.range_test(found)
     for rule, rate in rules.items():
         row = next(row for row in printed_text.splitlines() if row.split()[1:2] == [rule])
-        assert row.endswith("loss has not clearly fallen yet") == (rule in result.unmoved), (rule, rate)
+        assert row.endswith("before the ramp's loss clearly fell") == (rule in result.unmoved), (rule, rate)
     figure = drawing.range_test(found)
     marks = {one.get_marker(): one.get_color() for ax in figure.axes for one in ax.lines if len(one.get_xdata()) == 1}
-    assert marks["v"] == marks["x"] == GREY
+    assert marks["p"] == marks["x"] == GREY
     assert marks["s"] != GREY
-    assert "gray: loss has not clearly fallen yet" in texts(figure)
+    assert "gray: before the ramp's loss clearly fell" in texts(figure)
 
 
 def test_every_curve_that_leaves_its_panel_is_marked_where_it_does() -> None:

@@ -366,7 +366,7 @@ def test_the_plot_of_sensitivities_shows_the_numbers_of_the_summary(drawn: plot.
     at_default = [line.get_xdata()[0] for line in cost.lines if line.get_marker() in ("s", "x")]  # type: ignore[index]
     lost = [row.lost_share(row.default.objective) for row in rows if math.isfinite(row.default.objective)]
     assert at_default == pytest.approx([min(share, sensitivity.BORDER) for share in lost])
-    assert spread.get_xlabel() == "S (val_loss)"
+    assert spread.get_xlabel() == "S, best three decades (val_loss)"
 
 
 def test_times_that_never_come_stand_on_their_rail(drawn: plot.SweepFigures) -> None:
