@@ -31,7 +31,7 @@ def sensitivity(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN)
     titles = ["\n".join(wrap(words.title(row), room, ticks.SIZE, most=2)) for row in rows]
     numbers = max((width_of(far_text(row), 7.5) for row in rows), default=0.0)
     heads = [
-        Head(title="sensitivity S", facts=f"mean distance from the best, in units of {facts.metric}"),
+        Head(title="sensitivity S", facts=f"mean distance from the best, in {facts.metric}"),
         Head(title="good range", facts="learning rates that keep 95 % of the improvement"),
         Head(title="cost of the default lr", facts="fraction of the improvement lost"),
     ]

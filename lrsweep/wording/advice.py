@@ -254,7 +254,11 @@ CAVEATS: dict[Caveat, Callable[[OptimizerFacts], str]] = {
 }
 
 
-_SIDES = {"low": "the low end", "high": "the high end", "both": "both ends"}
+_SIDES = {
+    "low": "best lr is at the low end",
+    "high": "best lr is at the high end",
+    "both": "only one lr tried",
+}
 SHORT_CAVEATS = (
     ("broken_start", "initial loss is NaN/inf; lr is not the cause"),
     ("all_diverged", "half or more seeds diverge at every lr"),
@@ -262,7 +266,7 @@ SHORT_CAVEATS = (
     ("untrained", "no lr improved on the untrained model"),
     ("too_small", "{verdict}{upwards}"),
     ("failed_edge", "runs next to the good range failed"),
-    ("edge", "best lr is at {side} of the grid; widen it"),
+    ("edge", "{side}; widen the grid"),
     ("flat", "flat: all learning rates perform about the same"),
     ("mostly_diverged", "over half the runs diverged{remedy}"),
     ("censored", "good range reaches the grid edge; widen the grid"),

@@ -60,6 +60,12 @@ def compact(rate: float, digits: int = 3) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
+def short_number(value: float) -> str:
+    """A number with two digits where there is little room: `1.3`, `0.0021`, `1.4e9`."""
+    mantissa, e, exponent = f"{value:.2g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if e else mantissa
+
+
 def number_text(value: float, digits: int = 3) -> str:
     """A number with so many digits."""
     return f"{value:.{digits}g}"
@@ -115,7 +121,7 @@ def facts_line(row: OptimizerFacts) -> str:
     parts = [
         f"best {compact(row.best_lr.value)}",
         f"good {low} to {high} ({at_least}{decades_text(row)} decades)",
-        f"S {number_text(row.sensitivity.whole.value, 2)}",
+        f"S {short_number(row.sensitivity.whole.value)}",
     ]
     return " · ".join(parts)
 

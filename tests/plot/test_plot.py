@@ -145,8 +145,8 @@ def test_best_recommended_default_and_traditional_rates_are_marked() -> None:
 @pytest.mark.parametrize(
     ("medians", "said"),
     [
-        ([2.2, 1.5, 0.9, 0.6, 0.3], "best lr is at the high end of the grid; widen it"),
-        ([0.3, 0.6, 1.0, 2.0, math.inf], "best lr is at the low end of the grid; widen it"),
+        ([2.2, 1.5, 0.9, 0.6, 0.3], "best lr is at the high end; widen the grid"),
+        ([0.3, 0.6, 1.0, 2.0, math.inf], "best lr is at the low end; widen the grid"),
         ([2.4, 2.5, 2.6, 2.7, 2.8], "no lr improved on the untrained model"),
         ([math.inf] * 5, "half or more seeds diverge at every lr"),
         ([0.51, 0.5, 0.5, 0.5, 0.51], "flat: all learning rates perform about the same"),
