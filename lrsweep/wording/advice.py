@@ -358,5 +358,6 @@ def _which(some: Sequence[OptimizerFacts], rows: Sequence[OptimizerFacts]) -> st
     """Their names, or how many they are; settings of a sweep with axes have long names."""
     axes = any(row.axes for row in rows)
     if len(some) > (1 if axes else MOST_NAMES):
-        return f"{len(some)} of {len(rows)} {'settings' if axes else 'optimizers'}"
+        count = f"all {len(rows)}" if len(some) == len(rows) else f"{len(some)} of {len(rows)}"
+        return f"{count} {'settings' if axes else 'optimizers'}"
     return listed([row.title for row in some])

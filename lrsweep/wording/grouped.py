@@ -7,6 +7,7 @@ from typing import get_args
 from lrsweep.analysis.caveats import Caveat, caveats_of
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.wording import advice
+from lrsweep.wording.verdict import name
 from lrsweep.wording.words import plural
 
 MOST_LINES = 5
@@ -61,5 +62,5 @@ def _line(kind: Caveat, rows: list[OptimizerFacts], settings: int) -> str:
         then = "try another learning rate"
     elif kind == "too_small" and any("high" in row.failed_ends for row in rows):
         then = "fix the failed runs above them, then go up by decades"
-    names = f" ({', '.join(row.title for row in rows)})" if len(rows) <= FEW_NAMES else ""
+    names = f" ({', '.join(map(name, rows))})" if len(rows) <= FEW_NAMES else ""
     return f"{what} in {len(rows)} of {settings} settings{names}; {then}"

@@ -48,7 +48,7 @@ def _nothing_to_choose(facts: SweepFacts) -> str:
     why = "no learning rate improved on the untrained model"
     if small := [row for row in rows if row.rates_too_small]:
         some = "" if len(small) == len(rows) else f" for {listed([row.title for row in small])}"
-        why = f"learning rates too small{some}"
+        why = f"the learning rates are too small{some}"
     budget = budget_text(facts.budget)
     return f"Nothing trained: with this budget ({budget}) {why}. {advice.next_steps(rows)}".strip()
 

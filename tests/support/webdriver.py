@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -55,6 +56,10 @@ class Browser:
         ):
             self._do("/goog/cdp/execute", cmd=f"Emulation.{name}", params=params)
         self._do("/url", url=path.as_uri())
+        end = time.monotonic() + 60  # on a busy machine the driver has answered before all of the page was read
+        while self.run("return document.readyState") != "complete":
+            assert time.monotonic() < end, "the page did not load"
+            time.sleep(0.05)
 
     def run(self, script: str, *args: Any) -> Any:
         """What the body of a function of JavaScript returns."""
