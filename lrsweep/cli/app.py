@@ -47,6 +47,7 @@ ExecutorName = StrEnum("ExecutorName", ["local", "ray"])
 CompileMode = StrEnum("CompileMode", ["auto", "on", "off"])
 ProgressStyle = StrEnum("ProgressStyle", ["auto", "rich", "plain", "none"])
 ImageFormat = StrEnum("ImageFormat", ["png", "svg", "pdf"])
+ExportFormat = StrEnum("ExportFormat", ["tensorboard", "mlflow", "wandb", "parquet", "latex"])
 WITH_TORCH = ("run", "range-test", "list", "schema")
 KINDS = ("tasks", "models", "optimizers", "schedules")
 
@@ -274,6 +275,30 @@ def report(results: Folder) -> None:
         _say(str(writing.write(folder, formats=formats)))
         if drawing.redraw(folder, partial(_say, err=True)) or formats:
             _say(f"plots in {folder} were outdated or showed another metric and were redrawn", err=True)
+
+
+@command()
+def export(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder of one sweep.")],
+    to: Annotated[ExportFormat, typer.Option(metavar="FORMAT", help="tensorboard, mlflow, wandb, parquet or latex.")],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write here. (default: NAME-FORMAT)")] = None,
+) -> None:
+    """Write the results in the format of another tool.
+
+    Writes a folder of event files, a store, an offline project, tables or a
+    LaTeX table; repeating it replaces that. Outdated tables of RESULTS are
+    rebuilt first, and nothing else there is written.
+
+    Example:
+      lrsweep export results/quickstart --to tensorboard
+    """
+    from lrsweep import export as exporting
+    from lrsweep.results.results import load
+
+    folder = exporting.export(load(results), to.value, out)
+    _say(f"{folder}/")
+    if then := exporting.next_step(to.value, folder):
+        _say(f"next: {then}", err=True)
 
 
 @command()
