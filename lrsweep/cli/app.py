@@ -5,13 +5,11 @@ Heavy modules (torch, pandas, matplotlib, pydantic) are imported inside the comm
 
 from __future__ import annotations
 
-import csv
 import errno
 import json
 import os
 import sys
 import traceback
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -19,6 +17,23 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from lrsweep.cli.help import CommandGroup, PlainFlagsCommand
+from lrsweep.cli.options import (
+    CompileMode,
+    Config,
+    Device,
+    DeviceOption,
+    ExecutorName,
+    ExportFormat,
+    Folder,
+    ImageFormat,
+    OneFolder,
+    ProgressStyle,
+    ResultsDir,
+    SetOption,
+    kinds,
+    labels,
+    show_version,
+)  # fmt: skip
 from lrsweep.errors import LimitError, LrsweepError, StorageError, UsageError, WrongOption, printable
 from lrsweep.system import limits, process
 from lrsweep.system.process import exit_without_teardown, few_collections
@@ -42,43 +57,7 @@ app = typer.Typer(
 )
 command = partial(app.command, cls=PlainFlagsCommand)
 
-Device = StrEnum("Device", ["auto", "cpu", "cuda"])
-ExecutorName = StrEnum("ExecutorName", ["local", "ray"])
-CompileMode = StrEnum("CompileMode", ["auto", "on", "off"])
-ProgressStyle = StrEnum("ProgressStyle", ["auto", "rich", "plain", "none"])
-ImageFormat = StrEnum("ImageFormat", ["png", "svg", "pdf"])
-ExportFormat = StrEnum("ExportFormat", ["tensorboard", "mlflow", "wandb", "parquet", "latex"])
 WITH_TORCH = ("run", "range-test", "list", "schema")
-KINDS = ("tasks", "models", "optimizers", "schedules")
-
-
-def _labels(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The optimizer labels of the sweep that is being checked, for shell completion."""
-    folder = ctx.params.get("results") or next(iter(ctx.args), ".")  # what is unparsed as the option has no value yet
-    try:
-        with open(Path(folder, "summary.csv"), encoding="utf-8", newline="") as file:
-            labels = {row["optimizer"] for row in csv.DictReader(file)}
-    except (KeyError, OSError, ValueError):
-        return []
-    return sorted(label for label in labels if label.startswith(incomplete) and label == printable(label))
-
-
-def _kinds(incomplete: str) -> list[str]:
-    return [kind for kind in KINDS if kind.startswith(incomplete)]
-
-
-Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="The spec, a YAML file.")]
-Folder = Annotated[
-    Path, typer.Argument(metavar="RESULTS", help="Folder of one sweep, or a folder that contains several.")
-]
-ResultsDir = Annotated[Path, typer.Option("--results", metavar="DIR", help="Results go to DIR/NAME.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override a value of the spec, e.g. train.epochs=5. May be repeated."
-    ),
-]
-DeviceOption = Annotated[Device, typer.Option(metavar="auto|cpu|cuda", help="Device; auto uses CUDA if available.")]
 
 
 def _say(text: str, err: bool = False) -> None:
@@ -86,19 +65,11 @@ def _say(text: str, err: bool = False) -> None:
     typer.echo(printable(text), err=err)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        from lrsweep import __version__
-
-        _say(f"lrsweep {__version__}")
-        raise typer.Exit
-
-
 @app.callback()
 def _root(
     ctx: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     limits.require_memory(limits.LEAST_FOR_TORCH if ctx.invoked_subcommand in WITH_TORCH else limits.LEAST)
@@ -279,7 +250,7 @@ def report(results: Folder) -> None:
 
 @command()
 def export(
-    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder of one sweep.")],
+    results: OneFolder,
     to: Annotated[ExportFormat, typer.Option(metavar="FORMAT", help="tensorboard, mlflow, wandb, parquet or latex.")],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write here. (default: NAME-FORMAT)")] = None,
 ) -> None:
@@ -322,9 +293,9 @@ def compare(
 
 @command()
 def check(
-    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder of one sweep.")],
+    results: OneFolder,
     optimizer: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="Check this optimizer only.", autocompletion=_labels)
+        str | None, typer.Option(metavar="LABEL", help="Check this optimizer only.", autocompletion=labels)
     ] = None,
     min_basin_decades: Annotated[
         float | None, typer.Option(metavar="X", help="Smallest allowed width of the good range, in decades of lr.")
@@ -452,7 +423,7 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
-            metavar="KIND", help="tasks, models, optimizers or schedules; all by default.", autocompletion=_kinds
+            metavar="KIND", help="tasks, models, optimizers or schedules; all by default.", autocompletion=kinds
         ),
     ] = None,
 ) -> None:
