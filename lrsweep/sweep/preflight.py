@@ -17,7 +17,7 @@ from lrsweep.store.journal import Group
 from lrsweep.sweep import pending
 from lrsweep.system import child
 from lrsweep.system.machine import memory_limit, size_text, this_machine
-from lrsweep.training import grouping, memory, stackable
+from lrsweep.training import grouping, memory, param_groups, stackable
 from lrsweep.user_imports import argument_error
 from lrsweep.wording.words import plural
 from lrsweep.workers import worker
@@ -130,7 +130,7 @@ class _Survey:
 def _survey(left: Pending, replay: Replay, options: Options) -> _Survey:
     """In a copy of this process where user code runs: what it keeps must not reach the workers.
 
-    Raises UsageError if a task cannot be built or its loss has parameters of its own.
+    Raises UsageError if a task cannot be built, its loss has parameters of its own, or its parameter groups cannot be.
     """
     if all(run.built_in for run in left.runs):
         return _look(left, replay, options)
@@ -148,6 +148,8 @@ def _look(left: Pending, replay: Replay, options: Options) -> _Survey:
     for key, members in _by_workload(left.runs).items():
         workload = worker.workloads().get(members[0].workload_spec, "cpu")
         probed[key] = workload.probed()
+        settings = {run.setting.key: run.setting for run in members}
+        param_groups.check_arguments(workload, settings.values(), members[0].seed)
         needs.append(memory.needed(workload, this_machine()))
         if groups:
             warnings.update(dict.fromkeys(stackable.findings(workload).warnings))

@@ -24,7 +24,7 @@ from lrsweep.errors import LrsweepError, UsageError, WrongInSpec
 from lrsweep.models import MODELS, misfit
 from lrsweep.tasks import TASKS
 from lrsweep.tasks.base import Shapes, Task, shapes_of
-from lrsweep.training import isolation, memory
+from lrsweep.training import isolation, memory, param_groups
 from lrsweep.training.data import PERMUTED_BYTES, DatasetSplit, TensorSplit, epoch_order, map_tensors, split_of
 from lrsweep.training.loss_module import LossModule, parameters_of
 from lrsweep.user_imports import argument_error, resolve, user_place
@@ -165,14 +165,19 @@ class Workload:
         return module.double() if self.dtype == torch.float64 else module.float()
 
     def build_model(self, seed: int) -> LossModule:
-        """A fresh model of `seed` with its loss, in training mode. Whatever the builder raises comes through."""
+        """A fresh model of `seed` with its loss and parameter groups, in training mode.
+
+        Whatever the builder raises comes through. Raises WrongInSpec for groups that cannot be.
+        """
         names = self.metric_names
         with self.user_code():
             module = LossModule(self._built_model(seed), self, names)
             if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in module.parameters()):
                 self._first_pass(module, seed)
             self.once(WEIGHTS, lambda: sum(parameter.nbytes for parameter in module.parameters()))
-            return module.train()
+            module.train()
+            module.groups = param_groups.of_model(self, module.model)
+            return module
 
     @property
     def weights_bytes(self) -> int:
