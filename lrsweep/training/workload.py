@@ -281,7 +281,7 @@ class Workload:
         A Dataset draws its random numbers from (seed, step).
         """
         examples = self.splits[split]
-        chunk = examples.chunk(self.batch_size)
+        chunk = self.workload_spec.train["eval_batch_size"] or examples.chunk(self.batch_size)
         for low in range(0, len(examples), chunk):
             high = min(low + chunk, len(examples))
             if isinstance(examples, DatasetSplit):
@@ -418,7 +418,7 @@ def builder_of(workload_spec: WorkloadSpec, task: Task) -> Callable[[], nn.Modul
     _check_arguments("model", name, function, arguments)
     if builtin:
         train = workload_spec.train
-        memory.check_model(name, arguments, task, train["batch_size"], DTYPES[train["dtype"]].itemsize)
+        memory.check_model(name, arguments, task, train, DTYPES[train["dtype"]].itemsize)
         # What a built-in refuses is found here; a user's builder is called by runs alone.
         with torch.device("meta"):
             function(**arguments)
