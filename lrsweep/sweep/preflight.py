@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lrsweep import optimizers, tasks
+from lrsweep import given_code, optimizers, tasks
 from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.schedules import warmup_steps
 from lrsweep.store.journal import Group
@@ -68,7 +68,8 @@ def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work
         metrics(workload, required[key])
         steps[key] = workload.total_steps
         notes[key] = {"task": runs[0].workload_spec.task, **workload.task.notes}
-        described[f"{runs[0].workload_spec.task['name']}: {tasks.describe(workload.task)}"] = workload.task.notes
+        name = given_code.short(runs[0].workload_spec.task["name"])
+        described[f"{name}: {tasks.describe(workload.task)}"] = workload.task.notes
         remarks += [f"warning: {remark}" for remark in (*of_labels(plan.spec), *of_runs(runs, workload))]
     fitting, text = _fitting(found.needs, len(jobs), options)
     return Work(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from lrsweep import optimizers
+from lrsweep import given_code, optimizers
 from lrsweep.errors import UsageError, WrongInSpec, did_you_mean
 from lrsweep.training import isolation
 
@@ -65,7 +65,7 @@ def of_model(workload: Workload, model: nn.Module) -> tuple[ParamGroup, ...] | N
 
 
 def _wrong(workload: Workload, *texts: str) -> WrongInSpec:
-    name = workload.workload_spec.task["name"]
+    name = given_code.short(workload.workload_spec.task["name"])
     return WrongInSpec(*((("task",), f"task {name}: {text}") for text in texts))
 
 

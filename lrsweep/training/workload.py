@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import nn
 
+from lrsweep import given_code
 from lrsweep.errors import LrsweepError, UsageError, WrongInSpec
 from lrsweep.models import MODELS, misfit
 from lrsweep.tasks import TASKS
@@ -377,7 +378,7 @@ def task_of(workload_spec: WorkloadSpec) -> Task:
 
     Raises UsageError, with the place in the user's file, if it raises, refuses an argument or returns something else.
     """
-    name = workload_spec.task["name"]
+    name = given_code.short(workload_spec.task["name"])
     function, arguments = _named("task", workload_spec.task, TASKS, workload_spec.base_dir)
     _check_arguments("task", name, function, arguments)
     # Data that a task draws without a seed of its own are still the same in every process.
@@ -404,12 +405,13 @@ def builder_of(workload_spec: WorkloadSpec, task: Task) -> Callable[[], nn.Modul
     """
     if workload_spec.model is None:
         if task.model is None:
-            wrong = f"task {workload_spec.task['name']}: it has no model of its own; set one with `model:`"
+            name = given_code.short(workload_spec.task["name"])
+            wrong = f"task {name}: it has no model of its own; set one with `model:`"
             raise WrongInSpec((("task",), wrong))
         name, function = "of the task", task.model
         arguments: dict[str, Any] = {}
     else:
-        name = workload_spec.model["name"]
+        name = given_code.short(workload_spec.model["name"])
         function, arguments = _named("model", workload_spec.model, MODELS, workload_spec.base_dir)
     builtin = function in MODELS.values()
     wanted = {"in_shape", "num_outputs"} & parameters_of(function) - arguments.keys()
