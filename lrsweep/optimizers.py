@@ -75,12 +75,18 @@ class MuonWithAux:
     uses; `param_groups` holds the groups of both.
     """
 
-    def __init__(
-        self, params: Iterable[torch.Tensor], lr: float, aux: Mapping[str, Any] | None = None, **args: Any
-    ) -> None:
+    def __init__(self, params: Iterable[Any], lr: float, aux: Mapping[str, Any] | None = None, **args: Any) -> None:
+        """`params`: parameters, or groups of them, each with an `aux` of its own where it sets arguments of AdamW."""
         params = list(params)
-        matrices = [p for p in params if p.ndim == 2]
-        rest = [p for p in params if p.ndim != 2]
+        grouped = bool(params) and isinstance(params[0], Mapping)
+        matrices, rest = [], []
+        for given in params if grouped else [{"params": params}]:
+            group = dict(given)
+            of_adamw = {"lr": group.get("lr", lr), **_as_torch(torch.optim.AdamW, group.pop("aux", None) or {})}
+            if members := [p for p in group["params"] if p.ndim == 2]:
+                matrices.append({**group, "params": members})
+            if members := [p for p in group["params"] if p.ndim != 2]:
+                rest.append({**of_adamw, "params": members})
         self.parts: list[torch.optim.Optimizer] = []
         if matrices:
             self.parts.append(torch.optim.Muon(matrices, lr=lr, **args))
@@ -140,6 +146,16 @@ def _parameters(name: str | type[Any]) -> dict[str, inspect.Parameter]:
     cls = OPTIMIZERS[name] if isinstance(name, str) else name
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {key: p for key, p in inspect.signature(cls).parameters.items() if p.kind in named}
+
+
+def argument_names(name: str, base_dir: Path | str) -> list[str] | None:
+    """What a parameter group may set besides `params` and `lr`; None if the class takes any argument."""
+    if ":" not in name:
+        return list(defaults(name))
+    cls = lookup(name, base_dir)
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(cls).parameters.values()):
+        return None
+    return [key for key in _parameters(cls) if key not in ("params", "lr")]
 
 
 def default_lr(name: str | type[Any]) -> float:
@@ -217,15 +233,15 @@ def _wrong_type(value: object, default: object) -> str | None:
     return None if math.isfinite(value) else f"must be finite, not {value!r}"
 
 
-def build(
-    name: str, args: Mapping[str, Any], params: Iterable[torch.Tensor], lr: float, base_dir: Path | str
-) -> Optimizer:
-    """The optimizer of one run. `args` are keyword arguments; a list becomes a tuple if the default is one.
+def build(name: str, args: Mapping[str, Any], params: Iterable[Any], lr: float, base_dir: Path | str) -> Optimizer:
+    """The optimizer of one run, over parameters or groups of them, as torch.optim takes them.
+
+    `args` are keyword arguments; a list becomes a tuple if the default is one, in groups too.
 
     An import path is relative to `base_dir`. What the class raises is not caught.
     """
     cls = lookup(name, base_dir)
-    params = list(params)
+    params = [_as_torch(cls, one) if isinstance(one, Mapping) else one for one in params]
     with without_compiler():
         if name == "muon":
             return MuonWithAux(params, lr, **_as_torch(cls, args))

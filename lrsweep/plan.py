@@ -182,7 +182,9 @@ def _workload_spec(
     task = axis_rules.applied(spec.task.as_dict(), "task", chosen)
     model = axis_rules.applied(spec.model.as_dict() if spec.model else None, "model", chosen)
     train = axis_rules.applied(asdict(spec.train), "train", chosen)
-    key = _digest([identity.hashable(task), model and identity.hashable(model), train])
+    # Younger than stored results: where it is not set, runs keep their ids.
+    hashed = {key: value for key, value in train.items() if key != "eval_batch_size" or value is not None}
+    key = _digest([identity.hashable(task), model and identity.hashable(model), hashed])
     if key not in made:
         made[key] = WorkloadSpec(
             task=identity.absolute(task),

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from lrsweep import given_code
 from lrsweep.errors import UsageError, did_you_mean, nearest
 
 LOADED: set[str] = set()
@@ -81,7 +82,8 @@ def _source(path: Path) -> bytes:
 
 
 def resolve(import_path: str, base_dir: str | Path) -> Any:
-    """The object an import path names; files and packages are looked for in `base_dir` first.
+    """The object that an import path, or the name of given code, means; files and packages are looked for in `base_dir`
+    first.
 
     A file is run once per content, under a private module name. Raises UsageError, with file and line where the user's
     code is at fault.
@@ -90,6 +92,8 @@ def resolve(import_path: str, base_dir: str | Path) -> Any:
     if not place or not name:
         raise UsageError(f"{import_path!r} is not an import path; write file.py:name or package.module:name")
     LOADED.add(import_path)
+    if given_code.is_name(import_path):
+        return given_code.get(import_path)
     folder = Path(base_dir)
     is_file = place.endswith(".py") or "/" in place or "\\" in place
     value: Any = _file_module(folder / place) if is_file else _package_module(place, folder)

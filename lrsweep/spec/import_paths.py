@@ -6,6 +6,7 @@ import ast
 import re
 from pathlib import Path
 
+from lrsweep import given_code
 from lrsweep.errors import did_you_mean
 from lrsweep.spec.check import Notes, with_hint
 from lrsweep.spec.yaml_tree import Keys
@@ -15,6 +16,8 @@ IMPORT_PATH = re.compile(r"(?P<file>.*\.py|[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<what>[
 
 def import_path(base_dir: Path, text: str, path: Keys, notes: Notes) -> bool:
     """Whether `text` is an import path and its file is there. Nothing is imported."""
+    if given_code.is_name(text):
+        return True
     match = IMPORT_PATH.fullmatch(text)
     if match is None:
         notes.add(path, f"{text!r} is not an import path (file.py:name or package.module:name)")

@@ -17,7 +17,7 @@ from lrsweep.errors import SpecError, SpecIssue, UsageError, did_you_mean
 from lrsweep.registry import DATA_FILES, Known
 from lrsweep.registry import known as everything
 from lrsweep.spec import axes as axis_rules
-from lrsweep.spec import sections
+from lrsweep.spec import given, sections
 from lrsweep.spec.check import TRAIN, Notes, repr_value, unknown_key, with_hint
 from lrsweep.spec.model import Named, ObjectiveSpec, OptimizerSpec, Spec, TrainSpec, value_text
 from lrsweep.spec.overrides import choose_axis_value, override, refuse_overruled
@@ -43,7 +43,8 @@ def load_spec(
 
     `overrides` are texts `key.path=value`, as of `--set`; values are YAML. Overriding a key that is also an axis is an
     error; with `choose` the axis is reduced to that value. Import paths are checked but not imported. Paths in a dict
-    are relative to the current folder.
+    are relative to the current folder. Functions and classes in a dict, where a name may stand, are known by their
+    source text.
 
     Raises SpecError with everything that is wrong, UsageError if the file cannot be read.
     """
@@ -52,7 +53,7 @@ def load_spec(
             return source
         tree, base_dir, stem = from_dict(resolved_dict(source, source.base_dir)), source.base_dir, source.name
     elif isinstance(source, Mapping):
-        tree, base_dir, stem = from_dict(source), Path.cwd(), "sweep"
+        tree, base_dir, stem = from_dict(given.named(source)), Path.cwd(), "sweep"
     elif not isinstance(source, str | os.PathLike):
         raise UsageError(f"{source!r} is no spec; give the path of one, a dict or a loaded Spec")
     else:
@@ -61,12 +62,13 @@ def load_spec(
         refuse_other_breaks(text, str(source))
         tree, base_dir, stem = parse(text, str(source)), path.absolute().parent, path.stem
     overrides = [overrides] if isinstance(overrides, str) else overrides
-    given = [choose_axis_value(tree, text) if choose else text for text in overrides]
-    for text in given:
+    texts = [choose_axis_value(tree, text) if choose else text for text in overrides]
+    for text in texts:
         refuse_other_breaks(text, f"--set {text}")
         override(tree, text)
-    for text in given:
+    for text in texts:
         refuse_overruled(tree, text)
+    given.refuse_missing(tree.data, tree.file)
     return _build(tree, Context(known=known or everything(), base_dir=base_dir), stem)
 
 

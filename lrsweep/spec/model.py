@@ -51,6 +51,7 @@ class TrainSpec:
     epochs: Count | None = None
     steps: Count | None = None
     batch_size: Count | Literal["full"] = 64
+    eval_batch_size: Count | None = None  # None leaves it to lrsweep
     shuffle: bool = True
     drop_last: bool = False
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"

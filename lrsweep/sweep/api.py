@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import multiprocessing
 import numbers
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from lrsweep.errors import LrsweepError, WrongOption
+from lrsweep.errors import LrsweepError, UsageError, WrongOption
 from lrsweep.results.status import SweepStatus, status, with_refined
 from lrsweep.sweep.progress import STYLES, Reporter, Silent
+from lrsweep.system import child
 from lrsweep.system.folders import absolute, given
 from lrsweep.system.process import few_collections
 from lrsweep.system.signals import Stopping
@@ -55,7 +58,10 @@ def run(
 ) -> Results | CostEstimate:
     """Run a sweep (only missing runs) and return its Results; options as on the command line.
 
-    `config` is a path, a dict or a loaded spec. `set` overrides values of it (`["train.epochs=5"]`, or one such text).
+    `config` is a path, a dict or a loaded spec. In a dict, task, model and optimizers may be functions and classes,
+    of a notebook, too: they are known by their source text. `set` overrides values of the spec (`["train.epochs=5"]`,
+    or one such text).
+
     `progress` is None (what the command line would tell goes to the `lrsweep` logger), a style of the command line, or
     a Reporter. With `dry_run` a CostEstimate comes back, see `dry_run`. Failed and diverged runs are in the tables,
     never raised. The folders of the user's own files stay at the end of `sys.path`; nothing else of this process is
@@ -145,6 +151,8 @@ def execute(
     with _opened(config, renderer=renderer, **options) as (spec, context):
         from lrsweep.sweep.runner import run_sweep
 
+        if child.must_fork():
+            _refuse_given_code(context)
         return run_sweep(spec, context, refine=refine, fresh=fresh)
 
 
@@ -177,8 +185,9 @@ def _opened(
             from lrsweep.system.caller import restored
 
             stack.enter_context(restored())
+            from lrsweep.spec.given import names
             from lrsweep.spec.load import load_spec
-            from lrsweep.spec.resolved import located
+            from lrsweep.spec.resolved import located, resolved_dict
             from lrsweep.sweep import runner
             from lrsweep.sweep.context import Context, Options
             from lrsweep.sweep.progress import Notes
@@ -194,7 +203,19 @@ def _opened(
         if renderer is not None:
             context = dataclasses.replace(context, renderer=renderer)
         stack.enter_context(located(spec))
+        if any(names(resolved_dict(spec, spec.base_dir))):
+            stack.enter_context(child.forks_only())
         yield spec, context
+
+
+def _refuse_given_code(context: Context) -> None:
+    """Raises UsageError where no process that trains can have it."""
+    instead = "write it into a file and name that in the spec: my_task.py:make"
+    if context.options.device != "cpu":
+        wrong = f"code that is given in Python trains on the CPU only: choose cpu, or {instead}"
+        raise WrongOption("device", context.options.device, wrong)
+    if sys.platform != "linux" or multiprocessing.current_process().daemon:
+        raise UsageError(f"code can be given in Python only on Linux, in a process that may start others; {instead}")
 
 
 def _check_types(*, results: object, set: Any, progress: object = None, **flags: object) -> None:

@@ -20,7 +20,7 @@ from lrsweep.spec.model import Spec, canonical
 from lrsweep.spec.resolved import located
 from lrsweep.store import atomic
 from lrsweep.system.folders import absolute, given
-from lrsweep.training import sequential
+from lrsweep.training import param_groups, sequential
 from lrsweep.training.workload import Workload
 from lrsweep.workers import worker
 
@@ -57,6 +57,8 @@ def run(
     ramp_results = []
     with located(spec):
         workload = worker.workloads().get(planned.runs[0].workload_spec, worker.device_of(device))
+        settings = [first[optimizer.label].setting for optimizer in spec.optimizers]
+        param_groups.check_arguments(workload, settings, seed)
         for optimizer in spec.optimizers:
             ramp = _ramp(first[optimizer.label], workload, seed, lrs)
             ramp_results.append(RampResult(label=optimizer.label, ramp=ramp, row=_row(facts, optimizer.label, axes)))

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lrsweep import optimizers, tasks
+from lrsweep import given_code, optimizers, tasks
 from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.schedules import warmup_steps
 from lrsweep.store.journal import Group
 from lrsweep.sweep import pending
 from lrsweep.system import child
 from lrsweep.system.machine import memory_limit, size_text, this_machine
-from lrsweep.training import grouping, memory, stackable
+from lrsweep.training import grouping, memory, param_groups, stackable
 from lrsweep.user_imports import argument_error
 from lrsweep.wording.words import plural
 from lrsweep.workers import worker
@@ -68,7 +68,8 @@ def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work
         metrics(workload, required[key])
         steps[key] = workload.total_steps
         notes[key] = {"task": runs[0].workload_spec.task, **workload.task.notes}
-        described[f"{runs[0].workload_spec.task['name']}: {tasks.describe(workload.task)}"] = workload.task.notes
+        name = given_code.short(runs[0].workload_spec.task["name"])
+        described[f"{name}: {tasks.describe(workload.task)}"] = workload.task.notes
         remarks += [f"warning: {remark}" for remark in (*of_labels(plan.spec), *of_runs(runs, workload))]
     fitting, text = _fitting(found.needs, len(jobs), options)
     return Work(
@@ -130,7 +131,7 @@ class _Survey:
 def _survey(left: Pending, replay: Replay, options: Options) -> _Survey:
     """In a copy of this process where user code runs: what it keeps must not reach the workers.
 
-    Raises UsageError if a task cannot be built or its loss has parameters of its own.
+    Raises UsageError if a task cannot be built, its loss has parameters of its own, or its parameter groups cannot be.
     """
     if all(run.built_in for run in left.runs):
         return _look(left, replay, options)
@@ -148,6 +149,8 @@ def _look(left: Pending, replay: Replay, options: Options) -> _Survey:
     for key, members in _by_workload(left.runs).items():
         workload = worker.workloads().get(members[0].workload_spec, "cpu")
         probed[key] = workload.probed()
+        settings = {run.setting.key: run.setting for run in members}
+        param_groups.check_arguments(workload, settings.values(), members[0].seed)
         needs.append(memory.needed(workload, this_machine()))
         if groups:
             warnings.update(dict.fromkeys(stackable.findings(workload).warnings))

@@ -7,8 +7,8 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from lrsweep.errors import LrsweepError
@@ -17,6 +17,7 @@ from lrsweep.system.signals import die_with
 T = TypeVar("T")
 
 _baseline: list[int] = []
+_forks_only: list[bool] = []
 
 
 class ChildDiedError(LrsweepError):
@@ -37,10 +38,35 @@ def before_user_code() -> None:
         _baseline.append(_threads())
 
 
+@contextmanager
+def forks_only() -> Iterator[None]:
+    """Within: what is trained exists in this process only, so copies are made beside threads that are there already.
+
+    The kernel of a notebook always has some. A DataLoader with workers does the same.
+    """
+    _forks_only.append(True)
+    _baseline[:] = [_threads()]
+    try:
+        yield
+    finally:
+        _forks_only.pop()
+
+
+def must_fork() -> bool:
+    """Is a process that is started anew of no use?"""
+    return bool(_forks_only)
+
+
+def as_forked_worker() -> None:
+    """Call in a copy that stays: it has none of the threads of its parent."""
+    if _forks_only:
+        _baseline[:] = [_threads()]
+
+
 def can_fork() -> bool:
     """Is a fork of this process safe? Threads are not copied, but the locks that they hold are."""
     started = bool(_baseline) and _threads() > _baseline[0]
-    return sys.platform == "linux" and threading.active_count() == 1 and not started
+    return sys.platform == "linux" and (must_fork() or threading.active_count() == 1) and not started
 
 
 def call(function: Callable[[], T]) -> T:

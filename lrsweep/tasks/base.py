@@ -26,6 +26,9 @@ class Task:
     `metrics`: name -> (output, target) -> scalar; one may carry `.finalize`, applied to its mean over a split.
     `step`: (model, batch) -> loss or {"loss": ..., metric: ...}, in place of loss and metrics. One that has a parameter
     `step` is given the number of steps made so far by that name.
+    `param_groups`: model -> groups of its parameters as torch.optim takes them, dicts of `params`, arguments of the
+    optimizer for these, and `lr_scale` in place of `lr`: their rate is that times the swept one (default 1).
+    Parameters in no group are not trained.
 
     `notes` are facts for messages and for building models: the split sizes (always there), and what a built-in task
     knows about itself: kind, in_shape, num_outputs, scale, warnings, baselines. Raises UsageError for what cannot be
@@ -40,6 +43,7 @@ class Task:
     metrics: Mapping[str, Callable[[Any, Any], torch.Tensor]] = field(default_factory=dict)
     step: Callable[[Any, Any], Any] | None = None
     collate_fn: Callable[[list[Any]], Any] | None = None
+    param_groups: Callable[[Any], Any] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -52,6 +56,12 @@ class Task:
             self.notes.setdefault(name, 0 if checked is None else rows(checked))
         _check_widths(self)
         _check_functions(self)
+
+    @property
+    def functions(self) -> list[Callable[..., Any]]:
+        """What the user gave besides the data and the builder of the model."""
+        given = (self.loss, self.step, *self.metrics.values(), self.collate_fn, self.param_groups)
+        return [function for function in given if function is not None]
 
 
 def rows(split: Split) -> int:
@@ -114,10 +124,11 @@ def _check_functions(task: Task) -> None:
         raise UsageError('Task: with step=, leave metrics out and return them: {"loss": ..., "accuracy": ...}')
     if isinstance(task.model, torch.nn.Module):
         raise UsageError("Task: model is a module; give a function that builds it, so that every run gets its own")
-    for name in ("model", "loss", "step", "collate_fn"):
+    for name in ("model", "loss", "step", "collate_fn", "param_groups"):
         value = getattr(task, name)
         if value is not None and not callable(value):
-            raise UsageError(f"Task: {name} is a {type(value).__name__}, not a function")
+            cure = "; give a function that makes the groups of a model" if name == "param_groups" else ""
+            raise UsageError(f"Task: {name} is a {type(value).__name__}, not a function{cure}")
         if name != "model":
             _refuse_class(name, value)
         trained = value.named_parameters() if isinstance(value, torch.nn.Module) else ()

@@ -9,7 +9,7 @@ import ctypes
 import inspect
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from multiprocessing.sharedctypes import SynchronizedBase
 from pathlib import Path
 from types import FunctionType
@@ -22,7 +22,8 @@ from lrsweep import optimizers
 from lrsweep.compiler import torch_private
 from lrsweep.compiler.torch_private import tree_flatten
 from lrsweep.errors import WrongInSpec
-from lrsweep.training import user_state
+from lrsweep.training import param_groups, user_state
+from lrsweep.training.loss_module import LossModule
 
 C_VALUES = (ctypes._SimpleCData, ctypes.Structure, ctypes.Array)
 PLAIN_LEAVES = (bool, int, float, str, bytes, type(None))
@@ -115,17 +116,19 @@ def needs_closure(optimizer: object) -> bool:
     return bool(required) and required[0].kind in (required[0].POSITIONAL_ONLY, required[0].POSITIONAL_OR_KEYWORD)
 
 
-def of_optimizer(name: str, args: Mapping[str, Any], params: Sequence[nn.Parameter], base_dir: str) -> str | None:
+def of_optimizer(name: str, args: Mapping[str, Any], module: LossModule, base_dir: str) -> str | None:
     """Why the runs of an optimizer class of the user's train one at a time: a whole sentence.
 
-    Built over `params` and thrown away. Raises what the class raises.
+    Built over the parameters of `module` and thrown away. Raises what the class raises.
     """
+    params = list(module.model.parameters())
     kept = user_state.picture([optimizers.lookup(name, base_dir)])
     refuse_shared(kept, f"{name.rpartition(':')[2]} or its module", place=())
     if kept.hidden or not kept.full:
         what = f"a {kept.hidden[0]}" if kept.hidden else "more Python objects than lrsweep looks through"
         return f"{name.rpartition(':')[2]} or its module keeps {what}, into which lrsweep cannot look"
-    optimizer = optimizers.build(name, args, params, 1e-3, base_dir)
+    groups = module.groups and param_groups.given(module.groups, param_groups.named(module.model), 1e-3)
+    optimizer = optimizers.build(name, args, groups or params, 1e-3, base_dir)
     label = type(optimizer).__name__
     if needs_closure(optimizer):
         return f"{label} evaluates the loss itself (its step needs a closure)"

@@ -16,6 +16,7 @@ from torch import nn
 from lrsweep.training import isolation
 
 if TYPE_CHECKING:
+    from lrsweep.training.param_groups import ParamGroup
     from lrsweep.training.workload import Workload
 
 FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial, type)
@@ -32,6 +33,7 @@ class LossModule(nn.Module):
         """`metric_names`: the keys of a `step`'s result that are metrics; None takes all there are."""
         super().__init__()
         self.model = model
+        self.groups: tuple[ParamGroup, ...] | None = None  # of its parameters, where the task makes some
         self._task = workload.task
         # A loss with state (class weights, a counter) belongs to this run, and is not trained.
         self._loss, self._step = _own(workload.task.loss, workload), _own(workload.task.step, workload)

@@ -27,21 +27,22 @@ SHARE = 0.8
 what else runs on the machine."""
 
 
-def check_model(name: str, arguments: Mapping[str, Any], task: Task, batch_size: int | str, itemsize: int) -> None:
+def check_model(name: str, arguments: Mapping[str, Any], task: Task, train: Mapping[str, Any], itemsize: int) -> None:
     """Raises WrongInSpec if the built-in model `name` could not be trained here by any optimizer: if weights, gradients
     and the activations of one batch are larger than the memory that this process may use.
 
-    `arguments` are those of its builder, `itemsize` the bytes of a number.
+    `arguments` are those of its builder, `train` is the section of the spec, `itemsize` the bytes of a number.
     """
     limit = memory_limit()
     if limit is None:
         return
     size = size_of(name, **arguments)
     count = rows(task.train)
-    batch = count if batch_size == "full" else min(int(batch_size), count)
+    batch = count if train["batch_size"] == "full" else min(int(train["batch_size"]), count)
     in_batch = size.activations * batch
     if isinstance(task.val, tuple):
-        in_batch = max(in_batch, 2 * size.largest * min(rows(task.val), TensorSplit(task.val).chunk(batch)))
+        evaluated = min(rows(task.val), train["eval_batch_size"] or TensorSplit(task.val).chunk(batch))
+        in_batch = max(in_batch, 2 * size.largest * evaluated)
     needed = (2 * size.parameters + in_batch) * itemsize + LAYER * size.layers
     if needed > limit:
         wrong = (

@@ -1,4 +1,5 @@
-"""Optimizers of the user's own classes over stacked runs: one real object per run, stepped as its author wrote it.
+"""Optimizers over stacked runs of which each has a real object of its own, stepped as its author wrote it: the user's
+own classes, and torch's where the user's task makes parameter groups.
 
 Its parameters are leaves in memory of their own, as they are alone, with the gradients of the stacked backward pass;
 after every update they are copied into that run's slices of the stacked weights (8 % of the time of digits with Lion).
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from lrsweep import optimizers
 from lrsweep.compiler import torch_private
 from lrsweep.errors import UsageError
-from lrsweep.training import guards, user_state
+from lrsweep.training import guards, param_groups, user_state
 from lrsweep.training.audit import AuditFailedError
 from lrsweep.training.loss_module import LossModule
 from lrsweep.training.workload import Workload
@@ -57,12 +58,17 @@ class OwnOptimizers:
         self._frozen = {name for name, leaf in self._leaves[0].items() if not leaf.requires_grad}
         self.attach(tensors)
         base_dir = workload.workload_spec.base_dir
-        self._outside = Outside(setting, base_dir, self._label)
+        self._outside = Outside(setting, base_dir, self._label) if ":" in setting.name else None
         self._optimizers: list[Any] = []
+        self._decayed: list[list[nn.Parameter]] = []
         self._rates: list[optimizers.ScheduledRate] = []
         for run, leaves in zip(runs, self._leaves, strict=True):
             workload.seed_step(run.seed, 0)
-            optimizer = optimizers.build(setting.name, setting.args, leaves.values(), run.lr, base_dir)
+            own = {name.removeprefix(PREFIX): leaf for name, leaf in leaves.items()}
+            groups = models[run.seed].groups
+            params = list(own.values()) if groups is None else param_groups.given(groups, own, run.lr)
+            optimizer = optimizers.build(setting.name, setting.args, params, run.lr, base_dir)
+            self._decayed.append(param_groups.decayed(groups, own))
             odd = guards.needs_closure(optimizer) or optimizers.clears_gradients(optimizer)
             if odd or any(guards.hooked(leaf) for leaf in leaves.values()):
                 raise UsageError(f"{type(optimizer).__name__} cannot be trained together")
@@ -128,13 +134,11 @@ class OwnOptimizers:
 
     def _prepare(self, position: int, slices: Mapping[str, Sequence[Tensor]], factor: float) -> None:
         """What comes before the update of a run: its gradients and its rate are set."""
-        leaves = self._leaves[position]
-        for name, leaf in leaves.items():
+        for name, leaf in self._leaves[position].items():
             leaf.grad = slices[name][position] if name in slices and leaf.requires_grad else None
         self._rates[position].set(factor)
         if self._decay is not None:
-            weights = [leaf for leaf in leaves.values() if leaf.requires_grad]
-            optimizers.decay_independently(weights, self._decay * factor)
+            optimizers.decay_independently(self._decayed[position], self._decay * factor)
 
     def _finish(self, position: int, step: int) -> None:
         """What comes after the update of a run."""
@@ -162,7 +166,8 @@ class OwnOptimizers:
 
         Called where `look_due`, and when the last run has ended: what has changed by then was in no result yet.
         """
-        self._outside.look(step)
+        if self._outside is not None:
+            self._outside.look(step)
         for leaves, own in zip(self._leaves, self._slices, strict=True):
             for leaf, part in zip(leaves.values(), own, strict=True):
                 if leaf.dtype != part.dtype or leaf.shape != part.shape:
@@ -179,6 +184,7 @@ class OwnOptimizers:
         self._index_seeds()
         self._leaves = [self._leaves[position] for position in positions]
         self._given = [self._given[position] for position in positions]
+        self._decayed = [self._decayed[position] for position in positions]
         self._optimizers = [self._optimizers[position] for position in positions]
         self._slices = [self._slices[position] for position in positions]
         self._rates = [self._rates[position] for position in positions]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lrsweep import schedules
-from lrsweep.training import update_rules
+from lrsweep.training import param_groups, update_rules
 from lrsweep.training.recorder import Recorder
 from lrsweep.training.workload import Workload
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from lrsweep.plan import Run
 
 
-def rule_of(run: Run) -> tuple[str, update_rules.Decay]:
-    """What runs share an update rule by, and the decay of this one. A class of the user's keeps its own decay."""
+def rule_of(run: Run, workload: Workload) -> tuple[str, update_rules.Decay]:
+    """What runs share an update rule by, and the decay of this one. An optimizer object of a run keeps its own."""
     setting = run.setting
-    if ":" in setting.name:
+    if param_groups.one_object_per_run(workload, setting):
         return f"{setting.name} {setting.key}", update_rules.Decay()
     return update_rules.split(setting.name, setting.args, setting.independent_weight_decay)
 

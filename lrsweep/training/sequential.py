@@ -19,7 +19,7 @@ from lrsweep import optimizers, schedules
 from lrsweep.analysis.lr_finder import Floats, Ramp, must_stop
 from lrsweep.errors import LrsweepError, StoppedError, UsageError
 from lrsweep.run_result import Hooks, RunResult
-from lrsweep.training import guards, isolation, user_state
+from lrsweep.training import guards, isolation, param_groups, user_state
 from lrsweep.training.audit import Auditor, Computed
 from lrsweep.training.data import DatasetSplit, map_tensors
 from lrsweep.training.divergence import finite_divergence
@@ -158,8 +158,8 @@ class Trainer:
         parameters = list(self.model.model.parameters())  # those of a loss or step are its own affair
         self.weights = [parameter for parameter in parameters if parameter.requires_grad]
         setting, workload_spec = run.setting, workload.workload_spec
-        real = all(parameter.is_floating_point() for parameter in parameters)
-        self._fused = optimizers.fused(setting.name, workload.device.type) if real and fused else {}
+        plain = self.model.groups is None and all(parameter.is_floating_point() for parameter in parameters)
+        self._fused = optimizers.fused(setting.name, workload.device.type) if plain and fused else {}
         self._own = ":" in setting.name
         users = not workload.built_in
         # What the user's code kept before its first step, where a checkpoint may need to know.
@@ -186,7 +186,7 @@ class Trainer:
     def _picture(self) -> user_state.Picture:
         task = self._workload.task
         setting, base_dir = self._run.setting, self._workload.workload_spec.base_dir
-        functions = [*self.model.functions, self._workload.builder, task.collate_fn]
+        functions = [*self.model.functions, self._workload.builder, task.collate_fn, task.param_groups]
         functions += [optimizers.lookup(setting.name, base_dir)] if self._own else []
         data = [split.data for split in self._workload.splits.values() if isinstance(split, DatasetSplit)]
         return user_state.picture([self.model.model, *functions, *data])
@@ -255,7 +255,7 @@ class Trainer:
             self._lay_out_gradients()
         self._clip()
         if self._decay is not None:
-            optimizers.decay_independently(self.weights, self._decay * decay_factor)
+            optimizers.decay_independently(self._decayed, self._decay * decay_factor)
         self._optimizer_step()
         if self._outside is not None and look_due(self._workload, self.step):
             self._outside.look(self.step)
@@ -285,7 +285,7 @@ class Trainer:
         batch = self._workload.batch(self._run.seed, self.step)
         self._workload.seed_step(self._run.seed, self.step)
         if self._decay is not None:
-            optimizers.decay_independently(self.weights, self._decay * decay_factor)
+            optimizers.decay_independently(self._decayed, self._decay * decay_factor)
         first = True
         self.model.steps_made = self.step
 
@@ -336,11 +336,16 @@ class Trainer:
             tensor.copy_(values[name])
 
     def _build_optimizer(self) -> None:
-        setting, parameters = self._run.setting, list(self.model.model.parameters())
+        setting, model, groups = self._run.setting, self.model.model, self.model.groups
         args, base_dir = {**setting.args, **self._fused}, self._workload.workload_spec.base_dir
         if self._own:
             self._workload.seed_step(self._run.seed, 0)
-        self.optimizer = optimizers.build(setting.name, args, parameters, self._run.lr, base_dir)
+        params: list[Any] = list(model.parameters())
+        self._decayed = self.weights
+        if groups is not None:
+            names = param_groups.named(model)
+            params, self._decayed = param_groups.given(groups, names, self._run.lr), param_groups.decayed(groups, names)
+        self.optimizer = optimizers.build(setting.name, args, params, self._run.lr, base_dir)
         self._optimizer_step = optimizers.step_of(self.optimizer)
         self._set_mode(training=True)
         self._rate = optimizers.ScheduledRate(self.optimizer, setting.schedule)

@@ -98,8 +98,8 @@ def _optimizer_reason(workload: Workload, setting: OptimizerSetting) -> Reason |
     """Look at a class of the user's, built over the weights of a model that is then thrown away."""
     try:
         with workload.user_code():
-            params = list(workload.build_model(SEEDS[0]).model.parameters())
-            text = guards.of_optimizer(setting.name, setting.args, params, workload.workload_spec.base_dir)
+            module = workload.build_model(SEEDS[0])
+            text = guards.of_optimizer(setting.name, setting.args, module, workload.workload_spec.base_dir)
     except WrongInSpec:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
@@ -269,9 +269,7 @@ class _Trial:
 
     def _outside(self) -> user_state.Picture:
         """What the user's functions keep, those of the data included where they can be looked through."""
-        task = self.workload.task
-        functions = [self.workload.builder, task.loss, task.step, *task.metrics.values(), task.collate_fn]
-        return user_state.picture(functions)
+        return user_state.picture([self.workload.builder, *self.workload.task.functions])
 
     def _refuse_parameters(self, outside: user_state.Picture, modules: Sequence[LossModule]) -> None:
         trained = {id(value) for module in modules for value in module.parameters()}

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lrsweep.errors import StoppedError
 from lrsweep.run_result import Hooks, RunResult
-from lrsweep.training import update_rules
+from lrsweep.training import param_groups, update_rules
 from lrsweep.training.audit import AuditFailedError, Auditor, Computed
 from lrsweep.training.data import map_tensors
 from lrsweep.training.divergence import finite_divergence
@@ -89,7 +89,7 @@ class StackedTrainer:
     diverge leave the tensors sooner or later, and `_present` [K] holds the index of the run in each slot."""
 
     def __init__(self, runs: Sequence[Run], workload: Workload, compile: bool = False) -> None:
-        rule_and_decay = {run.run_id: rule_of(run) for run in runs}
+        rule_and_decay = {run.run_id: rule_of(run, workload) for run in runs}
         self.runs = sorted(runs, key=lambda run: rule_and_decay[run.run_id][0])
         self.run_ids = [run.run_id for run in self.runs]
         self._workload = workload
@@ -129,9 +129,9 @@ class StackedTrainer:
         # What was recorded for one group serves the next ones of a workload: weights are inputs of a recording.
         self._stepper = workload.once(("stacked", self._same_batch, compile), make_stepper)
         self._non_trainable = stack(self._stepper.non_trainable)
-        # An optimizer of the user's is given the parameters as they are.
-        ours = all(":" not in run.setting.name for run in self.runs)
-        self._weights = Weights(stack(self._stepper.trainable), in_rows=ours)
+        # An optimizer object of a run is given the parameters as they are.
+        objects = any(param_groups.one_object_per_run(workload, run.setting) for run in self.runs)
+        self._weights = Weights(stack(self._stepper.trainable), in_rows=not objects)
 
     def _build_rules(self, rules: Sequence[str], decays: Sequence[update_rules.Decay]) -> None:
         bounds = [0, *(i for i in range(1, len(rules)) if rules[i] != rules[i - 1]), len(rules)]
@@ -139,7 +139,7 @@ class StackedTrainer:
         for low, high in pairwise(bounds):
             slots = slice(low, high)
             rule: update_rules.StackedRule | OwnOptimizers
-            if ":" in self.runs[low].setting.name:
+            if param_groups.one_object_per_run(self._workload, self.runs[low].setting):
                 rule = OwnOptimizers(self.runs[slots], self._workload, self._models, self._named(slots))
             else:
                 rule = update_rules.StackedRule(

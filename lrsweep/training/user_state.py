@@ -16,6 +16,7 @@ import hashlib
 import logging
 import os
 import random
+import re
 import sys
 import threading
 import types
@@ -55,6 +56,8 @@ SEEDED = (
     torch.default_generator,
 )
 GENERATORS = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
+# What a notebook has among the globals of the user's: its shell, what was typed, what was shown.
+OF_NOTEBOOK = re.compile(r"__warningregistry__|get_ipython|exit|quit|open|In|Out|_[iod]h|_i*\d*|__|___")
 _OF_PYTHON = frozenset({"__doc__", "__dict__", "__weakref__", "_abc_impl"})
 _OF_LOGGERS = frozenset({"_cache", "handlers", "filters"})  # `_cache` is filled by logging
 _MODULE_OWN = frozenset({"_parameters", "_buffers", "training"})
@@ -238,7 +241,8 @@ class _Walk:
         content: list[Any] = []
         if isinstance(value, dict):
             # Python notes in the globals of a module which warnings it has shown.
-            kept = {key: item for key, item in value.items() if not (type(key) is str and key == "__warningregistry__")}
+            left_out = OF_NOTEBOOK.fullmatch if "get_ipython" in value else "__warningregistry__".__eq__
+            kept = {key: item for key, item in value.items() if not (type(key) is str and left_out(key))}
             content += [len(kept), self._later([*kept.keys(), *kept.values()])]
         elif isinstance(value, list | tuple | collections.deque):
             content += [len(value), self._later(value)]

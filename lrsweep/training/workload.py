@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import nn
 
+from lrsweep import given_code
 from lrsweep.errors import LrsweepError, UsageError, WrongInSpec
 from lrsweep.models import MODELS, misfit
 from lrsweep.tasks import TASKS
 from lrsweep.tasks.base import Shapes, Task, shapes_of
-from lrsweep.training import isolation, memory
+from lrsweep.training import isolation, memory, param_groups
 from lrsweep.training.data import PERMUTED_BYTES, DatasetSplit, TensorSplit, epoch_order, map_tensors, split_of
 from lrsweep.training.loss_module import LossModule, parameters_of
 from lrsweep.user_imports import argument_error, resolve, user_place
@@ -165,14 +166,19 @@ class Workload:
         return module.double() if self.dtype == torch.float64 else module.float()
 
     def build_model(self, seed: int) -> LossModule:
-        """A fresh model of `seed` with its loss, in training mode. Whatever the builder raises comes through."""
+        """A fresh model of `seed` with its loss and parameter groups, in training mode.
+
+        Whatever the builder raises comes through. Raises WrongInSpec for groups that cannot be.
+        """
         names = self.metric_names
         with self.user_code():
             module = LossModule(self._built_model(seed), self, names)
             if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in module.parameters()):
                 self._first_pass(module, seed)
             self.once(WEIGHTS, lambda: sum(parameter.nbytes for parameter in module.parameters()))
-            return module.train()
+            module.train()
+            module.groups = param_groups.of_model(self, module.model)
+            return module
 
     @property
     def weights_bytes(self) -> int:
@@ -276,7 +282,7 @@ class Workload:
         A Dataset draws its random numbers from (seed, step).
         """
         examples = self.splits[split]
-        chunk = examples.chunk(self.batch_size)
+        chunk = self.workload_spec.train["eval_batch_size"] or examples.chunk(self.batch_size)
         for low in range(0, len(examples), chunk):
             high = min(low + chunk, len(examples))
             if isinstance(examples, DatasetSplit):
@@ -372,7 +378,7 @@ def task_of(workload_spec: WorkloadSpec) -> Task:
 
     Raises UsageError, with the place in the user's file, if it raises, refuses an argument or returns something else.
     """
-    name = workload_spec.task["name"]
+    name = given_code.short(workload_spec.task["name"])
     function, arguments = _named("task", workload_spec.task, TASKS, workload_spec.base_dir)
     _check_arguments("task", name, function, arguments)
     # Data that a task draws without a seed of its own are still the same in every process.
@@ -399,12 +405,13 @@ def builder_of(workload_spec: WorkloadSpec, task: Task) -> Callable[[], nn.Modul
     """
     if workload_spec.model is None:
         if task.model is None:
-            wrong = f"task {workload_spec.task['name']}: it has no model of its own; set one with `model:`"
+            name = given_code.short(workload_spec.task["name"])
+            wrong = f"task {name}: it has no model of its own; set one with `model:`"
             raise WrongInSpec((("task",), wrong))
         name, function = "of the task", task.model
         arguments: dict[str, Any] = {}
     else:
-        name = workload_spec.model["name"]
+        name = given_code.short(workload_spec.model["name"])
         function, arguments = _named("model", workload_spec.model, MODELS, workload_spec.base_dir)
     builtin = function in MODELS.values()
     wanted = {"in_shape", "num_outputs"} & parameters_of(function) - arguments.keys()
@@ -413,7 +420,7 @@ def builder_of(workload_spec: WorkloadSpec, task: Task) -> Callable[[], nn.Modul
     _check_arguments("model", name, function, arguments)
     if builtin:
         train = workload_spec.train
-        memory.check_model(name, arguments, task, train["batch_size"], DTYPES[train["dtype"]].itemsize)
+        memory.check_model(name, arguments, task, train, DTYPES[train["dtype"]].itemsize)
         # What a built-in refuses is found here; a user's builder is called by runs alone.
         with torch.device("meta"):
             function(**arguments)

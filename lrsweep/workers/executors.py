@@ -1,7 +1,8 @@
 """Where groups are trained. An executor takes a queue of jobs and gives back what happens to them, in any order.
 
 Workers are processes of one thread. On Linux CPUs they are forked, so that they inherit what the parent has loaded;
-elsewhere, for CUDA, in a parent with threads, and in place of a worker that died, they are started anew.
+elsewhere, for CUDA, in a parent with threads, and in place of a worker that died, they are started anew. Code that was
+given in Python is in forked ones only.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class Local:
     def start(self) -> None:
         """Start all workers; call it before anything starts a thread."""
         simple = child.can_fork() and not multiprocessing.current_process().daemon
-        fork = self._config.device == "cpu" and simple
+        fork = child.must_fork() or (self._config.device == "cpu" and simple)
         while len(self._workers) < self._count:
             try:
                 self._add(fork)
@@ -171,7 +172,7 @@ class Local:
         worker.process.kill()
         self._workers.remove(worker)
         if not self._stopping:
-            self._add(fork=False)
+            self._add(fork=child.must_fork())
         return self._workers[-1] if self._workers else worker
 
     def _add(self, fork: bool) -> None:

@@ -289,6 +289,7 @@ def forked(connection: Connection, others: list[Connection]) -> None:
     """Entry of a forked worker; `others` are the parent's ends of earlier ones, which would keep those alive."""
     for other in others:
         other.close()
+    child.as_forked_worker()
     os.dup2(2, 1)  # what the user's code prints is no part of the command's output
     serve(connection)
 

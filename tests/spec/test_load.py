@@ -498,6 +498,7 @@ def test_the_resolved_file_has_every_default(tmp_path: Path) -> None:
         "epochs": 1,
         "steps": None,
         "batch_size": 64,
+        "eval_batch_size": None,
         "shuffle": True,
         "drop_last": False,
         "dtype": "float32",

@@ -182,6 +182,8 @@ CASES: dict[str, tuple[str, str, str]] = {
     "epochs with an underscore": ("train: {steps: @1_000}", "train.steps", "write 1000"),
     "epochs as a word": ("train: {epochs: @five}", "train.epochs", "not 'five'"),
     "batch size": ("train: {epochs: 1, batch_size: @fulll}", "train.batch_size", "did you mean full?"),
+    "evaluation batch zero": ("train: {epochs: 1, eval_batch_size: @0}", "train.eval_batch_size", "an integer from 1"),
+    "evaluation batch full": ("train: {epochs: 1, eval_batch_size: @full}", "train.eval_batch_size", "not 'full'"),
     "shuffle no": ("train: {epochs: 1, shuffle: @no}", "train.shuffle", "write false"),
     "dtype": ("train: {epochs: 1, dtype: @float16}", "train.dtype", "one of float32, float64, bfloat16"),
     "clip zero": ("train: {epochs: 1, clip_norm: @0}", "train.clip_norm", "a number above 0"),

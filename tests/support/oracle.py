@@ -30,6 +30,7 @@ def workload_spec(task: dict[str, Any] | str, model: dict[str, Any] | None = Non
         "epochs": None if "steps" in train else 3,
         "steps": None,
         "batch_size": 32,
+        "eval_batch_size": None,
         "shuffle": True,
         "drop_last": False,
         "dtype": "float64",

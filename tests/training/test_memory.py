@@ -36,7 +36,7 @@ def test_a_model_is_counted_before_it_is_built(
     task = TEXT if name == "transformer" else BLOBS
     shape = {"in_shape": task.notes["in_shape"], "num_outputs": task.notes["num_outputs"]}
     with pytest.raises(WrongInSpec) as caught:
-        memory.check_model(name, {**shape, **arguments}, task, 32, 4)
+        memory.check_model(name, {**shape, **arguments}, task, {"batch_size": 32, "eval_batch_size": None}, 4)
     ((place, text),) = caught.value.found
     assert place == ("model", key)
     assert text.startswith(f"model {name} with ")
@@ -45,10 +45,18 @@ def test_a_model_is_counted_before_it_is_built(
 def test_batches_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = {"in_shape": (2,), "num_outputs": 3, "hidden": [1000]}
     monkeypatch.setattr(memory, "memory_limit", lambda: 500_000)
-    memory.check_model("mlp", arguments, BLOBS, 1, 4)
+    memory.check_model("mlp", arguments, BLOBS, {"batch_size": 1, "eval_batch_size": None}, 4)
     for size in (60, "full"):
         with pytest.raises(WrongInSpec, match="in batches of 60"):
-            memory.check_model("mlp", arguments, BLOBS, size, 4)
+            memory.check_model("mlp", arguments, BLOBS, {"batch_size": size, "eval_batch_size": None}, 4)
+
+
+def test_so_do_evaluation_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = {"in_shape": (2,), "num_outputs": 3, "hidden": [1000]}
+    monkeypatch.setattr(memory, "memory_limit", lambda: 200_000)
+    memory.check_model("mlp", arguments, BLOBS, {"batch_size": 1, "eval_batch_size": 2}, 4)
+    with pytest.raises(WrongInSpec, match="in batches of 1"):
+        memory.check_model("mlp", arguments, BLOBS, {"batch_size": 1, "eval_batch_size": None}, 4)
 
 
 @pytest.mark.parametrize("gib", [1, 4, 16])

@@ -234,7 +234,7 @@ SAMPLE = [
         "python_values": "PythonRandom Count Global EvaluationOwnDraws CachedFeatures",
         "parameters": "LateLayer OneSeed GradientMask Tied Multiplied CountsOnWeight",
         "operations": "PaddingIndex Selected CumulativeBatchNorm Dropout",
-        "steps": "annealed queue own_generator physics data_own_generator data_augmented_once",
+        "steps": "annealed queue parameter_groups own_generator physics data_own_generator data_augmented_once",
         "optimizers": "DistanceFromStart SelfHalving EditsGradients KeptClass Averaged SwappedMean CachedClock",
         "scheduled": "SelfHalving",
     }.items()
@@ -242,14 +242,6 @@ SAMPLE = [
 ]
 APART = ["python_values-OwnRandom", "operations-Dropout", "optimizers-TorchNoise", "optimizers-KeepsGradients"]
 """Trained by two workers, a run each."""
-
-MISSING = {
-    "steps-parameter_groups": "Task has no param_groups yet",
-}
-"""Known to be wrong, and why."""
-ALL = [
-    pytest.param(name, marks=pytest.mark.xfail(reason=MISSING[name])) if name in MISSING else name for name in BY_NAME
-]
 
 
 @functools.cache
@@ -318,7 +310,7 @@ def test_a_value_that_few_seeds_draw_is_noticed(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", BY_NAME)
 def test_trains_as_in_plain_torch_in_any_company(tmp_path: Path, name: str) -> None:
     """One seed and three, by one worker and by two."""
     wrong = []
