@@ -147,7 +147,7 @@ def _drift(
     fine = len(curve) > 0 and all(bool(is_refined(lrs, m)) for lrs, m in curve)
     fitted = [refined(lrs, m) if fine else best_lrs(lrs, m) for lrs, m in curve]
     seen = np.array(bests)[used]
-    stays = len(seen) > 0 and bool((seen == seen[0]).all())
+    stays = len(seen) >= LEAST_VALUES and bool((seen == seen[0]).all())
     value = float(slope(x[used], np.array(fitted))) if len(curve) >= LEAST_VALUES and not stays else math.nan
     steps = np.array([grid_step(lrs, best_rate(m)) for lrs, m in middles])
     seeds = tables[0][1].shape[1]

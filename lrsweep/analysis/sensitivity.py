@@ -100,11 +100,13 @@ def sensitivity_facts(
     kept: Bools | None = None,
 ) -> Sensitivity:  # fmt: skip
     """`draws` are the bootstrap medians (B, R) and their l0 (B,); S is over the rates in `kept` (R,), by
-    default all, its windows are of all. All nan if nothing trained (`best` is None)."""
-    kept = np.ones(len(lrs), dtype=bool) if kept is None else kept
+    default all, its windows are of all; rates without a result count for neither. All nan if nothing trained (`best` is
+    None) and for a lone rate."""
+    known = ~np.isnan(m)
+    kept = known if kept is None else kept & known
     inside = lrs[kept]
     ends = (float(inside[0]), float(inside[-1])) if len(inside) else (math.nan, math.nan)
-    if best is None:
+    if best is None or len(inside) < 2:
         none = bootstrapped(math.nan, np.empty(0), 0)
         return Sensitivity(
             whole=none, norm=none, range_low=ends[0], range_high=ends[1],
@@ -113,8 +115,8 @@ def sensitivity_facts(
     medians, (drawn, starts) = m[kept], draws
     whole = sensitivity(inside, medians, l0)
     resampled = sensitivity(inside, drawn[:, kept], starts)
-    least, low, high = window(lrs, m, l0, best)
-    near = (lrs >= low) & (lrs <= high)  # none where there is no window
+    least, low, high = window(lrs[known], m[known], l0, int(known[:best].sum()))
+    near = (lrs >= low) & (lrs <= high) & known  # none where there is no window
     in_window = sensitivity(lrs[near], drawn[:, near], starts) if near.any() else np.empty(0)
     return Sensitivity(
         whole=bootstrapped(float(whole), resampled, seeds),

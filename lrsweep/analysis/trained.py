@@ -26,8 +26,9 @@ class Middle:
     """The medians of a cell: `m` (R,) over its seeds, `start` its l0, `best` the number of the best rate.
 
     `tolerance` is a difference of costs that says nothing: 100 eps |l0|, or twice the row-to-row noise of the
-    evaluations. `too_small`: the rates are, see `rates_too_small`. `trained`: the gain is above the tolerance and,
-    where the rates are too small, above what tells one seed's untrained model from another's.
+    evaluations at the best rate (see `_calmer`). `too_small`: the rates are, see `rates_too_small`. `trained`: the gain
+    is above the tolerance and, where the rates are too small, above what tells one seed's untrained model from
+    another's.
     """
 
     m: Floats
@@ -53,21 +54,34 @@ def middle_of(cell: Cell, tracks: Mapping[str, Track]) -> Middle:
     best = best_rate(m)
     rounding = ROUNDINGS * cell.eps * abs(l0)
     tolerance = max(rounding, NOISES * evaluation_noise(cell, best, tracks))
+    if best is not None and not l0 - float(m[best]) > tolerance:
+        tolerance = _calmer(cell, m, l0, rounding, tracks) or tolerance
     gain = l0 - float(m[best]) if best is not None else math.nan
     too_small = not cell.diverged.any() and rates_too_small(cell.lrs, m, l0, tolerance, rounding)
     least = max(tolerance, _between_starts(cell)) if too_small else tolerance
     return Middle(m=m, start=l0, best=best, tolerance=tolerance, too_small=too_small, trained=gain > least)
 
 
-def evaluation_noise(cell: Cell, best: int | None, tracks: Mapping[str, Track]) -> float:
-    """Row-to-row noise of the objective's metric after row 0: the median over the runs at the best rate; 0 if unknown.
+def _calmer(cell: Cell, m: Floats, l0: float, rounding: float, tracks: Mapping[str, Track]) -> float:
+    """The tolerance at the rate whose gain exceeds its own noise by most; 0 where none does.
+
+    The best rate can be one at which the evaluations jump by more than the whole gain; that others trained is then
+    known all the same.
+    """
+    found = [(l0 - float(m[r]), max(rounding, NOISES * evaluation_noise(cell, r, tracks))) for r in range(len(m))]
+    clear = [(gain / tolerance, tolerance) for gain, tolerance in found if gain > tolerance]
+    return max(clear, default=(0.0, 0.0))[1]
+
+
+def evaluation_noise(cell: Cell, rate: int | None, tracks: Mapping[str, Track]) -> float:
+    """Row-to-row noise of the objective's metric after row 0: the median over the runs at one rate; 0 if unknown.
 
     Of two second differences in the middle the smaller one counts: a few evaluations of a loss that falls steeply and
     then levels off are no noise.
     """
-    if best is None:
+    if rate is None:
         return 0.0
-    runs = [cell.runs[at] for at in cell.points[best] if at >= 0]
+    runs = [cell.runs[at] for at in cell.points[rate] if at >= 0]
     rows = [tracks[run.run_id].values[1:] for run in runs if run.run_id in tracks]
     found = [noise(values, lower=True) for values in rows if np.isfinite(values).all()]
     return float(np.median(found)) if found else 0.0

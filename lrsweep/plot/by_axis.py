@@ -75,6 +75,7 @@ def by_axis(
     room = 0.12 + max(width_of(_short(row.axes[axis]), NAMES) for row in rows)
     seeds = max(row.n_seeds for row in rows)
     name = words.axes_text({axis: ""}).removesuffix("=")
+    rates = dict.fromkeys(words.compact(row.rates[0].lr) for row in rows)
     upright = _upright(studies[0].names, sheet)
     heads = [
         head
@@ -83,16 +84,17 @@ def by_axis(
             Head(title=one.label, facts="\n".join(filter(None, (one.others, _best_text(one, axis, facts))))),
             Head(title="training", facts=f"{column}, and train_loss dashed" if any(one.train) else column),
             Head(title="steps to target", facts=_target_text(facts)),
-            *([Head(title="spread", facts=f"worst - best of {words.plural(seeds, 'seed')}")] if seeds > 1 else []),
+            *([Head(title="spread", facts=f"worst to best of {words.plural(seeds, 'seed')}")] if seeds > 1 else []),
         )
     ]
     count = 4 if seeds > 1 else 3
     left = max(left_room(limits, objective), style.left_room(max(view.scale.width, 0.35), column))
     page = style.page(
-        heads, f"{facts.name}: {words.objective_text(facts)} by {axis}", words.budget_line(facts, sheet.setting), sheet,
+        heads, f"{facts.name}: {words.objective_text(facts)} by {axis}",
+        f"{words.budget_line(facts, sheet.setting)} · lr {', '.join(rates)}", sheet,
         columns=count, panel=PANEL, left=left, gap=(max(left, room + left), 0.5), right=max(room, 0.2),
         below=0.04 + max(width_of(one, ticks.SIZE) for one in studies[0].names) - ticks.LINE if upright else 0.0,
-        legend=_key(rows, limits, seeds, of_numbers=places is None),
+        legend=_key(rows, limits, seeds, of_numbers=places is None, trained=any(any(one.train) for one in studies)),
     )  # fmt: skip
     limits = rail.with_rows(limits, limits.rows, page.size[1])
     times, spreads = [row.rates[0].time for row in rows], [_spread(row) for row in rows]
@@ -299,14 +301,15 @@ def _against(
     style.y_label(ax, scale.label(name), page.size[1], beyond=beyond)
 
 
-def _key(rows: Sequence[OptimizerFacts], limits: Range, seeds: int, *, of_numbers: bool) -> list[Artist]:
+def _key(rows: Sequence[OptimizerFacts], limits: Range, seeds: int, *, of_numbers: bool, trained: bool) -> list[Artist]:
     found: list[Artist] = [
         legend.mark("o", "one seed", size=3.4),
         legend.line("median over seeds", linewidth=1.6 * of_numbers, marker="o", markersize=4),
         *legend.spread(seeds),
         *legend.untrained(rows),
-        legend.line("train_loss (median)", linewidth=0.9, linestyle=TRAIN),
     ]
+    if trained:
+        found.append(legend.line("train_loss (median)", linewidth=0.9, linestyle=TRAIN))
     if rail.DIVERGED in limits.rows:
         found.append(legend.mark("x", "diverged run", color=RED))
     if rail.FAILED in limits.rows:

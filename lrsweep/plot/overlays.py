@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from lrsweep.plot.rail import Range, value_range
 from lrsweep.plot.style import GREY, INK, LINES, MARKERS, SCREEN, Head, Look, Sheet
 from lrsweep.plot.text import fit
 from lrsweep.plot.u_curves import (
+    DOTTED,
     default_shown,
     draw_line_to_beat,
     draw_overlay,
@@ -35,6 +37,8 @@ PANEL, FACET = (6.4, 4.0), (4.0, 2.9)
 ROW = 0.26
 """Inches of a row beyond the axis."""
 MISSED: tuple[int, tuple[int, ...]] = (0, (2, 2))
+GONE = 1.17
+"""Where the aligned overlay marks rates at which half or more of the seeds diverged."""
 REACH = 300.0
 """The factor from the best rate beyond which the aligned overlay is cut."""
 
@@ -162,6 +166,8 @@ def aligned(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN) -> 
     layout = _layout(facts, looks, shown)
     key = [*layout.key, *legend.untrained(shown)]
     key.append(legend.good_range())
+    if any(math.isinf(point.objective) and point.n_diverged for row in shown for point in row.rates):
+        key.append(legend.mark("x", "half or more of the seeds diverged"))
     key.append(legend.line("a factor of 3 from the best lr", color=INK, linestyle=MISSED, linewidth=0.9))
     left_out = [words.title(row) for row in facts.rows if not row.trained]
     note = f" · not shown (nothing trained): {', '.join(left_out)}" if left_out else ""
@@ -175,11 +181,7 @@ def aligned(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN) -> 
     low, high = max(min(1 / 3, *factors), 1 / REACH) / 1.25, min(max(3.0, *factors), REACH) * 1.25
     for index, (ax, rows, some) in enumerate(zip(page.panels, layout.rows, layout.looks, strict=True)):
         for row, one in tags.each(ax, zip(rows, some, strict=True)):
-            x = np.array([point.lr / row.best_lr.value for point in row.rates])
-            y = np.array([row.lost_share(point.objective) for point in row.rates])
-            inside = y <= 1.2
-            ax.plot(x, np.clip(y, None, 1.3), color=one.color, linestyle=one.line, linewidth=1.6, zorder=4)
-            ax.plot(x[inside], y[inside], **one.of_marks, markersize=4.5, zorder=5)
+            _draw_aligned(ax, row, one)
         _aligned_axes(ax, low, high)
         if page.bottom_row(index):
             ax.set_xlabel("lr / best lr")
@@ -188,6 +190,24 @@ def aligned(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN) -> 
         else:
             ax.tick_params(labelleft=False)
     return page.figure
+
+
+def _draw_aligned(ax: Axes, row: OptimizerFacts, look: Look) -> None:
+    """Where every run failed the line has a gap; where half or more of the seeds diverged a dotted line leads to a
+    cross at the top."""
+    points = [point for point in row.rates if point.n_runs > point.n_failed]
+    x = np.array([point.lr / row.best_lr.value for point in points])
+    lost = np.array([row.lost_share(point.objective) for point in points])
+    y = np.where(np.isfinite(lost), np.clip(lost, None, 1.3), GONE)
+    for i, j in itertools.pairwise(range(len(points))):
+        if any(points[i].lr < lr < points[j].lr for lr in row.failed_lrs):
+            continue
+        line = look.line if np.isfinite(lost[[i, j]]).all() else DOTTED
+        if np.isfinite(lost[[i, j]]).any():
+            ax.plot(x[[i, j]], y[[i, j]], color=look.color, linestyle=line, linewidth=1.6, zorder=4)
+    inside, gone = lost <= 1.2, np.isinf(lost)
+    ax.plot(x[inside], y[inside], **look.of_marks, markersize=4.5, zorder=5)
+    ax.plot(x[gone], y[gone], color=look.color, marker="x", markersize=5, linestyle="", zorder=5)
 
 
 def _aligned_axes(ax: Axes, low: float, high: float) -> None:

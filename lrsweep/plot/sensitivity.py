@@ -81,7 +81,7 @@ def _handles(facts: SweepFacts) -> list[Artist]:
         found.append(legend.line("good range", linewidth=4, alpha=0.6))
         found.append(legend.mark("|", "best learning rate tried", size=9, color=INK))
     if any(row.good_range.censored for row in rows):
-        found.append(legend.mark(">", "good range extends past the grid", color=INK, size=5))
+        found.append(legend.mark(">", "good range may extend further", color=INK, size=5))
     if any(_share(row) <= BORDER for row in rows):
         found.append(legend.mark("s", "at the default lr", size=5.5))
     if any(far_text(row) for row in rows):

@@ -7,25 +7,24 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.transforms import ScaledTranslation
 
-from lrsweep.analysis.facts import SweepFacts
+from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.plot import legend, style, tags, ticks
 from lrsweep.plot.style import SCREEN, Head, Look, Sheet
 from lrsweep.plot.u_curves import rate_range
 from lrsweep.wording import words
 
 PANEL = (6.4, 4.0)
-ASIDE = 7.0
-"""Points by which the outermost of curves that meet are moved sideways."""
+RING = 3.0
+"""Points by which a mark is larger than the next one at the same place."""
 ROW = 0.3
 """Inches of the row of those that never arrive."""
 
 
 def time_to_target(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN) -> Figure:
     """Median steps over seeds by rate; on the row at the top edge stand the rates at which half or more of the seeds
-    never reach the target. Steps are counted in evaluations, so curves often meet: points that would hide each other
-    are drawn side by side."""
+    never reach the target. Steps are counted in evaluations, so curves often meet: of marks at one place, the first
+    are the largest."""
     goal = goal_text(facts)
     points = [point for row in facts.rows for point in row.rates]
     reached = [point.time for point in points if math.isfinite(point.time) and point.time > 0]
@@ -49,27 +48,23 @@ def time_to_target(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCRE
     if never:
         ax.axhspan(high, top, color="#F3F3F3", linewidth=0, zorder=0)
         style.note(ax, "never", (0, 1 - rail / 2), (-5, 0), xycoords="axes fraction", size=7, ha="right", va="center")
-    aside = _aside(facts)
+    places = [_reached(row) for row in facts.rows]
     for row, one, index in tags.each(ax, zip(facts.rows, looks, range(len(looks)), strict=True)):
         x = np.array([point.lr for point in row.rates])
         y = np.array([point.time for point in row.rates], dtype=float)
-        ax.plot(
-            x, np.where(np.isfinite(y) & (y > 0), y, np.nan), **one.of_line, markersize=4.5, linewidth=1.6, zorder=4,
-            transform=ax.transData + ScaledTranslation(aside[index] / 72, 0, page.figure.dpi_scale_trans),
-        )  # fmt: skip
+        ax.plot(x, np.where(np.isfinite(y) & (y > 0), y, np.nan), color=one.color, linestyle=one.line, linewidth=1.6)
+        for at in places[index]:
+            over = sum(at in others for others in places[index + 1 :])
+            ax.plot(*at, **one.of_marks, markersize=4.5 + RING * min(over, 3), zorder=4)
         gone = x[np.isinf(y)]
         place = 1 - rail * (index + 1) / (len(looks) + 1)
         ax.plot(gone, [place] * len(gone), **one.of_marks, markersize=3, transform=ax.get_xaxis_transform(), zorder=4)
     return page.figure
 
 
-def _aside(facts: SweepFacts) -> list[float]:
-    """Points by which each curve is moved sideways: 0 where no two curves share a point, else ASIDE at most."""
-    found = [{(point.lr, point.time) for point in row.rates if math.isfinite(point.time)} for row in facts.rows]
-    n = len(found)
-    if n < 2 or sum(map(len, found)) == len(set().union(*found)):
-        return [0.0] * n
-    return [ASIDE * (2 * index / (n - 1) - 1) for index in range(n)]
+def _reached(row: OptimizerFacts) -> dict[tuple[float, float], None]:
+    """Where the marks of a curve are."""
+    return {(point.lr, point.time): None for point in row.rates if math.isfinite(point.time) and point.time > 0}
 
 
 def goal_text(facts: SweepFacts) -> str:
@@ -88,5 +83,4 @@ def _target_text(facts: SweepFacts, *, never: bool) -> str:
         else f"the highest {words.objective_text(facts)}"
     )
     edge = "; never: half or more of the seeds do not get there" if never else ""
-    moved = "; equal points are drawn side by side" if any(_aside(facts)) else ""
-    return f"target: 90 % of the way from the untrained model to {goal} (median over seeds){edge}{moved}"
+    return f"target: 90 % of the way from the untrained model to {goal} (median over seeds){edge}"

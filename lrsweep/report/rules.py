@@ -28,7 +28,8 @@ RULES: tuple[tuple[str, str, str], ...] = (
         "Improvement",
         "l0 - m(best): how far training with the best learning rate lowered the cost of the untrained model. Nothing "
         "trained if it is at most 100 rounding errors of l0 (of the dtype of the training) or at most twice the noise "
-        "of the evaluations, from one to the next, at the best learning rate: then there is no good range, no "
+        "of the evaluations, from one to the next, at the best learning rate (or, if it fails that, at the one whose "
+        "improvement exceeds its own noise by most): then there is no good range, no "
         "recommendation, no sensitivity and no target. Learning rates are too small if none makes a difference, or if "
         "the improvement at the top of the grid still grows by at least half the step between the last two learning "
         "rates; nothing trained then unless the improvement exceeds the spread of the untrained models over seeds (1 % "
@@ -42,7 +43,8 @@ RULES: tuple[tuple[str, str, str], ...] = (
         "plain mean; on an uneven one each learning rate weighs by the length of log lr that it covers: half the "
         "distance to each neighbor, at an end the distance to its one neighbor. The median over the grid and the "
         "expected best use the same weights, so that adding learning rates refines a number, and learning rates that "
-        "--refine added beyond the ends of the spec's grid are left out of all three, so that they stay comparable. S "
+        "--refine added beyond the ends of the spec's grid are left out of all three, so that they stay comparable. Learning "
+        "rates whose runs failed count for none of them, and a single learning rate has no S. S "
         "depends on the range, which is printed next to it, and is meaningless without the curve: a model that never "
         "learns has none.",
         WORTSMAN,

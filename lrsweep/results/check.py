@@ -122,7 +122,7 @@ def check_summary(summary: Sequence[Mapping[Any, Any]], limits: Limits, *, optim
 
 def _checks(row: Mapping[Any, Any], limits: Limits) -> list[Check]:
     axes = itertools.takewhile(lambda column: column != "best_lr", itertools.islice(row, 1, None))
-    name = ", ".join([str(row["optimizer"]), *(f"{axis}={row[axis]}" for axis in axes)])
+    name = ", ".join([str(row["optimizer"]), *(f"{axis}={_axis_text(row[axis])}" for axis in axes)])
     width = float(row["basin_decades"])
     failed = int(row["n_failed"])
     alive = int(row["n_runs"]) - failed
@@ -161,6 +161,11 @@ def _checks(row: Mapping[Any, Any], limits: Limits) -> list[Check]:
         )
         for check, value, limit, least, greatest in found
     ]  # fmt: skip
+
+
+def _axis_text(value: object) -> str:
+    """As the spec writes it, where a column of numbers made a float of an integer."""
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
 def _number(row: Mapping[Any, Any], column: str) -> float:

@@ -22,10 +22,10 @@ _MARK = re.compile(rb"lrsweep-tables-([0-9a-f]{64})-(objective|[0-9a-f]{16})")
 
 CAPTIONS = {
     "u_curve": (
-        "Objective against learning rate: the line is the median over seeds, shaded is the good range. What diverged, "
+        "Objective against learning rate: the line is the median over seeds. What diverged, "
         "failed or lies off the scale stands on rows of its own beyond the worse end of the axis."
     ),
-    "u_curve_overlay": "The median curves together; the dotted line is Adam at its default learning rate.",
+    "u_curve_overlay": "The median curves together.",
     "u_curve_aligned": "The same curves against lr / best lr: how costly is a 3x error?",
     "loss_curves": (
         "Loss during training at up to seven learning rates with their names, the others faint; a cross marks where a "

@@ -37,8 +37,8 @@ RECOMMENDED = {
     "centre": "closest to the center of the good range; no seed diverged or lost half of the improvement",
     "edge": f"{BEST_TRIED}; the good range extends past the grid at {{ends}}, so widen it first",
     "failed_edge": f"{BEST_TRIED}; the good range ends where runs failed",
-    "no_clean_rate": f"{BEST_TRIED}; at every learning rate of the good range some seed diverged or lost half of the "
-    "improvement",
+    "no_clean_rate": f"{BEST_TRIED}; at every learning rate of the good range some seed diverged or ended closer to "
+    "the untrained model than to the best",
     "no_start": f"{BEST_TRIED}; without the untrained model's value the good range is unknown",
     "nothing": "nothing trained",
 }
@@ -49,11 +49,8 @@ RECOMMENDED = {
 
 def sentence(row: OptimizerFacts, budget: Budget | None) -> str:
     """What one row of the summary says."""
-    known = (
-        plural(row.n_rates - len(row.failed_lrs), "learning rate")
-        if row.failed_lrs
-        else f"{row.n_rates} learning rates"
-    )
+    n_known = row.n_rates - len(row.failed_lrs)
+    known = plural(n_known, "learning rate")
     but = " that did not fail" * bool(row.failed_lrs)
     how = f"with this budget ({budget_text(budget)}, {plural(row.n_seeds, 'seed')})"
     tried = f"the {known} tried{but} {how}"
@@ -67,7 +64,7 @@ def sentence(row: OptimizerFacts, budget: Budget | None) -> str:
         return f"{row.title}: {TOO_SMALL} ({tried})."
     if not row.trained and not math.isnan(row.initial_objective):
         return f"{row.title}: no learning rate improved on the untrained model ({tried})."
-    if row.holds_rate:
+    if n_known == 1:
         said = objective_text_of(row, row.best_objective)
         return f"{row.title}: {said} at {rate_text(row.best_lr.value)}, the only learning rate tried, {how}."
     parts = [f"{row.title}: {rate_text(row.best_lr.value)} is the best of {tried}", _width(row), _price(row)]

@@ -70,8 +70,8 @@ def _notes(found: Comparison) -> Iterator[str]:
         )
     if found.grids_differ:
         yield (
-            "The grids differ: everything is computed over the learning rates that both have, so values may "
-            "differ from summary.csv."
+            "The grids differ: everything is computed over the learning rates that both have, where they share two or "
+            "more, so values may differ from summary.csv; otherwise over those of each."
         )
     if found.seeds_differ:
         yield (
@@ -93,7 +93,7 @@ def _cautions(row: RowChange) -> Iterator[str]:
     """Which best rates lie at the end of their grid, and which good ranges may be wider than it shows."""
     for name, edge, bound in zip("AB", row.edges, row.at_least, strict=True):
         if edge:
-            yield f"{name}'s best learning rate is {EDGES[edge]} of its grid"
+            yield f"{name}'s best learning rate is {EDGES[edge]} of those compared"
         if bound:
             yield f"{name}'s good range may extend past its grid (>=)"
 

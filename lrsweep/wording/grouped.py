@@ -45,8 +45,11 @@ def few_warnings(facts: SweepFacts) -> list[str]:
         return every
     by_kind: dict[Caveat, list[OptimizerFacts]] = {kind: [] for kind in get_args(Caveat)}
     for row in facts.rows:
-        for kind in caveats_of(row):
-            by_kind[kind].append(row)
+        found = caveats_of(row)
+        cut_off = bool({"edge", "censored"} & {*found})  # by the grid: how narrow it is, is not known
+        for kind in found:
+            if not (kind == "narrow" and cut_off):
+                by_kind[kind].append(row)
     lines = [_line(kind, rows, len(facts.rows)) for kind, rows in by_kind.items() if rows]
     if len(lines) <= MOST_LINES:
         return lines

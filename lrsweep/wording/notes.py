@@ -33,7 +33,7 @@ def notes(facts: SweepFacts) -> list[str]:
     out = [f"{of} Results are medians over seeds; ties go to the smaller learning rate."]
     if len({row.optimizer for row in facts.rows}) > 1:
         out.append(NO_RANKING)
-    factors = [row for row in facts.rows if math.isfinite(row.margins.bengio_factor)]
+    factors = [row for row in facts.rows if row.trained and math.isfinite(row.margins.bengio_factor)]
     if factors:
         here = listed([f"{row.title} {_factor(row)}" for row in factors], MANY)
         out.append(f"{BENGIO} Here the factor is: {here}.")

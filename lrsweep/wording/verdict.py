@@ -71,7 +71,8 @@ def _certainty(facts: SweepFacts, best: OptimizerFacts) -> str:
             return f"No other setting is tied with it{each} ({seeds})."
         who = listed(tied, MOST_NAMES)
         if len(tied) == len(others) > 1:
-            return f"All {len(tied)} others are statistically tied with it{each} ({seeds})."
+            every = "Both" if len(tied) == 2 else f"All {len(tied)}"
+            return f"{every} others are statistically tied with it{each} ({seeds})."
         if len(tied) > MOST_NAMES or (facts.axes and len(tied) > 1):
             who = f"{len(tied)} of the {len(others)} others"
         return f"{who} {'is' if len(tied) == 1 else 'are'} statistically tied with it{each} ({seeds})."

@@ -67,8 +67,8 @@ def short_number(value: float) -> str:
 
 
 def number_text(value: float, digits: int = 3) -> str:
-    """A number with so many digits."""
-    return f"{value:.{digits}g}"
+    """A number with so many digits, a dash for none."""
+    return "-" if math.isnan(value) else f"{value:.{digits}g}"
 
 
 def objective_text_of(row: OptimizerFacts, value: float, digits: int = 4) -> str:

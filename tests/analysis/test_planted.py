@@ -641,3 +641,34 @@ def test_interval_of_the_best_rate_covers_the_planted_one(per_decade: int, noise
 
 def test_the_helper_counts_a_run_once() -> None:
     assert run("adam", 0.1, 0, 1.0)["run_id"] != run("adam", 0.1, 1, 1.0)["run_id"]
+
+
+def test_a_best_rate_too_noisy_to_judge_does_not_hide_that_others_trained() -> None:
+    """At the highest rate the evaluations jump by far more than the gain; at 1e-2 they fall from 2 to 0.5."""
+    lrs = [1e-3, 1e-2, 1e-1, 1.0]
+    runs = frame(table("adam", lrs, np.array([[1.5], [0.5], [0.9], [0.1]]) + 0.01 * np.arange(3), STARTS))
+    later = curves(runs, lambda lr, t: t)
+    wild = later["run_id"].isin(runs[runs["lr"] == 1.0]["run_id"]) & (later["step"] > 0)
+    later.loc[wild, "val_loss"] += 100 * (-1.0) ** np.arange(wild.sum())
+    (row,) = analyse(runs, later, spec("adam"), {}).rows
+    assert row.best_lr.value == 1.0
+    assert row.trained
+    assert "no learning rate improved" not in said(row)
+    later.loc[later["step"] > 0, "val_loss"] += 100 * (-1.0) ** np.arange((later["step"] > 0).sum())
+    (noisy,) = analyse(runs, later, spec("adam"), {}).rows
+    assert not noisy.trained, "none can be told from noise"
+
+
+def test_sensitivity_is_over_the_rates_that_have_results() -> None:
+    """Rates whose runs failed stretch neither the range of S nor the window of three decades."""
+    lrs = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
+    values = [[2.0, 2.0], [1.5, 1.5], [1.0, 1.0], [0.5, 0.5], [0.8, 0.8]]
+    holes: list[list[Any]] = [[None, None], [None, None], *values[2:]]
+    (whole,) = analyse(frame(table("adam", lrs, values)), None, spec("adam"), {}).rows
+    (part,) = analyse(frame(table("adam", lrs, holes)), None, spec("adam"), {}).rows
+    assert (whole.sensitivity.range_low, whole.sensitivity.window_low) == (1e-5, 1e-4)
+    assert (part.sensitivity.range_low, part.sensitivity.range_high) == (1e-3, 1e-1)
+    assert math.isnan(part.sensitivity.window)
+    (alone,) = analyse(frame(table("adam", [1e-2], [[0.5, 0.5]])), None, spec("adam"), {}).rows
+    assert math.isnan(alone.sensitivity.whole.value), "one rate is not sensitive to anything"
+    assert "only learning rate tried" in said(alone)

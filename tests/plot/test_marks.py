@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +18,13 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from lrsweep import plot
+from lrsweep.analysis.analyse import analyse
 from lrsweep.analysis.facts import Drift, Interval, SweepFacts
 from lrsweep.plot import best_lr_drift, colors, heatmap, loss_curves, overlays, rail, style, ticks, u_curves
+from lrsweep.plot.style import INK
 from lrsweep.wording import words
 from tests.support import tables as fabricate
+from tests.support.planted_tables import frame, spec, table
 
 RATES = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
 MEDIANS = [2.2, 1.5, 0.3, 0.6, np.inf]
@@ -383,6 +387,23 @@ def test_the_lines_at_a_factor_of_three_are_in_the_key() -> None:
     handles = dict(zip(key(figure), figure.legends[0].legend_handles, strict=True))
     found = handles["a factor of 3 from the best lr"]
     assert {(line.get_color(), line.get_linewidth()) for line in drawn} == {(found.get_color(), found.get_linewidth())}
+
+
+def test_aligned_curves_have_a_gap_where_runs_failed_and_a_cross_where_they_diverged() -> None:
+    lrs = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0]
+    values: list[list[Any]] = [[2.0, 2.0], [None, None], [0.5, 0.5], [0.9, 0.9], [math.inf, math.inf], [None, None]]
+    facts = analyse(frame(table("sgd", lrs, values)), None, spec("sgd"), {})
+    with style.styled():
+        figure = overlays.aligned(facts, looks(facts))
+    lines = [(np.round(line.get_xdata(), 6).tolist(), line) for line in figure.axes[0].lines if len(line.get_xdata())]
+    joined = {tuple(x): line for x, line in lines if line.get_linestyle() != "None" and len({*x} & {1.0, 10.0, 100.0})}
+    assert {(1.0, 10.0), (10.0, 100.0)} <= set(joined)
+    ends = {place for x, line in lines if line.get_linestyle() != "None" and line.get_color() != INK for place in x}
+    assert not ends & {0.1, 1000.0}, "no line goes to a rate whose runs failed"
+    assert joined[10.0, 100.0].is_dashed(), "dotted, to a diverged rate"
+    assert not joined[1.0, 10.0].is_dashed()
+    assert [x for x, line in lines if line.get_marker() == "x"] == [[100.0]]
+    assert "half or more of the seeds diverged" in key(figure)
 
 
 def test_values_off_the_scale_keep_clear_of_each_other() -> None:

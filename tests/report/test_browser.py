@@ -162,6 +162,18 @@ def test_the_name_of_an_optimizer_hides_and_shows_it_in_all_plots(page: Browser)
     assert {how for _, how in page.run(visible)} == {"hidden"}
 
 
+@pytest.mark.parametrize("width", [1000, 1205, 1215, 1250, 1280, 1440])
+def test_the_first_table_and_the_plot_beside_it_do_not_overlap(window: Browser, tmp_path: Path, width: int) -> None:
+    folder = fabricate.folder(tmp_path, optimizers=("sgd(momentum=0.9, nesterov=True)", "adam"))
+    report.write(folder)
+    window.open(folder / "report.html", width, 800)
+    table, plot = (window.run(BOX, name) for name in (".answer", "figure.overview"))
+    assert table[2] <= plot[0] or table[3] <= plot[1]
+    sizes = "const all = document.documentElement; return [all.scrollWidth, all.clientWidth]"
+    wide, room = window.run(sizes)
+    assert wide <= room
+
+
 def test_the_drift_plot_and_heatmaps_follow_the_names_too(window: Browser, tmp_path: Path) -> None:
     folder = fabricate.folder(tmp_path, optimizers=("sgd", "adam"), axes={"train.batch_size": [16, 64]})
     report.write(folder)

@@ -72,7 +72,7 @@ def test_what_the_grid_cut_off_is_cautioned_about() -> None:
     cut = [row for row in other if row["lr"] <= 1e-2]
     found = compare_sides(side("A", cut), side("B", inside))
     (caution,) = (line for line in found.text().split("\n") if "Caution" in line)
-    assert "A's best learning rate is the highest of its grid" in caution
+    assert "A's best learning rate is the highest of those compared" in caution
     assert "A's good range may extend past its grid" in caution
     assert "B's" not in caution
     (width,) = (line for line in found.text().split("\n") if "basin_decades" in line)
@@ -82,7 +82,10 @@ def test_what_the_grid_cut_off_is_cautioned_about() -> None:
     assert "Caution" not in whole
     assert ">=" not in whole
     low = [row for row in inside if row["lr"] >= 1e-2]
-    assert "B's best learning rate is the lowest of its grid" in compare_sides(side("A", inside), side("B", low)).text()
+    assert (
+        "B's best learning rate is the lowest of those compared"
+        in compare_sides(side("A", inside), side("B", low)).text()
+    )
 
 
 def test_numbers_agree_with_the_summary() -> None:
