@@ -21,7 +21,7 @@ from torch import Tensor
 from lrsweep.compiler import trace
 from lrsweep.compiler.torch_private import tree_flatten
 from lrsweep.errors import UsageError, WrongInSpec
-from lrsweep.training import guards, isolation, update_rules, user_state
+from lrsweep.training import guards, isolation, reasons, update_rules, user_state
 from lrsweep.training.costs import Counter
 from lrsweep.training.data import DatasetSplit, map_tensors
 from lrsweep.training.loss_module import LossModule
@@ -29,7 +29,6 @@ from lrsweep.training.observation import Observation
 from lrsweep.training.recorder import versions
 from lrsweep.training.stepper import Stepper
 from lrsweep.training.workload import Workload
-from lrsweep.user_imports import user_place
 
 if TYPE_CHECKING:
     from lrsweep.plan import OptimizerSetting
@@ -95,15 +94,21 @@ def stack_reason(workload: Workload, setting: OptimizerSetting) -> Reason | None
 
 
 def _optimizer_reason(workload: Workload, setting: OptimizerSetting) -> Reason | None:
-    """Look at a class of the user's, built over the weights of a model that is then thrown away."""
+    """Look at a class of the user's, built over the weights of a model that is then thrown away, and make a step."""
     try:
         with workload.user_code():
-            params = list(workload.build_model(SEEDS[0]).model.parameters())
+            module = workload.build_model(SEEDS[0])
+            workload.seed_step(SEEDS[0], 0)
+            module(*workload.batch(SEEDS[0], 0))[0].backward()
+            params = list(module.model.parameters())
             text = guards.of_optimizer(setting.name, setting.args, params, workload.workload_spec.base_dir)
     except WrongInSpec:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
-        return Reason(f"an error in the trial of the optimizer: {isolation.describe(error)}", raised=True)
+        text = reasons.short(f"an error in the trial of the optimizer: {isolation.describe(error)}")
+        return Reason(text, raised=True)
+    finally:
+        workload.release()
     return None if text is None else Reason(text)
 
 
@@ -134,7 +139,7 @@ def _findings(workload: Workload) -> Findings:
     except (_Limit, trace.TraceError) as limit:
         return Findings(Reason(f"the model {limit}"), warnings=tuple(trial.warnings))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - user code and vmap may raise anything
-        return Findings(Reason(_explain(error)), warnings=tuple(trial.warnings))
+        return Findings(Reason(reasons.explain(error)), warnings=tuple(trial.warnings))
     return Findings(mixes=trial.mixes, warnings=tuple(trial.warnings))
 
 
@@ -404,7 +409,10 @@ def _by_itself() -> Iterator[None]:
     except (_Limit, UsageError):
         raise
     except (Exception, SystemExit) as error:
-        raise _Broken(f"an error in the trial of the model: {isolation.describe(error)}") from error
+        if limit := reasons.operator(error):
+            raise _Limit(limit) from error
+        text = reasons.short(f"an error in the trial of the model: {isolation.describe(error)}")
+        raise _Broken(text) from error
 
 
 def _alone(
@@ -474,27 +482,3 @@ def _compare(alone: list[list[Tensor]], stacked: list[list[Tensor]], tolerance: 
                 raise _Otherwise("gives different results when runs are trained together")
     if not all(math.isfinite(float(value.double().sum())) for values in alone for value in values[:1]):
         raise _Limit("starts from a loss that is not finite, so training runs together could not be checked")
-
-
-def _explain(error: BaseException) -> str:
-    text = str(error).strip().split("\n")[0]
-    for sign, reason in _SIGNS:
-        if sign in str(error):
-            return f"the model {reason}"
-    return f"the model cannot be trained for several runs at once ({type(error).__name__}: {text[:160]}{_place(error)})"
-
-
-def _place(error: BaseException) -> str:
-    place = user_place(error)
-    return f", {place}" if place else ""
-
-
-_SIGNS = (
-    (".item()", "turns a tensor into a Python number (.item(), float(), int()), which differs between runs"),
-    ("data-dependent control flow", "branches on the values of a tensor (if, while), which differ between runs"),
-    ("batching rule", "uses an operation that torch cannot batch over runs"),
-    ("randomness", "draws random numbers in a way that torch cannot batch over runs"),
-    ("dynamic shape", "has tensors whose shapes depend on their values"),
-    ("in-place", "writes in place into a tensor that the runs share"),
-    ("inplace", "writes in place into a tensor that the runs share"),
-)
