@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from lrsweep.errors import UsageError, did_you_mean, nearest
@@ -107,8 +107,26 @@ def user_place(error: BaseException) -> str:
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
 
 
+def calling_place() -> str:
+    """The same of the code that is running: the deepest place of the user's; "" if none led here."""
+    is_library, own = _libraries(), Path(__file__).parent
+    callers = [str(own / folder) for folder in ("sweep", "workers", "cli")]  # beyond them is who called lrsweep
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not frame.f_code.co_filename.startswith(tuple(callers)):
+        if not is_library(frame.f_code.co_filename):
+            return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
+        frame = frame.f_back
+    return ""
+
+
 def _user_frames(error: BaseException) -> list[traceback.FrameSummary]:
     """The frames outside lrsweep, torch, numpy and Python's library, the deepest last."""
+    is_library = _libraries()
+    return [frame for frame in traceback.extract_tb(error.__traceback__) if not is_library(frame.filename)]
+
+
+def _libraries() -> Callable[[str], bool]:
+    """Tells whether a file is one of lrsweep, torch, numpy or Python's library."""
     modules = filter(None, (sys.modules.get(name) for name in ("lrsweep", "torch", "numpy")))
     homes = [Path(module.__file__).parent for module in modules if module.__file__]
 
@@ -119,7 +137,7 @@ def _user_frames(error: BaseException) -> list[traceback.FrameSummary]:
         installed = {"site-packages", "dist-packages"} & set(path.parts)
         return not installed and path.is_relative_to(sysconfig.get_path("stdlib"))
 
-    return [frame for frame in traceback.extract_tb(error.__traceback__) if not of_a_library(frame.filename)]
+    return of_a_library
 
 
 def argument_error(

@@ -36,6 +36,7 @@ from lrsweep.workers.messages import (
     Ticked,
     Trained,
     Unwritable,
+    Warned,
 )
 
 if TYPE_CHECKING:
@@ -197,6 +198,8 @@ class Supervisor:
             self._saved[job.group.id] = message.checkpoint
         elif isinstance(message, Trained):
             self._compare_untrained(job, message.outcome)
+        elif isinstance(message, Warned):
+            self._notes.once(message.text, message.key)
         elif isinstance(message, Quiet):
             self._notes.note(_no_word(job, message.seconds))
         elif isinstance(message, Ended):
