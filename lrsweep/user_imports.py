@@ -161,6 +161,12 @@ def argument_error(
     return None
 
 
+def defined_at(function: Callable[..., Any]) -> str:
+    """`file.py:12: `, where the function begins; empty if that is not known."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return "" if code is None else f"{Path(code.co_filename).name}:{code.co_firstlineno}: "
+
+
 def _unknown_name(owner: Any, name: str, source: str) -> str:
     names = [known for known in vars(owner) if not known.startswith("_")] if hasattr(owner, "__dict__") else []
     near = nearest(name, names)

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -27,7 +25,7 @@ from lrsweep.tasks.base import Shapes, Task, shapes_of
 from lrsweep.training import isolation, memory
 from lrsweep.training.data import PERMUTED_BYTES, DatasetSplit, TensorSplit, epoch_order, map_tensors, split_of
 from lrsweep.training.loss_module import LossModule, parameters_of
-from lrsweep.user_imports import argument_error, resolve, user_place
+from lrsweep.user_imports import argument_error, defined_at, resolve, user_place
 
 if TYPE_CHECKING:
     from lrsweep.plan import WorkloadSpec
@@ -386,7 +384,7 @@ def task_of(workload_spec: WorkloadSpec) -> Task:
         text = f"{error} ({place})" if isinstance(error, LrsweepError) else isolation.describe(error)
         raise UsageError(f"task {name}: {text}") from error
     if not isinstance(task, Task):
-        what = f"{_defined_at(function)}it must return an lrsweep.Task, not a {type(task).__name__}"
+        what = f"{defined_at(function)}it must return an lrsweep.Task, not a {type(task).__name__}"
         raise UsageError(f"task {name}: {what}")
     return task
 
@@ -446,10 +444,4 @@ def _named(
 def _check_arguments(kind: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     if found := argument_error(function, arguments):
         key, wrong = found
-        raise WrongInSpec(((kind, *filter(None, [key])), f"{kind} {name}: {_defined_at(function)}{wrong}"))
-
-
-def _defined_at(function: Callable[..., Any]) -> str:
-    """`file.py:12: `, where the function begins; empty if that is not known."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return "" if code is None else f"{Path(code.co_filename).name}:{code.co_firstlineno}: "
+        raise WrongInSpec(((kind, *filter(None, [key])), f"{kind} {name}: {defined_at(function)}{wrong}"))
