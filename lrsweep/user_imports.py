@@ -125,6 +125,11 @@ def _user_frames(error: BaseException) -> list[traceback.FrameSummary]:
     return [frame for frame in traceback.extract_tb(error.__traceback__) if not is_library(frame.filename)]
 
 
+def of_user(file: str) -> bool:
+    """Whether a file is none of lrsweep, torch, numpy or Python's library."""
+    return not _libraries()(file)
+
+
 def _libraries() -> Callable[[str], bool]:
     """Tells whether a file is one of lrsweep, torch, numpy or Python's library."""
     modules = filter(None, (sys.modules.get(name) for name in ("lrsweep", "torch", "numpy")))
@@ -155,9 +160,12 @@ def argument_error(
     try:
         signature.bind(*given, **more, **written)
     except TypeError as error:
-        settable = [p for p in list(signature.parameters.values())[len(given) :] if p.name not in more]
+        bare = inspect.Signature.empty
+        settable = [
+            p.replace(annotation=bare) for p in list(signature.parameters.values())[len(given) :] if p.name not in more
+        ]
         key = next((key for key in written if repr(key) in str(error)), "")
-        return key, f"{error} (its arguments are {signature.replace(parameters=settable)})"
+        return key, f"{error} (its arguments are {signature.replace(parameters=settable, return_annotation=bare)})"
     return None
 
 
@@ -222,6 +230,10 @@ def _load_errors(place: str | Path) -> Iterator[None]:
         if isinstance(error, SyntaxError) and error.filename and not frames:
             where = f"{error.filename}:{error.lineno or 1}"
         text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+        if "relative import" in text:
+            text += "; write `import name` without the dot: the folder of the file is searched"
+        elif isinstance(error, ModuleNotFoundError):
+            text += "; install it beside lrsweep, or put its file into the folder of this one"
         raise UsageError(f"{where}: cannot be loaded: {type(error).__name__}: {text}") from error
 
 

@@ -67,7 +67,7 @@ def dry_run(spec: Spec, context: Context, *, fresh: bool) -> CostEstimate:
     plan = planning.build(spec, planning.fingerprints(spec))
     replay = Replay() if starts_over(context.folder, fresh) else journal.replay(context.folder)
     work = preflight.prepare(pending.pending(plan, replay), plan, replay, options)
-    for text in work.remarks:
+    for text in (*work.remarks, *work.warnings):
         context.notes.once(text)
     jobs, workers = work.jobs, work.workers
 

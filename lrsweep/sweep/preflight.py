@@ -243,6 +243,7 @@ def _refused_arguments(runs: Iterable[Run]) -> Iterator[tuple[tuple[str, ...], s
             continue
         if found is not None:
             key, wrong = found
+            wrong += "; lrsweep passes the parameters and lr" if "'lr'" in wrong else ""
             yield ("optimizers", run.label, *filter(None, [key])), f"optimizer {run.label}: {wrong}"
 
 

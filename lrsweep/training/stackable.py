@@ -21,7 +21,7 @@ from torch import Tensor
 from lrsweep.compiler import trace
 from lrsweep.compiler.torch_private import tree_flatten
 from lrsweep.errors import UsageError, WrongInSpec
-from lrsweep.training import guards, isolation, reasons, update_rules, user_state
+from lrsweep.training import guards, isolation, mistakes, reasons, update_rules, user_state
 from lrsweep.training.costs import Counter
 from lrsweep.training.data import DatasetSplit, map_tensors
 from lrsweep.training.loss_module import LossModule
@@ -156,6 +156,7 @@ class _Trial:
         # The first two batches, and the last of an epoch, which may be smaller.
         steps = sorted({0, 1, workload.steps_per_epoch - 1} & set(range(workload.total_steps)))
         observation = Observation()
+        self.warnings += mistakes.not_finite(workload.task)
         with _by_itself():
             before = self._data()
             guards.refuse_shared(self._outside())
@@ -205,6 +206,7 @@ class _Trial:
             module = self.workload.build_model(seed)
             modules.append(module)
             built.append(tuple(module.tensors()))
+            mistakes.refuse_untrainable(module.model, self.workload)
             if module.counts_steps:
                 raise _Limit("is given the number of the step, which its `step` asks for")
             if limit := guards.of_model(module) or next(filter(None, map(guards.of_batch, (*of_seed, checks))), None):
@@ -220,7 +222,7 @@ class _Trial:
                 given = map_tensors(Tensor.clone, batch)
                 with observation.watching(), counter if first else nullcontext():
                     result, _ = module.train()(*given)
-                    result.backward()
+                    mistakes.backward(result, module, self.workload.task)
                 written = any(leaf._version for leaf in tree_flatten(given)[0] if isinstance(leaf, Tensor))
                 if written and not self.workload.shared_batches:
                     raise _Limit("writes into batches that may be the memory of the Dataset")
