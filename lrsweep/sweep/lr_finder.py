@@ -83,9 +83,11 @@ def run(
 
 
 def _ramp(run: plan.Run, workload: Workload, seed: int, lrs: Floats) -> Ramp:
-    """Raises WrongInSpec at the optimizer for whatever its ramp raised."""
+    """Raises WrongInSpec, at the optimizer for whatever its ramp raised that has no other place."""
     try:
         return sequential.ramp(run.setting, workload, seed, lrs)
+    except WrongInSpec:
+        raise
     except UsageError as error:
         raise WrongInSpec((("optimizers", run.label), str(error))) from error
 

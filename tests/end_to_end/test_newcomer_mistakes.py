@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import lrsweep
 from lrsweep.cli import output
 from lrsweep.errors import UsageError
 from lrsweep.results import tables
@@ -368,6 +369,12 @@ def test_a_mistake_leaves_no_folder_behind(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a float, not a tensor"):
         sweeps.run(tmp_path / "results", tmp_path / "spec.yaml")
     assert not (tmp_path / "results" / "spec").exists()
+
+
+def test_a_range_test_names_the_task_too(tmp_path: Path) -> None:
+    answer(tmp_path, CASES["a loss that is a float"])
+    with pytest.raises(UsageError, match=r"spec.yaml:1:1: task: the loss is a float"):
+        lrsweep.lr_finder(tmp_path / "spec.yaml", results=tmp_path / "results")
 
 
 def test_a_file_that_is_called_torch_hides_nothing(tmp_path: Path) -> None:

@@ -796,7 +796,7 @@ def make_it():
     x = torch.zeros(8, 2)
     y = torch.zeros(8, 1)
     model = lambda: torch.nn.Linear(2, 1)
-    mae = lambda out, target: (out - target).abs()
+    mae = lambda out, target: (out - target).abs().mean()
     loss = lambda out, target: ((out - target) ** 2).mean()
     return lrsweep.Task(train=(x, y), val=(x, y), model=model, loss=loss, metrics={"mae": mae})
 """
