@@ -87,9 +87,15 @@ class WrongInSpec(UsageError):
         return printable("\n".join(message for _, message in self.found))
 
 
+SET = "--set "
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpecIssue:
-    """One thing wrong with a spec: where it is written, which key, what is allowed. `line` is 0 in a dict."""
+    """One thing wrong with a spec: where it is written, which key, what is allowed.
+
+    `line` is 0 where there are none: in a dict, and in an override, whose `file` is the option `--set KEY=VALUE`.
+    """
 
     file: str
     line: int
@@ -98,6 +104,9 @@ class SpecIssue:
     message: str
 
     def __str__(self) -> str:
+        if self.file.startswith(SET):
+            known = self.path == "spec" or self.file.startswith(f"{SET}{self.path}=")
+            return printable(f"{self.file}: {'' if known else f'{self.path}: '}{self.message}")
         place = f"{self.file}:{self.line}:{self.column}: " if self.line else ""
         return printable(f"{place}{self.path}: {self.message}")
 

@@ -21,7 +21,7 @@ from annotated_types import Ge, Gt, Interval
 
 from lrsweep.errors import UsageError
 from lrsweep.objective import default_mode
-from lrsweep.user_imports import resolve
+from lrsweep.user_imports import defined_at, resolve
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 # An integer counts steps; a float in (0, 1) is a share of the run, rounded to whole steps.
@@ -235,17 +235,19 @@ def factors(schedule: Mapping[str, Any], total_steps: int, base_dir: Path | str)
     """
     name = schedule["name"]
     arguments = {key: value for key, value in schedule.items() if key != "name"}
+    who = f"schedule {name}: "
     if ":" in name:
         function = resolve(name, base_dir)
+        if not callable(function):
+            raise UsageError(f"{who}is a {type(function).__name__}, not a function")
+        who += defined_at(function)
         try:
             inspect.signature(function).bind(0, total_steps, **arguments)
         except ValueError:
             pass  # of a function in C, whose arguments are not known
         except TypeError as error:
             given = ", ".join(["step", "total_steps", *(f"{key}=..." for key in arguments)])
-            raise UsageError(
-                f"schedule {name}: cannot be called as {name.rpartition(':')[2]}({given}): {error}"
-            ) from error
+            raise UsageError(f"{who}cannot be called as {name.rpartition(':')[2]}({given}): {error}") from error
 
         def factor(step: int) -> float:
             value = function(step, total_steps, **arguments)
@@ -254,7 +256,7 @@ def factors(schedule: Mapping[str, Any], total_steps: int, base_dir: Path | str)
             except (TypeError, ValueError) as error:
                 kind = f"a {type(value).__name__}" if value is not None else "None"
                 raise UsageError(
-                    f"schedule {name}: the factor at step {step} of {total_steps} is {kind}; it must be a number"
+                    f"{who}the factor at step {step} of {total_steps} is {kind}; it must be a number"
                 ) from error
 
         result, again = (np.array([factor(step) for step in range(total_steps)]) for _ in range(2))
@@ -265,7 +267,7 @@ def factors(schedule: Mapping[str, Any], total_steps: int, base_dir: Path | str)
     if wrong.any():
         step = int(np.argmax(wrong))
         raise UsageError(
-            f"schedule {name}: the factor at step {step} of {total_steps} is {float(result[step])!r}; it "
+            f"{who}the factor at step {step} of {total_steps} is {float(result[step])!r}; it "
             "must be finite and not negative"
         )
     return result

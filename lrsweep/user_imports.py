@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from lrsweep import given_code
@@ -111,8 +111,31 @@ def user_place(error: BaseException) -> str:
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
 
 
+def calling_place() -> str:
+    """The same of the code that is running: the deepest place of the user's; "" if none led here."""
+    is_library, own = _libraries(), Path(__file__).parent
+    callers = [str(own / folder) for folder in ("sweep", "workers", "cli")]  # beyond them is who called lrsweep
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not frame.f_code.co_filename.startswith(tuple(callers)):
+        if not is_library(frame.f_code.co_filename):
+            return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
+        frame = frame.f_back
+    return ""
+
+
 def _user_frames(error: BaseException) -> list[traceback.FrameSummary]:
     """The frames outside lrsweep, torch, numpy and Python's library, the deepest last."""
+    is_library = _libraries()
+    return [frame for frame in traceback.extract_tb(error.__traceback__) if not is_library(frame.filename)]
+
+
+def of_user(file: str) -> bool:
+    """Whether a file is none of lrsweep, torch, numpy or Python's library."""
+    return not _libraries()(file)
+
+
+def _libraries() -> Callable[[str], bool]:
+    """Tells whether a file is one of lrsweep, torch, numpy or Python's library."""
     modules = filter(None, (sys.modules.get(name) for name in ("lrsweep", "torch", "numpy")))
     homes = [Path(module.__file__).parent for module in modules if module.__file__]
 
@@ -123,7 +146,7 @@ def _user_frames(error: BaseException) -> list[traceback.FrameSummary]:
         installed = {"site-packages", "dist-packages"} & set(path.parts)
         return not installed and path.is_relative_to(sysconfig.get_path("stdlib"))
 
-    return [frame for frame in traceback.extract_tb(error.__traceback__) if not of_a_library(frame.filename)]
+    return of_a_library
 
 
 def argument_error(
@@ -141,10 +164,19 @@ def argument_error(
     try:
         signature.bind(*given, **more, **written)
     except TypeError as error:
-        settable = [p for p in list(signature.parameters.values())[len(given) :] if p.name not in more]
+        bare = inspect.Signature.empty
+        settable = [
+            p.replace(annotation=bare) for p in list(signature.parameters.values())[len(given) :] if p.name not in more
+        ]
         key = next((key for key in written if repr(key) in str(error)), "")
-        return key, f"{error} (its arguments are {signature.replace(parameters=settable)})"
+        return key, f"{error} (its arguments are {signature.replace(parameters=settable, return_annotation=bare)})"
     return None
+
+
+def defined_at(function: Callable[..., Any]) -> str:
+    """`file.py:12: `, where the function begins; empty if that is not known."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return "" if code is None else f"{Path(code.co_filename).name}:{code.co_firstlineno}: "
 
 
 def _unknown_name(owner: Any, name: str, source: str) -> str:
@@ -202,6 +234,10 @@ def _load_errors(place: str | Path) -> Iterator[None]:
         if isinstance(error, SyntaxError) and error.filename and not frames:
             where = f"{error.filename}:{error.lineno or 1}"
         text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+        if "relative import" in text:
+            text += "; write `import name` without the dot: the folder of the file is searched"
+        elif isinstance(error, ModuleNotFoundError):
+            text += "; install it beside lrsweep, or put its file into the folder of this one"
         raise UsageError(f"{where}: cannot be loaded: {type(error).__name__}: {text}") from error
 
 

@@ -160,7 +160,7 @@ def test_own_schedule_by_import_path(tmp_path: Path) -> None:
     )
     found = factors({"name": "mine.py:saw", "period": 5}, 10, tmp_path)
     assert list(found) == [1 - (t % 5) / 5 for t in range(10)]
-    with pytest.raises(UsageError, match=r"mine.py:wild: the factor at step 3 of 10 is .*nan"):
+    with pytest.raises(UsageError, match=r"mine.py:wild: mine.py:4: the factor at step 3 of 10 is .*nan"):
         factors({"name": "mine.py:wild"}, 10, tmp_path)
     with pytest.raises(UsageError, match=r"the factor at step 1 of 10 is -1\.0"):
         factors({"name": "mine.py:negative"}, 10, tmp_path)

@@ -162,7 +162,7 @@ def _print_finished(finished: Finished, *, quiet: bool) -> None:
     facts = finished.facts or _stored(finished.path).facts()
     _say(output.summary(facts, finished.shown, unicode=output.can_show_blocks()))
     if finished.failed:
-        _say(output.failures(_stored(finished.path).runs), err=True)
+        _say(output.failures(_stored(finished.path).runs, finished.place), err=True)
         raise typer.Exit(EXIT_SOME_FAILED)
 
 

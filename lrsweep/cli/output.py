@@ -92,8 +92,9 @@ def _summary_row(row: OptimizerFacts, mode: Mode) -> tuple[str, ...]:
     )
 
 
-def failures(runs: pd.DataFrame) -> str:
-    """What the failed runs raised, first lines: each text once, with how many it is of and the first of them."""
+def failures(runs: pd.DataFrame, place: str = "") -> str:
+    """What the failed runs raised, first lines: each text once, with how many it is of and the first of them. `place`:
+    where the spec names code of the user's, which is to blame where every run failed."""
     failed = runs[runs["status"] == "failed"]
     by_text: dict[str, list[Any]] = {}
     for row in failed.itertuples():
@@ -102,8 +103,11 @@ def failures(runs: pd.DataFrame) -> str:
     for text, of_text in list(by_text.items())[:MOST_FAILURES]:
         first = of_text[0]
         rows.append((str(len(of_text)), str(first.run_id), str(first.optimizer), repr(first.lr), str(first.seed), text))
+    cure = "rerun the command to retry them"
+    if len(failed) == len(runs) and place:
+        cure = f"correct the code that {place} names, then rerun the command"
     lines = [
-        f"{len(failed)} of {plural(len(runs), 'run')} failed; rerun the command to retry them",
+        f"{len(failed)} of {plural(len(runs), 'run')} failed; {cure}",
         table(("runs", "first run", "optimizer", "lr", "seed", "error"), rows, right=(0, 3, 4)),
     ]
     if len(by_text) > len(rows):

@@ -23,10 +23,14 @@ def enabled(trick: str) -> bool:
 
 @functools.cache
 def works(trick: str) -> bool:
-    """Does the trick give here what torch gives without it? True of tricks that use nothing private."""
+    """Does the trick give here what torch gives without it? True of tricks that use nothing private.
+
+    The answer holds for the whole process, so it must not depend on who asks first, which may be an evaluation.
+    """
     test = TESTS.get(trick)
     try:
-        return test is None or test()
+        with torch.enable_grad():
+            return test is None or test()
     except Exception:  # noqa: BLE001 - whatever a release of torch has changed, runs are trained without the trick
         return False
 

@@ -43,8 +43,8 @@ RULES: tuple[tuple[str, str, str], ...] = (
         "plain mean; on an uneven one each learning rate weighs by the length of log lr that it covers: half the "
         "distance to each neighbor, at an end the distance to its one neighbor. The median over the grid and the "
         "expected best use the same weights, so that adding learning rates refines a number, and learning rates that "
-        "--refine added beyond the ends of the spec's grid are left out of all three, so that they stay comparable. Learning "
-        "rates whose runs failed count for none of them, and a single learning rate has no S. S "
+        "--refine added beyond the ends of the spec's grid are left out of all three, so that they stay comparable. "
+        "Learning rates whose runs failed count for none of them, and a single learning rate has no S. S "
         "depends on the range, which is printed next to it, and is meaningless without the curve: a model that never "
         "learns has none.",
         WORTSMAN,

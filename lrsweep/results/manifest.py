@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrsweep import __version__
-from lrsweep.store import atomic, foreign
+from lrsweep.store import atomic, foreign, journal
 from lrsweep.store.journal import Group, Replay
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def write(
         "fingerprints": plan.fingerprints,
         "tasks": {**(notes_before if isinstance(notes_before, dict) else {}), **tasks},
         "determinism": {"threads_per_worker": 1, "initial_weights_and_batches": written.hashes},
-        "audits": _audits([*(sessions if isinstance(sessions, list) else []), session]),
+        "audits": _audits([*(sessions if isinstance(sessions, list) else []), session], journal.begun(folder)),
         "tables": written.sha256,
         "groups": [
             {"id": g.id, "engine": g.engine, "compile": g.compile, "reason": g.reason, "runs": list(g.runs)}
@@ -81,16 +81,23 @@ def write(
     atomic.replace(folder / FILE, json.dumps(facts, indent=1, default=str) + "\n")
 
 
-def _audits(sessions: Sequence[Any]) -> dict[str, Any]:
-    """How often user code was computed alone for comparison, how often that failed, and where."""
+def _audits(sessions: Sequence[Any], begun: float) -> dict[str, Any]:
+    """How often user code was computed alone for comparison, how often that failed, and where.
+
+    Sessions that ended before the journal was `begun` wrote into one that `--fresh` has set aside.
+    """
     known = {"count": int, "failed": int, "where": list}  # a manifest from elsewhere may hold anything
-    told = [one.get("audits") for one in sessions if isinstance(one, dict)]
+    told = [one.get("audits") for one in sessions if isinstance(one, dict) and not _is_before(one.get("ended"), begun)]
     each = [one for one in told if isinstance(one, dict) and all(type(one.get(key)) is known[key] for key in known)]
     return {
         "count": sum(one["count"] for one in each),
         "failed": sum(one["failed"] for one in each),
         "where": [text for one in each for text in one["where"]],
     }
+
+
+def _is_before(ended: Any, begun: float) -> bool:
+    return isinstance(ended, int | float) and ended < begun
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lrsweep import grids
-from lrsweep.errors import SpecError, SpecIssue, UsageError, did_you_mean
+from lrsweep.errors import SET, SpecError, SpecIssue, UsageError, did_you_mean
 from lrsweep.registry import DATA_FILES, Known
 from lrsweep.registry import known as everything
 from lrsweep.spec import axes as axis_rules
@@ -64,7 +64,7 @@ def load_spec(
     overrides = [overrides] if isinstance(overrides, str) else overrides
     texts = [choose_axis_value(tree, text) if choose else text for text in overrides]
     for text in texts:
-        refuse_other_breaks(text, f"--set {text}")
+        refuse_other_breaks(text, f"{SET}{text}", lines=False)
         override(tree, text)
     for text in texts:
         refuse_overruled(tree, text)

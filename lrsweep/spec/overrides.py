@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from lrsweep.errors import SpecError
+from lrsweep.errors import SET, SpecError
 from lrsweep.spec.yaml_tree import Keys, Mark, Refusal, Tree, dotted, parse
 
 _INDEXED = re.compile(r"(.*?)((?:\[\d+\])*)", re.DOTALL)
@@ -14,14 +14,13 @@ _INDEXED = re.compile(r"(.*?)((?:\[\d+\])*)", re.DOTALL)
 def override(tree: Tree, text: str) -> None:
     """Set one value of the tree, `text` being `key.path=value` with a YAML value; what is wrong with it is refused."""
     key, equals, value = text.partition("=")
-    file = f"--set {text}"
-    at = Mark(file=file, line=1, column=1)
+    at = Mark(file=f"{SET}{text}")
     keys = _keys(key)
     if not equals or not all(keys):
         tree.refuse((), at, "write KEY=VALUE with a dotted key, for example --set train.epochs=5")
         return
     try:
-        branch = parse(value, file, column=len(key) + 1)
+        branch = parse(value, at.file, lines=False)
     except SpecError as error:
         tree.refused += [Refusal(path=tuple(keys), issue=issue, void=True) for issue in error.issues]
         return
@@ -82,7 +81,7 @@ def refuse_overruled(tree: Tree, text: str) -> None:
             instead = value.strip() if key.strip() == axis else "..."
             tree.refuse(
                 tuple(keys),
-                Mark(file=f"--set {text}", line=1, column=1),
+                Mark(file=f"{SET}{text}"),
                 f"has no effect: the axis {axis} ({place}) overrides it (use --set axes.{axis}=[{instead}], "
                 "or remove one of the two)",
             )

@@ -37,7 +37,7 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A place in a source, line and column from 1; `line` is 0 where a source has no lines (a dict)."""
+    """A place in a source, line and column from 1; `line` is 0 where a source has no lines (a dict, an option)."""
 
     file: str
     line: int = 0
@@ -143,17 +143,16 @@ _Loader.add_implicit_resolver(_TAG + "float", _FLOAT, list("-+.0123456789"))
 class _Builder:
     """Turns composed nodes into plain values and notes places and what it refuses on the way."""
 
-    def __init__(self, file: str, line: int = 0, column: int = 0) -> None:
+    def __init__(self, file: str, lines: bool = True) -> None:
         self.tree = Tree(file=file)
         self.open: set[int] = set()
         self.count = 0
-        self.offset = (line, column)
+        self.lines = lines
 
-    def place(self, mark: yaml.Mark) -> Mark:
-        line, column = self.offset
-        return Mark(
-            file=self.tree.file, line=mark.line + 1 + line, column=mark.column + 1 + (column * (mark.line == 0))
-        )
+    def place(self, mark: yaml.Mark | None) -> Mark:
+        if not self.lines:
+            return Mark(file=self.tree.file)
+        return Mark(file=self.tree.file, line=mark.line + 1 if mark else 1, column=mark.column + 1 if mark else 1)
 
     def refuse(self, path: Keys, mark: yaml.Mark, message: str, *, void: bool = False) -> None:
         self.tree.refuse(path, self.place(mark), message, void=void)
@@ -193,8 +192,8 @@ class _Builder:
                 continue
             place = (*path, key)
             if key in built:
-                first = self.tree.keys[place].line
-                self.refuse(place, key_node.start_mark, f"given twice (first in line {first}); remove one of them")
+                first = f" (first in line {self.tree.keys[place].line})" if self.lines else ""
+                self.refuse(place, key_node.start_mark, f"given twice{first}; remove one of them")
                 continue
             if key == "<<" and key_node.style is None:
                 merge = "merge keys are not part of YAML 1.2; write the keys out"
@@ -292,22 +291,25 @@ def _instead(path: Path) -> str:
     return "; `lrsweep init` writes one to start from"
 
 
-def refuse_other_breaks(text: str, file: str) -> None:
+def refuse_other_breaks(text: str, file: str, *, lines: bool = True) -> None:
     """Raises SpecError for a character that YAML 1.2 has as text and PyYAML would read as the end of a line."""
     if found := _OTHER_BREAKS.search(text):
-        before = text[: found.start()]
-        line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
         shown = on_one_line(found[0])
         what = f'the character U+{ord(found[0]):04X} would end the line; write "{shown}" in double quotes, or remove it'
-        raise SpecError([_issue(file, line, column, what)])
+        raise SpecError([_issue(file, *(_line_and_column(text, found.start()) if lines else (0, 0)), what)])
 
 
-def parse(text: str, file: str, *, line: int = 0, column: int = 0) -> Tree:
-    """Read one YAML document; `line` and `column` shift the places (for a value cut out of a longer text).
+def _line_and_column(text: str, position: int) -> tuple[int, int]:
+    before = text[:position]
+    return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+
+
+def parse(text: str, file: str, *, lines: bool = True) -> Tree:
+    """Read one YAML document; without `lines` its places are the whole of `file`, the option that it was given in.
 
     Forbidden tags, characters and repeated keys are in its `refused`. Raises SpecError if the text is not YAML.
     """
-    builder = _Builder(file, line, column)
+    builder = _Builder(file, lines)
     loader: _Loader | None = None
     try:
         loader = _Loader(text)
@@ -318,23 +320,20 @@ def parse(text: str, file: str, *, line: int = 0, column: int = 0) -> Tree:
         at = builder.place(error.mark)
         raise SpecError([_issue(file, at.line, at.column, error.message)]) from None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        at = builder.place(mark) if mark else Mark(file=file, line=1 + line, column=1 + column)
-        raise SpecError([_issue(file, at.line, at.column, _syntax(error))]) from None
+        at = builder.place(error.problem_mark or error.context_mark)
+        raise SpecError([_issue(file, at.line, at.column, _syntax(error, lines))]) from None
     except yaml.reader.ReaderError as error:
-        before = text[: error.position]
-        at_line, at_column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
-        at_column += column * (at_line == 1)
+        at_line, at_column = _line_and_column(text, error.position) if lines else (0, 0)
         what = f"the character U+{ord(text[error.position]):04X} is not allowed in YAML; remove it"
-        raise SpecError([_issue(file, at_line + line, at_column, what)]) from None
+        raise SpecError([_issue(file, at_line, at_column, what)]) from None
     finally:
         if loader is not None:
             loader.dispose()
-    builder.tree.values.setdefault((), Mark(file=file, line=line + 1, column=column + 1))  # the text may be empty
+    builder.tree.values.setdefault((), builder.place(None))  # the text may be empty
     return builder.tree
 
 
-def _syntax(error: yaml.MarkedYAMLError) -> str:
+def _syntax(error: yaml.MarkedYAMLError, lines: bool) -> str:
     issue = error.problem or "syntax error"
     if r"'\t'" in issue:
         return "not valid YAML: a tab; indent with spaces"
@@ -342,7 +341,7 @@ def _syntax(error: yaml.MarkedYAMLError) -> str:
         return "a second document (`---`); a spec is one document"
     where = f", {error.context}" if error.context else ""
     since = error.context_mark
-    begun = f" that began in line {since.line + 1}" if since and error.context else ""
+    begun = f" that began in line {since.line + 1}" if since and error.context and lines else ""
     return f"not valid YAML: {issue}{where}{begun} (check brackets, quotes, `: ` and indentation)"
 
 

@@ -288,6 +288,11 @@ def _start(path: Path) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 30 else 0
 
 
+def begun(folder: Path) -> float:
+    """When the journal was begun, in seconds since 1970 by the clock of that time; 0 if there is none."""
+    return min((_start(path) for path in paths(folder)), default=0) / 1e9
+
+
 def replay(folder: Path) -> Replay:
     """Read the whole journal of the sweep in `folder`; writes nothing.
 

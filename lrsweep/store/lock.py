@@ -41,6 +41,16 @@ def hold(folder: Path) -> Iterator[None]:
         guard.release()
 
 
+def forget(folder: Path) -> None:
+    """Delete a folder that was made for nothing: it holds the lock alone, which this process has."""
+    with suppress(OSError):
+        (folder / HOLDER).unlink()
+    if {path.name for path in folder.iterdir()} <= {LOCK}:
+        with suppress(OSError):
+            (folder / LOCK).unlink()
+            folder.rmdir()
+
+
 @contextmanager
 def tables(folder: Path) -> Iterator[None]:
     """Keep the tables of `folder` while they are rebuilt, so that an older state never replaces a newer one."""

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lrsweep.errors import LrsweepError, UsageError, WrongOption
 from lrsweep.results.status import SweepStatus, status, with_refined
-from lrsweep.sweep.progress import STYLES, Reporter, Silent
-from lrsweep.system import child
+from lrsweep.sweep.progress import STYLES, Notes, Reporter, Silent
+from lrsweep.system import child, warned
 from lrsweep.system.folders import absolute, given
 from lrsweep.system.process import few_collections
 from lrsweep.system.signals import Stopping
@@ -190,7 +190,6 @@ def _opened(
             from lrsweep.spec.resolved import located, resolved_dict
             from lrsweep.sweep import runner
             from lrsweep.sweep.context import Context, Options
-            from lrsweep.sweep.progress import Notes
 
             del runner
         resolved = Options.of(**options)
@@ -202,6 +201,7 @@ def _opened(
         context = Context(folder=absolute(shown), shown=shown, options=resolved, notes=notes, stopping=stopping)
         if renderer is not None:
             context = dataclasses.replace(context, renderer=renderer)
+        stack.enter_context(warned.told(notes.once))
         stack.enter_context(located(spec))
         if any(names(resolved_dict(spec, spec.base_dir))):
             stack.enter_context(child.forks_only())

@@ -67,14 +67,14 @@ def dry_run(spec: Spec, context: Context, *, fresh: bool) -> CostEstimate:
     plan = planning.build(spec, planning.fingerprints(spec))
     replay = Replay() if starts_over(context.folder, fresh) else journal.replay(context.folder)
     work = preflight.prepare(pending.pending(plan, replay), plan, replay, options)
-    for text in work.remarks:
+    for text in (*work.remarks, *work.warnings):
         context.notes.once(text)
     jobs, workers = work.jobs, work.workers
 
     def workload_of(workload_spec: WorkloadSpec) -> Workload:
         return worker.workloads().get(workload_spec, options.device)
 
-    seconds, errors = trial_of(jobs, workload_of, workers)
+    seconds, errors, told = trial_of(jobs, workload_of, workers)
     done = sum(run.run_id in replay.entries and replay.entries[run.run_id].status != "failed" for run in plan.runs)
     engines: Counter[str] = Counter()
     for job in jobs:
@@ -95,7 +95,7 @@ def dry_run(spec: Spec, context: Context, *, fresh: bool) -> CostEstimate:
         engines=dict(engines),
         restarting=sum(len(job.runs) for job in jobs if job.in_a_copy),
         errors=errors,
-        reasons=tuple(dict.fromkeys(job.group.reason for job in jobs if job.group.reason)),
+        reasons=tuple(dict.fromkeys(why for job in jobs if (why := job.group.reason) and why not in told)),
     )
 
 
@@ -145,23 +145,27 @@ class _Clock:
         pass
 
 
-def trial_of(jobs: Sequence[Job], workload_of: WorkloadOf, workers: int) -> tuple[float, tuple[str, ...]]:
+def trial_of(
+    jobs: Sequence[Job], workload_of: WorkloadOf, workers: int
+) -> tuple[float, tuple[str, ...], set[str | None]]:
     """Training time of `jobs` with `workers` processes, from timing a group of each of a few kinds, nan without any;
-    and what the runs that were tried failed with."""
+    what the runs that were tried failed with, and the reasons of groups that say no more than that."""
     kinds: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
         kinds.setdefault((job.runs[0].workload_spec.key, job.group.engine), []).append(job)
     largest = sorted(kinds.values(), key=lambda same: -sum(job.run_steps for job in same))[:SAMPLES]
-    tried = [(same, *_try(max(same, key=lambda job: len(job.runs)), workload_of)) for same in largest]
+    chosen = [max(same, key=lambda job: len(job.runs)) for same in largest]
+    tried = [(same, *_try(job, workload_of)) for same, job in zip(largest, chosen, strict=True)]
     errors = tuple(dict.fromkeys(error for _, _, error in tried if error))
+    told = {job.group.reason for job, (_, _, error) in zip(chosen, tried, strict=True) if error and job.group.raised}
     known = [(same, cost) for same, cost, _ in tried if cost > 0]
     if not known:
-        return float("nan"), errors
+        return float("nan"), errors, told
     steps = sum(job.run_steps for same, _ in known for job in same)
     cost = sum(cost * job.run_steps for same, cost in known for job in same)
     total = cost / max(steps, 1) * sum(job.run_steps for job in jobs)
     longest = max(cost * max(job.run_steps for job in same) for same, cost in known)
-    return max(total / max(min(workers, len(jobs)), 1), longest), errors
+    return max(total / max(min(workers, len(jobs)), 1), longest), errors, told
 
 
 def _try(job: Job, workload_of: WorkloadOf) -> tuple[float, str]:

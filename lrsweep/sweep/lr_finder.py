@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,12 +20,15 @@ from lrsweep.spec.load import load_spec
 from lrsweep.spec.model import Spec, canonical
 from lrsweep.spec.resolved import located
 from lrsweep.store import atomic
+from lrsweep.system import warned
 from lrsweep.system.folders import absolute, given
 from lrsweep.training import param_groups, sequential
 from lrsweep.training.workload import Workload
 from lrsweep.workers import worker
 
 Config: TypeAlias = Path | str | Mapping[str, Any] | Spec
+
+_log = logging.getLogger("lrsweep")
 
 PICTURE, TABLE = "range_test.png", "range_test.csv"
 
@@ -55,13 +59,16 @@ def run(
     first = {run.label: run for run in reversed(planned.runs) if run.workload_spec is planned.runs[0].workload_spec}
     facts = _facts(folder)
     ramp_results = []
-    with located(spec):
+    warnings = warned.Waiting()
+    with located(spec), warned.told(warnings.add):
         workload = worker.workloads().get(planned.runs[0].workload_spec, worker.device_of(device))
         settings = [first[optimizer.label].setting for optimizer in spec.optimizers]
         param_groups.check_arguments(workload, settings, seed)
         for optimizer in spec.optimizers:
             ramp = _ramp(first[optimizer.label], workload, seed, lrs)
             ramp_results.append(RampResult(label=optimizer.label, ramp=ramp, row=_row(facts, optimizer.label, axes)))
+    for text, _ in warnings.taken():
+        _log.warning("%s", text)
     range_test = RangeTest(
         name=spec.name,
         low=low,
@@ -78,9 +85,11 @@ def run(
 
 
 def _ramp(run: plan.Run, workload: Workload, seed: int, lrs: Floats) -> Ramp:
-    """Raises WrongInSpec at the optimizer for whatever its ramp raised."""
+    """Raises WrongInSpec, at the optimizer for whatever its ramp raised that has no other place."""
     try:
         return sequential.ramp(run.setting, workload, seed, lrs)
+    except WrongInSpec:
+        raise
     except UsageError as error:
         raise WrongInSpec((("optimizers", run.label), str(error))) from error
 

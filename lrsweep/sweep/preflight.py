@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lrsweep import given_code, optimizers, tasks
+from lrsweep import given_code, optimizers, schedules, tasks
 from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.schedules import warmup_steps
 from lrsweep.store.journal import Group
 from lrsweep.sweep import pending
 from lrsweep.system import child
 from lrsweep.system.machine import memory_limit, size_text, this_machine
-from lrsweep.training import grouping, memory, param_groups, stackable
+from lrsweep.training import grouping, isolation, memory, param_groups, stackable
 from lrsweep.user_imports import argument_error
 from lrsweep.wording.words import plural
 from lrsweep.workers import worker
@@ -54,7 +54,7 @@ def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work
     if not left.runs:
         return Work()
     user_code(left.runs)
-    found = _survey(left, replay, options)
+    found = _survey(left, plan.spec, replay, options)
     jobs = _taken_apart(pending.jobs(left, replay, lambda runs: found.groups), found.reasons)
     members = _by_workload(run for job in jobs for run in job.runs)
     required = pending.required_metrics((run for runs in members.values() for run in runs), plan.spec.objective.metric)
@@ -128,22 +128,25 @@ class _Survey:
     warnings: tuple[str, ...]
 
 
-def _survey(left: Pending, replay: Replay, options: Options) -> _Survey:
+def _survey(left: Pending, spec: Spec, replay: Replay, options: Options) -> _Survey:
     """In a copy of this process where user code runs: what it keeps must not reach the workers.
 
-    Raises UsageError if a task cannot be built, its loss has parameters of its own, or its parameter groups cannot be.
+    Raises UsageError if a task cannot be built, its loss has parameters of its own, its parameter groups cannot be, or
+    a schedule gives no factors.
     """
     if all(run.built_in for run in left.runs):
-        return _look(left, replay, options)
+        return _look(left, spec, replay, options)
     try:
-        return child.call(lambda: _look(left, replay, options))
+        return child.call(lambda: _look(left, spec, replay, options))
     except child.ChildDiedError as died:
         reason = f"the trial of the model {died}"
         groups = [Group(engine="single", runs=(run.run_id,), reason=reason, raised=True) for run in left.uncut]
         return _Survey(groups=groups if left.new else [], reasons={}, probed={}, needs=(), warnings=())
 
 
-def _look(left: Pending, replay: Replay, options: Options) -> _Survey:
+def _look(left: Pending, spec: Spec, replay: Replay, options: Options) -> _Survey:
+    if wrong := dict(_refused_schedules(left.runs, spec)):
+        raise WrongInSpec(*((path, text) for text, path in wrong.items()))
     groups = _cut(left.uncut, replay, options) if left.new else []
     probed, needs, warnings = {}, [], {}
     for key, members in _by_workload(left.runs).items():
@@ -244,7 +247,25 @@ def _refused_arguments(runs: Iterable[Run]) -> Iterator[tuple[tuple[str, ...], s
             continue
         if found is not None:
             key, wrong = found
+            wrong += "; lrsweep passes the parameters and lr" if "'lr'" in wrong else ""
             yield ("optimizers", run.label, *filter(None, [key])), f"optimizer {run.label}: {wrong}"
+
+
+def _refused_schedules(runs: Sequence[Run], spec: Spec) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What is wrong with schedules of the user's, whose factors for all steps can be known before the first: a sentence
+    and the place of the schedule in the spec."""
+    own = {entry.label for entry in spec.optimizers if entry.schedule is not None}
+    for members in _by_workload(run for run in runs if ":" in run.setting.schedule["name"]).values():
+        workload = worker.workloads().get(members[0].workload_spec, "cpu")
+        asked = {(repr(run.setting.schedule), run.label in own): run for run in members}
+        for run in asked.values():
+            name = run.setting.schedule["name"]
+            try:
+                with workload.user_code():
+                    schedules.factors(run.setting.schedule, workload.total_steps, run.workload_spec.base_dir)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
+                text = str(error) if isinstance(error, UsageError) else f"schedule {name}: {isolation.describe(error)}"
+                yield text, ("optimizers", run.label, "schedule") if run.label in own else ("schedule",)
 
 
 def of_runs(runs: Sequence[Run], workload: Workload) -> Iterator[str]:

@@ -14,6 +14,7 @@ from lrsweep.compiler import onednn
 from lrsweep.errors import LrsweepError, StoppedError, StorageError
 from lrsweep.results import figures, manifest, tables
 from lrsweep.results.status import stored_of
+from lrsweep.spec.resolved import placed
 from lrsweep.store import journal, lock, plan_record
 from lrsweep.sweep.background import FORMATS
 from lrsweep.sweep.supervisor import Audits
@@ -23,6 +24,8 @@ from lrsweep.wording.words import plural
 if TYPE_CHECKING:
     from lrsweep.analysis.facts import SweepFacts
     from lrsweep.plan import Plan
+    from lrsweep.spec.model import Spec
+    from lrsweep.spec.yaml_tree import Keys
     from lrsweep.store.journal import Replay
     from lrsweep.sweep.context import Context
 
@@ -44,7 +47,7 @@ class Round:
 @dataclass(frozen=True, kw_only=True)
 class Finished:
     """What a sweep came to; counts are runs of the plan. `shown` is the path as users are told it; `facts` are there if
-    the tables were written anew."""
+    the tables were written anew; `place`: where the spec names code of the user's."""
 
     path: Path
     shown: Path
@@ -53,6 +56,7 @@ class Finished:
     diverged: int
     failed: int
     facts: SweepFacts | None
+    place: str = ""
 
 
 def write_tables(last: Round, context: Context, summarise: tables.Summarise = tables.summarise) -> tables.Written:
@@ -120,7 +124,16 @@ def publish(rounds: Sequence[Round], context: Context, begun: float) -> Finished
         diverged=stored.diverged,
         failed=stored.failed,
         facts=facts,
+        place=_own_code(plan.spec),
     )
+
+
+def _own_code(spec: Spec) -> str:
+    """Where the spec names code of the user's: `task (spec.yaml:1:1)`."""
+    names: dict[Keys, str] = {("task",): spec.task.name, ("model",): spec.model.name if spec.model else ""}
+    names |= {("optimizers", number): optimizer.name for number, optimizer in enumerate(spec.optimizers)}
+    own = [keys for keys, name in names.items() if ":" in name]
+    return " or ".join(placed(spec, keys, "").rstrip(": ") for keys in own)
 
 
 def _partly(folder: Path) -> str:

@@ -15,6 +15,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from lrsweep import plan as planning
+from lrsweep.errors import UsageError
 from lrsweep.results import tables
 from lrsweep.results.status import with_refined
 from lrsweep.store import atomic, checkpoints, journal, lock, plan_record
@@ -50,14 +51,20 @@ def run_sweep(spec: Spec, context: Context, *, refine: bool, fresh: bool) -> Fin
 
 def _run_sweep(spec: Spec, context: Context, *, refine: bool, fresh: bool) -> Finished:
     begun, folder = time.time(), context.folder
-    if not folder.exists():
+    new = not folder.exists()
+    if new:
         preflight.user_code(planning.build(spec, planning.fingerprints(spec)).runs)  # a mistake leaves nothing behind
     atomic.make_folder(folder)
     tables.refuse_links(folder)
     with lock.hold(folder):
         over = _tidy(context, fresh)
         with closing(Journal(folder)) as writer:
-            rounds = [train_missing(with_refined(spec, folder, over), context, writer, over=over)]
+            try:
+                rounds = [train_missing(with_refined(spec, folder, over), context, writer, over=over)]
+            except UsageError:
+                if new:
+                    lock.forget(folder)
+                raise
             if refine and not context.stopping.requested():
                 rounds += _refined(rounds[0], context, writer)
         finished = publish.publish(rounds, context, begun)

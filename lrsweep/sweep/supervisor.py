@@ -10,7 +10,6 @@ reported once one of them succeeds; otherwise their failures say it.
 from __future__ import annotations
 
 import math
-import textwrap
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from lrsweep.run_result import RunResult, Status
 from lrsweep.store import checkpoints, journal
 from lrsweep.store.journal import Checkpoint, Group, Journal, Replay
 from lrsweep.sweep.progress import Notes, Update
+from lrsweep.training import reasons
 from lrsweep.wording.words import plural
 from lrsweep.workers.executors import Event, Executor
 from lrsweep.workers.messages import (
@@ -36,6 +36,7 @@ from lrsweep.workers.messages import (
     Ticked,
     Trained,
     Unwritable,
+    Warned,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 TRIES = 3
 UNTRAINED = ("train_loss", "val_loss")
 UNTRAINED_TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "bfloat16": 1e-2}
-LONGEST_REASON = 300
 
 Trouble: TypeAlias = Died | OutOfMemory | Raised
 
@@ -198,6 +198,8 @@ class Supervisor:
             self._saved[job.group.id] = message.checkpoint
         elif isinstance(message, Trained):
             self._compare_untrained(job, message.outcome)
+        elif isinstance(message, Warned):
+            self._notes.once(message.text, message.key)
         elif isinstance(message, Quiet):
             self._notes.note(_no_word(job, message.seconds))
         elif isinstance(message, Ended):
@@ -342,14 +344,16 @@ class Supervisor:
             self._requeue(job, parts, "stacked", None, unused_worker=True)
         elif isinstance(message, Raised):
             what = "a recorded step" if job.group.engine == "recorded" else "training them together"
-            reason = f"an error in {what}: " + textwrap.shorten(message.text, LONGEST_REASON, placeholder=" ...")
+            reason = reasons.short(f"an error in {what}: {message.text}")
             self._raised[reason] += len(left)
             self._requeue(job, [[run] for run in left], "single", reason, raised=True, unused_worker=True)
         else:
             why = "out of memory" if isinstance(message, OutOfMemory) else message.text
             self._notes.once(f"{why}: splitting a group of {len(left)} runs in two")
             halves = [left[: len(left) // 2], left[len(left) // 2 :]]
-            self._requeue(job, halves, job.group.engine, message.text, worker_died=isinstance(message, Died))
+            self._requeue(
+                job, halves, job.group.engine, reasons.short(message.text), worker_died=isinstance(message, Died)
+            )
 
     def _requeue(
         self,

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from lrsweep.errors import LrsweepError
+from lrsweep.system import warned
 from lrsweep.system.signals import die_with
 
 T = TypeVar("T")
@@ -96,7 +97,8 @@ def call(function: Callable[[], T]) -> T:
         raise
     if not data:
         raise ChildDiedError(how_it_ended(os.waitstatus_to_exitcode(status)))
-    result, error = pickle.loads(data)
+    result, error, warnings = pickle.loads(data)
+    warned.tell_of(warnings)
     if error is not None:
         raise error
     value: T = result
@@ -111,7 +113,9 @@ def _serve(function: Callable[[], object], writing: int, parent: int) -> None:
             signal.signal(number, signal.SIG_DFL)
         die_with(parent)
         os.dup2(2, 1)  # what the user's code prints is no part of the command's output
-        data = _pickled(function)
+        waiting = warned.Waiting()
+        with warned.told(waiting.add):
+            data = _pickled(function, waiting)
         with os.fdopen(writing, "wb") as stream:
             stream.write(data)
         with suppress(OSError, ValueError):
@@ -121,18 +125,19 @@ def _serve(function: Callable[[], object], writing: int, parent: int) -> None:
         os._exit(code)
 
 
-def _pickled(function: Callable[[], object]) -> bytes:
+def _pickled(function: Callable[[], object], waiting: warned.Waiting) -> bytes:
     try:
-        return pickle.dumps((function(), None))
+        return pickle.dumps((function(), None, waiting.taken()))
     except LrsweepError as error:
-        return pickle.dumps((None, error))
+        return pickle.dumps((None, error, waiting.taken()))
     except MemoryError:
-        return pickle.dumps((None, MemoryError()))
+        return pickle.dumps((None, MemoryError(), waiting.taken()))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told by the process that asked
         try:
-            return pickle.dumps((None, error))
+            return pickle.dumps((None, error, waiting.taken()))
         except Exception:  # noqa: BLE001 - an exception that holds what cannot be sent
-            return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}")))
+            error = RuntimeError(f"{type(error).__name__}: {error}")
+            return pickle.dumps((None, error, waiting.taken()))
 
 
 def how_it_ended(code: int | None) -> str:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from lrsweep.errors import UsageError, on_one_line
+from lrsweep.user_imports import calling_place
 
 Split = tuple[torch.Tensor, ...] | Dataset[Any]
 
@@ -45,8 +46,10 @@ class Task:
     collate_fn: Callable[[list[Any]], Any] | None = None
     param_groups: Callable[[Any], Any] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    made_at: str = field(init=False, repr=False, default="")  # the line of the user's file, for messages
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "made_at", calling_place())
         splits = {"train": self.train, "val": self.val, "test": self.test}
         for name, split in splits.items():
             if split is None and name != "test":
@@ -80,7 +83,9 @@ def _checked_split(name: str, split: Any, *, keep_dataset: bool) -> Split:
     if isinstance(split, IterableDataset):
         raise UsageError(f"Task: {name} is an IterableDataset; batches are drawn by index; use a map-style Dataset")
     if not (hasattr(split, "__getitem__") and hasattr(split, "__len__")) or isinstance(split, (str, dict)):
-        raise UsageError(f"Task: {name} is a {type(split).__name__}; give a tuple of tensors or a map-style Dataset")
+        loaded = "; give its dataset (loader.dataset), and its batch size as train.batch_size in the spec"
+        cure = loaded if type(split).__name__ == "DataLoader" else "; give a tuple of tensors or a map-style Dataset"
+        raise UsageError(f"Task: {name} is a {type(split).__name__}{cure}")
     if len(split) == 0:
         raise UsageError(f"Task: {name} has no examples")
     dataset: Dataset[Any] = split
@@ -92,7 +97,12 @@ def _checked_tensors(name: str, tensors: tuple[Any, ...]) -> tuple[torch.Tensor,
         raise UsageError(f"Task: {name} is empty; give tensors with one row per example, the last being the target")
     for position, tensor in enumerate(tensors):
         if not isinstance(tensor, torch.Tensor):
-            hint = "; use torch.from_numpy" if type(tensor).__module__ == "numpy" else ""
+            cures = {
+                "list": "; use torch.tensor",
+                "tuple": "; stack the examples: one tensor of all inputs, one of targets",
+            }
+            cures["ndarray"] = "; use torch.from_numpy"
+            hint = cures.get(type(tensor).__name__, "")
             raise UsageError(f"Task: {name}[{position}] is a {type(tensor).__name__}, not a tensor{hint}")
         if tensor.dim() == 0:
             raise UsageError(f"Task: {name}[{position}] is a single number; it needs one row per example")

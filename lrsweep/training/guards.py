@@ -119,7 +119,8 @@ def needs_closure(optimizer: object) -> bool:
 def of_optimizer(name: str, args: Mapping[str, Any], module: LossModule, base_dir: str) -> str | None:
     """Why the runs of an optimizer class of the user's train one at a time: a whole sentence.
 
-    Built over the parameters of `module` and thrown away. Raises what the class raises.
+    Built over the parameters of `module`, which have gradients, stepped once and thrown away: a class whose `step`
+    raises is then known before it trains. Raises what the class raises.
     """
     params = list(module.model.parameters())
     kept = user_state.picture([optimizers.lookup(name, base_dir)])
@@ -139,6 +140,8 @@ def of_optimizer(name: str, args: Mapping[str, Any], module: LossModule, base_di
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     if not held <= {id(parameter) for parameter in params}:
         return f"{label} does not keep the parameters that it is given"
+    optimizers.set_mode(optimizer, training=True, seed=lambda: None)
+    optimizer.step()
     return None
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from lrsweep.errors import LrsweepError
-from lrsweep.user_imports import user_place
+from lrsweep.training import mistakes
 
 
 def stream_seed(*key: object) -> int:
@@ -78,12 +78,10 @@ def _tolerant() -> Iterator[None]:
 
 
 def describe(error: BaseException) -> str:
-    """`Type: message (file.py:12 in function)`, the place being the deepest one in the user's own code, if any.
+    """`Type: message: cure (file.py:12 in function)`, the place being the deepest one in the user's own code, if any.
 
     Of errors of lrsweep's own the message alone.
     """
     if isinstance(error, LrsweepError):
         return str(error)
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    place = user_place(error)
-    return f"{text} ({place})" if place else text
+    return mistakes.described(error)

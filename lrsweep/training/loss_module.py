@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from lrsweep.training import isolation
+from lrsweep.training import isolation, mistakes
 
 if TYPE_CHECKING:
     from lrsweep.training.param_groups import ParamGroup
@@ -34,7 +34,7 @@ class LossModule(nn.Module):
         super().__init__()
         self.model = model
         self.groups: tuple[ParamGroup, ...] | None = None  # of its parameters, where the task makes some
-        self._task = workload.task
+        self.task = workload.task
         # A loss with state (class weights, a counter) belongs to this run, and is not trained.
         self._loss, self._step = _own(workload.task.loss, workload), _own(workload.task.step, workload)
         self._names = metric_names
@@ -66,7 +66,7 @@ class LossModule(nn.Module):
     @property
     def functions(self) -> list[Callable[..., Any]]:
         """What the user gave besides the model: the loss or step, and the metrics."""
-        return [self._step or self._loss, *self._task.metrics.values()]
+        return [self._step or self._loss, *self.task.metrics.values()]
 
     def replace_loss(self, loss: Callable[[Any, Any], torch.Tensor]) -> None:
         """Compute `loss(output, target)` from now on."""
@@ -103,36 +103,83 @@ class LossModule(nn.Module):
         with cast:
             if self._step is not None:
                 number = {"step": self.steps_made} if self.counts_steps else {}
-                loss, values = self._split(self._step(self.model, *batch, **number), wanted)
+                loss, values = self._split(self._step_of(batch, number), wanted)
             else:
                 loss, values = self._loss_and_metrics(batch, wanted)
-        loss = _scalar("loss", loss)
-        return (loss.float() if device else loss), {name: _scalar(name, value) for name, value in values.items()}
+        loss = self._scalar("the loss", loss, self._step or self._loss)
+        functions = self.task.metrics
+        return (loss.float() if device else loss), {
+            name: self._scalar(f"metric {name}", value, functions.get(name, self._step))
+            for name, value in values.items()
+        }
 
     def _loss_and_metrics(self, batch: tuple[Any, ...], wanted: bool) -> tuple[Any, dict[str, Any]]:
         *inputs, target = batch
-        output = self.model(*inputs)
-        loss = self._loss(output, target)
+        output = self._output(inputs)
+        loss = self._loss_of(output, target)
         if not wanted:
             return loss, {}
         with torch.no_grad():
-            return loss, {name: metric(output, target) for name, metric in self._task.metrics.items()}
+            return loss, {name: self._metric_of(metric, output, target) for name, metric in self.task.metrics.items()}
+
+    # Each in a function of its own: what is raised in it is told with the place of what was `given` (mistakes.py).
+
+    def _output(self, inputs: Sequence[Any]) -> Any:
+        given = (self.model, self.task.model)
+        return given[0](*inputs)
+
+    def _loss_of(self, output: Any, target: Any) -> Any:
+        given = (self._loss,)
+        return given[0](output, target)
+
+    def _metric_of(self, metric: Callable[..., Any], output: Any, target: Any) -> Any:
+        given = (metric,)
+        return given[0](output, target)
+
+    def _step_of(self, batch: Sequence[Any], number: Mapping[str, int]) -> Any:
+        given = (self._step,)
+        return given[0](self.model, *batch, **number)
 
     def _split(self, result: Any, wanted: bool) -> tuple[Any, dict[str, Any]]:
         """What a `step` returned, as loss and metrics."""
         if not isinstance(result, Mapping):
             return result, {}
         if "loss" not in result:
-            raise ValueError(f"step returned a dict without 'loss': {', '.join(map(str, result))}")
+            told = (
+                f"step returned a dict without 'loss' (it has {', '.join(map(str, result))}); add it: {{\"loss\": ...}}"
+            )
+            raise mistakes.refused(told, self._step, self.task)
         names = self._names
         if names is None:
             names = tuple(name for name in result if name != "loss")
         if missing := [name for name in names if wanted and name not in result]:
             lacking = f"step returned no {', '.join(missing)} in {'training' if self.training else 'an evaluation'}"
             cure = ": return it there, too, or set train.metrics: false" if self.training else ""
-            raise ValueError(f"{lacking}, which it returned for the first batch{cure}")
+            raise mistakes.refused(f"{lacking}, which it returned for the first batch{cure}", self._step, self.task)
         metrics = {name: result[name] for name in names} if wanted else {}
         return result["loss"], {n: v.detach() if isinstance(v, torch.Tensor) else v for n, v in metrics.items()}
+
+    def _scalar(self, name: str, value: Any, function: Any) -> torch.Tensor:
+        """Raises WrongInSpec for what is no number."""
+        if not isinstance(value, torch.Tensor):
+            kind = "None" if value is None else f"a {type(value).__name__}"
+            told = f"{name} is {kind}, not a tensor"
+            if value is None:
+                told += "; does the function return it?"
+            elif name == "the loss" and isinstance(value, int | float):
+                told += "; return it as it was computed, without .item() or float()"
+            elif name == "the loss" and isinstance(value, tuple | list) and self._step is not None:
+                told += '; return the loss alone, or {"loss": ..., "a metric": ...}'
+            elif isinstance(value, int | float):
+                return torch.tensor(float(value))
+            raise mistakes.refused(told, function, self.task)
+        if value.numel() != 1:
+            cure = (
+                "leave out reduction='none'" if getattr(function, "reduction", None) == "none" else "take its .mean()"
+            )
+            told = f"{name} has shape {tuple(value.shape)}; it must be one number, the mean over the batch: {cure}"
+            raise mistakes.refused(told, function, self.task)
+        return value.reshape(())
 
 
 def _own(function: Any, workload: Workload) -> Any:
@@ -151,16 +198,6 @@ def _own(function: Any, workload: Workload) -> Any:
         return deepcopy(function)
     except Exception:  # noqa: BLE001 - it holds what has no copy, such as a file
         return function
-
-
-def _scalar(name: str, value: Any) -> torch.Tensor:
-    if not isinstance(value, torch.Tensor):
-        if name == "loss":
-            raise TypeError(f"the loss is a {type(value).__name__}, not a tensor")
-        return torch.tensor(float(value))
-    if value.numel() != 1:
-        raise ValueError(f"{name} has shape {tuple(value.shape)}; it must be one number, the mean over the batch")
-    return value.reshape(())
 
 
 def parameters_of(function: Callable[..., Any]) -> set[str]:

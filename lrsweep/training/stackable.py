@@ -21,7 +21,7 @@ from torch import Tensor
 from lrsweep.compiler import trace
 from lrsweep.compiler.torch_private import tree_flatten
 from lrsweep.errors import UsageError, WrongInSpec
-from lrsweep.training import guards, isolation, update_rules, user_state
+from lrsweep.training import guards, isolation, mistakes, reasons, update_rules, user_state
 from lrsweep.training.costs import Counter
 from lrsweep.training.data import DatasetSplit, map_tensors
 from lrsweep.training.loss_module import LossModule
@@ -29,7 +29,6 @@ from lrsweep.training.observation import Observation
 from lrsweep.training.recorder import versions
 from lrsweep.training.stepper import Stepper
 from lrsweep.training.workload import Workload
-from lrsweep.user_imports import user_place
 
 if TYPE_CHECKING:
     from lrsweep.plan import OptimizerSetting
@@ -95,15 +94,20 @@ def stack_reason(workload: Workload, setting: OptimizerSetting) -> Reason | None
 
 
 def _optimizer_reason(workload: Workload, setting: OptimizerSetting) -> Reason | None:
-    """Look at a class of the user's, built over the weights of a model that is then thrown away."""
+    """Look at a class of the user's, built over the weights of a model that is then thrown away, and make a step."""
     try:
         with workload.user_code():
             module = workload.build_model(SEEDS[0])
+            workload.seed_step(SEEDS[0], 0)
+            module(*workload.batch(SEEDS[0], 0))[0].backward()
             text = guards.of_optimizer(setting.name, setting.args, module, workload.workload_spec.base_dir)
     except WrongInSpec:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
-        return Reason(f"an error in the trial of the optimizer: {isolation.describe(error)}", raised=True)
+        text = reasons.short(f"an error in the trial of the optimizer: {isolation.describe(error)}")
+        return Reason(text, raised=True)
+    finally:
+        workload.release()
     return None if text is None else Reason(text)
 
 
@@ -134,7 +138,7 @@ def _findings(workload: Workload) -> Findings:
     except (_Limit, trace.TraceError) as limit:
         return Findings(Reason(f"the model {limit}"), warnings=tuple(trial.warnings))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - user code and vmap may raise anything
-        return Findings(Reason(_explain(error)), warnings=tuple(trial.warnings))
+        return Findings(Reason(reasons.explain(error)), warnings=tuple(trial.warnings))
     return Findings(mixes=trial.mixes, warnings=tuple(trial.warnings))
 
 
@@ -151,6 +155,7 @@ class _Trial:
         # The first two batches, and the last of an epoch, which may be smaller.
         steps = sorted({0, 1, workload.steps_per_epoch - 1} & set(range(workload.total_steps)))
         observation = Observation()
+        self.warnings += mistakes.not_finite(workload.task)
         with _by_itself():
             before = self._data()
             guards.refuse_shared(self._outside())
@@ -200,6 +205,7 @@ class _Trial:
             module = self.workload.build_model(seed)
             modules.append(module)
             built.append(tuple(module.tensors()))
+            mistakes.refuse_untrainable(module.model, self.workload)
             if module.counts_steps:
                 raise _Limit("is given the number of the step, which its `step` asks for")
             if limit := guards.of_model(module) or next(filter(None, map(guards.of_batch, (*of_seed, checks))), None):
@@ -215,7 +221,7 @@ class _Trial:
                 given = map_tensors(Tensor.clone, batch)
                 with observation.watching(), counter if first else nullcontext():
                     result, _ = module.train()(*given)
-                    result.backward()
+                    mistakes.backward(result, module, self.workload.task)
                 written = any(leaf._version for leaf in tree_flatten(given)[0] if isinstance(leaf, Tensor))
                 if written and not self.workload.shared_batches:
                     raise _Limit("writes into batches that may be the memory of the Dataset")
@@ -402,7 +408,10 @@ def _by_itself() -> Iterator[None]:
     except (_Limit, UsageError):
         raise
     except (Exception, SystemExit) as error:
-        raise _Broken(f"an error in the trial of the model: {isolation.describe(error)}") from error
+        if limit := reasons.operator(error):
+            raise _Limit(limit) from error
+        text = reasons.short(f"an error in the trial of the model: {isolation.describe(error)}")
+        raise _Broken(text) from error
 
 
 def _alone(
@@ -472,27 +481,3 @@ def _compare(alone: list[list[Tensor]], stacked: list[list[Tensor]], tolerance: 
                 raise _Otherwise("gives different results when runs are trained together")
     if not all(math.isfinite(float(value.double().sum())) for values in alone for value in values[:1]):
         raise _Limit("starts from a loss that is not finite, so training runs together could not be checked")
-
-
-def _explain(error: BaseException) -> str:
-    text = str(error).strip().split("\n")[0]
-    for sign, reason in _SIGNS:
-        if sign in str(error):
-            return f"the model {reason}"
-    return f"the model cannot be trained for several runs at once ({type(error).__name__}: {text[:160]}{_place(error)})"
-
-
-def _place(error: BaseException) -> str:
-    place = user_place(error)
-    return f", {place}" if place else ""
-
-
-_SIGNS = (
-    (".item()", "turns a tensor into a Python number (.item(), float(), int()), which differs between runs"),
-    ("data-dependent control flow", "branches on the values of a tensor (if, while), which differ between runs"),
-    ("batching rule", "uses an operation that torch cannot batch over runs"),
-    ("randomness", "draws random numbers in a way that torch cannot batch over runs"),
-    ("dynamic shape", "has tensors whose shapes depend on their values"),
-    ("in-place", "writes in place into a tensor that the runs share"),
-    ("inplace", "writes in place into a tensor that the runs share"),
-)

@@ -8,27 +8,25 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
 
 from lrsweep import given_code
-from lrsweep.errors import LrsweepError, UsageError, WrongInSpec
+from lrsweep.errors import LrsweepError, UsageError, WrongInSpec, did_you_mean
 from lrsweep.models import MODELS, misfit
 from lrsweep.tasks import TASKS
 from lrsweep.tasks.base import Shapes, Task, shapes_of
-from lrsweep.training import isolation, memory, param_groups
+from lrsweep.training import isolation, memory, mistakes, param_groups
 from lrsweep.training.data import PERMUTED_BYTES, DatasetSplit, TensorSplit, epoch_order, map_tensors, split_of
 from lrsweep.training.loss_module import LossModule, parameters_of
-from lrsweep.user_imports import argument_error, resolve, user_place
+from lrsweep.user_imports import argument_error, defined_at, resolve, user_place
 
 if TYPE_CHECKING:
     from lrsweep.plan import WorkloadSpec
@@ -123,6 +121,11 @@ class Workload:
             return ()
 
     @property
+    def section(self) -> str:
+        """The section of the spec that the model comes from."""
+        return "task" if self.workload_spec.model is None else "model"
+
+    @property
     def built_in(self) -> bool:
         """Are task and model built-ins?"""
         names = [self.workload_spec.task["name"], (self.workload_spec.model or {"name": ""})["name"]]
@@ -198,13 +201,16 @@ class Workload:
     def _built_model(self, seed: int) -> nn.Module:
         isolation.seed_all(isolation.stream_seed("builder", seed))
         torch.manual_seed(seed)
-        model = self.builder()
+        given = (self.builder,)
+        model = given[0]()
         if not isinstance(model, nn.Module):
-            raise TypeError(f"the model builder returned a {type(model).__name__}, not a torch.nn.Module")
+            kind = "None; does it end with `return`?" if model is None else f"a {type(model).__name__}"
+            raise mistakes.refused(
+                f"the model builder must return a torch.nn.Module, not {kind}", self.builder, self.task, self.section
+            )
         if self._built.get(id(model)) is model:
-            place = "task" if self.workload_spec.model is None else "model"
             text = "the model builder returned the same module twice; every run needs a fresh one, made in"
-            raise WrongInSpec(((place,), f"{text} the function that returns it"))
+            raise mistakes.refused(f"{text} the function that returns it", self.builder, self.task, self.section)
         self._built[id(model)] = model
         return self.place_module(model)
 
@@ -293,7 +299,10 @@ class Workload:
         if self.task.step is not None or isinstance(batch, torch.Tensor):
             return (batch,)
         if not isinstance(batch, list | tuple):
-            raise TypeError(f"a batch is a {type(batch).__name__}; without step= it must be (*inputs, target)")
+            kind = "None" if batch is None else f"a {type(batch).__name__}"
+            told = f"a batch is {kind}; it must be a tuple (*inputs, target): change what the Dataset or collate_fn "
+            told += "returns, or give Task a step=(model, batch) -> loss"
+            raise mistakes.refused(told, self.task.collate_fn or self.task.train, self.task)
         return tuple(batch)
 
     def is_row(self, step: int) -> bool:
@@ -389,12 +398,24 @@ def task_of(workload_spec: WorkloadSpec) -> Task:
         place = user_place(error)
         if isinstance(error, LrsweepError) and not place:
             raise
-        text = f"{error} ({place})" if isinstance(error, LrsweepError) else isolation.describe(error)
+        text = f"{error} ({place})" if isinstance(error, LrsweepError) else isolation.describe(_of_keyword(error))
         raise UsageError(f"task {name}: {text}") from error
     if not isinstance(task, Task):
-        what = f"{_defined_at(function)}it must return an lrsweep.Task, not a {type(task).__name__}"
+        what = f"{defined_at(function)}it must return an lrsweep.Task, not a {type(task).__name__}"
         raise UsageError(f"task {name}: {what}")
     return task
+
+
+def _of_keyword(error: BaseException) -> BaseException:
+    """The same with what Task takes, if it was given something else."""
+    if isinstance(error, TypeError) and str(error).startswith("Task.__init__()"):
+        names = [field.name for field in fields(Task) if field.init]
+        wrong = str(error).partition("unexpected keyword argument '")[2].rstrip("'")
+        near = {"valid": "val", "validation": "val", "criterion": "loss", "net": "model"}.get(wrong)
+        hint = f"did you mean {near}?" if near else did_you_mean(wrong, names)
+        text = f"{error} (write Task(train=..., val=..., ...); it takes {', '.join(names)}{hint and f'; {hint}'})"
+        return TypeError(text).with_traceback(error.__traceback__)
+    return error
 
 
 def builder_of(workload_spec: WorkloadSpec, task: Task) -> Callable[[], nn.Module]:
@@ -453,10 +474,4 @@ def _named(
 def _check_arguments(kind: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     if found := argument_error(function, arguments):
         key, wrong = found
-        raise WrongInSpec(((kind, *filter(None, [key])), f"{kind} {name}: {_defined_at(function)}{wrong}"))
-
-
-def _defined_at(function: Callable[..., Any]) -> str:
-    """`file.py:12: `, where the function begins; empty if that is not known."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return "" if code is None else f"{Path(code.co_filename).name}:{code.co_firstlineno}: "
+        raise WrongInSpec(((kind, *filter(None, [key])), f"{kind} {name}: {defined_at(function)}{wrong}"))

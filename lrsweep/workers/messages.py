@@ -95,6 +95,14 @@ class AuditFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Warned:
+    """A warning of the user's code or of torch, as a sentence; `key` is the same for those that are one."""
+
+    text: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Retiring:
     """The worker takes no job after this one: what the user's code keeps must not reach another run."""
 
@@ -131,7 +139,19 @@ class Died:
 
 
 Message: TypeAlias = (
-    Ticked | Trained | Saved | Quiet | Retiring | Ended | Left | AuditFailed | OutOfMemory | Raised | Unwritable | Died
+    Ticked
+    | Trained
+    | Saved
+    | Quiet
+    | Warned
+    | Retiring
+    | Ended
+    | Left
+    | AuditFailed
+    | OutOfMemory
+    | Raised
+    | Unwritable
+    | Died
 )
 
 LAST = (Ended, Left, AuditFailed, OutOfMemory, Raised, Unwritable, Died)

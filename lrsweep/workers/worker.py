@@ -21,7 +21,7 @@ from lrsweep.optimizers import without_compiler
 from lrsweep.registry import DATA_FILES
 from lrsweep.run_result import Hooks, NoHooks, RunResult
 from lrsweep.store import checkpoints, lock
-from lrsweep.system import child
+from lrsweep.system import child, warned
 from lrsweep.system.machine import keep_freed_memory
 from lrsweep.system.signals import die_with, leave_to_parent, unblock
 from lrsweep.training import audit, isolation, sequential, stacked, workload
@@ -41,6 +41,7 @@ from lrsweep.workers.messages import (
     Ticked,
     Trained,
     Unwritable,
+    Warned,
     WorkerConfig,
 )
 
@@ -276,13 +277,20 @@ def serve(connection: Connection) -> None:
         prepare()
         keep_freed_memory()
         leaving: list[bool] = []
-        with one_version(config.versions):
+        waiting = warned.Waiting()
+
+        def send(message: Message) -> None:
+            for text, key in waiting.taken():
+                connection.send(Warned(text, key))
+            connection.send(message)
+
+        with one_version(config.versions), warned.told(waiting.add):
             while not leaving:
                 job: Job = connection.recv()
                 if job.in_a_copy:
-                    train_in_a_copy(job, config, connection.send, stop, lambda: leaving.append(True))
+                    train_in_a_copy(job, config, send, stop, lambda: leaving.append(True))
                 else:
-                    train(job, config, connection.send, stop)
+                    train(job, config, send, stop)
 
 
 def forked(connection: Connection, others: list[Connection]) -> None:

@@ -36,6 +36,15 @@ def test_what_does_not_work_is_not_used(
         assert not tricks.works(trick)
 
 
+@pytest.mark.parametrize("trick", sorted(tricks.TESTS))
+def test_an_evaluation_may_be_the_first_to_ask(trick: str, request: pytest.FixtureRequest) -> None:
+    """The answer is kept for the whole process."""
+    request.addfinalizer(tricks.works.cache_clear)
+    tricks.works.cache_clear()
+    with torch.no_grad():
+        assert tricks.works(trick)
+
+
 @pytest.mark.parametrize("name", ["sgd", "adam", "adagrad", "rmsprop"])
 def test_a_kernel_that_does_something_else_is_not_used(
     name: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest

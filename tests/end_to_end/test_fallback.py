@@ -13,7 +13,7 @@ from lrsweep.cli import output
 from lrsweep.cli.app import app
 from lrsweep.results import tables
 from lrsweep.sweep.progress import Silent
-from lrsweep.training import audit
+from lrsweep.training import audit, reasons
 from tests.support import sweeps
 
 TASK = """
@@ -91,7 +91,30 @@ def test_a_dry_run_says_why_no_update_can_be_made(tmp_path: Path) -> None:
     assert "unknown: no step could be timed" in text
     assert found.errors == ("ValueError: no weights (task.py:12 in __init__)",)
     assert "fails            ValueError: no weights (task.py:12" in text
-    assert "one at a time    an error in the trial of the model: ValueError: no weights (task.py:12" in text
+    assert text.count("no weights") == 1
+
+
+OWN = """
+
+class Odd(torch.optim.SGD):
+    def step(self, closure=None):
+        raise ValueError("not now " + "and much more " * 30)
+"""
+
+
+def test_a_class_whose_step_raises_is_not_tried_together(tmp_path: Path) -> None:
+    """Each group that a worker gives up costs a new process, which imports torch."""
+    odd = config(tmp_path, optimizers=[f"{tmp_path}/task.py:Odd"], seeds=1)
+    (tmp_path / "task.py").write_text((tmp_path / "task.py").read_text() + OWN)
+    text = output.estimate(sweeps.estimate(tmp_path, odd))
+    assert text.count("not now") == 1
+    notes, manifest = swept(tmp_path, odd)
+    assert not any("not now" in note for note in notes)
+    assert manifest["engines"] == {"single": {"groups": 2, "runs": 2}}
+    assert set(tables.read_runs(tmp_path / "small")["status"]) == {"failed"}
+    (reason,) = manifest["notes"]
+    assert reason.endswith(" ... (task.py:25 in step)")
+    assert len(reason) <= reasons.LONGEST
 
 
 def test_a_dry_run_of_what_will_fail_ends_as_the_sweep_would(tmp_path: Path) -> None:

@@ -48,6 +48,19 @@ class Own(torch.optim.SGD):
         super().__init__(params, lr)
 
 number = 3
+
+def nothing(step, total_steps):
+    pass
+
+def falling(step, total_steps):
+    return 1 - step
+
+def broken(step, total_steps):
+    raise ValueError("no factor")
+
+def changing(step, total_steps, seen=[]):
+    seen.append(step)
+    return len(seen)
 """
 
 SPEC = """\
@@ -60,6 +73,12 @@ train: {epochs: 1, batch_size: 5}
 """
 
 TASK, MODEL, BATCHES = "task: task.py:make", "model: task.py:model", "batch_size: 5"
+SEEDS, PLACE = "seeds: 1", "6:1: schedule"
+
+
+def scheduled(name: str) -> str:
+    return f"{SEEDS}\nschedule: task.py:{name}"
+
 
 # What is replaced in the spec, by what; then the place of the mistake with its key, and what else the message says.
 CASES: dict[str, tuple[str, str, str, str]] = {
@@ -74,6 +93,14 @@ CASES: dict[str, tuple[str, str, str, str]] = {
     "import of an optimizer": ("[sgd]", "[adam, broken.py:Own]", "3:20: optimizers[1]", "broken.py:1: cannot be"),
     "argument of an optimizer": ("[sgd]", "[adam, task.py:Own]", "3:20: optimizers[1]", "missing a required argument"),
     "no batches": (BATCHES, "batch_size: 50, drop_last: true", "6:36: train.drop_last", "leaving no batch"),
+    "no factor": (SEEDS, scheduled("nothing"), PLACE, "task.py:39: the factor at step 0 of 2 is None; it must be a"),
+    "a negative factor": (SEEDS, scheduled("falling") + "\naxes: {train.epochs: [1, 4]}", PLACE, "2 of 8 is -1.0; it"),
+    "a schedule that raises": (SEEDS, scheduled("broken"), PLACE, "ValueError: no factor (task.py:46 in broken)"),
+    "a schedule that keeps something": (SEEDS, scheduled("changing"), PLACE, "differs when it is computed again"),
+    "arguments of a schedule": (SEEDS, f"{SEEDS}\nschedule: {{name: task.py:falling, to: 1}}", PLACE, "keyword"),
+    "a schedule that is none": (SEEDS, scheduled("number"), PLACE, "is a int, not a function"),
+    "a schedule of an axis": (SEEDS, f"{SEEDS}\naxes: {{schedule: [constant, task.py:nothing]}}", "6:8: axes", ""),
+    "a schedule of an optimizer": ("[sgd]", "[adam, {name: sgd, schedule: task.py:nothing}]", "3:32: optim", "None"),
 }
 
 
@@ -92,7 +119,7 @@ def test_a_mistake_in_the_users_code_names_the_line_of_the_spec(spec: Path, case
     spec.write_text(SPEC.replace(before, after))
     with pytest.raises(UsageError) as info:
         sweeps.run(spec.parent / "results", spec)
-    assert str(info.value).startswith(f"{spec}:{place}: ")
+    assert str(info.value).startswith(f"{spec}:{place}")
     assert what in str(info.value)
 
 

@@ -318,6 +318,20 @@ class StopsAfter(Silent):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_audits_of_a_journal_that_was_set_aside_are_no_longer_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    sweeps.run(tmp_path)
+    facts = json.loads((folder / "manifest.json").read_text())
+    facts["sessions"][0]["audits"] = {"count": 3, "verified": 0, "failed": 1, "where": ["step 2: loss is 1 and 2"]}
+    (folder / "manifest.json").write_text(json.dumps(facts))
+    found = []
+    for options in ({"set": ("seeds=3",)}, {"fresh": True}, {"set": ("seeds=3",)}):
+        sweeps.run(tmp_path, **options)
+        facts = json.loads((folder / "manifest.json").read_text())
+        found.append((facts["audits"]["failed"], facts["audits"]["where"], len(facts["sessions"])))
+    assert found == [(1, ["step 2: loss is 1 and 2"], 2), (0, [], 3), (0, [], 4)]
+
+
 def test_a_fresh_sweep_that_was_stopped_goes_on_by_the_same_command(tmp_path: Path) -> None:
     config = sweeps.spec(axes={"train.batch_size": [5, 6, 7, 8]}, lr=[0.1], optimizers=["sgd"])
     sweeps.run(tmp_path, config)
@@ -782,7 +796,7 @@ def make_it():
     x = torch.zeros(8, 2)
     y = torch.zeros(8, 1)
     model = lambda: torch.nn.Linear(2, 1)
-    mae = lambda out, target: (out - target).abs()
+    mae = lambda out, target: (out - target).abs().mean()
     loss = lambda out, target: ((out - target) ** 2).mean()
     return lrsweep.Task(train=(x, y), val=(x, y), model=model, loss=loss, metrics={"mae": mae})
 """

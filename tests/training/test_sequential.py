@@ -334,7 +334,7 @@ def test_a_loss_that_rises_and_stays_up_is_diverged_though_finite() -> None:
     [
         ({"name": "classify", "model": "failing_net"}, "RuntimeError: no such layer (tasks.py:"),
         ({"name": "failing"}, "ZeroDivisionError: the batch is wrong (tasks.py:"),
-        ({"name": "classify", "model": "no_net"}, "returned a str, not a torch.nn.Module"),
+        ({"name": "classify", "model": "no_net"}, "must return a torch.nn.Module, not a str"),
     ],
     ids=["builder", "step", "no module"],
 )

@@ -12,7 +12,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from lrsweep.errors import UsageError, WrongInSpec
-from lrsweep.training import guards, stackable, workload
+from lrsweep.training import guards, reasons, stackable, workload
 from lrsweep.training.stackable import Findings
 from tests.support.oracle import workload_spec
 
@@ -173,6 +173,22 @@ def test_one_module_for_all_runs_is_refused_with_its_place() -> None:
     with pytest.raises(WrongInSpec, match="same module twice") as refused:
         stackable.workload_reason(made)
     assert refused.value.found[0][0] == ("task",)
+
+
+def test_an_operator_that_takes_functions_is_told_in_a_line(tmp_path: Path) -> None:
+    """As torch refuses torch.cond where it is watched; the real one would import the compiler into this process."""
+    refused = "There was no rule registered for HigherOrderOperator cond and mode <Counter>." + "Hint: set it. " * 50
+    reason = found(tmp_path, forward=f"raise NotImplementedError({refused!r})").reason
+    assert reason is not None
+    assert reason.text == "the model uses torch.cond, which torch cannot batch over runs, task.py:22 in forward"
+    assert not reason.raised
+
+
+def test_a_reason_is_a_line_that_ends_with_its_place() -> None:
+    assert reasons.short("one\n two") == "one two"
+    text = reasons.short("an error: " + "much\n" * 100 + " (task.py:3 in forward)")
+    assert len(text) <= reasons.LONGEST
+    assert text.endswith("much ... (task.py:3 in forward)")
 
 
 def test_changes_of_torchs_own_optimizers_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:

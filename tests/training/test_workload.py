@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten
 
-from lrsweep.errors import UsageError
+from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.training import workload
 from lrsweep.training.data import TensorSplit
 from lrsweep.training.loss_module import LossModule
@@ -260,18 +260,18 @@ def test_metric_names_are_known_before_training() -> None:
 def test_a_step_must_go_on_returning_its_metrics() -> None:
     made = build("fickle", metrics=True)
     assert made.metric_names == ("extra",)
-    with pytest.raises(ValueError, match=r"step returned no extra in training.* set train.metrics: false"):
+    with pytest.raises(WrongInSpec, match=r"step returned no extra in training.* set train.metrics: false"):
         made.build_model(0)(*made.batch(0, 0))
     lenient = build("fickle")
     assert lenient.build_model(0)(*lenient.batch(0, 0))[1] == {}
     lossless = build("lossless")
-    with pytest.raises(ValueError, match="without 'loss'"):
+    with pytest.raises(WrongInSpec, match="without 'loss'"):
         lossless.build_model(0)(*lossless.batch(0, 0))
 
 
 def test_a_loss_that_is_no_number_is_an_error_that_says_so() -> None:
     made = build({"name": "weighted", "reduction": "none"})
-    with pytest.raises(ValueError, match=r"loss has shape \(32,\); it must be one number"):
+    with pytest.raises(WrongInSpec, match=r"loss has shape \(32,\); it must be one number"):
         made.build_model(0)(*made.batch(0, 0))
 
 

@@ -1,0 +1,48 @@
+"""Why runs train one at a time, as users read it: a line of its own, short, with the place in the user's file."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+from lrsweep.user_imports import user_place
+
+LONGEST = 200
+_PLACE = re.compile(r",? \(?[^\s()]+:\d+ in [^\s()]+\)?$")
+_OPERATOR = re.compile(r"HigherOrderOperator (\w+)")
+
+
+def short(text: str) -> str:
+    """`text` on one line of at most LONGEST characters, the place at its end kept."""
+    text = " ".join(text.split())
+    place = found[0] if (found := _PLACE.search(text)) else ""
+    return textwrap.shorten(text.removesuffix(place), LONGEST - len(place), placeholder=" ...") + place
+
+
+def explain(error: BaseException) -> str:
+    """Why a model that trains alone does not in a stack."""
+    for sign, reason in _SIGNS:
+        if sign in str(error):
+            return f"the model {reason}"
+    text = str(error).strip().split("\n")[0]
+    place = user_place(error)
+    what = f"{type(error).__name__}: {text[:160]}{place and f', {place}'}"
+    return f"the model cannot be trained for several runs at once ({what})"
+
+
+def operator(error: BaseException) -> str | None:
+    """The end of `the model ...` where torch let no one watch an operator that takes functions, such as torch.cond."""
+    found = _OPERATOR.search(str(error)) if isinstance(error, NotImplementedError) else None
+    place = user_place(error)
+    return found and f"uses torch.{found[1]}, which torch cannot batch over runs{place and f', {place}'}"
+
+
+_SIGNS = (
+    (".item()", "turns a tensor into a Python number (.item(), float(), int()), which differs between runs"),
+    ("data-dependent control flow", "branches on the values of a tensor (if, while), which differ between runs"),
+    ("batching rule", "uses an operation that torch cannot batch over runs"),
+    ("randomness", "draws random numbers in a way that torch cannot batch over runs"),
+    ("dynamic shape", "has tensors whose shapes depend on their values"),
+    ("in-place", "writes in place into a tensor that the runs share"),
+    ("inplace", "writes in place into a tensor that the runs share"),
+)
