@@ -164,9 +164,11 @@ def test_own_schedule_by_import_path(tmp_path: Path) -> None:
         factors({"name": "mine.py:wild"}, 10, tmp_path)
     with pytest.raises(UsageError, match=r"the factor at step 1 of 10 is -1\.0"):
         factors({"name": "mine.py:negative"}, 10, tmp_path)
-    with pytest.raises(UsageError, match=r"mine.py:none: the factor at step 0 of 10 is None; it must be a number"):
+    with pytest.raises(
+        UsageError, match=r"mine.py:none: mine.py:8: the factor at step 0 of 10 is None; it must be a number"
+    ):
         factors({"name": "mine.py:none"}, 10, tmp_path)
-    with pytest.raises(UsageError, match=r"mine.py:one: cannot be called as one\(step, total_steps\): too many"):
+    with pytest.raises(UsageError, match=r"mine.py:one: mine.py:10: cannot be called as one\(step, total_steps\): too many"):
         factors({"name": "mine.py:one"}, 10, tmp_path)
     with pytest.raises(UsageError, match=r"mine.py:periodic: .*missing a required argument: 'period'"):
         factors({"name": "mine.py:periodic"}, 10, tmp_path)

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
 from lrsweep.errors import LrsweepError
@@ -25,12 +26,26 @@ class ChildDiedError(LrsweepError):
     """The copy ended before it gave its result: killed, or ended by the code it ran."""
 
 
+FORKS_WELL = "jemalloc_bg_thd"
+"""The thread of jemalloc, which pandas brings with pyarrow: jemalloc takes its locks before a fork, and frees them
+after."""
+
+
 def _threads() -> int:
     """Threads of this process, those of libraries in C included."""
     try:
-        return len(os.listdir("/proc/self/task"))
+        tasks = os.listdir("/proc/self/task")
     except OSError:
         return threading.active_count()
+    return sum(_name(task) != FORKS_WELL for task in tasks)
+
+
+def _name(task: str) -> str:
+    """Of a thread; "" if it has ended meanwhile."""
+    try:
+        return Path(f"/proc/self/task/{task}/comm").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
 
 
 def before_user_code() -> None:

@@ -170,6 +170,7 @@ class Local:
         worker.job = None
         worker.connection.close()
         worker.process.kill()
+        worker.exit_code()  # leaves no zombie behind
         self._workers.remove(worker)
         if not self._stopping:
             self._add(fork=child.must_fork())

@@ -134,7 +134,8 @@ def test_verify_says_what_it_compared(tmp_path: Path, monkeypatch: pytest.Monkey
     count = manifest["sessions"][-1]["audits"]["verified"]
     assert f"the first run of {count} groups was trained alone in plain torch, too" in notes[-1]
     assert count == manifest["engines"]["stacked"]["groups"]
-    monkeypatch.setattr(audit, "WHOLE_RUN", dict.fromkeys(audit.WHOLE_RUN, -1.0))
+    # On some processors both are equal to the bit.
+    monkeypatch.setattr(audit, "difference", lambda together, alone, workload: f"run {together.run_id} differs")
     notes, manifest = swept(tmp_path / "differs", own, verify=True)
     assert any("an audit failed at --verify: run " in note for note in notes)
     assert manifest["engines"] == {"single": {"groups": 4, "runs": 4}}

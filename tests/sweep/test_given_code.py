@@ -100,8 +100,15 @@ def losses(folder: Path) -> list[float]:
     return list(pd.read_csv(folder / "results" / "given" / "runs.csv").final_val_loss)
 
 
-@pytest.mark.parametrize("task", ["task", "stateful"])
-@pytest.mark.parametrize("notebook", [False, True], ids=["script", "notebook"])
+@pytest.mark.parametrize(
+    ("task", "notebook"),
+    [
+        pytest.param("task", False, id="script-task"),
+        pytest.param("stateful", True, id="notebook-stateful"),
+        pytest.param("task", True, id="notebook-task", marks=pytest.mark.slow),
+        pytest.param("stateful", False, id="script-stateful", marks=pytest.mark.slow),
+    ],
+)
 def test_given_code_trains_as_the_same_code_in_a_file(task: str, notebook: bool, tmp_path: Path) -> None:
     """A loss that counts its calls trains one run at a time, each in a copy."""
     text = RUN.replace("TASK", task)

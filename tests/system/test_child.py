@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -62,3 +64,19 @@ def test_beside_a_thread_there_is_no_copy() -> None:
     finally:
         done.set()
         thread.join()
+
+
+def test_the_thread_of_jemalloc_which_comes_with_pyarrow_prevents_no_fork() -> None:
+    pytest.importorskip("pyarrow")
+    code = """
+import os
+from lrsweep.system import child
+
+child.before_user_code()
+before = len(os.listdir("/proc/self/task"))
+import pyarrow
+
+assert len(os.listdir("/proc/self/task")) > before, "it starts none any more"
+assert child.can_fork()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -46,7 +46,7 @@ Behaviour = Callable[[Job], list[Message]]
 
 
 def job(*names: str, engine: str = "stacked", steps: int = 10) -> Job:
-    recipe = SimpleNamespace(key="k", train={"dtype": "float64"})
+    recipe = SimpleNamespace(key="k", train={"dtype": "float64"}, task={"name": "blobs"}, model=None, base_dir=".")
     runs: Any = tuple(
         SimpleNamespace(run_id=name, workload_spec=recipe, label="sgd", lr=0.1, seed=0, built_in=False)
         for name in names
