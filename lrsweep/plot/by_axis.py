@@ -77,6 +77,8 @@ def by_axis(
     name = words.axes_text({axis: ""}).removesuffix("=")
     rates = dict.fromkeys(words.compact(row.rates[0].lr) for row in rows)
     upright = _upright(studies[0].names, sheet)
+    panel = PANEL[0] if sheet.width is None else style.NARROWEST
+    two_lines = any("\n" in name for one in studies if not one.names for name in _numbers(one.xs, panel)[1])
     heads = [
         head
         for one in studies
@@ -93,7 +95,9 @@ def by_axis(
         heads, f"{facts.name}: {words.objective_text(facts)} by {axis}",
         f"{words.budget_line(facts, sheet.setting)} · lr {', '.join(rates)}", sheet,
         columns=count, panel=PANEL, left=left, gap=(max(left, room + left), 0.5), right=max(room, 0.2),
-        below=0.04 + max(width_of(one, ticks.SIZE) for one in studies[0].names) - ticks.LINE if upright else 0.0,
+        below=0.04 + max(width_of(one, ticks.SIZE) for one in studies[0].names) - ticks.LINE
+        if upright
+        else ticks.LINE * two_lines,
         legend=_key(rows, limits, seeds, of_numbers=places is None, trained=any(any(one.train) for one in studies)),
     )  # fmt: skip
     limits = rail.with_rows(limits, limits.rows, page.size[1])
@@ -172,16 +176,30 @@ def _x_axis(ax: Axes, one: _Study) -> None:
         ax.set_xlim(-0.5, len(one.names) - 0.5)
         ticks.name_ticks(ax.xaxis, range(len(one.names)), one.names)
         return
-    xs = one.xs
-    log = min(xs) > 0 and max(xs) >= WIDE * min(xs)
-    low, high = (math.log10(xs[0]), math.log10(xs[-1])) if log else (xs[0], xs[-1])
-    air = 0.08 * ((high - low) or abs(high) or 1.0)
-    bounds = (10 ** (low - air), 10 ** (high + air)) if log else (low - air, high + air)
+    log = _is_log(one.xs)
+    bounds, names = _numbers(one.xs, ticks.inches(ax))
     ax.set_xlim(*bounds)
     ax.set_xscale("log" if log else "linear")
-    room = ticks.inches(ax) / (high - low + 2 * air)
-    places = [math.log10(value) * room if log else value * room for value in xs]
-    ticks.name_ticks(ax.xaxis, xs, ticks.apart(places, [f"{value:g}" for value in xs]))
+    ticks.name_ticks(ax.xaxis, one.xs, names)
+
+
+def _is_log(xs: Sequence[float]) -> bool:
+    return min(xs) > 0 and max(xs) >= WIDE * min(xs)
+
+
+def _numbers(xs: Sequence[float], room: float) -> tuple[tuple[float, float], list[str]]:
+    """The ends of an axis of so many inches, and the names of the values: those that do not fit side by side stand on a
+    second line, if they fit there."""
+    log = _is_log(xs)
+    low, high = (math.log10(xs[0]), math.log10(xs[-1])) if log else (xs[0], xs[-1])
+    air = 0.08 * ((high - low) or abs(high) or 1.0)
+    scale = room / (high - low + 2 * air)
+    places = [(math.log10(value) if log else value) * scale for value in xs]
+    texts = [f"{value:g}" for value in xs]
+    names = ticks.apart(places, texts)
+    second = ticks.apart(places, ["" if name else text for name, text in zip(names, texts, strict=True)])
+    bounds = (10 ** (low - air), 10 ** (high + air)) if log else (low - air, high + air)
+    return bounds, [name or (f"\n{other}" if other else "") for name, other in zip(names, second, strict=True)]
 
 
 def _metric(ax: Axes, one: _Study, limits: Range, page: Page, name: str) -> None:

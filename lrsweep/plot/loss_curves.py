@@ -153,9 +153,9 @@ def ending(xy: Floats, view: Window) -> int:
 
 
 def named_rates(row: OptimizerFacts) -> list[float]:
-    """At most MOST_NAMED rates, rising: the best, the first unusable one, the recommended one, those next to the best
-    on both sides, then the lowest and the highest."""
-    rates = [point.lr for point in row.rates]
+    """At most MOST_NAMED rates, rising, those aside at which every run failed: the best, the first unusable one, the
+    recommended one, those next to the best on both sides, then the lowest and the highest."""
+    rates = [point.lr for point in row.rates if point.n_runs > point.n_failed]
     if len(rates) <= MOST_NAMED:
         return rates
     best = row.best_lr.value if math.isfinite(row.best_lr.value) else rates[len(rates) // 2]
@@ -257,7 +257,8 @@ def _facts_line(row: OptimizerFacts) -> str:
     parts = [f"best {words.compact(row.best_lr.value)}"]
     if math.isfinite(row.margins.unusable_from):
         parts.append(f"unusable from {words.compact(row.margins.unusable_from)}")
-    parts.append(f"{row.n_diverged} of {row.n_runs} runs diverged" if row.n_diverged else "none diverged")
+    failed = f", {row.n_failed} failed" * bool(row.n_failed)
+    parts.append((f"{row.n_diverged} of {row.n_runs} runs diverged" if row.n_diverged else "none diverged") + failed)
     return " · ".join(parts)
 
 

@@ -73,10 +73,16 @@ def numbers(facts: SweepFacts) -> list[str]:
     ]
 
 
+def _edge(row: OptimizerFacts) -> str:
+    """Whether the best rate is the outermost one, those whose runs failed aside."""
+    beside = row.edge_side in row.failed_ends or (row.edge_side == "both" and row.failed_ends)
+    return f"{EDGES[row.edge_side].removesuffix(' tried')} that did not fail" if beside else EDGES[row.edge_side]
+
+
 EDGES = {"": "", "low": "lowest tried", "high": "highest tried", "both": "only one tried"}
 BEST: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
     "curve": lambda row: row.title,
-    "best lr": lambda row: replace(rate(row.best_lr.value), note=EDGES[row.edge_side]),
+    "best lr": lambda row: replace(rate(row.best_lr.value), note=_edge(row)),
     "interval": lambda row: TableCell(_span(row.best_lr.low, row.best_lr.high), row.best_lr.low),
     "best objective": lambda row: objective(row, row.best_objective),
     "recommended": lambda row: rate(row.recommended_lr),

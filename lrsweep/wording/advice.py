@@ -16,7 +16,16 @@ from lrsweep.analysis.facts import Budget, OptimizerFacts, SweepFacts
 from lrsweep.analysis.sensitivity import is_even
 from lrsweep.analysis.suggest import ENOUGH, better_grid, close_enough, known_gaps, open_gaps, steep_gap, too_high
 from lrsweep.grids import generate
-from lrsweep.wording.words import agree, budget_text, highest_known, listed, objective_text_of, plural, rate_text
+from lrsweep.wording.words import (
+    agree,
+    budget_text,
+    decades,
+    highest_known,
+    listed,
+    objective_text_of,
+    plural,
+    rate_text,
+)
 
 ASK_FOR_RATES = (
     "all_diverged", "untrained", "too_small", "mostly_diverged", "edge", "censored", "narrow", "cliff", "steep",
@@ -78,16 +87,16 @@ def _width(row: OptimizerFacts) -> str:
         return "the width of the good range is unknown because the untrained model has no finite value"
     cliffs = [lr for lr in (row.cliff_below, row.cliff_above) if not math.isnan(lr)]
     if good_range.censored and not cliffs:
-        return f"the good range is at least {good_range.decades:.2g} decades wide ({_span(row)})"
+        return f"the good range is at least {decades(good_range.decades)} wide ({_span(row)})"
     beyond = f" ({' and '.join(map(rate_text, cliffs))} {agree(len(cliffs), 'diverge')}; nothing in between was tried)"
     if good_range.decades == 0:
         return f"no neighboring learning rate is about as good{beyond if cliffs else ''}"
     if not cliffs:
         rough = " roughly (it holds one grid point)" * (len(good_range.rates) == 1)
-        return f"the good range is{rough} {_span(row)}, {good_range.decades:.2g} decades"
+        return f"the good range is{rough} {_span(row)}, {decades(good_range.decades)}"
     low = f"{'at most ' if good_range.censored_low or row.cliff_below > 0 else ''}{rate_text(good_range.low)}"
     high = f"{'at least ' if good_range.censored_high or row.cliff_above > 0 else ''}{rate_text(good_range.high)}"
-    return f"the good range is {low} to {high}{beyond}, at least {good_range.decades:.2g} decades"
+    return f"the good range is {low} to {high}{beyond}, at least {decades(good_range.decades)}"
 
 
 def _price(row: OptimizerFacts) -> str:

@@ -17,6 +17,12 @@ def plural(n: int, noun: str) -> str:
     return f"{n} {noun}{ending}"
 
 
+def decades(width: float) -> str:
+    """`1.2 decades`, `1 decade`."""
+    text = f"{width:.2g}"
+    return f"{text} decade{'' if text == '1' else 's'}"
+
+
 def agree(n: int, verb: str) -> str:
     """The verb after a number: 1 `diverges`, 3 `diverge`."""
     return f"{verb}s" if n == 1 else verb
@@ -92,10 +98,10 @@ def good_range_ends(row: OptimizerFacts, text: Callable[[float, int], str] = rat
 def decades_text(row: OptimizerFacts) -> str:
     """The width of the good range; a range is never shown as 0.0 wide, unless that is its lower bound. `~`
     marks one that holds a single grid point: both of its ends are read off lines to rates outside."""
-    decades = row.good_range.decades
+    width = row.good_range.decades
     if row.good_range.at_least:
-        return f"{decades:.1f}"
-    return "<0.1" if decades < 0.05 else f"{'~' * (len(row.good_range.rates) == 1)}{decades:.1f}"
+        return f"{width:.1f}"
+    return "<0.1" if width < 0.05 else f"{'~' * (len(row.good_range.rates) == 1)}{width:.1f}"
 
 
 def unusable_text(row: OptimizerFacts) -> str:
