@@ -168,7 +168,9 @@ def test_own_schedule_by_import_path(tmp_path: Path) -> None:
         UsageError, match=r"mine.py:none: mine.py:8: the factor at step 0 of 10 is None; it must be a number"
     ):
         factors({"name": "mine.py:none"}, 10, tmp_path)
-    with pytest.raises(UsageError, match=r"mine.py:one: mine.py:10: cannot be called as one\(step, total_steps\): too many"):
+    with pytest.raises(
+        UsageError, match=r"mine.py:one: mine.py:10: cannot be called as one\(step, total_steps\): too many"
+    ):
         factors({"name": "mine.py:one"}, 10, tmp_path)
     with pytest.raises(UsageError, match=r"mine.py:periodic: .*missing a required argument: 'period'"):
         factors({"name": "mine.py:periodic"}, 10, tmp_path)
