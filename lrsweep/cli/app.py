@@ -27,6 +27,7 @@ from lrsweep.cli.options import (
     Folder,
     ImageFormat,
     OneFolder,
+    OwnTask,
     ProgressStyle,
     ResultsDir,
     SetOption,
@@ -43,9 +44,7 @@ if TYPE_CHECKING:
     from lrsweep.results.results import Results
     from lrsweep.sweep.publish import Finished
 
-
-EXIT_SOME_FAILED = 3
-EXIT_LIMITS_BROKEN = 6
+EXIT_SOME_FAILED, EXIT_LIMITS_BROKEN = 3, 6
 
 app = typer.Typer(
     name="lrsweep",
@@ -57,6 +56,7 @@ app = typer.Typer(
 )
 command = partial(app.command, cls=PlainFlagsCommand)
 
+Range = tuple[float, float]
 WITH_TORCH = ("run", "range-test", "list", "schema")
 
 
@@ -305,12 +305,10 @@ def check(
         float | None, typer.Option(metavar="SHARE", help="Largest allowed share of diverged runs, 0 to 1.")
     ] = None,
     best_lr_within: Annotated[
-        tuple[float, float] | None,
-        typer.Option(metavar="LOW HIGH", help="Range that must contain the best learning rate."),
+        Range | None, typer.Option(metavar="LOW HIGH", help="Range that must contain the best learning rate.")
     ] = None,
     recommended_lr_within: Annotated[
-        tuple[float, float] | None,
-        typer.Option(metavar="LOW HIGH", help="Range that must contain the recommended learning rate."),
+        Range | None, typer.Option(metavar="LOW HIGH", help="Range that must contain the recommended learning rate.")
     ] = None,
     max_default_regret: Annotated[
         float | None, typer.Option(metavar="X", help="Largest allowed regret at the default learning rate.")
@@ -399,13 +397,14 @@ def range_test(
 @command()
 def init(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="File to write.")] = Path("lrsweep.yaml"),
+    task: OwnTask = None,
 ) -> None:
     """Write a commented starter spec, ready to run.
 
     Never overwrites a file.
 
     Example:
-      lrsweep init sweep.yaml
+      lrsweep init sweep.yaml --task mytask.py:make_task
     """
     from importlib.resources import files
 
@@ -413,8 +412,14 @@ def init(
 
     if path.exists():
         raise UsageError(f"{path} already exists; name another file")
+    text = (files("lrsweep.cli") / "starter.yaml").read_text("utf-8")
+    if task is not None:
+        from lrsweep.sweep import starter
+
+        text = starter.for_task(task, path)
+        _say(text.split("\nname:")[0].replace("# ", ""))
     with atomic.storage_errors(path):
-        path.write_bytes((files("lrsweep.cli") / "starter.yaml").read_bytes())
+        path.write_text(text, "utf-8")
     _say(f"wrote {path}; next: lrsweep run {path}")
 
 

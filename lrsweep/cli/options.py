@@ -48,6 +48,9 @@ Folder = Annotated[
     Path, typer.Argument(metavar="RESULTS", help="Folder of one sweep, or a folder that contains several.")
 ]
 OneFolder = Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder of one sweep.")]
+OwnTask = Annotated[
+    str | None, typer.Option(metavar="PATH:FUNCTION", help="Try a task of your own and write a spec for it.")
+]
 ResultsDir = Annotated[Path, typer.Option("--results", metavar="DIR", help="Results go to DIR/NAME.")]
 SetOption = Annotated[
     list[str] | None,
