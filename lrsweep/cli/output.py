@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrsweep.analysis.facts import cost_span
-from lrsweep.analysis.leader import at_recommended
 from lrsweep.objective import Mode, cost
 from lrsweep.results.figures import SUFFIX
 from lrsweep.system.machine import size_text
-from lrsweep.wording import advice, words
+from lrsweep.wording import words
+from lrsweep.wording.answer import answer
 from lrsweep.wording.grouped import few_warnings
 from lrsweep.wording.verdict import verdict
 from lrsweep.wording.words import compact, duration, plural
@@ -54,16 +54,15 @@ def summary(facts: SweepFacts, folder: Path, *, unicode: bool = True) -> str:
     if facts.all_failed:
         return f"{facts.name}: every run failed; no results\n\n{folder}/: report.html, runs.csv"
     choice, rest = verdict(facts)
-    head = ("optimizer", "use lr", f"{facts.metric} there", "good range", "decades", "S", "unusable from", "")
+    head, rows = answer(facts)
     lines = [
         f"{facts.name}: {choice[:1].lower()}{choice[1:]}" if choice else facts.name,
         *textwrap.wrap(rest, WIDTH, break_on_hyphens=False),
         "",
         words.budget_line(facts),
     ]
-    rows = [_summary_row(row, facts.mode) for row in facts.rows]
     if facts.one_rate:  # no grid of learning rates: nothing that is said of one
-        lines += [table((*head[:3], ""), [(*row[:3], row[-1]) for row in rows], right=(1,))]
+        lines += [table(head, rows, right=(1,))]
     else:
         lines += [table(head, rows, right=(1, 4, 5, 6)), "", u_curves(facts, unicode=unicode)]
     if warnings := few_warnings(facts):
@@ -72,24 +71,6 @@ def summary(facts: SweepFacts, folder: Path, *, unicode: bool = True) -> str:
     files = ["report.html", "u_curve.png", "loss_curves.png", *studies, "runs.csv", "curves.csv", "summary.csv"]
     there = [name for name in files if (folder / name).exists()]
     return "\n".join([*lines, "", f"{folder}/: {', '.join(there)}"])
-
-
-def _summary_row(row: OptimizerFacts, mode: Mode) -> tuple[str, ...]:
-    if not row.trained:
-        return (row.title, *["-"] * 6, advice.warning_line(row))
-    there = at_recommended(row, mode)
-    low, high = (words.objective_text_of(row, end, 3) for end in (there.low, there.high))
-    ends = f" [{low}, {high}]" if math.isfinite(there.low) else ""
-    return (
-        row.title,
-        words.rate_text(row.recommended_lr),
-        f"{words.objective_text_of(row, there.value)}{ends}",
-        " .. ".join(words.good_range_ends(row)),
-        f"{'>= ' if row.good_range.at_least else ''}{words.decades_text(row)}",
-        words.number_text(row.sensitivity.whole.value, 3),
-        words.unusable_text(row),
-        advice.warning_line(row),
-    )
 
 
 def failures(runs: pd.DataFrame, place: str = "") -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import base64
+from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import pandas as pd
 
+from lrsweep.errors import UsageError
 from lrsweep.results import tables
 from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import Spec
@@ -79,6 +82,69 @@ class Results:
         from lrsweep import plot
 
         return plot.figure(self._sweep(metric, at, optimizer), name)
+
+    @property
+    def recommended(self) -> pd.Series[Any]:
+        """The row of `summary` to use: the best median at the recommended learning rate, `recommended_lr`.
+
+        Raises UsageError where nothing trained.
+
+            results.recommended["optimizer"], results.recommended["recommended_lr"]
+        """
+        return self._leader(self.facts(), "")
+
+    def best(self, optimizer: str) -> pd.Series[Any]:
+        """The row of `summary` of an optimizer, by its label; of several axis values the one with the best median at
+        the recommended learning rate.
+
+        Raises UsageError for an unknown label, and where nothing trained.
+
+            results.best("adam")["recommended_lr"]
+        """
+        facts = self.facts()
+        labels = list(dict.fromkeys(row.optimizer for row in facts.rows))
+        if optimizer not in labels:
+            raise UsageError(f"no optimizer {optimizer!r} in this sweep (have: {', '.join(labels)})")
+        return self._leader(
+            replace(facts, rows=tuple(row for row in facts.rows if row.optimizer == optimizer)), optimizer
+        )
+
+    def _leader(self, facts: SweepFacts, optimizer: str) -> pd.Series[Any]:
+        from lrsweep.analysis.leader import leader
+
+        best = leader(facts)
+        if best is None:
+            raise UsageError(
+                f"nothing trained{f' with {optimizer}' * bool(optimizer)}: there is no learning rate to recommend"
+            )
+        place = next(i for i, row in enumerate(self.facts().rows) if row.title == best.title)
+        return self.summary.iloc[place]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the choice, the table of the answer, the U-curve."""
+        from lrsweep.wording.answer import answer
+        from lrsweep.wording.verdict import verdict
+
+        facts = self.facts()
+        choice, rest = verdict(facts)
+        head, rows = answer(facts)
+        cells = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        table = f"<table><thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr></thead>{cells}</table>"
+        said = f"<p><b>{escape(choice)}</b>{': ' * bool(choice)}{escape(rest)}</p>"
+        return f"<div><h4>{escape(facts.name)}</h4>{said}{table}{self._picture(facts)}</div>"
+
+    def _picture(self, facts: SweepFacts) -> str:
+        """The U-curve inside the page; nothing where there is none to draw."""
+        from lrsweep import plot
+
+        sweep = self._sweep(None, None, None)
+        wanted = "by_" if facts.one_rate else "u_curve"
+        name = next((name for name in plot.names(sweep) if name.startswith(wanted)), None)
+        if name is None or plot.nothing(facts):
+            return ""
+        (picture,) = plot.rendered(sweep, ("png",), (name,))
+        data = base64.b64encode(picture.files["png"]).decode()
+        return f'<img alt="{escape(name)}" src="data:image/png;base64,{data}">'
 
     def facts(self) -> SweepFacts:
         """What the sweep shows, by the spec's objective: see `lrsweep.analysis.facts`."""

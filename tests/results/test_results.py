@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,9 @@ import pytest
 from matplotlib.figure import Figure
 
 import lrsweep
+from lrsweep import load
 from lrsweep.errors import UsageError
+from lrsweep.plot import style
 from tests.support import tables as fabricate
 
 
@@ -109,3 +113,35 @@ lrsweep.load({str(folder)!r}).facts()
 assert not {{"torch", "matplotlib"}} & set(sys.modules), "too much is imported"
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_to_use_is_the_row_of_the_summary_with_the_best_median_there(folder: Path) -> None:
+    results = load(folder)
+    facts = results.facts()
+    best = min((row for row in facts.rows if row.trained), key=lambda row: row.recommended_objective)
+    assert results.recommended["optimizer"] == best.optimizer
+    assert results.recommended["recommended_lr"] == best.recommended_lr
+    for row in facts.rows:
+        assert results.best(row.optimizer)["best_lr"] == row.best_lr.value
+    with pytest.raises(UsageError, match="no optimizer 'lion' in this sweep"):
+        results.best("lion")
+
+
+def test_where_nothing_trained_there_is_nothing_to_recommend(tmp_path: Path) -> None:
+    results = load(fabricate.folder(tmp_path, optimizers=("sgd",), rates=[100.0, 1000.0]))
+    with pytest.raises(UsageError, match="nothing trained"):
+        _ = results.recommended
+    with pytest.raises(UsageError, match="nothing trained with sgd"):
+        results.best("sgd")
+    assert "<img" in results._repr_html_()
+
+
+def test_a_notebook_shows_the_answer_and_the_u_curve(folder: Path) -> None:
+    results = load(folder)
+    html = results._repr_html_()
+    assert f"Use {results.recommended['optimizer']} at lr" in html
+    for optimizer in results.summary["optimizer"]:
+        assert f"<td>{optimizer}</td>" in html
+    (data,) = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
+    assert base64.b64decode(data) == style.rendered(results.u_curve(), "png")
+    assert "<script" not in html
