@@ -123,6 +123,7 @@ def test_given_code_trains_as_the_same_code_in_a_file(task: str, notebook: bool,
     assert losses(tmp_path) == losses(tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_results_need_no_code_but_cannot_be_run_without(tmp_path: Path) -> None:
     text = CODE + RUN.replace("TASK", "task")
     assert python(tmp_path, text).returncode == 0
@@ -145,6 +146,7 @@ def test_results_need_no_code_but_cannot_be_run_without(tmp_path: Path) -> None:
     assert (tmp_path / "results" / "given" / "runs.csv").read_bytes() != first
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_by_one_that_has_the_code(tmp_path: Path) -> None:
     code = CODE.replace(
         "    CALLS.append(0)\n",
@@ -179,6 +181,7 @@ def test_where_no_worker_can_have_the_code_it_is_refused(
     assert str(refused.value).startswith(said)
 
 
+@pytest.mark.slow
 def test_all_that_takes_a_spec_takes_functions(tmp_path: Path) -> None:
     more = textwrap.dedent("""
         print(lrsweep.dry_run(SPEC).to_do, len(lrsweep.lr_finder(SPEC, steps=20).results))
