@@ -79,7 +79,8 @@ def _found(task: str, workload: Workload, estimate: CostEstimate) -> list[str]:
     parameters = [parameter for parameter in module.model.parameters() if parameter.requires_grad]
     count, size = sum(p.numel() for p in parameters), sum(p.nbytes for p in parameters)
     together = estimate.engines.get("stacked", 0)
-    how = "many at a time" if together else f"one at a time: {'; '.join(estimate.reasons) or 'too large to be stacked'}"
+    why = "; ".join(estimate.reasons) or "too large to be trained together"
+    how = "many at a time" if together else f"one at a time: {why}"
     step = estimate.seconds * estimate.workers / max(estimate.run_steps, 1)
     return [
         f"Written by `lrsweep init --task {task}`, which found:",

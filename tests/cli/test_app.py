@@ -252,6 +252,7 @@ axes: {train.batch_size: [32, 64], train.clip_norm: [null, 1.0]}
 """
 
 
+@pytest.mark.slow
 def test_range_test_says_which_axis_values_it_uses(tmp_path: Path) -> None:
     (tmp_path / "axes.yaml").write_text(AXES)
     assert lrsweep("run", "axes.yaml", cwd=tmp_path).returncode == 0

@@ -50,6 +50,7 @@ def commands(folder: Path, *texts: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_results_are_read_and_drawn(folder: Path) -> None:
     done = commands(
         folder, "plot results/small", "report results/small", "status results", "check results/small --max-diverged 1",

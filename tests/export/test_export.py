@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,29 @@ from lrsweep.export import FORMATS, MARK, export
 from lrsweep.export.latex import escaped, number
 from lrsweep.export.runs import runs_of
 from lrsweep.results.results import Results
+from lrsweep.system import child
 from tests.support import tables as fabricate
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries' own
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.process]  # warnings are the libraries' own
+
+
+def apart(*libraries: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Run a test, where the libraries are installed, in a copy of this process: the threads that they start would
+    forbid forks afterwards."""
+
+    def of(test: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(test)
+        def run(**given: Any) -> None:
+            for library in (*libraries, *filter(None, [FORMATS[given["to"]].library] if "to" in given else [])):
+                if importlib.util.find_spec(library) is None:
+                    pytest.skip(f"needs {library}")
+            child.call(lambda: test(**given))
+
+        return run
+
+    return of
+
+
 RATES = (1e-4, 1e-3, 1e-2)
 AXES: dict[str, list[Any]] = {"model.activation": ["relu", "tanh"]}
 
@@ -63,9 +85,8 @@ def float32(value: float) -> float:
 
 
 @pytest.mark.parametrize("to", ["tensorboard", "parquet", "latex"])
+@apart()
 def test_a_repeated_export_is_the_same_to_the_byte_and_reads_only(sweep: Results, tmp_path: Path, to: str) -> None:
-    if FORMATS[to].library:
-        pytest.importorskip(FORMATS[to].library)
     before = contents(sweep.path)
     first = contents(export(sweep, to, tmp_path / "out"))
     (tmp_path / "out" / "left behind").write_text("by an older export")
@@ -111,8 +132,8 @@ def test_runs_carry_the_values_of_the_tables(sweep: Results) -> None:
     assert math.isnan(found[0].outcomes["final_val_loss"])
 
 
+@apart("pyarrow")
 def test_parquet_holds_the_tables_to_the_bit(sweep: Results, tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     folder = export(sweep, "parquet", tmp_path / "out")
     for name in ("runs", "curves", "summary"):
         pd.testing.assert_frame_equal(
@@ -120,8 +141,8 @@ def test_parquet_holds_the_tables_to_the_bit(sweep: Results, tmp_path: Path) -> 
         )
 
 
+@apart("tensorboard")
 def test_tensorboard_reads_curves_parameters_and_outcomes(sweep: Results, tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -142,9 +163,8 @@ def test_tensorboard_reads_curves_parameters_and_outcomes(sweep: Results, tmp_pa
         assert start.hparams["model.activation"].string_value == run.params["model.activation"]
 
 
+@apart("mlflow", "sqlalchemy")
 def test_mlflow_reads_curves_parameters_and_outcomes(sweep: Results, tmp_path: Path) -> None:
-    pytest.importorskip("mlflow")
-    pytest.importorskip("sqlalchemy")
     from mlflow.tracking import MlflowClient
 
     folder = export(sweep, "mlflow", tmp_path / "out")
@@ -161,8 +181,8 @@ def test_mlflow_reads_curves_parameters_and_outcomes(sweep: Results, tmp_path: P
     assert not found
 
 
+@apart("wandb")
 def test_wandb_reads_curves_and_parameters(sweep: Results, tmp_path: Path) -> None:
-    pytest.importorskip("wandb")
     from wandb.proto import wandb_internal_pb2
 
     folder = export(sweep, "wandb", tmp_path / "out")

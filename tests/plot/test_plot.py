@@ -468,6 +468,7 @@ assert "matplotlib.pyplot" not in sys.modules, "pyplot was imported"
 """
 
 
+@pytest.mark.slow
 def test_two_processes_draw_the_same_bytes_without_torch(tmp_path: Path) -> None:
     axes = {"train.batch_size": [16, 64]}
     folder = fabricate.folder(tmp_path, optimizers=("sgd", "adam"), rates=RATES, seeds=2, rows=10, axes=axes)

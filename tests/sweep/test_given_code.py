@@ -103,7 +103,7 @@ def losses(folder: Path) -> list[float]:
 @pytest.mark.parametrize(
     ("task", "notebook"),
     [
-        pytest.param("task", False, id="script-task"),
+        pytest.param("task", False, id="script-task", marks=pytest.mark.slow),
         pytest.param("stateful", True, id="notebook-stateful"),
         pytest.param("task", True, id="notebook-task", marks=pytest.mark.slow),
         pytest.param("stateful", False, id="script-stateful", marks=pytest.mark.slow),

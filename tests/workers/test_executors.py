@@ -23,6 +23,7 @@ from lrsweep.store import checkpoints, journal
 from lrsweep.store.journal import Checkpoint, Group, Journal
 from lrsweep.sweep.progress import Notes, Silent
 from lrsweep.sweep.supervisor import TRIES, Supervisor
+from lrsweep.system import child
 from lrsweep.workers import worker
 from lrsweep.workers.executors import Event, Local
 from lrsweep.workers.messages import (
@@ -412,6 +413,7 @@ def fake_engine(job: Job, problem: Any, hooks: Any) -> Iterator[RunResult]:
 def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Local]]:
     if sys.platform != "linux":
         pytest.skip("workers are forked on Linux only")
+    monkeypatch.setattr(child, "can_fork", lambda: True)  # whatever threads other tests have left here
     cache = SimpleNamespace(get=lambda workload_spec, device: None)
     monkeypatch.setattr(worker, "workloads", lambda: cache)
     monkeypatch.setitem(worker.ENGINES, "stacked", fake_engine)
