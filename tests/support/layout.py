@@ -30,7 +30,15 @@ def texts_of(figure: Figure) -> Shown:
         renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
         texts = [one for one in figure.findobj(Text) if one.get_visible() and one.get_text().strip()]  # type: ignore[attr-defined]
         shown = [(one.get_text(), one.get_window_extent(renderer)) for one in texts]  # type: ignore[attr-defined]
-    return [(text, box) for text, box in shown if box.width > 0]
+    return [(text, _ink(text, box)) for text, box in shown if box.width > 0]
+
+
+def _ink(text: str, box: Bbox) -> Bbox:
+    """Without the empty line at the top of a text that stands on the second one."""
+    if not text.startswith("\n"):
+        return box
+    lines = text.count("\n") + 1
+    return Bbox.from_extents(box.x0, box.y0, box.x1, box.y1 - box.height / lines)
 
 
 def faults(figure: Figure) -> dict[str, object]:
