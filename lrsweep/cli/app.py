@@ -34,7 +34,7 @@ from lrsweep.cli.options import (
     kinds,
     labels,
     show_version,
-)  # fmt: skip
+)
 from lrsweep.errors import LimitError, LrsweepError, StorageError, UsageError, WrongOption, printable
 from lrsweep.system import limits, process
 from lrsweep.system.process import exit_without_teardown, few_collections

@@ -155,7 +155,7 @@ def range_test(found: RangeTest) -> str:
     head = ("optimizer", "rule", "suggested lr", "regret", "")
     early = words.NOT_FALLEN
     rows = [
-        (one.label, rule, words.rate_text(lr), _regret(one.regret(rule)), early * (rule in one.unmoved))
+        (one.label, rule, words.rate_text(lr), words.number_text(one.regret(rule)), early * (rule in one.unmoved))
         for one in found.results
         for rule, lr in one.suggested.items()
     ]
@@ -185,10 +185,6 @@ def range_test(found: RangeTest) -> str:
             f"written: {', '.join(str(path) for path in found.files)}",
         ]
     )
-
-
-def _regret(value: float) -> str:
-    return "-" if math.isnan(value) else words.number_text(value)
 
 
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-=+oO#"

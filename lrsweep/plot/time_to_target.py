@@ -83,4 +83,6 @@ def _target_text(facts: SweepFacts, *, never: bool) -> str:
         else f"the highest {words.objective_text(facts)}"
     )
     edge = "; never: half or more of the seeds do not get there" if never else ""
-    return f"target: 90 % of the way from the untrained model to {goal} (median over seeds){edge}"
+    places = [place for row in facts.rows for place in _reached(row)]
+    met = "; of marks at one place the larger ones lie below" if len({*places}) < len(places) else ""
+    return f"target: 90 % of the way from the untrained model to {goal} (median over seeds){edge}{met}"

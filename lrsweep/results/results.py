@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from lrsweep.analysis.facts import SweepFacts
+    from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
     from lrsweep.plot import SweepFigures
 
 
@@ -91,7 +91,8 @@ class Results:
 
             results.recommended["optimizer"], results.recommended["recommended_lr"]
         """
-        return self._leader(self.facts(), "")
+        facts = self.facts()
+        return self._leader(facts, facts.rows, "")
 
     def best(self, optimizer: str) -> pd.Series[Any]:
         """The row of `summary` of an optimizer, by its label; of several axis values the one with the best median at
@@ -105,20 +106,16 @@ class Results:
         labels = list(dict.fromkeys(row.optimizer for row in facts.rows))
         if optimizer not in labels:
             raise UsageError(f"no optimizer {optimizer!r} in this sweep (have: {', '.join(labels)})")
-        return self._leader(
-            replace(facts, rows=tuple(row for row in facts.rows if row.optimizer == optimizer)), optimizer
-        )
+        return self._leader(facts, tuple(row for row in facts.rows if row.optimizer == optimizer), f" with {optimizer}")
 
-    def _leader(self, facts: SweepFacts, optimizer: str) -> pd.Series[Any]:
+    def _leader(self, facts: SweepFacts, rows: tuple[OptimizerFacts, ...], which: str) -> pd.Series[Any]:
+        """The row of `summary` of the best of `rows`, which are some of those of `facts`."""
         from lrsweep.analysis.leader import leader
 
-        best = leader(facts)
+        best = leader(replace(facts, rows=rows))
         if best is None:
-            raise UsageError(
-                f"nothing trained{f' with {optimizer}' * bool(optimizer)}: there is no learning rate to recommend"
-            )
-        place = next(i for i, row in enumerate(self.facts().rows) if row.title == best.title)
-        return self.summary.iloc[place]
+            raise UsageError(f"nothing trained{which}: there is no learning rate to recommend")
+        return self.summary.iloc[facts.rows.index(best)]
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the choice, the table of the answer, the U-curve."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrsweep import plan as planning
 from lrsweep import tasks
-from lrsweep.errors import UsageError
+from lrsweep.errors import UsageError, on_one_line, printable
 from lrsweep.spec.load import load_spec
 from lrsweep.sweep import api
 from lrsweep.system.machine import size_text
@@ -57,11 +58,14 @@ def for_task(task: str, path: Path) -> str:
     names = [f"val_{name}" for name in workload.metric_names]
     file, _, function = task.rpartition(":")
     there = Path(os.path.relpath(file, path.absolute().parent)).as_posix() if file.endswith(".py") else file
+    found = (printable(on_one_line(line)) for line in _found(task, workload, estimate))
     return TEXT.format(
-        found="\n".join(f"# {line}" for line in _found(task, workload, estimate)),
-        name=mapping["name"], task=f'"{there}:{function}"', batch=mapping["train"]["batch_size"],
+        found="\n".join(f"# {line}" for line in found),
+        name=json.dumps(mapping["name"]),
+        task=json.dumps(f"{there}:{function}", ensure_ascii=False),
+        batch=mapping["train"]["batch_size"],
         metrics=f"  # or {', '.join(names)}" if names else "",
-    )  # fmt: skip
+    )
 
 
 def _workload(mapping: dict[str, Any]) -> Workload:

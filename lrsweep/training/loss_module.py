@@ -170,7 +170,7 @@ class LossModule(nn.Module):
                 told += "; return it as it was computed, without .item() or float()"
             elif name == "the loss" and isinstance(value, tuple | list) and self._step is not None:
                 told += '; return the loss alone, or {"loss": ..., "a metric": ...}'
-            elif isinstance(value, int | float):
+            elif name != "the loss" and hasattr(value, "__float__"):  # numbers of numpy, too
                 return torch.tensor(float(value))
             raise mistakes.refused(told, function, self.task)
         if value.numel() != 1:

@@ -75,7 +75,7 @@ def sentence(row: OptimizerFacts, budget: Budget | None) -> str:
         return f"{row.title}: no learning rate improved on the untrained model ({tried})."
     if n_known == 1:
         said = objective_text_of(row, row.best_objective)
-        return f"{row.title}: {said} at {rate_text(row.best_lr.value)}, the only learning rate tried, {how}."
+        return f"{row.title}: {said} at {rate_text(row.best_lr.value)}, the only learning rate tried{but}, {how}."
     parts = [f"{row.title}: {rate_text(row.best_lr.value)} is the best of {tried}", _width(row), _price(row)]
     parts += [_top(row), f"every run failed at {_rates(row.failed_lrs)}" * bool(row.failed_lrs)]
     return "; ".join(part for part in parts if part) + "."

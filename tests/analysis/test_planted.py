@@ -671,4 +671,6 @@ def test_sensitivity_is_over_the_rates_that_have_results() -> None:
     assert math.isnan(part.sensitivity.window)
     (alone,) = analyse(frame(table("adam", [1e-2], [[0.5, 0.5]])), None, spec("adam"), {}).rows
     assert math.isnan(alone.sensitivity.whole.value), "one rate is not sensitive to anything"
-    assert "only learning rate tried" in said(alone)
+    assert "only learning rate tried, with" in said(alone)
+    (other,) = analyse(frame(table("adam", [1e-2, 1e-1], [[0.5, 0.5], [None, None]])), None, spec("adam"), {}).rows
+    assert "only learning rate tried that did not fail" in said(other)

@@ -72,6 +72,11 @@ def test_the_spec_loads_and_says_what_was_found(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir() if path.suffix) == ["mine.py", "sweep.yaml"]
 
 
+def test_a_name_that_yaml_reads_as_a_number_is_quoted(folder: Path) -> None:
+    (folder / "1e3.yaml").write_text(starter.for_task("mine.py:make", folder / "1e3.yaml"))
+    assert load_spec(folder / "1e3.yaml").name == "1e3"
+
+
 def test_a_spec_in_another_folder_finds_the_task(folder: Path) -> None:
     (folder / "specs").mkdir()
     text = starter.for_task("mine.py:make", folder / "specs" / "a.yaml")

@@ -363,3 +363,10 @@ def test_evaluation_batches_hold_fewer_examples_that_are_sequences(targets: int,
     """A stack of runs multiplies what one batch takes."""
     split = TensorSplit((torch.zeros(600, 32), torch.zeros(600, targets)))
     assert split.chunk(batch_size) == largest
+
+
+def test_a_metric_may_be_a_number_of_numpy() -> None:
+    made = build("classify", metrics=True)
+    object.__setattr__(made.task, "metrics", {"third": lambda output, target: np.float32(1) / np.float32(3)})
+    _, values = made.build_model(0)(*made.batch(0, 0))
+    assert float(values["third"]) == float(np.float32(1) / np.float32(3))
