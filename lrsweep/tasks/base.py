@@ -30,6 +30,7 @@ class Task:
     `param_groups`: model -> groups of its parameters as torch.optim takes them, dicts of `params`, arguments of the
     optimizer for these, and `lr_scale` in place of `lr`: their rate is that times the swept one (default 1).
     Parameters in no group are not trained.
+    `workers`: how many processes prepare the batches of Datasets, beside each process that trains (default: none).
 
     `notes` are facts for messages and for building models: the split sizes (always there), and what a built-in task
     knows about itself: kind, in_shape, num_outputs, scale, warnings, baselines. Raises UsageError for what cannot be
@@ -45,6 +46,7 @@ class Task:
     step: Callable[[Any, Any], Any] | None = None
     collate_fn: Callable[[list[Any]], Any] | None = None
     param_groups: Callable[[Any], Any] | None = None
+    workers: int = 0
     notes: dict[str, Any] = field(default_factory=dict)
     made_at: str = field(init=False, repr=False, default="")  # the line of the user's file, for messages
 
@@ -123,6 +125,10 @@ def _check_widths(task: Task) -> None:
         raise UsageError(f"Task: every split needs as many tensors as train: {listed}")
     if task.collate_fn is not None and len(widths) == 2 + (task.test is not None):
         raise UsageError("Task: collate_fn is for Datasets, but all splits are tensors; leave it out")
+    if not isinstance(task.workers, int) or isinstance(task.workers, bool) or task.workers < 0:
+        raise UsageError(f"Task: workers is {task.workers!r}; give the number of processes, 0 for none")
+    if task.workers and len(widths) == 2 + (task.test is not None):
+        raise UsageError("Task: workers is for Datasets, but all splits are tensors, which need none; leave it out")
 
 
 def _check_functions(task: Task) -> None:

@@ -5,8 +5,8 @@ A split is tensors on the device, or a user's Dataset. `Workload` (workload.py) 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import default_collate
@@ -14,6 +14,7 @@ from torch.utils.data import default_collate
 from lrsweep.compiler.torch_private import tree_flatten
 from lrsweep.compiler.trace import map_leaves
 from lrsweep.tasks.base import Split
+from lrsweep.training import isolation
 
 PERMUTED_BYTES = 2**26  # a train split up to this size is permuted once an epoch; a larger one is gathered by batches
 EVAL_CHUNK = 512  # examples of one evaluation batch, at most
@@ -42,6 +43,13 @@ def layout_of(batch: Any) -> Hashable:
     return str(spec), *(
         (leaf.shape, leaf.stride(), leaf.dtype) if isinstance(leaf, torch.Tensor) else repr(leaf) for leaf in leaves
     )
+
+
+class Wanted(NamedTuple):
+    """A batch of a Dataset: `seed` for the generators that it draws from, and the numbers of its examples."""
+
+    seed: int
+    examples: list[int]
 
 
 class TensorSplit:
@@ -91,7 +99,7 @@ class DatasetSplit:
         self.data = data
         self._own_collate = collate is not None
         self._collate = default_collate if collate is None else collate
-        self._place = place
+        self.place = place
 
     def __len__(self) -> int:
         return len(self.data)
@@ -101,17 +109,19 @@ class DatasetSplit:
         on it, as one that takes ready batches does with a batch size of 1."""
         return batch_size if self._own_collate else min(EVAL_CHUNK, max(batch_size, 64))
 
-    def take(self, index: torch.Tensor) -> Any:
-        """The examples `index` [B], collated."""
-        numbers = index.tolist()
+    def collated(self, numbers: list[int]) -> Any:
+        """The examples with these numbers as the user's code gives them, neither moved nor cast."""
         several = getattr(self.data, "__getitems__", None)
         given: tuple[Any, ...] = (self.data,)  # for mistakes.py
         examples = several(numbers) if callable(several) else [self.data[number] for number in numbers]
         given = (self._collate, self.data)
-        return self._place(given[0](examples))
+        return given[0](examples)
 
-    def slice(self, low: int, high: int) -> Any:
-        return self.take(torch.arange(low, high))
+    def batches(self, wanted: Iterable[Wanted]) -> Iterator[Any]:
+        """The batches, collated and placed."""
+        for one in wanted:
+            isolation.seed_all(one.seed)
+            yield self.place(self.collated(one.examples))
 
 
 def split_of(

@@ -97,7 +97,7 @@ DETACHED = (
 )
 
 # The functions in which lrsweep calls what the user gave: their variable `given` holds it.
-_PARTS = ("_output", "_loss_of", "_metric_of", "_step_of", "_built_model", "take")
+_PARTS = ("_output", "_loss_of", "_metric_of", "_step_of", "_built_model", "collated")
 _CALLED = ("forward", "__getitem__", "__call__", "__init__")
 
 

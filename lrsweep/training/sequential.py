@@ -43,7 +43,7 @@ def train(runs: Sequence[Run], workload: Workload, hooks: Hooks, *, captured: bo
     """
     for run in runs:
         try:
-            with workload.user_code():
+            with workload.user_code(), workload.reading_ahead():
                 result = _train(run, workload, hooks, captured)
         finally:
             workload.release()

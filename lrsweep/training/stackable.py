@@ -305,6 +305,10 @@ class _Trial:
         workload.batch(SEEDS[1], 0)
         if not _equal(first, batches()):
             guards.refuse_shared(self._data())
+            if workload.task.workers:
+                told = "the Dataset gives other examples when it is asked again, so its batches cannot be prepared by "
+                told += "workers=; let it draw from torch, numpy or random and keep nothing between calls, or leave "
+                raise mistakes.refused(f"{told}workers= out", workload.task.train, workload.task)
             raise _Limit("is given other batches for the same seed and step: the Dataset keeps something between calls")
         after = self._data()
         if after and any(one is not None and not one.same(after) for one in (before, before_first)):

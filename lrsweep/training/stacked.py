@@ -44,7 +44,7 @@ def train(runs: Sequence[Run], workload: Workload, hooks: Hooks, *, compile: boo
     failure. Raises StoppedError, after `hooks.save`, when the sweep is stopping, and AuditFailedError when user code
     turns out to give something else than alone. While it may, no result is yielded before the last.
     """
-    with workload.user_code():
+    with workload.user_code(), workload.reading_ahead():
         yield from _train(runs, workload, hooks, compile)
 
 

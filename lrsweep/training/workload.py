@@ -23,8 +23,8 @@ from lrsweep.errors import LrsweepError, UsageError, WrongInSpec, did_you_mean
 from lrsweep.models import MODELS, misfit
 from lrsweep.tasks import TASKS
 from lrsweep.tasks.base import Shapes, Task, shapes_of
-from lrsweep.training import isolation, memory, mistakes, param_groups
-from lrsweep.training.data import PERMUTED_BYTES, DatasetSplit, TensorSplit, epoch_order, map_tensors, split_of
+from lrsweep.training import isolation, memory, mistakes, param_groups, read_ahead
+from lrsweep.training.data import PERMUTED_BYTES, DatasetSplit, TensorSplit, Wanted, epoch_order, map_tensors, split_of
 from lrsweep.training.loss_module import LossModule, parameters_of
 from lrsweep.user_imports import argument_error, defined_at, resolve, user_place
 
@@ -71,6 +71,7 @@ class Workload:
     _together: dict[tuple[int, ...], tuple[int, tuple[torch.Tensor, ...]]] = field(default_factory=dict)
     _built: weakref.WeakValueDictionary[int, nn.Module] = field(default_factory=weakref.WeakValueDictionary)
     _once: dict[Hashable, Any] = field(default_factory=dict)
+    _ahead: list[read_ahead.Readers | None] = field(default_factory=lambda: [None])
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` gives, called once for each key while this workload lives."""
@@ -242,16 +243,34 @@ class Workload:
     def batch(self, seed: int, step: int) -> tuple[Any, ...]:
         """The arguments of `LossModule.forward` at step `step` (from 0); the caller may write into them.
 
-        (*inputs, target), or for a task with `step` one argument: what that is to be given. A Dataset draws its random
-        numbers from (seed, step).
+        (*inputs, target), or for a task with `step` what that is to be given. A Dataset draws from (seed, step).
         """
         epoch, low, high = self._place_in_epoch(step)
         order, data = self._epoch(seed, epoch)
         if data is not None:
             return self._arguments(tuple(tensor[low:high].clone() for tensor in data))
-        if not self.shared_batches:
-            isolation.seed_all(isolation.stream_seed("data", seed, step))
-        return self._arguments(self.splits["train"].take(order[low:high]))
+        split = self.splits["train"]
+        if isinstance(split, TensorSplit):
+            return self._arguments(split.take(order[low:high]))
+        if readers := self._ahead[-1]:
+            rest = (self._wanted(seed, later) for later in range(step, self.total_steps))
+            return self._arguments(readers.train_batch(seed, step, rest))
+        return self._arguments(next(split.batches([self._wanted(seed, step)])))
+
+    def _wanted(self, seed: int, step: int) -> Wanted:
+        """The batch of a train split that is a Dataset."""
+        epoch, low, high = self._place_in_epoch(step)
+        return Wanted(isolation.stream_seed("data", seed, step), self._epoch(seed, epoch)[0][low:high].tolist())
+
+    @contextmanager
+    def reading_ahead(self) -> Iterator[None]:
+        """Within, the batches of Datasets are prepared by processes of their own, if the task asks for some."""
+        with read_ahead.opened(self.splits, self.task.workers) as readers:
+            self._ahead.append(readers)
+            try:
+                yield
+            finally:
+                self._ahead.pop()
 
     def batches(self, seeds: Sequence[int], of_run: torch.Tensor, step: int) -> tuple[Any, ...]:
         """As `batch`, for M runs of several seeds: each tensor is [M, B, ...]. `of_run` [M]: positions in `seeds`.
@@ -262,7 +281,8 @@ class Workload:
         data = self._epochs_together(tuple(seeds), epoch)
         if data is not None:
             return self._arguments(tuple(tensor[:, low:high].index_select(0, of_run) for tensor in data))
-        parts = [self.splits["train"].take(self._epoch(seed, epoch)[0][low:high]) for seed in seeds]
+        split: Any = self.splits["train"]
+        parts = [split.take(self._epoch(seed, epoch)[0][low:high]) for seed in seeds]
         return self._arguments(tuple(torch.stack(part).index_select(0, of_run) for part in zip(*parts, strict=True)))
 
     def _place_in_epoch(self, step: int) -> tuple[int, int, int]:
@@ -283,17 +303,19 @@ class Workload:
         return permuted[1]
 
     def eval_batches(self, split: str, seed: int = 0, step: int = 0) -> Iterator[tuple[tuple[Any, ...], int]]:
-        """Batches of a split in stored order with their sizes; the chunks are the same for every run.
-
-        A Dataset draws its random numbers from (seed, step).
-        """
+        """Batches of a split in order, alike for all runs, and their sizes. A Dataset draws from (seed, step)."""
         examples = self.splits[split]
         chunk = self.workload_spec.train["eval_batch_size"] or examples.chunk(self.batch_size)
-        for low in range(0, len(examples), chunk):
-            high = min(low + chunk, len(examples))
-            if isinstance(examples, DatasetSplit):
-                isolation.seed_all(isolation.stream_seed("data", split, low, seed, step))
-            yield self._arguments(examples.slice(low, high)), high - low
+        parts = [range(low, min(low + chunk, len(examples))) for low in range(0, len(examples), chunk)]
+        if isinstance(examples, TensorSplit):
+            for part in parts:
+                yield self._arguments(examples.slice(part.start, part.stop)), len(part)
+            return
+        seeds = [isolation.stream_seed("data", split, part.start, seed, step) for part in parts]
+        readers = self._ahead[-1]
+        source = readers.reader(split) if readers else examples
+        for batch, part in zip(source.batches(map(Wanted, seeds, map(list, parts))), parts, strict=True):
+            yield self._arguments(batch), len(part)
 
     def _arguments(self, batch: Any) -> tuple[Any, ...]:
         if self.task.step is not None or isinstance(batch, torch.Tensor):
