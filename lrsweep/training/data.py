@@ -5,6 +5,7 @@ A split is tensors on the device, or a user's Dataset. `Workload` (workload.py) 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -60,6 +61,7 @@ class TensorSplit:
         """`tensors` are the task's own; `place` moves them to the device and casts them."""
         self._given, self._place = tensors, place
         self.tensors: tuple[torch.Tensor, ...] = place(tensors)
+        self._in_place = all(map(operator.is_, tensors, self.tensors))
         self._shares = False
 
     def share(self) -> None:
@@ -88,7 +90,7 @@ class TensorSplit:
 
     def _batch(self, cut: Callable[[torch.Tensor], torch.Tensor]) -> tuple[torch.Tensor, ...]:
         batch = tuple(cut(tensor) for tensor in (self._given if self._shares else self.tensors))
-        return self._place(batch) if self._shares else batch
+        return self._place(batch) if self._shares and not self._in_place else batch
 
 
 class DatasetSplit:

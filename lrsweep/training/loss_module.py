@@ -107,6 +107,8 @@ class LossModule(nn.Module):
             else:
                 loss, values = self._loss_and_metrics(batch, wanted)
         loss = self._scalar("the loss", loss, self._step or self._loss)
+        if not values and not device:
+            return loss, {}
         functions = self.task.metrics
         return (loss.float() if device else loss), {
             name: self._scalar(f"metric {name}", value, functions.get(name, self._step))
@@ -179,7 +181,7 @@ class LossModule(nn.Module):
             )
             told = f"{name} has shape {tuple(value.shape)}; it must be one number, the mean over the batch: {cure}"
             raise mistakes.refused(told, function, self.task)
-        return value.reshape(())
+        return value.reshape(()) if value.ndim else value
 
 
 def _own(function: Any, workload: Workload) -> Any:

