@@ -291,6 +291,22 @@ def test_paths_of_a_recipe_are_absolute(folder: Path) -> None:
     assert runs[0].workload_spec.base_dir == str(folder)
 
 
+def test_younger_arguments_of_a_table_change_ids_only_where_they_are_set(folder: Path) -> None:
+    """The id was computed by the version before `drop`, `one_hot` and `missing` came."""
+
+    def of_table(more: str) -> list[str]:
+        (folder / "spec.yaml").write_text(
+            f"task: {{name: csv, path: d.csv, target: y{more}}}\n"
+            "optimizers: [sgd]\nlr: [0.1]\nseeds: 1\ntrain: {epochs: 1, batch_size: 2}\n"
+        )
+        return ids(of(load_spec(folder / "spec.yaml")))
+
+    (folder / "d.csv").write_text("a,b,y\n1,2,x\n3,4,z\n")
+    assert of_table("") == of_table(", drop: null, one_hot: null, missing: null") == ["472ee8418887e186"]
+    set_ = [", drop: [a]", ", drop: [b]", ", one_hot: text_columns", ", one_hot: [a]", ", missing: mean"]
+    assert len({run for more in ["", *set_, ", missing: drop_rows"] for run in of_table(more)}) == 7
+
+
 @pytest.mark.parametrize("name", ["own.py", "d.csv"])
 def test_other_bytes_are_other_runs(folder: Path, name: str) -> None:
     before = ids(of(own(folder)))

@@ -108,7 +108,8 @@ def splits(facts: Mapping[str, Any]) -> list[str]:
             task = notes.get("task")
             name = call_text(str(task["name"]), {}) if isinstance(task, dict) and "name" in task else "the task"
             test = notes.get("test") or "no"
-            found.append(f"{name}: {notes['train']} train, {notes['val']} validation, {test} test examples.")
+            sizes = f"{notes['train']} train, {notes['val']} validation, {test} test examples"
+            found.append(f"{'; '.join([f'{name}: {sizes}', *notes.get('prepared', [])])}.")
     return sorted(set(found))
 
 

@@ -175,6 +175,7 @@ def describe(task: Task) -> str:
         inferred = " (inferred from the target)" if notes.get("inferred") else ""
         outputs = f", {notes['num_outputs']} outputs" if notes.get("num_outputs", 1) > 1 else ""
         parts.append(f"{notes['kind']}{inferred}{outputs}")
+    parts += notes.get("prepared", [])
     if "scale" in notes:
         both = " and target" if notes.get("target_scale") == "standard" else ""
         parts.append(f"inputs{both} standardized" if notes["scale"] == "standard" else "inputs not scaled")

@@ -87,13 +87,28 @@ def scale_warnings(values: Array) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """Inputs as float64 (rows, ...). In a table (rows, features) some features may be indicators: 0 or 1, never scaled.
+
+    `names` are those of the features; `prepared` and `warnings` are added to the notes of the task.
+    """
+
+    values: Array
+    indicators: Array | None = None
+    names: list[str] | None = None
+    prepared: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """Data before it is split and scaled: inputs (rows, ...), target (rows,) class numbers or (rows, outputs) reals.
 
-    `classes`: how many there are, if the target need not hold them all. `notes` are added to those of the task.
+    `inputs` may be a function of the row numbers of the train split, for inputs that are fitted to it. `classes`: how
+    many there are, if the target need not hold them all. `notes` are added to those of the task.
     """
 
-    inputs: Array
+    inputs: Array | Callable[[Array], Encoded]
     target: Array
     kind: Kind
     classes: int | None = None
@@ -135,11 +150,13 @@ def _split_and_scaled(table: Table, cut: Cut, scale: Scale, target_scale: Scale)
     """Inputs, and a real target where `target_scale` says so, are standardised by train statistics in float64, then
     stored in torch's default dtype."""
     regression, target = table.kind == "regression", table.target
-    parts = cut.indices(len(table.inputs))
-    values = table.inputs.astype(np.float64)
-    warnings = scale_warnings(values[parts["train"]]) if scale == "none" else []
+    parts = cut.indices(len(target))
+    given = table.inputs
+    inputs = Encoded(values=given.astype(np.float64)) if isinstance(given, np.ndarray) else given(parts["train"])
+    values, scaled = inputs.values, slice(None) if inputs.indicators is None else ~inputs.indicators
+    warnings = scale_warnings(values[parts["train"]][:, scaled]) if scale == "none" else []
     if scale == "standard":
-        values = standardise(values, parts["train"])
+        values[:, scaled] = standardise(values[:, scaled], parts["train"])
     if regression and target_scale == "standard":
         target = standardise(target.astype(np.float64), parts["train"])
     x = torch.from_numpy(values).to(torch.get_default_dtype())
@@ -153,9 +170,11 @@ def _split_and_scaled(table: Table, cut: Cut, scale: Scale, target_scale: Scale)
         "scale": scale,
         "split": cut.split,
         **({"target_scale": target_scale} if regression else {}),
+        **({"inputs": inputs.names} if inputs.names else {}),
         **table.notes,
     }
-    notes["warnings"] = warnings + notes.get("warnings", [])
+    notes["warnings"] = warnings + notes.get("warnings", []) + inputs.warnings
+    notes["prepared"] = notes.get("prepared", []) + inputs.prepared
     return Task(
         train=splits["train"],
         val=splits["val"],
