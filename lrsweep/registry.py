@@ -29,8 +29,9 @@ REFUSED = {
     ),
 }
 
-# Arguments of built-in tasks that name a file, relative to the spec.
-DATA_FILES = {"csv": "path", "npz": "path"}
+# Arguments of built-in tasks that name a file, or a folder, relative to the spec.
+DATA_FILES = {"csv": "path", "npz": "path", "image_folder": "path"}
+DATA_FOLDERS = ("image_folder",)
 
 # Arguments of built-in tasks that are younger than stored results: runs that leave them unset keep their ids.
 YOUNGER = {"csv": ("drop", "one_hot", "missing")}

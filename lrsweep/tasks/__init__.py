@@ -12,6 +12,7 @@ from typing import Any
 from lrsweep.tasks.base import Shapes, Task, describe, shapes_of
 from lrsweep.tasks.bundled import breast_cancer, diabetes, digits, iris, wine
 from lrsweep.tasks.char_lm import char_lm
+from lrsweep.tasks.image_folder import image_folder
 from lrsweep.tasks.synthetic import blobs, moons, quadratic, regression, spirals
 from lrsweep.tasks.user_files import csv, npz
 
@@ -31,11 +32,14 @@ TASKS: dict[str, Callable[..., Task]] = {
     "char_lm": char_lm,
     "csv": csv,
     "npz": npz,
+    "image_folder": image_folder,
 }
 
 # The metrics of each task, known without its data. Those of `csv` and `npz` depend on the file.
 METRICS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("digits", "breast_cancer", "wine", "iris", "blobs", "moons", "spirals"), ("accuracy",)),
+    **dict.fromkeys(
+        ("digits", "breast_cancer", "wine", "iris", "blobs", "moons", "spirals", "image_folder"), ("accuracy",)
+    ),
     **dict.fromkeys(("diabetes", "regression"), ("mse",)),
     "quadratic": (),
     "char_lm": ("perplexity",),
@@ -55,4 +59,5 @@ DEFAULT_MODELS: dict[str, dict[str, Any]] = {
     "char_lm": {"name": "transformer", "dim": 64, "layers": 2, "heads": 4},
     "csv": {"name": "mlp", "hidden": [64, 64]},
     "npz": {"name": "mlp", "hidden": [64, 64]},
+    "image_folder": {"name": "cnn", "channels": [16, 32]},
 }

@@ -178,7 +178,8 @@ def describe(task: Task) -> str:
     parts += notes.get("prepared", [])
     if "scale" in notes:
         both = " and target" if notes.get("target_scale") == "standard" else ""
-        parts.append(f"inputs{both} standardized" if notes["scale"] == "standard" else "inputs not scaled")
+        each = " per channel" if notes.get("pixels") else ""
+        parts.append(f"inputs{both} standardized{each}" if notes["scale"] == "standard" else "inputs not scaled")
     if "baselines" in notes:
         parts.append(", ".join(f"{name} baseline {value:.3f}" for name, value in notes["baselines"].items()))
     return "; ".join(parts)

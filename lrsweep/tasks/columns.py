@@ -74,7 +74,7 @@ class Column:
         return self.cells == "" if as_text else np.isnan(self.numbers) & ~self.text
 
     def rows(self, kept: Array) -> Column:
-        return Column(name=self.name, cells=self.cells[kept])
+        return self if kept.all() else Column(name=self.name, cells=self.cells[kept])
 
 
 def column(name: str, cells: Sequence[str]) -> Column:

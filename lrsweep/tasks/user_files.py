@@ -20,8 +20,8 @@ from lrsweep.tasks.columns import Column, Missing, OneHot, Rules, column, shorte
 from lrsweep.tasks.columns import table as columns_table
 from lrsweep.tasks.splits import Array, Kind, Table, table_task
 
-CELL = 110
-"""Bytes a cell of a text table takes: as text and as a number."""
+CELL = 140
+"""Bytes a cell of a text table takes: as text and as a number, in a few copies."""
 SAMPLE = 2**16
 """Bytes at the start of a text table in which its cells are counted."""
 
