@@ -30,8 +30,8 @@ REFUSED = {
 }
 
 # Arguments of built-in tasks that name a file, or a folder, relative to the spec.
-DATA_FILES = {"csv": "path", "npz": "path", "image_folder": "path"}
-DATA_FOLDERS = ("image_folder",)
+DATA_FILES = {"csv": "path", "npz": "path", "image_folder": "path", "hf_dataset": "path"}
+DATA_FOLDERS = ("image_folder", "hf_dataset")
 
 # Arguments of built-in tasks that are younger than stored results: runs that leave them unset keep their ids.
 YOUNGER = {"csv": ("drop", "one_hot", "missing")}

@@ -12,7 +12,9 @@ from typing import Any
 from lrsweep.tasks.base import Shapes, Task, describe, shapes_of
 from lrsweep.tasks.bundled import breast_cancer, diabetes, digits, iris, wine
 from lrsweep.tasks.char_lm import char_lm
+from lrsweep.tasks.hf_dataset import hf_dataset
 from lrsweep.tasks.image_folder import image_folder
+from lrsweep.tasks.openml import openml
 from lrsweep.tasks.synthetic import blobs, moons, quadratic, regression, spirals
 from lrsweep.tasks.user_files import csv, npz
 
@@ -33,9 +35,11 @@ TASKS: dict[str, Callable[..., Task]] = {
     "csv": csv,
     "npz": npz,
     "image_folder": image_folder,
+    "hf_dataset": hf_dataset,
+    "openml": openml,
 }
 
-# The metrics of each task, known without its data. Those of `csv` and `npz` depend on the file.
+# The metrics of each task, known without its data. Those of `csv`, `npz`, `hf_dataset` and `openml` depend on it.
 METRICS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         ("digits", "breast_cancer", "wine", "iris", "blobs", "moons", "spirals", "image_folder"), ("accuracy",)
@@ -60,4 +64,6 @@ DEFAULT_MODELS: dict[str, dict[str, Any]] = {
     "csv": {"name": "mlp", "hidden": [64, 64]},
     "npz": {"name": "mlp", "hidden": [64, 64]},
     "image_folder": {"name": "cnn", "channels": [16, 32]},
+    "hf_dataset": {"name": "mlp", "hidden": [64, 64]},
+    "openml": {"name": "mlp", "hidden": [64, 64]},
 }

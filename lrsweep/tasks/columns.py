@@ -27,6 +27,9 @@ SHOWN = 8
 COMPLAINTS = 30
 """How many columns are named in one sentence, and in how many lines at most a file is refused."""
 
+CELL = 140
+"""Bytes a cell of text takes: as text and as a number, in a few copies."""
+
 OneHot = Literal["text_columns"]
 Missing = Literal["drop_rows", "mean"]
 Complaints = list[tuple[tuple[str, ...], str]]
@@ -47,22 +50,32 @@ class Rules:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Column:
-    """The cells of a column as they are written, without spaces around them."""
+    """The values of a column: texts as they are written, without spaces around them, or numbers (nan is missing)."""
 
     name: str
-    cells: Array  # (rows,) of str
+    given: Array  # (rows,) of str as objects, or of float64
+
+    @cached_property
+    def cells(self) -> Array:
+        """(rows,) of str as objects; "" is missing."""
+        if self.given.dtype == object:
+            return self.given
+        return texts("" if math.isnan(value) else repr(value) for value in self.given.tolist())
 
     @cached_property
     def numbers(self) -> Array:
         """(rows,) float64; nan where a cell is no number. True and false are 1 and 0."""
-        return np.fromiter(map(_number, self.cells), np.float64, count=len(self.cells))
+        if self.given.dtype != object:
+            return self.given
+        return np.fromiter(map(_number, self.given), np.float64, count=len(self.given))
 
     @cached_property
     def text(self) -> Array:
         """Which cells are neither a number nor a word for a missing one."""
-        none = np.flatnonzero(np.isnan(self.numbers))
-        found = np.zeros(len(self.cells), dtype=bool)
-        found[none] = [not _is_missing(self.cells[row]) for row in none]
+        found = np.zeros(len(self.given), dtype=bool)
+        if self.given.dtype == object:
+            none = np.flatnonzero(np.isnan(self.numbers))
+            found[none] = [not _is_missing(self.given[row]) for row in none]
         return found
 
     @cached_property
@@ -74,14 +87,15 @@ class Column:
         return self.cells == "" if as_text else np.isnan(self.numbers) & ~self.text
 
     def rows(self, kept: Array) -> Column:
-        return self if kept.all() else Column(name=self.name, cells=self.cells[kept])
+        return self if kept.all() else Column(name=self.name, given=self.given[kept])
 
 
-def column(name: str, cells: Sequence[str]) -> Column:
-    """A column of these texts."""
+def texts(values: Iterable[Any]) -> Array:
+    """Values as the cells of a text table; None is a missing one."""
+    cells = ["" if value is None else str(value).strip() for value in values]
     held = np.empty(len(cells), dtype=object)
     held[:] = cells
-    return Column(name=name, cells=held)
+    return held
 
 
 def _number(cell: str) -> float:
@@ -98,10 +112,11 @@ def _is_missing(cell: str) -> bool:
 
 
 def table(
-    source: str, columns: Sequence[Column], target: str, kind: Kind | None, rules: Rules, place: Callable[[int], str]
-) -> Table:
+    source: str, columns: Sequence[Column], target: str, kind: Kind | None, rules: Rules, place: Callable[[int], str],
+    *, splits: Mapping[str, Array] | None = None,
+) -> Table:  # fmt: skip
     """The table that these columns make: `target` names the one to predict, all others that are not left out are
-    inputs. `source` names the data in messages, `place(row)` a row of them.
+    inputs. `source` names the data in messages, `place(row)` a row of them. `splits` as in `Table`.
 
     Raises WrongInSpec with all that is wrong with the columns.
     """
@@ -126,7 +141,10 @@ def table(
     encoder = _Encoder(source, [one.rows(kept) for one in inputs], [rules.encodes(one) for one in inputs])
     dropped = [f"left out: {listed(rules.drop)}"] if rules.drop else []
     values = target_values(labels.rows(kept))
-    return with_kind(source, encoder, values, kind, {"prepared": [*dropped, *left_out]})
+    if splits is not None:
+        new = np.cumsum(kept) - 1
+        splits = {name: new[rows[kept[rows]]] for name, rows in splits.items()}
+    return with_kind(source, encoder, values, kind, {"prepared": [*dropped, *left_out]}, splits=splits)
 
 
 # What is wrong with a table
@@ -151,15 +169,7 @@ def _wrong_names(source: str, columns: Mapping[str, Column], target: str, rules:
 
 
 def _wrong_cells(inputs: Iterable[Column], target: Column, rules: Rules, place: Callable[[int], str]) -> Complaints:
-    """A complaint for each column and kind of cell: how many there are, where the first is, and what to write."""
-
-    def complain(column: Column, wrong: Array, what: str, cure: str) -> None:
-        rows = np.flatnonzero(wrong)
-        if len(rows):
-            cells = f"1 cell is {what}:" if len(rows) == 1 else f"{len(rows)} of {len(wrong)} cells are {what}, first"
-            shown = _short(column.cells[rows[0]])
-            found.append((("task",), f"{place(rows[0])}: column {column.name!r}: {cells} {shown} ({cure})"))
-
+    """A complaint for each column and kind of cell."""
     found: Complaints = []
     for one in inputs:
         encoded, drop = rules.encodes(one), f"drop: [{_quoted(one.name)}]"
@@ -167,20 +177,40 @@ def _wrong_cells(inputs: Iterable[Column], target: Column, rules: Rules, place: 
         if not encoded:
             wanted = "text_columns" if not rules.one_hot else f"[..., {_quoted(one.name)}]"
             words = np.isnan(one.numbers) & ~missing & one.is_text
-            complain(one, words, "text", f"write one_hot: {wanted}, or {drop}")
-            complain(one, np.isinf(one.numbers), "infinite", f"correct it, or write {drop}")
+            found += _complaint(one, words, "text", f"write one_hot: {wanted}, or {drop}", place)
+            found += _complaint(one, np.isinf(one.numbers), "infinite", f"correct it, or write {drop}", place)
         if missing.all():
             found.append((("task",), f"{place(0)}: column {one.name!r}: every cell is missing (write {drop})"))
         elif rules.missing is None:
-            complain(one, missing, "missing", f"write missing: drop_rows or missing: mean, or {drop}")
+            cure = f"write missing: drop_rows or missing: mean, or {drop}"
+            found += _complaint(one, missing, "missing", cure, place)
+    return found + _wrong_target(target, rules.missing is not None, place)
+
+
+def _wrong_target(target: Column, missing_allowed: bool, place: Callable[[int], str]) -> Complaints:
     missing = target.missing(as_text=target.is_text)
     if missing.all():
-        found.append((("task", "target"), f"{place(0)}: column {target.name!r}: every target is missing"))
-    elif rules.missing is None:
-        complain(target, missing, "missing", "it is the target; missing: drop_rows leaves such rows out")
-    if not target.is_text:
-        complain(target, np.isinf(target.numbers), "infinite", "it is the target; correct it or remove the row")
-    return found
+        return [(("task", "target"), f"{place(0)}: column {target.name!r}: every target is missing")]
+    cure = "it is the target; missing: drop_rows leaves such rows out"
+    found = [] if missing_allowed else _complaint(target, missing, "missing", cure, place)
+    infinite = np.isinf(target.numbers) & (not target.is_text)
+    return found + _complaint(target, infinite, "infinite", "it is the target; correct it or remove the row", place)
+
+
+def check_target(target: Column, place: Callable[[int], str]) -> None:
+    """Raises WrongInSpec if a target has cells that are missing or infinite."""
+    if found := _wrong_target(target, False, place):
+        raise WrongInSpec(*found)
+
+
+def _complaint(column: Column, wrong: Array, what: str, cure: str, place: Callable[[int], str]) -> Complaints:
+    """How many cells of a column are wrong, where the first is, and what to write; nothing if none is."""
+    rows = np.flatnonzero(wrong)
+    if not len(rows):
+        return []
+    cells = f"1 cell is {what}:" if len(rows) == 1 else f"{len(rows)} of {len(wrong)} cells are {what}, first"
+    first = int(rows[0])
+    return [(("task",), f"{place(first)}: column {column.name!r}: {cells} {_short(column.cells[first])} ({cure})")]
 
 
 def shortened(complaints: Complaints) -> Complaints:
@@ -311,6 +341,8 @@ def _one_hot(cells: Array, values: Array) -> Array:
 
 def target_values(column: Column) -> Array:
     """A target without missing cells as booleans, integers, reals or text, the first of these that all cells are."""
+    if column.given.dtype != object:
+        return column.numbers
     cells = column.cells
     if all(cell.lower() in ("true", "false") for cell in cells):
         return np.array([cell.lower() == "true" for cell in cells])
@@ -330,6 +362,8 @@ def with_kind(
     values: Array,
     kind: Kind | None,
     notes: Mapping[str, Any],
+    *,
+    splits: Mapping[str, Array] | None = None,
 ) -> Table:
     """A table whose target is classes, numbered in sorted order, or reals; which of them is inferred unless given."""
     notes = {**notes, "inferred": kind is None, "warnings": []}
@@ -339,7 +373,7 @@ def with_kind(
         if values.dtype.kind == "U":
             raise UsageError(f"{source}: the target is text ({str(values[0])!r}), which `kind: regression` cannot use")
         real = values.astype(np.float64).reshape(len(values), -1)
-        return Table(inputs=inputs, target=real, kind=kind, notes=notes)
+        return Table(inputs=inputs, target=real, kind=kind, splits=splits, notes=notes)
     if values.ndim > 1:
         raise UsageError(f"{source}: the target of a classification must be one column, not shape {values.shape}")
     classes, numbers = np.unique(values, return_inverse=True)
@@ -348,4 +382,5 @@ def with_kind(
     notes["classes"] = classes.tolist()
     if notes["inferred"] and len(classes) > MANY_CLASSES:
         notes["warnings"] = [f"the target has {len(classes)} whole values, taken as classes (else: kind: regression)"]
-    return Table(inputs=inputs, target=numbers.astype(np.int64), kind=kind, classes=len(classes), notes=notes)
+    target = numbers.astype(np.int64)
+    return Table(inputs=inputs, target=target, kind=kind, classes=len(classes), splits=splits, notes=notes)

@@ -46,6 +46,8 @@ class Cut:
         own = table.splits
         if own is None:
             return self.indices(len(table.target))
+        if empty := [name for name, rows in own.items() if not len(rows)]:
+            raise WrongInSpec((("task",), f"no rows are left in {' and '.join(empty)}"))
         if "val" in own:
             return {"test": np.arange(0), **own}
         rows = replace(self, test=0).indices(len(own["train"]))

@@ -16,12 +16,10 @@ from annotated_types import Len
 from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.system.machine import size_text
 from lrsweep.tasks import room
-from lrsweep.tasks.columns import Column, Missing, OneHot, Rules, column, shortened, suggest, with_kind
+from lrsweep.tasks.columns import CELL, Column, Missing, OneHot, Rules, shortened, suggest, texts, with_kind
 from lrsweep.tasks.columns import table as columns_table
 from lrsweep.tasks.splits import Array, Kind, Table, table_task
 
-CELL = 140
-"""Bytes a cell of a text table takes: as text and as a number, in a few copies."""
 SAMPLE = 2**16
 """Bytes at the start of a text table in which its cells are counted."""
 
@@ -86,7 +84,7 @@ def _read_table(path: Path, delimiter: str) -> tuple[list[Column], list[int]]:
             reader = csv_module.reader(file, delimiter=delimiter, strict=True)
             for row in reader:
                 if row:
-                    rows.append([cell.strip() for cell in row])
+                    rows.append(row)
                     lines.append(reader.line_num)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
@@ -96,7 +94,7 @@ def _read_table(path: Path, delimiter: str) -> tuple[list[Column], list[int]]:
         raise UsageError(f"{path}:{reader.line_num}: {error}") from None
     if len(rows) < 2:
         raise UsageError(f"{path}: holds no rows below a header")
-    header = rows.pop(0)
+    header = [name.strip() for name in rows.pop(0)]
     top = lines.pop(0)
     wrong = [f"{path}:{top}: column {i + 1} of the header has no name" for i, name in enumerate(header) if not name]
     for name, count in Counter(filter(None, header)).items():
@@ -109,7 +107,7 @@ def _read_table(path: Path, delimiter: str) -> tuple[list[Column], list[int]]:
         )
     if wrong:
         raise WrongInSpec(*shortened([(("task",), text) for text in wrong]))
-    return [column(name, [row[i] for row in rows]) for i, name in enumerate(header)], lines
+    return [Column(name=name, given=texts(row[i] for row in rows)) for i, name in enumerate(header)], lines
 
 
 def _check_text_fits(path: Path, delimiter: str) -> None:
