@@ -68,8 +68,7 @@ def hf_dataset(
     else:
         check_target(labels, read.place)
         values = read.images(wide[0], size, grayscale=grayscale) if read.is_image(wide[0]) else read.arrays(wide[0])
-        notes = {"pixels": read.is_image(wide[0]), "prepared": []}
-        table = with_kind(path, values, target_values(labels), kind, notes, splits=read.splits)
+        table = with_kind(path, values, target_values(labels), kind, {"prepared": []}, splits=read.splits)
     table.notes["prepared"][:0] = [f"left out: {listed(drop)}"] if drop else []
     table.notes["warnings"] += read.warnings
     return table

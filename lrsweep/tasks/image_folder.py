@@ -59,17 +59,13 @@ def image_folder(
         raise WrongInSpec(*shortened([(("task", "path"), text) for text in found]))
     pixels = stacked([str(file) for file, _ in files], lambda i: Image.open(files[i][0]), size, grayscale=grayscale)
     unused = [f"{len(left_out)} files that are no images are not used, first {left_out[0]}"] if left_out else []
-    prepared = [f"{'gray' if grayscale else 'RGB'} images of {pixels.shape[2]}x{pixels.shape[3]} pixels"]
-    if splits["train"] != root:
-        cut = "" if "val" in splits else "; val is a share of train"
-        prepared.append(f"splits by folder: {', '.join(folder.name for folder in splits.values())}{cut}")
     return Table(
         inputs=pixels,
         target=np.array([label for _, label in files]),
         kind="classification",
         classes=len(classes),
         splits=None if splits["train"] == root else rows,
-        notes={"classes": classes, "pixels": True, "prepared": prepared, "warnings": unused},
+        notes={"classes": classes, "warnings": unused},
     )
 
 

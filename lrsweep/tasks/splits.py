@@ -184,10 +184,11 @@ def _split_and_scaled(table: Table, cut: Cut, scale: Scale, target_scale: Scale)
         "split": cut.split,
         **({"target_scale": target_scale} if regression else {}),
         **({"inputs": inputs.names} if inputs.names else {}),
+        **({"pixels": True} if isinstance(table.inputs, np.ndarray) and table.inputs.dtype == np.uint8 else {}),
         **table.notes,
     }
     notes["warnings"] = notes.get("warnings", []) + inputs.warnings
-    notes["prepared"] = notes.get("prepared", []) + inputs.prepared
+    notes["prepared"] = notes.get("prepared", []) + inputs.prepared + _given_splits(table)
     return Task(
         train=splits["train"],
         val=splits["val"],
@@ -198,11 +199,20 @@ def _split_and_scaled(table: Table, cut: Cut, scale: Scale, target_scale: Scale)
     )
 
 
+def _given_splits(table: Table) -> list[str]:
+    if table.splits is None:
+        return []
+    cut = "" if "val" in table.splits else "; val is a share of train"
+    return [f"splits of the data: {', '.join(table.splits)}{cut}"]
+
+
 def _inputs(table: Table, train: Array, scale: Scale) -> Encoded:
     """The inputs of all rows as numbers, scaled by the train split."""
     given = table.inputs
     if isinstance(given, np.ndarray) and given.dtype == np.uint8:
-        return Encoded(values=pixels(given, train, scale))
+        _, channels, height, width = given.shape
+        what = f"{'gray' if channels == 1 else 'RGB'} images of {height}x{width} pixels"
+        return Encoded(values=pixels(given, train, scale), prepared=[what])
     inputs = Encoded(values=given.astype(np.float64)) if isinstance(given, np.ndarray) else given(train)
     values, scaled = inputs.values, slice(None) if inputs.indicators is None else ~inputs.indicators
     if scale == "standard":

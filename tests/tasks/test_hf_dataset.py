@@ -95,7 +95,8 @@ def test_images_are_pixels(tmp_path: Path, datasets: Any) -> None:
     task = hf(tmp_path / "d")
     expected = torch.from_numpy(pixels.transpose(0, 3, 1, 2) / 255).float()
     assert torch.equal(torch.cat([task.train[0], task.val[0]]), expected)
-    assert "standardized per channel" in describe(hf(tmp_path / "d", scale="standard"))
+    said = describe(hf(tmp_path / "d", scale="standard"))
+    assert said.endswith("RGB images of 4x6 pixels; inputs standardized per channel")
     assert hf(tmp_path / "d", size=3, grayscale=True).train[0].shape == (4, 1, 3, 3)
 
 

@@ -139,7 +139,7 @@ def test_folders_of_splits(tmp_path: Path) -> None:
     expected = save(tmp_path / "again.png", 10).transpose(2, 0, 1)
     (tmp_path / "again.png").unlink()
     assert torch.equal(task.val[0][0], torch.from_numpy(expected / 255).float())
-    assert "splits by folder: train, validation, test" in task.notes["prepared"]
+    assert "splits of the data: train, val, test" in task.notes["prepared"]
 
 
 def test_val_is_a_share_of_train_where_it_has_no_folder(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_val_is_a_share_of_train_where_it_has_no_folder(tmp_path: Path) -> None:
                 save(tmp_path / split / label / f"{number}.png", number)
     task = folder(tmp_path, split="shuffled", val=0.2, test=0.5)
     assert [task.notes[name] for name in ("train", "val", "test")] == [8, 2, 4]
-    assert "splits by folder: train, test; val is a share of train" in task.notes["prepared"]
+    assert "splits of the data: train, test; val is a share of train" in task.notes["prepared"]
     (tmp_path / "test").rename(tmp_path / "val")
     assert folder(tmp_path, test=0.5).test is None
 
