@@ -269,6 +269,23 @@ def test_moving_the_files_changes_no_id(folder: Path, tmp_path: Path) -> None:
     assert ids(of(load_spec(moved / "spec.yaml"))) == expected
 
 
+def test_a_folder_of_images_is_known_by_what_it_holds(tmp_path: Path) -> None:
+    def of_images(path: str) -> list[str]:
+        (tmp_path / "spec.yaml").write_text(
+            f"task: {{name: image_folder, path: {path}}}\noptimizers: [sgd]\ntrain: {{epochs: 1}}\n"
+        )
+        return ids(of(load_spec(tmp_path / "spec.yaml")))
+
+    (tmp_path / "images" / "cat").mkdir(parents=True)
+    (tmp_path / "images" / "cat" / "1.png").write_bytes(b"one")
+    before = of_images("images")
+    assert of_images("./images/") == before
+    (tmp_path / "images").rename(tmp_path / "moved")
+    assert of_images("moved") == before
+    (tmp_path / "moved" / "cat" / "1.png").write_bytes(b"two")
+    assert not set(of_images("moved")) & set(before)
+
+
 def test_the_resolved_file_has_the_same_ids(folder: Path, tmp_path: Path) -> None:
     spec = own(folder)
     prints = plan.fingerprints(spec)

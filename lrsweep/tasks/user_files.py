@@ -121,41 +121,50 @@ def _check_text_fits(path: Path, delimiter: str) -> None:
 
 
 def _read_archive(path: Path, target: str) -> tuple[Array, Array]:
-    """Inputs as finite float64 (rows, ...) and the target, one row each."""
+    """Inputs as finite float64 (rows, ...) and the target, one row each.
+
+    Raises WrongInSpec with all that is wrong: first by the headers of the arrays, then by what they hold.
+    """
+    keys = ("X", target)
     try:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise UsageError(f"{path}: is a single array; save one with numpy.savez(path, X=..., {target}=...)")
-            for key in ("X", target):
-                if key not in archive.files:
-                    raise UsageError(f"{path}: there is no array {key!r}{suggest(key, archive.files)}")
-            _check_archive_fits(path, ("X", target))
-            inputs, values = archive["X"], archive[target]
+            absent = [f"there is no array {key!r}{suggest(key, archive.files)}" for key in keys if key not in archive]
+            _refuse(path, absent)
+            _check_headers(path, keys)
+            inputs, values = archive["X"].astype(np.float64), archive[target]
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ValueError, zipfile.BadZipFile, EOFError) as error:
         raise UsageError(f"{path}: is not an archive of plain arrays ({error})") from None
-    if inputs.ndim == 0 or values.ndim == 0 or len(inputs) != len(values) or len(inputs) == 0:
-        raise UsageError(f"{path}: X has shape {inputs.shape} and {target} {values.shape}; both need the same rows")
-    if inputs.dtype.kind not in "fiub" or values.dtype.kind not in "fiubU":
-        raise UsageError(f"{path}: X is {inputs.dtype}, {target} {values.dtype}; numbers (or a text target) are needed")
-    inputs = inputs.astype(np.float64)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    for key, array in (("X", inputs), (target, values)):
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            row = int(np.argwhere(~np.isfinite(array))[0][0])
-            raise UsageError(f"{path}: {key}[{row}] holds a missing (nan) or infinite value")
+    _refuse(
+        path, [wrong for key, array in zip(keys, (inputs, values), strict=True) for wrong in _not_finite(key, array)]
+    )
     return (inputs[:, None] if inputs.ndim == 1 else inputs), values
 
 
-def _check_archive_fits(path: Path, keys: Sequence[str]) -> None:
-    """Raises WrongInSpec if the arrays, by the shapes that their headers tell, would not fit in memory once unpacked.
+def _refuse(path: Path, wrong: Sequence[str]) -> None:
+    if wrong:
+        raise WrongInSpec(*((("task",), f"{path}: {text}") for text in wrong))
 
-    Raises what numpy raises for a header that is none.
+
+def _not_finite(key: str, array: Array) -> list[str]:
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return []
+    rows = np.argwhere(~np.isfinite(array))[:, 0]
+    values = "1 value is" if len(rows) == 1 else f"{len(rows)} values are"
+    return [f"{key}: {values} missing (nan) or infinite, first in row {rows[0]}"]
+
+
+def _check_headers(path: Path, keys: Sequence[str]) -> None:
+    """Raises WrongInSpec if by their headers the arrays would not fit in memory once unpacked, are no numbers, or do
+    not fit each other. Raises what numpy raises for a header that is none.
     """
-    needed, shapes = 0, []
+    headers = {}
     with zipfile.ZipFile(path) as archive:
         members = set(archive.namelist())
         for key in keys:
@@ -163,6 +172,17 @@ def _check_archive_fits(path: Path, keys: Sequence[str]) -> None:
                 version = np.lib.format.read_magic(file)
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 shape, _, dtype = read(file)
-            needed += math.prod(shape) * (dtype.itemsize + room.NUMBER)
-            shapes.append(f"{key} {shape}")
-    room.check("path", needed, f"the arrays of {path} ({', '.join(shapes)})", "save a smaller part of them")
+                headers[key] = (shape, dtype)
+    needed = sum(math.prod(shape) * (dtype.itemsize + room.NUMBER) for shape, dtype in headers.values())
+    shapes = ", ".join(f"{key} {shape}" for key, (shape, _) in headers.items())
+    room.check("path", needed, f"the arrays of {path} ({shapes})", "save a smaller part of them")
+    wrong = []
+    for key, (_, dtype) in headers.items():
+        if dtype.hasobject:
+            wrong.append(f"{key} holds Python objects, which are never loaded; save it as an array of numbers")
+        elif dtype.kind not in ("fiub" if key == "X" else "fiubU"):
+            wrong.append(f"{key} is {dtype}, but must be numbers{'' if key == 'X' else ' or text'}")
+    (inputs, _), (values, _) = (headers[key] for key in keys)
+    if not inputs or not values or inputs[0] != values[0] or inputs[0] == 0:
+        wrong.append(f"X has shape {inputs} and {keys[1]} {values}; both need the same rows")
+    _refuse(path, wrong)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 
-from lrsweep.errors import UsageError
+from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.tasks import TASKS
 
 
@@ -199,16 +199,69 @@ def test_npz_target_is_the_key_named_target_unless_told(tmp_path):
         ({"X": np.eye(3), "labels": np.arange(3)}, {"target": "label"}, "did you mean labels"),
         ({"X": np.eye(3), "y": np.arange(4)}, {}, r"X has shape \(3, 3\) and y \(4,\)"),
         ({"X": np.eye(3), "y": np.float64(1)}, {}, "both need the same rows"),
-        ({"X": np.array([[1.0], [np.nan]]), "y": np.arange(2)}, {}, r"X\[1\] holds a missing"),
-        ({"X": np.eye(2), "y": np.array([1.0, np.inf])}, {}, r"y\[1\] holds a missing \(nan\) or infinite"),
-        ({"X": np.array(["a", "b"]), "y": np.arange(2)}, {}, "X is <U1"),
-        ({"X": np.array([1, None], dtype=object), "y": np.arange(2)}, {}, "not an archive of plain arrays"),
+        (
+            {"X": np.array([[1.0], [np.nan]]), "y": np.arange(2)},
+            {},
+            r"X: 1 value is missing \(nan\) .*, first in row 1",
+        ),
+        (
+            {"X": np.eye(2), "y": np.array([1.0, np.inf])},
+            {},
+            r"y: 1 value is missing \(nan\) or infinite, first in row 1",
+        ),
+        ({"X": np.array(["a", "b"]), "y": np.arange(2)}, {}, r"X is <U1, but must be numbers$"),
+        ({"X": np.array([1, None], dtype=object), "y": np.arange(2)}, {}, r"X holds Python objects, which are never"),
+        ({"X": np.eye(2), "y": np.array(["a", None])}, {}, r"y holds Python objects, which are never loaded"),
+        (
+            {"X": np.eye(2), "y": np.array(["2026", "2027"], dtype="M8[Y]")},
+            {},
+            r"y is datetime64.*, but must be numbers or",
+        ),
         ({"X": np.eye(2), "y": np.eye(2, dtype=int)}, {}, "must be one column"),
     ],
 )
 def test_a_bad_npz_is_refused(tmp_path, arrays, arguments, message):
     with pytest.raises(UsageError, match=message):
         npz(tmp_path, arguments, **arrays)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "wrong"),
+    [
+        ({"x": np.eye(3), "Y": np.arange(3)}, ["there is no array 'X'", "there is no array 'y'"]),
+        (
+            {"X": np.array(["a", "b"]), "y": np.array([{}, 1, 2])},
+            ["X is <U1, but", "y holds Python objects", "X has shape (2,) and y (3,)"],
+        ),
+        (
+            {"X": np.array([[np.nan, 1], [np.inf, np.nan]]), "y": np.array([1.0, np.nan])},
+            ["X: 3 values are missing (nan) or infinite, first in row 0", "y: 1 value is missing"],
+        ),
+    ],
+)
+def test_all_that_is_wrong_with_an_npz_is_told_at_once(tmp_path, arrays, wrong):
+    with pytest.raises(WrongInSpec) as caught:
+        npz(tmp_path, **arrays)
+    texts = [text for _, text in caught.value.found]
+    assert len(texts) == len(wrong)
+    assert all(part in text for part, text in zip(wrong, texts, strict=True))
+
+
+def test_an_array_of_objects_is_never_unpickled(tmp_path):
+    np.savez(tmp_path / "table.npz", X=np.array([Evil()], dtype=object), y=np.arange(1))
+    with pytest.raises(UsageError, match=r"X holds Python objects"):
+        TASKS["npz"](path=str(tmp_path / "table.npz"), target="y")
+    assert not Evil.loaded
+
+
+class Evil:
+    loaded = False
+
+    def __setstate__(self, state):
+        Evil.loaded = True
+
+    def __getstate__(self):
+        return {"x": 1}
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 torn"])
