@@ -109,7 +109,9 @@ def splits(facts: Mapping[str, Any]) -> list[str]:
             name = call_text(str(task["name"]), {}) if isinstance(task, dict) and "name" in task else "the task"
             test = notes.get("test") or "no"
             sizes = f"{notes['train']} train, {notes['val']} validation, {test} test examples"
-            found.append(f"{'; '.join([f'{name}: {sizes}', *notes.get('prepared', [])])}.")
+            prepared = notes.get("prepared")
+            more = [str(text) for text in prepared] if isinstance(prepared, list) else []
+            found.append(f"{'; '.join([f'{name}: {sizes}', *more])}.")
     return sorted(set(found))
 
 

@@ -32,8 +32,8 @@ class Task:
     Parameters in no group are not trained.
 
     `notes` are facts for messages and for building models: the split sizes (always there), and what a built-in task
-    knows about itself: kind, in_shape, num_outputs, scale, warnings, baselines. Raises UsageError for what cannot be
-    trained.
+    knows about itself: kind, in_shape, num_outputs, scale, prepared (what was done to the data), warnings, baselines.
+    Raises UsageError for what cannot be trained.
     """
 
     train: Any

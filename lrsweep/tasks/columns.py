@@ -21,12 +21,12 @@ from lrsweep.tasks import room
 from lrsweep.tasks.splits import Array, Encoded, Kind, Table
 
 MISSING_CELLS = {"", "na", "n/a", "nan", "null", "none", "?"}
-MANY_CLASSES = 50
-MANY_VALUES = 50
+MANY_CLASSES = MANY_VALUES = 50
+"""How many classes, or values of a one-hot column, are so many that a warning says so."""
 SHOWN = 8
+"""How many names a sentence lists."""
 COMPLAINTS = 30
-"""How many columns are named in one sentence, and in how many lines at most a file is refused."""
-
+"""In how many lines data are refused."""
 CELL = 140
 """Bytes a cell of text takes: as text and as a number, in a few copies."""
 
@@ -172,10 +172,10 @@ def _wrong_cells(inputs: Iterable[Column], target: Column, rules: Rules, place: 
     """A complaint for each column and kind of cell."""
     found: Complaints = []
     for one in inputs:
-        encoded, drop = rules.encodes(one), f"drop: [{_quoted(one.name)}]"
+        encoded, drop = rules.encodes(one), f"drop: {_yaml([*rules.drop, one.name])}"
         missing = one.missing(as_text=encoded or one.is_text)
         if not encoded:
-            wanted = "text_columns" if not rules.one_hot else f"[..., {_quoted(one.name)}]"
+            wanted = _yaml([*rules.one_hot, one.name]) if rules.one_hot else "text_columns"
             words = np.isnan(one.numbers) & ~missing & one.is_text
             found += _complaint(one, words, "text", f"write one_hot: {wanted}, or {drop}", place)
             found += _complaint(one, np.isinf(one.numbers), "infinite", f"correct it, or write {drop}", place)
@@ -239,10 +239,11 @@ def _short(cell: str) -> str:
     return repr(cell if len(cell) <= 40 else f"{cell[:37]}...")
 
 
-def _quoted(name: str) -> str:
-    """A name as it is written in a list of a spec."""
-    plain = re.fullmatch(r"[A-Za-z_][\w -]*", name) and name.lower() not in ("true", "false", "null")
-    return name if plain else json.dumps(name, ensure_ascii=False)
+def _yaml(names: Iterable[str]) -> str:
+    """Names as a list of a spec has them."""
+    plain = re.compile(r"(?!(true|false|null)$)[A-Za-z_][\w -]*", re.IGNORECASE)
+    quoted = (name if plain.fullmatch(name) else json.dumps(name, ensure_ascii=False) for name in names)
+    return f"[{', '.join(quoted)}]"
 
 
 # Inputs
@@ -313,7 +314,7 @@ class _Encoder:
         seen = column.numbers[train][~missing[train]]
         if not len(seen):
             wrong = f"{self.source}: column {column.name!r} has no number in the train split, so there is no mean"
-            raise WrongInSpec((("task", "missing"), f"{wrong} (drop: [{_quoted(column.name)}] leaves it out)"))
+            raise WrongInSpec((("task", "missing"), f"{wrong} (drop: {_yaml([column.name])} leaves it out)"))
         return np.where(missing, seen.mean(), column.numbers)
 
     def _warnings(self, column: Column, values: int) -> list[str]:
@@ -324,7 +325,7 @@ class _Encoder:
             many = f"{numbers} of its {len(column.cells)} cells are numbers"
             found.append(f"column {column.name!r} is one-hot encoded as text, but {many}; {odd} is not one of them")
         if values > MANY_VALUES:
-            drop = f"drop: [{_quoted(column.name)}] leaves it out"
+            drop = f"drop: {_yaml([column.name])} leaves it out"
             found.append(f"column {column.name!r} has {values} values, a 0/1 input each ({drop})")
         return found
 

@@ -112,15 +112,15 @@ class _Saved:
         return Column(name=name, given=texts(values))
 
     def images(self, name: str, size: Size | None, *, grayscale: bool) -> Array:
+        data = self.data.select_columns([name])
+
         def opened(row: int) -> Image.Image:
-            image = self.data[row][name]
+            image = data[row][name]
             if not isinstance(image, Image.Image):
-                raise ValueError("missing")
+                raise ValueError("the cell is missing")
             return image
 
-        data = self.data.select_columns([name])
-        names = [self.place(row) for row in range(len(data))]
-        return stacked(names, opened, size, grayscale=grayscale)
+        return stacked([self.place(row) for row in range(len(data))], opened, size, grayscale=grayscale)
 
     def arrays(self, name: str) -> Array:
         """(rows, ...) of float64."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Annotated
@@ -37,7 +38,7 @@ def stacked(names: Sequence[str], opened: Callable[[int], Image.Image], size: Si
     first: dict[tuple[int, int], str] = {}
     for i, name in enumerate(names):
         try:
-            with opened(i) as read:
+            with warnings.catch_warnings(action="ignore"), opened(i) as read:  # of odd, but readable images
                 if read.mode not in EIGHT_BITS:
                     deep.append(name)
                     continue
@@ -59,7 +60,7 @@ def stacked(names: Sequence[str], opened: Callable[[int], Image.Image], size: Si
     wrong = [f"{_count(broken, 'image')} cannot be read, first {broken[0]}"] if broken else []
     if deep:
         wrong.append(f"{_count(deep, 'image')} with more than 8 bits in a pixel, first {deep[0]}; convert to 8 bits")
-    found = [((("task", "path"), text)) for text in wrong]
+    found = [(("task", "path"), text) for text in wrong]
     if height_width is None and len(sizes) > 1:
         two = " and ".join(f"{h}x{w} ({first[h, w]})" for (h, w), _ in sizes.most_common(2))
         usual = max(sizes, key=lambda shape: (sizes[shape], shape))[0]

@@ -28,7 +28,7 @@ def openml(
     one_hot: OneHot | list[str] | None = None,
     missing: Missing | None = None,
 ) -> Table:
-    """A table of openml.org by its name (`dataset: adult, version: 2`; version 1 unless given) or number (1590).
+    """A table of OpenML by its name (`dataset: adult, version: 2`; version 1 unless given) or number (1590).
 
     The first use downloads it, through scikit-learn, which keeps it (scikit_learn_data in the home folder, or where the
     variable SCIKIT_LEARN_DATA says). `target` names a column if it is not the one that OpenML has for it.

@@ -65,7 +65,7 @@ def npz(
 ) -> Table:
     """A numpy archive: inputs under `X` (rows first, any shape), the target under the key that `target` names.
 
-    Otherwise like csv; a real target may have several columns.
+    `kind` and classes are as for csv; a real target may have several columns. Arrays of objects are refused.
     """
     inputs, values = _read_archive(Path(path), target)
     return with_kind(path, inputs, values, kind, {})
@@ -101,10 +101,8 @@ def _read_table(path: Path, delimiter: str) -> tuple[list[Column], list[int]]:
         if count > 1:
             wrong.append(f"{path}:{top}: {count} columns of the header are named {name!r}")
     if odd := [i for i, row in enumerate(rows) if len(row) != len(header)]:
-        many = f"; so do {len(odd) - 1} more rows" if len(odd) > 1 else ""
-        wrong.append(
-            f"{path}:{lines[odd[0]]}: the row has {len(rows[odd[0]])} cells, but the header has {len(header)}{many}"
-        )
+        cells, first = f"{len(rows[odd[0]])} cells, but the header has {len(header)}", f"{path}:{lines[odd[0]]}"
+        wrong.append(f"{first}: the row has {cells}" + (f" ({len(odd)} such rows)" if len(odd) > 1 else ""))
     if wrong:
         raise WrongInSpec(*shortened([(("task",), text) for text in wrong]))
     return [Column(name=name, given=texts(row[i] for row in rows)) for i, name in enumerate(header)], lines

@@ -59,7 +59,7 @@ def test_what_is_wrong_with_the_shape_is_told_at_once(tmp_path: Path) -> None:
         "table.csv:1: column 3 of the header has no name",
         "table.csv:1: 2 columns of the header are named 'a'",
         "table.csv:1: 2 columns of the header are named 'b'",
-        "table.csv:3: the row has 2 cells, but the header has 6; so do 1 more rows",
+        "table.csv:3: the row has 2 cells, but the header has 6 (2 such rows)",
     ]
 
 
@@ -79,6 +79,12 @@ def test_what_a_message_says_to_write_helps(tmp_path: Path) -> None:
     found = complaints(tmp_path, drop=["id"], one_hot="text_columns")
     assert all("missing: drop_rows" in wrong for _, wrong in found[:-1])
     assert csv(tmp_path, drop=["id"], one_hot="text_columns", missing="mean").notes["train"] == 3
+
+
+def test_what_is_there_already_stays_in_what_to_write(tmp_path: Path) -> None:
+    text = "a,b,c,price\nx,y,z,1.5\nx,y,z,2.5\n"
+    found = complaints(tmp_path, text, one_hot=["a"], drop=["b"])
+    assert found[0][1].endswith("first 'z' (write one_hot: [a, c], or drop: [b, c])")
 
 
 @pytest.mark.parametrize("name", ["a b", "a, b", "null", "42", "x:y", "søk", '"'])
