@@ -148,6 +148,8 @@ def _read(path: str) -> _Saved:
         wrong = f"{path}: holds no dataset that save_to_disk wrote"
         raise WrongInSpec((("task", "path"), f"{wrong} ({on_one_line(str(error))})")) from error
     if not isinstance(found, dict):
+        if len(found) == 0:
+            raise WrongInSpec((("task", "path"), f"{path}: holds no rows"))
         return _Saved(path=path, data=found, splits=None, warnings=[])
     others = [name for name in found if name not in SPLITS]
     names = {SPLITS[name]: name for name in SPLITS if name in found}

@@ -159,7 +159,7 @@ def test_arrays_keep_their_shape(tmp_path: Path, datasets: Any, fixed: bool) -> 
         ({"x": [1.0, 2.0], "label": [0, 1]}, {"target": "labl"}, "task.target", "did you mean label?"),
         ({"x": [1.0, 2.0], "label": [0, 1]}, {"drop": ["y"]}, "task.drop", "there is no column 'y'"),
         ({"x": [1.0, 2.0], "label": [0, 1]}, {"drop": ["x"]}, "task.target", "so there are no inputs"),
-        ({"x": [], "label": []}, {}, "task.path", "holds no dataset"),
+        ({"x": [], "label": []}, {}, "task.path", "holds no"),
     ],
 )
 def test_what_cannot_be_used_is_refused(
