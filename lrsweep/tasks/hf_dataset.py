@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from lrsweep.errors import UsageError, WrongInSpec, on_one_line
 from lrsweep.tasks import room
+from lrsweep.tasks.apart import read_apart
 from lrsweep.tasks.columns import (
     CELL,
     Column,
@@ -46,31 +48,61 @@ def hf_dataset(
     `kind`), or one column of images (`size`, `grayscale`, as for image_folder) or of arrays of one shape. A dataset of
     splits has train, and maybe val (or valid, validation) and test; without val a share of train is taken for it.
     """
-    read = _read(path)
-    names = list(read.features)
-    complaints = [
-        (("task", key), f"{path}: there is no column {name!r}{suggest(name, names)}")
-        for key, given in (("target", [target]), ("drop", drop or []))
+    rules = Rules(drop=drop or (), one_hot=one_hot or (), missing=missing)
+
+    def read() -> Table:
+        saved = _saved(path)
+        inputs = _inputs(saved, target, rules.drop)
+        if all(map(saved.is_plain, inputs)):
+            return _of_columns(saved, inputs, target, kind, rules)
+        return _of_arrays(saved, inputs, target, kind, size, grayscale=grayscale)
+
+    table = read_apart(path, read)
+    table.notes["prepared"][:0] = [f"left out: {listed(rules.drop)}"] if rules.drop else []
+    return table
+
+
+def _inputs(saved: _Saved, target: str, drop: Sequence[str]) -> list[str]:
+    """The columns that are inputs. Raises WrongInSpec for keys that name no column."""
+    names = list(saved.features)
+    wrong = [
+        (("task", key), f"{saved.path}: there is no column {name!r}{suggest(name, names)}")
+        for key, given in (("target", [target]), ("drop", drop))
         for name in given
         if name not in names
     ]
-    if complaints:
-        raise WrongInSpec(*complaints)
-    inputs = [name for name in names if name not in (target, *(drop or []))]
-    wide = [name for name in inputs if not read.is_plain(name)]
-    if wide and len(inputs) > 1:
-        wrong = f"{path}: {listed(wide)}: a column of images or arrays can only be the one input"
+    if not wrong and not set(names) - {target, *drop}:
+        wrong = [(("task", "drop" if drop else "target"), f"{saved.path}: there are no inputs beside {target!r}")]
+    if wrong:
+        raise WrongInSpec(*wrong)
+    return [name for name in names if name not in (target, *drop)]
+
+
+def _of_columns(saved: _Saved, inputs: Sequence[str], target: str, kind: Kind | None, rules: Rules) -> Table:
+    names = [*inputs, target]
+    what = f"the {len(saved.data):,} rows with {len(names):,} columns of {saved.path}"
+    room.check("path", len(saved.data) * len(names) * CELL, what, "save a smaller part of them")
+    columns = list(map(saved.cells, names))
+    rules = replace(rules, drop=())
+    table = columns_table(saved.path, columns, target, kind, rules, saved.place, splits=saved.splits)
+    table.notes["warnings"] += saved.warnings
+    return table
+
+
+def _of_arrays(
+    saved: _Saved, inputs: Sequence[str], target: str, kind: Kind | None, size: Size | None, *, grayscale: bool
+) -> Table:
+    if len(inputs) > 1:
+        wide = listed(name for name in inputs if not saved.is_plain(name))
+        wrong = f"{saved.path}: {wide}: a column of images or arrays can only be the one input"
         raise WrongInSpec((("task", "drop"), f"{wrong} (inputs: {listed(inputs)}; leave others out by drop)"))
-    labels = read.cells(target)
-    if not wide:
-        columns, rules = [*map(read.cells, inputs), labels], Rules(one_hot=one_hot or (), missing=missing)
-        table = columns_table(path, columns, target, kind, rules, read.place, splits=read.splits)
-    else:
-        check_target(labels, read.place)
-        values = read.images(wide[0], size, grayscale=grayscale) if read.is_image(wide[0]) else read.arrays(wide[0])
-        table = with_kind(path, values, target_values(labels), kind, {"prepared": []}, splits=read.splits)
-    table.notes["prepared"][:0] = [f"left out: {listed(drop)}"] if drop else []
-    table.notes["warnings"] += read.warnings
+    (name,) = inputs
+    labels = saved.cells(target)
+    check_target(labels, saved.place)
+    values = saved.images(name, size, grayscale=grayscale) if saved.is_image(name) else saved.arrays(name)
+    notes: dict[str, Any] = {"prepared": []}
+    table = with_kind(saved.path, values, target_values(labels), kind, notes, splits=saved.splits)
+    table.notes["warnings"] += saved.warnings
     return table
 
 
@@ -104,8 +136,6 @@ class _Saved:
         """A column of values as texts; labels by their names."""
         if not self.is_plain(name):
             raise WrongInSpec((("task", "target"), f"{self.path}: column {name!r} holds no plain values"))
-        what = f"the {len(self.data):,} cells of column {name!r} of {self.path}"
-        room.check("path", len(self.data) * CELL, what, "save a smaller part of it")
         values = list(self.data[name])
         if names := getattr(self.features[name], "names", None):
             values = [None if value is None or value < 0 else names[value] for value in values]
@@ -136,7 +166,7 @@ class _Saved:
         return values.astype(np.float64)
 
 
-def _read(path: str) -> _Saved:
+def _saved(path: str) -> _Saved:
     """Raises UsageError if the library is absent, or the folder holds something else."""
     try:
         import datasets

@@ -10,6 +10,7 @@ from annotated_types import Ge
 
 from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.tasks import room
+from lrsweep.tasks.apart import read_apart
 from lrsweep.tasks.columns import CELL, Column, Missing, OneHot, Rules, listed, texts
 from lrsweep.tasks.columns import table as columns_table
 from lrsweep.tasks.splits import Array, Kind, Table, table_task
@@ -39,7 +40,12 @@ def openml(
     if isinstance(dataset, int) and version is not None:
         raise WrongInSpec((("task", "version"), f"{dataset} is the number of one version; leave version out"))
     called = f"openml {dataset}" if isinstance(dataset, int) else f"openml {dataset} version {version or 1}"
-    fetched, remarks = _fetched(called, dataset, version or 1, target)
+    rules = Rules(drop=drop or (), one_hot=one_hot or (), missing=missing)
+    return read_apart(called, lambda: _table(called, dataset, version or 1, target, kind, rules))
+
+
+def _table(called: str, dataset: str | int, version: int, target: str | None, kind: Kind | None, rules: Rules) -> Table:
+    fetched, remarks = _fetched(called, dataset, version, target)
     frame = fetched.frame
     if len(fetched.target_names) != 1:
         known = listed(fetched.target_names) or "none"
@@ -50,7 +56,6 @@ def openml(
     needed = rows * (len(words) * CELL + (len(frame.columns) - len(words)) * room.NUMBER)
     room.check("dataset", needed, f"the {rows:,} rows with {len(frame.columns):,} columns of {called}", "use another")
     columns = [Column(name=str(name), given=_values(frame[name], name in words)) for name in frame.columns]
-    rules = Rules(drop=drop or (), one_hot=one_hot or (), missing=missing)
     found = columns_table(called, columns, fetched.target_names[0], kind, rules, lambda row: f"{called}, row {row + 1}")
     found.notes["warnings"] += remarks
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,7 @@ def test_arrays_keep_their_shape(tmp_path: Path, datasets: Any, fixed: bool) -> 
         ({"x": [1.0, 2.0], "label": [[0], [1]]}, {}, "task.target", "column 'label' holds no plain values"),
         ({"x": [1.0, 2.0], "label": [0, 1]}, {"target": "labl"}, "task.target", "did you mean label?"),
         ({"x": [1.0, 2.0], "label": [0, 1]}, {"drop": ["y"]}, "task.drop", "there is no column 'y'"),
-        ({"x": [1.0, 2.0], "label": [0, 1]}, {"drop": ["x"]}, "task.target", "so there are no inputs"),
+        ({"x": [1.0, 2.0], "label": [0, 1]}, {"drop": ["x"]}, "task.drop", "there are no inputs beside 'label'"),
         ({"x": [], "label": []}, {}, "task.path", "holds no"),
     ],
 )
@@ -184,7 +185,24 @@ def test_a_folder_that_holds_no_dataset(tmp_path: Path, datasets: Any) -> None:
 def test_what_cannot_fit_is_refused(tmp_path: Path, datasets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets.Dataset.from_dict({"x": [[1.0] * 100] * 50, "label": [0, 1] * 25}).save_to_disk(str(tmp_path / "d"))
     hf(tmp_path / "d")
+    datasets.Dataset.from_dict({"x": [1.0] * 50, "label": [0, 1] * 25}).save_to_disk(str(tmp_path / "e"))
     monkeypatch.setattr(room, "memory_limit", lambda: 100_000)
     ((key, wrong),) = refused(tmp_path / "d")
     assert key == "task.path"
     assert wrong.startswith("the 50 arrays of shape (100,) of data need about 176 KiB")
+    monkeypatch.setattr(room, "memory_limit", lambda: 10_000)
+    ((key, wrong),) = refused(tmp_path / "e")
+    assert key == "task.path"
+    assert wrong.startswith("the 50 rows with 2 columns of data need about 13.7 KiB")
+
+
+def test_no_thread_is_left_behind(table: Path) -> None:
+    """Beside threads no worker could be forked. In a process of its own, since other tests may have started some."""
+    program = (
+        "import os, sys; from lrsweep.system import child; from lrsweep.tasks import TASKS; child.before_user_code();"
+        "TASKS['hf_dataset'](path=sys.argv[1], drop=['size', 'city'], test=0);"
+        "print(child.can_fork(), 'datasets' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program, str(table)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert shown.stdout.split() == ["True", "False"]

@@ -16,7 +16,7 @@ from sklearn.datasets import fetch_openml
 from sklearn.datasets.tests.test_openml import _monkey_patch_webbased_functions as answer_from_files
 
 from lrsweep.errors import UsageError, WrongInSpec
-from lrsweep.tasks import TASKS, Task
+from lrsweep.tasks import TASKS, Task, room
 
 STORED: dict[str, Any] = {"split": "stored", "val": 5, "test": 0, "scale": "none", "target_scale": "none"}
 
@@ -108,6 +108,14 @@ def test_what_does_not_exist_is_told(server: pytest.MonkeyPatch) -> None:
     assert "petals" in wrong
     with pytest.raises(WrongInSpec, match=r"61 is the number of one version; leave version out"):
         openml(61, version=1)
+
+
+def test_what_cannot_fit_is_refused(server: pytest.MonkeyPatch) -> None:
+    answer_from_files(server, 3, True)
+    openml(3, one_hot="text_columns")
+    server.setattr(room, "memory_limit", lambda: 10_000_000)
+    with pytest.raises(WrongInSpec, match=r"the 3,196 rows with 37 columns of openml 3 need about 15.8 MiB"):
+        openml(3, one_hot="text_columns")
 
 
 def test_several_targets_need_one(server: pytest.MonkeyPatch) -> None:
