@@ -140,7 +140,7 @@ def table(
         raise WrongInSpec((("task", "missing"), f"{source}: every row has a missing cell, so drop_rows leaves none"))
     encoder = _Encoder(source, [one.rows(kept) for one in inputs], [rules.encodes(one) for one in inputs])
     dropped = [f"left out: {listed(rules.drop)}"] if rules.drop else []
-    values = target_values(labels.rows(kept))
+    values = target_values(labels.rows(kept), as_text=labels.is_text)
     if splits is not None:
         new = np.cumsum(kept) - 1
         splits = {name: new[rows[kept[rows]]] for name, rows in splits.items()}
@@ -340,16 +340,16 @@ def _one_hot(cells: Array, values: Array) -> Array:
 # The target
 
 
-def target_values(column: Column) -> Array:
-    """A target without missing cells as booleans, integers, reals or text, the first of these that all cells are."""
+def target_values(column: Column, *, as_text: bool) -> Array:
+    """A target without missing cells as text if it is read so, else as booleans, integers or reals, the first of these
+    that all cells are."""
+    if as_text:
+        return column.cells.astype(np.str_)
     if column.given.dtype != object:
         return column.numbers
-    cells = column.cells
-    if all(cell.lower() in ("true", "false") for cell in cells):
-        return np.array([cell.lower() == "true" for cell in cells])
-    if all(map(_is_integer, cells)):
-        return np.array([int(cell) for cell in cells])
-    return cells.astype(np.str_) if column.is_text else column.numbers
+    if all(cell.lower() in ("true", "false") for cell in column.cells):
+        return np.array([cell.lower() == "true" for cell in column.cells])
+    return np.array([int(cell) for cell in column.cells]) if all(map(_is_integer, column.cells)) else column.numbers
 
 
 def _is_integer(cell: str) -> bool:

@@ -101,7 +101,8 @@ def _of_arrays(
     check_target(labels, saved.place)
     values = saved.images(name, size, grayscale=grayscale) if saved.is_image(name) else saved.arrays(name)
     notes: dict[str, Any] = {"prepared": []}
-    table = with_kind(saved.path, values, target_values(labels), kind, notes, splits=saved.splits)
+    classes = target_values(labels, as_text=labels.is_text)
+    table = with_kind(saved.path, values, classes, kind, notes, splits=saved.splits)
     table.notes["warnings"] += saved.warnings
     return table
 

@@ -139,6 +139,13 @@ def test_rows_with_missing_cells_can_be_left_out(tmp_path: Path) -> None:
     assert (key, wrong) == ("task.missing", "table.csv: every row has a missing cell, so drop_rows leaves none")
 
 
+def test_a_target_stays_text_when_its_only_words_are_left_out(tmp_path: Path) -> None:
+    text = "a,b,kind\n1,1,NA\n,2,pear\n3,3,1\n4,4,2\n"
+    task = csv(tmp_path, text, target="kind", missing="drop_rows")
+    assert task.notes["classes"] == ["1", "2", "NA"]
+    assert task.train[1].tolist() == [2, 0]
+
+
 def test_numbers_that_are_names_can_be_encoded(tmp_path: Path) -> None:
     text = "zip,price\n0150,1.5\n150,2.5\n0150,3.5\n5003,4.5\n"
     task = csv(tmp_path, text, one_hot=["zip"])
