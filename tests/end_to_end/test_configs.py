@@ -14,7 +14,7 @@ from lrsweep.workers import worker
 from tests.support import sweeps
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-SPECS = [*sorted(CONFIGS.glob("*.yaml")), CONFIGS / "own" / "table.yaml"]
+SPECS = sorted(CONFIGS.glob("*.yaml"))
 COOKBOOK = (CONFIGS / "README.md").read_text(encoding="utf-8")
 
 
@@ -52,7 +52,7 @@ def test_every_spec_opens_with_its_question(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
 def test_the_cookbook_lists_every_spec(path: Path) -> None:
-    assert f"]({path.relative_to(CONFIGS).as_posix()})" in COOKBOOK
+    assert f"]({path.name})" in COOKBOOK
 
 
 def test_the_cookbook_links_to_files_that_exist() -> None:
