@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 from lrsweep import user_imports
 from lrsweep.errors import UsageError
-from lrsweep.registry import DATA_FILES
+from lrsweep.registry import DATA_FILES, YOUNGER
 from lrsweep.spec import axes as axis_rules
 from lrsweep.spec.model import OptimizerSpec, Spec, canonical, map_paths, named_file
 from lrsweep.spec.resolved import placed
@@ -182,9 +182,13 @@ def _workload_spec(
     task = axis_rules.applied(spec.task.as_dict(), "task", chosen)
     model = axis_rules.applied(spec.model.as_dict() if spec.model else None, "model", chosen)
     train = axis_rules.applied(asdict(spec.train), "train", chosen)
-    # Younger than stored results: where it is not set, runs keep their ids.
-    hashed = {key: value for key, value in train.items() if key != "eval_batch_size" or value is not None}
-    key = _digest([identity.hashable(task), model and identity.hashable(model), hashed])
+    key = _digest(
+        [
+            _without_unset(identity.hashable(task), YOUNGER.get(task["name"], ())),
+            model and identity.hashable(model),
+            _without_unset(train, ("eval_batch_size",)),
+        ]
+    )
     if key not in made:
         made[key] = WorkloadSpec(
             task=identity.absolute(task),
@@ -194,6 +198,11 @@ def _workload_spec(
             key=key,
         )
     return made[key]
+
+
+def _without_unset(section: Mapping[str, Any], younger: Sequence[str]) -> dict[str, Any]:
+    """A section without the keys `younger` than stored results that are not set: so runs keep their ids."""
+    return {key: value for key, value in section.items() if key not in younger or value is not None}
 
 
 def _setting(

@@ -29,8 +29,12 @@ REFUSED = {
     ),
 }
 
-# Arguments of built-in tasks that name a file, relative to the spec.
-DATA_FILES = {"csv": "path", "npz": "path"}
+# Arguments of built-in tasks that name a file, or a folder, relative to the spec.
+DATA_FILES = {"csv": "path", "npz": "path", "image_folder": "path", "hf_dataset": "path"}
+DATA_FOLDERS = ("image_folder", "hf_dataset")
+
+# Arguments of built-in tasks that are younger than stored results: runs that leave them unset keep their ids.
+YOUNGER = {"csv": ("drop", "one_hot", "missing")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +101,7 @@ def listing(kind: str | None = None) -> str:
     """
     names = known()
     sections: dict[str, Callable[[], Iterator[str]]] = {
-        "tasks": lambda: _functions(names.tasks),
+        "tasks": lambda: _functions(names.tasks, whole=True),
         "models": lambda: _functions(names.models),
         "optimizers": _optimizers,
         "schedules": lambda: _functions(names.schedules),
@@ -112,8 +116,8 @@ def listing(kind: str | None = None) -> str:
     return "\n\n".join("\n".join([f"{name}:", *sections[name]()]) for name in chosen)
 
 
-def _functions(table: Mapping[str, Callable[..., Any]]) -> Iterator[str]:
-    """Each name with its arguments, `name=default` (or `name`), then the first line of its docstring."""
+def _functions(table: Mapping[str, Callable[..., Any]], *, whole: bool = False) -> Iterator[str]:
+    """Each name with its arguments, `name=default` (or `name`), then the first line of its docstring, or all of it."""
     for name, function in table.items():
         arguments = (
             key if argument.default is REQUIRED else f"{key}={argument.default!r}"
@@ -121,7 +125,8 @@ def _functions(table: Mapping[str, Callable[..., Any]]) -> Iterator[str]:
         )
         yield f"  {name}({', '.join(arguments)})"
         if doc := inspect.getdoc(function):
-            yield f"      {doc.splitlines()[0]}"
+            lines = doc.splitlines()
+            yield from (f"      {line}" for line in (lines if whole else lines[:1]) if line)
 
 
 def _optimizers() -> Iterator[str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from lrsweep import given_code
 from lrsweep.errors import UsageError, did_you_mean, nearest
+from lrsweep.system import digests
 
 LOADED: set[str] = set()
 """The import paths that this process has begun to load."""
@@ -50,26 +51,26 @@ def current_versions() -> Versions | None:
 
 
 def fingerprint(path: Path) -> str:
-    """The SHA-256 of a file. Raises OSError."""
+    """The SHA-256 of a file, or of a folder of data. Raises OSError."""
     if path.suffix == ".py":
         return hashlib.sha256(_source(path)).hexdigest()
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = _of_data(path)
     if _versions:
         _versions[-1].digests.setdefault(str(path.resolve()), digest)
     return digest
 
 
 def check_unchanged(path: Path) -> None:
-    """Raises UsageError if a data file is not what it was when this command began."""
+    """Raises UsageError if a file or folder of data is not what it was when this command began."""
     known = _versions[-1].digests.get(str(path.resolve())) if _versions else None
     if known is None:
         return
-    with path.open("rb") as stream:
-        if hashlib.file_digest(stream, "sha256").hexdigest() != known:
-            raise UsageError(
-                f"{path}: changed while the sweep was running; rerun the command to train on what it is now"
-            )
+    if _of_data(path) != known:
+        raise UsageError(f"{path}: changed while the sweep was running; rerun the command to train on what it is now")
+
+
+def _of_data(path: Path) -> str:
+    return digests.of_folder(path) if path.is_dir() else digests.of_file(path)
 
 
 def _source(path: Path) -> bytes:

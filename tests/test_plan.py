@@ -269,6 +269,23 @@ def test_moving_the_files_changes_no_id(folder: Path, tmp_path: Path) -> None:
     assert ids(of(load_spec(moved / "spec.yaml"))) == expected
 
 
+def test_a_folder_of_images_is_known_by_what_it_holds(tmp_path: Path) -> None:
+    def of_images(path: str) -> list[str]:
+        (tmp_path / "spec.yaml").write_text(
+            f"task: {{name: image_folder, path: {path}}}\noptimizers: [sgd]\ntrain: {{epochs: 1}}\n"
+        )
+        return ids(of(load_spec(tmp_path / "spec.yaml")))
+
+    (tmp_path / "images" / "cat").mkdir(parents=True)
+    (tmp_path / "images" / "cat" / "1.png").write_bytes(b"one")
+    before = of_images("images")
+    assert of_images("./images/") == before
+    (tmp_path / "images").rename(tmp_path / "moved")
+    assert of_images("moved") == before
+    (tmp_path / "moved" / "cat" / "1.png").write_bytes(b"two")
+    assert not set(of_images("moved")) & set(before)
+
+
 def test_the_resolved_file_has_the_same_ids(folder: Path, tmp_path: Path) -> None:
     spec = own(folder)
     prints = plan.fingerprints(spec)
@@ -289,6 +306,22 @@ def test_paths_of_a_recipe_are_absolute(folder: Path) -> None:
     assert {run.setting.name for run in runs} == {f"{folder / 'own.py'}:Lion", "sgd"}
     assert f"{folder / 'own.py'}:other" in {run.setting.schedule["name"] for run in runs}
     assert runs[0].workload_spec.base_dir == str(folder)
+
+
+def test_younger_arguments_of_a_table_change_ids_only_where_they_are_set(folder: Path) -> None:
+    """The id was computed by the version before `drop`, `one_hot` and `missing` came."""
+
+    def of_table(more: str) -> list[str]:
+        (folder / "spec.yaml").write_text(
+            f"task: {{name: csv, path: d.csv, target: y{more}}}\n"
+            "optimizers: [sgd]\nlr: [0.1]\nseeds: 1\ntrain: {epochs: 1, batch_size: 2}\n"
+        )
+        return ids(of(load_spec(folder / "spec.yaml")))
+
+    (folder / "d.csv").write_text("a,b,y\n1,2,x\n3,4,z\n")
+    assert of_table("") == of_table(", drop: null, one_hot: null, missing: null") == ["472ee8418887e186"]
+    set_ = [", drop: [a]", ", drop: [b]", ", one_hot: text_columns", ", one_hot: [a]", ", missing: mean"]
+    assert len({run for more in ["", *set_, ", missing: drop_rows"] for run in of_table(more)}) == 7
 
 
 @pytest.mark.parametrize("name", ["own.py", "d.csv"])

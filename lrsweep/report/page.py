@@ -108,7 +108,10 @@ def splits(facts: Mapping[str, Any]) -> list[str]:
             task = notes.get("task")
             name = call_text(str(task["name"]), {}) if isinstance(task, dict) and "name" in task else "the task"
             test = notes.get("test") or "no"
-            found.append(f"{name}: {notes['train']} train, {notes['val']} validation, {test} test examples.")
+            sizes = f"{notes['train']} train, {notes['val']} validation, {test} test examples"
+            prepared = notes.get("prepared")
+            more = [str(text) for text in prepared] if isinstance(prepared, list) else []
+            found.append(f"{'; '.join([f'{name}: {sizes}', *more])}.")
     return sorted(set(found))
 
 

@@ -40,6 +40,21 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def missing_data(base_dir: Path, text: str, folder: bool) -> str:
+    """What is wrong with the path of a file of data, or of a folder; "" if it is there."""
+    path = base_dir / text
+    try:
+        there = path.is_dir() if folder else path.is_file()
+        other = path.exists()
+    except OSError:
+        there = other = False
+    if there:
+        return ""
+    if other:
+        return f"{text!r} is {'a file, not a folder' if folder else 'a folder, not a file'}"
+    return f"there is no {'folder' if folder else 'file'} {text!r} in {base_dir} (paths are relative to the spec)"
+
+
 # A file that uses one of these may define names that reading it cannot find.
 _DYNAMIC = {"globals", "locals", "vars", "exec", "eval", "setattr", "modules", "__getattr__", "__dict__", "*"}
 

@@ -18,10 +18,10 @@ from lrsweep import grids
 from lrsweep.errors import did_you_mean, nearest
 from lrsweep.grids import Grid
 from lrsweep.objective import default_mode
-from lrsweep.registry import DATA_FILES, REFUSED, Known, signature
+from lrsweep.registry import DATA_FILES, DATA_FOLDERS, REFUSED, Known, signature
 from lrsweep.spec import check
 from lrsweep.spec.check import GRID, OBJECTIVE, TRAIN, Notes, check_value, with_hint
-from lrsweep.spec.import_paths import import_path, is_file
+from lrsweep.spec.import_paths import import_path, missing_data
 from lrsweep.spec.model import Count, Named, ObjectiveSpec, OptimizerSpec, Rate, TrainSpec, call_text
 from lrsweep.spec.yaml_tree import Keys
 
@@ -96,8 +96,7 @@ def named(ctx: Context, kind: str, raw: Any, path: Keys, notes: Notes) -> Named 
         if chosen == "plateau" and "metric" in full:
             metric(full["metric"], (*path, "metric"), notes)
     key = DATA_FILES.get(chosen, "")
-    if kind == "task" and key in full and not is_file(ctx.base_dir / full[key]):
-        wrong = f"there is no file {full[key]!r} in {ctx.base_dir} (paths are relative to the spec)"
+    if kind == "task" and key in full and (wrong := missing_data(ctx.base_dir, full[key], chosen in DATA_FOLDERS)):
         notes.add((*path, key), wrong)
     return Named(name=chosen, args=full) if len(notes.found) == before else None
 

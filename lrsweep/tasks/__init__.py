@@ -12,6 +12,9 @@ from typing import Any
 from lrsweep.tasks.base import Shapes, Task, describe, shapes_of
 from lrsweep.tasks.bundled import breast_cancer, diabetes, digits, iris, wine
 from lrsweep.tasks.char_lm import char_lm
+from lrsweep.tasks.hf_dataset import hf_dataset
+from lrsweep.tasks.image_folder import image_folder
+from lrsweep.tasks.openml import openml
 from lrsweep.tasks.synthetic import blobs, moons, quadratic, regression, spirals
 from lrsweep.tasks.user_files import csv, npz
 
@@ -31,11 +34,16 @@ TASKS: dict[str, Callable[..., Task]] = {
     "char_lm": char_lm,
     "csv": csv,
     "npz": npz,
+    "image_folder": image_folder,
+    "hf_dataset": hf_dataset,
+    "openml": openml,
 }
 
-# The metrics of each task, known without its data. Those of `csv` and `npz` depend on the file.
+# The metrics of each task, known without its data. Those of `csv`, `npz`, `hf_dataset` and `openml` depend on it.
 METRICS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("digits", "breast_cancer", "wine", "iris", "blobs", "moons", "spirals"), ("accuracy",)),
+    **dict.fromkeys(
+        ("digits", "breast_cancer", "wine", "iris", "blobs", "moons", "spirals", "image_folder"), ("accuracy",)
+    ),
     **dict.fromkeys(("diabetes", "regression"), ("mse",)),
     "quadratic": (),
     "char_lm": ("perplexity",),
@@ -55,4 +63,7 @@ DEFAULT_MODELS: dict[str, dict[str, Any]] = {
     "char_lm": {"name": "transformer", "dim": 64, "layers": 2, "heads": 4},
     "csv": {"name": "mlp", "hidden": [64, 64]},
     "npz": {"name": "mlp", "hidden": [64, 64]},
+    "image_folder": {"name": "cnn", "channels": [16, 32]},
+    "hf_dataset": {"name": "mlp", "hidden": [64, 64]},
+    "openml": {"name": "mlp", "hidden": [64, 64]},
 }

@@ -33,8 +33,8 @@ class Task:
     `workers`: how many processes prepare the batches of Datasets, beside each process that trains (default: none).
 
     `notes` are facts for messages and for building models: the split sizes (always there), and what a built-in task
-    knows about itself: kind, in_shape, num_outputs, scale, warnings, baselines. Raises UsageError for what cannot be
-    trained.
+    knows about itself: kind, in_shape, num_outputs, scale, prepared (what was done to the data), warnings, baselines.
+    Raises UsageError for what cannot be trained.
     """
 
     train: Any
@@ -181,9 +181,11 @@ def describe(task: Task) -> str:
         inferred = " (inferred from the target)" if notes.get("inferred") else ""
         outputs = f", {notes['num_outputs']} outputs" if notes.get("num_outputs", 1) > 1 else ""
         parts.append(f"{notes['kind']}{inferred}{outputs}")
+    parts += notes.get("prepared", [])
     if "scale" in notes:
         both = " and target" if notes.get("target_scale") == "standard" else ""
-        parts.append(f"inputs{both} standardized" if notes["scale"] == "standard" else "inputs not scaled")
+        each = " per channel" if notes.get("pixels") else ""
+        parts.append(f"inputs{both} standardized{each}" if notes["scale"] == "standard" else "inputs not scaled")
     if "baselines" in notes:
         parts.append(", ".join(f"{name} baseline {value:.3f}" for name, value in notes["baselines"].items()))
     return "; ".join(parts)

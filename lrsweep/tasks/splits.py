@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -24,6 +24,9 @@ Order = Literal["shuffled", "stored"]
 Scale = Literal["standard", "none"]
 Kind = Literal["classification", "regression"]
 
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""What data that are split already may call their splits, in the order they are read."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
@@ -37,6 +40,18 @@ class Cut:
     split_seed: int
     val: float
     test: float
+
+    def of(self, table: Table) -> dict[str, Array]:
+        """Row numbers per split of a table, which may have splits of its own. Raises WrongInSpec as `indices`."""
+        own = table.splits
+        if own is None:
+            return self.indices(len(table.target))
+        if empty := [name for name, rows in own.items() if not len(rows)]:
+            raise WrongInSpec((("task",), f"no rows are left in {' and '.join(empty)}"))
+        if "val" in own:
+            return {"test": np.arange(0), **own}
+        rows = replace(self, test=0).indices(len(own["train"]))
+        return {"test": np.arange(0), **own, **{name: own["train"][rows[name]] for name in ("train", "val")}}
 
     def indices(self, count: int) -> dict[str, Array]:
         """Row numbers per split. Raises WrongInSpec when a share leaves train or val without rows."""
@@ -87,16 +102,34 @@ def scale_warnings(values: Array) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """Inputs as float64 (rows, ...). In a table (rows, features) some features may be indicators: 0 or 1, never scaled.
+
+    `names` are those of the features; `prepared` and `warnings` are added to the notes of the task.
+    """
+
+    values: Array
+    indicators: Array | None = None
+    names: list[str] | None = None
+    prepared: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """Data before it is split and scaled: inputs (rows, ...), target (rows,) class numbers or (rows, outputs) reals.
 
-    `classes`: how many there are, if the target need not hold them all. `notes` are added to those of the task.
+    `inputs` may be a function of the row numbers of the train split, for inputs that are fitted to it. Those of bytes
+    are pixels (rows, channels, height, width). `classes`: how many there are, if the target need not hold them all.
+    `splits`: the rows of train, maybe val and test, where the data are split already. `notes` are added to those of the
+    task.
     """
 
-    inputs: Array
+    inputs: Array | Callable[[Array], Encoded]
     target: Array
     kind: Kind
     classes: int | None = None
+    splits: Mapping[str, Array] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -135,14 +168,11 @@ def _split_and_scaled(table: Table, cut: Cut, scale: Scale, target_scale: Scale)
     """Inputs, and a real target where `target_scale` says so, are standardised by train statistics in float64, then
     stored in torch's default dtype."""
     regression, target = table.kind == "regression", table.target
-    parts = cut.indices(len(table.inputs))
-    values = table.inputs.astype(np.float64)
-    warnings = scale_warnings(values[parts["train"]]) if scale == "none" else []
-    if scale == "standard":
-        values = standardise(values, parts["train"])
+    parts = cut.of(table)
+    inputs = _inputs(table, parts["train"], scale)
     if regression and target_scale == "standard":
         target = standardise(target.astype(np.float64), parts["train"])
-    x = torch.from_numpy(values).to(torch.get_default_dtype())
+    x = torch.from_numpy(inputs.values).to(torch.get_default_dtype())
     y = torch.from_numpy(target)
     y = y.to(torch.get_default_dtype()) if regression else y.long()
     splits = {name: (x[torch.from_numpy(rows)], y[torch.from_numpy(rows)]) for name, rows in parts.items()}
@@ -153,9 +183,12 @@ def _split_and_scaled(table: Table, cut: Cut, scale: Scale, target_scale: Scale)
         "scale": scale,
         "split": cut.split,
         **({"target_scale": target_scale} if regression else {}),
+        **({"inputs": inputs.names} if inputs.names else {}),
+        **({"pixels": True} if isinstance(table.inputs, np.ndarray) and table.inputs.dtype == np.uint8 else {}),
         **table.notes,
     }
-    notes["warnings"] = warnings + notes.get("warnings", [])
+    notes["warnings"] = notes.get("warnings", []) + inputs.warnings
+    notes["prepared"] = notes.get("prepared", []) + inputs.prepared + _given_splits(table)
     return Task(
         train=splits["train"],
         val=splits["val"],
@@ -164,3 +197,40 @@ def _split_and_scaled(table: Table, cut: Cut, scale: Scale, target_scale: Scale)
         metrics={"mse": mse} if regression else {"accuracy": accuracy},
         notes=notes,
     )
+
+
+def _given_splits(table: Table) -> list[str]:
+    if table.splits is None:
+        return []
+    cut = "" if "val" in table.splits else "; val is a share of train"
+    return [f"splits of the data: {', '.join(table.splits)}{cut}"]
+
+
+def _inputs(table: Table, train: Array, scale: Scale) -> Encoded:
+    """The inputs of all rows as numbers, scaled by the train split."""
+    given = table.inputs
+    if isinstance(given, np.ndarray) and given.dtype == np.uint8:
+        _, channels, height, width = given.shape
+        what = f"{'gray' if channels == 1 else 'RGB'} images of {height}x{width} pixels"
+        return Encoded(values=pixels(given, train, scale), prepared=[what])
+    inputs = Encoded(values=given.astype(np.float64)) if isinstance(given, np.ndarray) else given(train)
+    values, scaled = inputs.values, slice(None) if inputs.indicators is None else ~inputs.indicators
+    if scale == "standard":
+        values[:, scaled] = standardise(values[:, scaled], train)
+        return inputs
+    return replace(inputs, warnings=scale_warnings(values[train][:, scaled]) + inputs.warnings)
+
+
+def pixels(images: Array, train: Array, scale: Scale) -> Array:
+    """Bytes (images, channels, height, width) as numbers from 0 to 1 in torch's default dtype; `standard`: each channel
+    has mean 0 and (population) sd 1 over the pixels of the images `train`, unless it is constant there."""
+    values = np.empty(images.shape, dtype=torch.empty(0).numpy().dtype)
+    for channel in range(images.shape[1]):
+        levels = np.arange(256) / 255
+        if scale == "standard":
+            counts = sum(np.bincount(images[row, channel].ravel(), minlength=256) for row in train)
+            mean = np.average(levels, weights=counts)
+            sd = np.sqrt(np.average((levels - mean) ** 2, weights=counts))
+            levels = (levels - mean) / (sd if np.count_nonzero(counts) > 1 else 1.0)
+        values[:, channel] = levels.astype(values.dtype)[images[:, channel]]
+    return values

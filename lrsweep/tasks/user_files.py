@@ -5,22 +5,21 @@ from __future__ import annotations
 import csv as csv_module
 import math
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from annotated_types import Len
 
-from lrsweep.errors import UsageError, WrongInSpec, did_you_mean
+from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.system.machine import size_text
 from lrsweep.tasks import room
+from lrsweep.tasks.columns import CELL, Column, Missing, OneHot, Rules, shortened, suggest, texts, with_kind
+from lrsweep.tasks.columns import table as columns_table
 from lrsweep.tasks.splits import Array, Kind, Table, table_task
 
-MISSING_CELLS = {"", "na", "n/a", "nan", "null", "none", "?"}
-MANY_CLASSES = 50
-CELL = 110
-"""Bytes a cell of a text table takes: as text and as a number."""
 SAMPLE = 2**16
 """Bytes at the start of a text table in which its cells are counted."""
 
@@ -32,23 +31,29 @@ def csv(
     target: str,
     kind: Kind | None = None,
     delimiter: Annotated[str, Len(1, 1)] = ",",
+    drop: list[str] | None = None,
+    one_hot: OneHot | list[str] | None = None,
+    missing: Missing | None = None,
 ) -> Table:
     """A text table with a header row: `target` names one column, all others are inputs (numbers, or true and false).
 
     `kind` is classification for text, boolean and integer targets and regression for others, unless it is given.
     Classes are numbered in sorted order. A real target is standardised unless `target_scale: none`.
+
+    Text and missing cells are refused unless one of these says what becomes of them.
+    `drop: [name, ...]` leaves columns out.
+    `one_hot: text_columns` or `one_hot: [name, ...]` makes a 0/1 input of each value that a column has in the train
+    split; other values are 0 in all of them.
+    `missing: drop_rows` leaves out rows with a missing cell. `missing: mean` fills in the mean of the train split and
+    adds a 0/1 input that marks missing cells, if the train split has any (a one-hot column has 0 and the mark).
+    Under both, rows without a target are left out. Among numbers an empty cell, NA, N/A, NaN, null, none and ? are
+    missing, in a column of text only an empty cell. 0/1 inputs are not scaled.
     """
-    header, rows, lines = _read_table(Path(path), delimiter)
-    if target not in header:
-        raise WrongInSpec((("task", "target"), f"{path}: there is no column {target!r}{_suggest(target, header)}"))
-    names = [name for name in header if name != target]
-    if not names:
-        hint = "" if delimiter in ";\t" else " (is `delimiter` right?)"
-        raise UsageError(f"{path}: {target!r} is the only column, so there are no inputs{hint}")
-    columns = {name: [row[position] for row in rows] for position, name in enumerate(header)}
-    inputs = np.stack([_numbers(path, name, columns[name], lines) for name in names], axis=1)
-    values = _target_cells(path, target, columns[target], lines)
-    return _table(path, inputs, values, kind, {"inputs": names})
+    columns, lines = _read_table(Path(path), delimiter)
+    if len(columns) == 1 and delimiter not in ";\t" and target == columns[0].name:
+        raise UsageError(f"{path}: {target!r} is the only column, so there are no inputs (is `delimiter` right?)")
+    rules = Rules(drop=drop or (), one_hot=one_hot or (), missing=missing)
+    return columns_table(path, columns, target, kind, rules, lambda row: f"{path}:{lines[row]}")
 
 
 @table_task(scales_target=True)
@@ -60,40 +65,17 @@ def npz(
 ) -> Table:
     """A numpy archive: inputs under `X` (rows first, any shape), the target under the key that `target` names.
 
-    Otherwise like csv; a real target may have several columns.
+    `kind` and classes are as for csv; a real target may have several columns. Arrays of objects are refused.
     """
     inputs, values = _read_archive(Path(path), target)
-    return _table(path, inputs, values, kind, {})
+    return with_kind(path, inputs, values, kind, {})
 
 
-def _table(path: str, inputs: Array, values: Array, kind: Kind | None, notes: dict[str, Any]) -> Table:
-    notes |= {"inferred": kind is None, "warnings": []}
-    if kind is None:
-        kind = "regression" if values.dtype.kind == "f" else "classification"
-    if kind == "regression":
-        if values.dtype.kind == "U":
-            raise UsageError(f"{path}: the target is text ({str(values[0])!r}), which `kind: regression` cannot use")
-        real = values.astype(np.float64).reshape(len(values), -1)
-        return Table(inputs=inputs, target=real, kind=kind, notes=notes)
-    if values.ndim > 1:
-        raise UsageError(f"{path}: the target of a classification must be one column, not shape {values.shape}")
-    classes, numbers = np.unique(values, return_inverse=True)
-    if len(classes) < 2:
-        raise UsageError(f"{path}: the target has only one class ({classes[0]})")
-    notes["classes"] = classes.tolist()
-    if notes["inferred"] and len(classes) > MANY_CLASSES:
-        notes["warnings"] = [f"the target has {len(classes)} whole values, taken as classes (else: kind: regression)"]
-    return Table(inputs=inputs, target=numbers.astype(np.int64), kind=kind, classes=len(classes), notes=notes)
+def _read_table(path: Path, delimiter: str) -> tuple[list[Column], list[int]]:
+    """Columns, and the line number of each row; cells are stripped, blank lines skipped.
 
-
-def _suggest(name: str, names: Sequence[str]) -> str:
-    near = did_you_mean(name, names)
-    listed = ", ".join(list(names)[:12]) + (", ..." if len(names) > 12 else "")
-    return f" ({near})" if near else f" (there are: {listed})"
-
-
-def _read_table(path: Path, delimiter: str) -> tuple[list[str], list[list[str]], list[int]]:
-    """Header, rows and the line number of each row; cells are stripped, blank lines skipped."""
+    Raises WrongInSpec with all that is wrong with the header and the lengths of the rows.
+    """
     rows: list[list[str]] = []
     lines: list[int] = []
     try:
@@ -102,7 +84,7 @@ def _read_table(path: Path, delimiter: str) -> tuple[list[str], list[list[str]],
             reader = csv_module.reader(file, delimiter=delimiter, strict=True)
             for row in reader:
                 if row:
-                    rows.append([cell.strip() for cell in row])
+                    rows.append(row)
                     lines.append(reader.line_num)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
@@ -112,15 +94,18 @@ def _read_table(path: Path, delimiter: str) -> tuple[list[str], list[list[str]],
         raise UsageError(f"{path}:{reader.line_num}: {error}") from None
     if len(rows) < 2:
         raise UsageError(f"{path}: holds no rows below a header")
-    header = rows[0]
-    for name in header:
-        if not name or header.count(name) > 1:
-            wrong = "named twice" if name else "without a name"
-            raise UsageError(f"{path}:{lines[0]}: column {header.index(name) + 1} ({name!r}) of the header is {wrong}")
-    for row, line in zip(rows[1:], lines[1:], strict=True):
-        if len(row) != len(header):
-            raise UsageError(f"{path}:{line}: {len(row)} cells, but the header has {len(header)}")
-    return header, rows[1:], lines[1:]
+    header = [name.strip() for name in rows.pop(0)]
+    top = lines.pop(0)
+    wrong = [f"{path}:{top}: column {i + 1} of the header has no name" for i, name in enumerate(header) if not name]
+    for name, count in Counter(filter(None, header)).items():
+        if count > 1:
+            wrong.append(f"{path}:{top}: {count} columns of the header are named {name!r}")
+    if odd := [i for i, row in enumerate(rows) if len(row) != len(header)]:
+        cells, first = f"{len(rows[odd[0]])} cells, but the header has {len(header)}", f"{path}:{lines[odd[0]]}"
+        wrong.append(f"{first}: the row has {cells}" + (f" ({len(odd)} such rows)" if len(odd) > 1 else ""))
+    if wrong:
+        raise WrongInSpec(*shortened([(("task",), text) for text in wrong]))
+    return [Column(name=name, given=texts(row[i] for row in rows)) for i, name in enumerate(header)], lines
 
 
 def _check_text_fits(path: Path, delimiter: str) -> None:
@@ -133,85 +118,51 @@ def _check_text_fits(path: Path, delimiter: str) -> None:
     room.check("path", needed, f"the cells of {path} ({size_text(whole)})", "use a part of the table, or an npz file")
 
 
-def _numbers(path: str, name: str, cells: list[str], lines: list[int]) -> Array:
-    """A column as float64; true and false are 1 and 0."""
-    values = np.empty(len(cells))
-    for position, cell in enumerate(cells):
-        value = _number(cell)
-        if value is None or not math.isfinite(value):
-            place = f"{path}:{lines[position]}: column {name!r}"
-            if cell.lower() in MISSING_CELLS:
-                raise UsageError(f"{place}: the value is missing ({cell!r}); fill it in or leave the row out")
-            raise UsageError(f"{place}: {cell!r} is not a finite number; inputs must be numbers (encode text yourself)")
-        values[position] = value
-    return values
-
-
-def _number(cell: str) -> float | None:
-    if cell.lower() in ("true", "false"):
-        return float(cell.lower() == "true")
-    try:
-        return None if "_" in cell else float(cell)
-    except ValueError:
-        return None
-
-
-def _is_integer(cell: str) -> bool:
-    digits = cell[1:] if cell[:1] in ("+", "-") else cell
-    return digits.isascii() and digits.isdigit()
-
-
-def _target_cells(path: str, name: str, cells: list[str], lines: list[int]) -> Array:
-    """The target as booleans, integers, reals or text, whichever of these is the first that all cells are."""
-    numeric = [cell.lower() in MISSING_CELLS or _number(cell) is not None for cell in cells]
-    missing = MISSING_CELLS if all(numeric) else {""}
-    for cell, line in zip(cells, lines, strict=True):
-        if cell.lower() in missing:
-            place = f"{path}:{line}: column {name!r}"
-            raise UsageError(f"{place}: the target is missing ({cell!r}); fill it in or leave the row out")
-    if all(cell.lower() in ("true", "false") for cell in cells):
-        return np.array([cell.lower() == "true" for cell in cells])
-    if all(map(_is_integer, cells)):
-        return np.array([int(cell) for cell in cells])
-    return _numbers(path, name, cells, lines) if all(numeric) else np.array(cells, dtype=np.str_)
-
-
 def _read_archive(path: Path, target: str) -> tuple[Array, Array]:
-    """Inputs as finite float64 (rows, ...) and the target, one row each."""
+    """Inputs as finite float64 (rows, ...) and the target, one row each.
+
+    Raises WrongInSpec with all that is wrong: first by the headers of the arrays, then by what they hold.
+    """
+    keys = ("X", target)
     try:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise UsageError(f"{path}: is a single array; save one with numpy.savez(path, X=..., {target}=...)")
-            for key in ("X", target):
-                if key not in archive.files:
-                    raise UsageError(f"{path}: there is no array {key!r}{_suggest(key, archive.files)}")
-            _check_archive_fits(path, ("X", target))
-            inputs, values = archive["X"], archive[target]
+            absent = [f"there is no array {key!r}{suggest(key, archive.files)}" for key in keys if key not in archive]
+            _refuse(path, absent)
+            _check_headers(path, keys)
+            inputs, values = archive["X"].astype(np.float64), archive[target]
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ValueError, zipfile.BadZipFile, EOFError) as error:
         raise UsageError(f"{path}: is not an archive of plain arrays ({error})") from None
-    if inputs.ndim == 0 or values.ndim == 0 or len(inputs) != len(values) or len(inputs) == 0:
-        raise UsageError(f"{path}: X has shape {inputs.shape} and {target} {values.shape}; both need the same rows")
-    if inputs.dtype.kind not in "fiub" or values.dtype.kind not in "fiubU":
-        raise UsageError(f"{path}: X is {inputs.dtype}, {target} {values.dtype}; numbers (or a text target) are needed")
-    inputs = inputs.astype(np.float64)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    for key, array in (("X", inputs), (target, values)):
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            row = int(np.argwhere(~np.isfinite(array))[0][0])
-            raise UsageError(f"{path}: {key}[{row}] holds a missing (nan) or infinite value")
+    _refuse(
+        path, [wrong for key, array in zip(keys, (inputs, values), strict=True) for wrong in _not_finite(key, array)]
+    )
     return (inputs[:, None] if inputs.ndim == 1 else inputs), values
 
 
-def _check_archive_fits(path: Path, keys: Sequence[str]) -> None:
-    """Raises WrongInSpec if the arrays, by the shapes that their headers tell, would not fit in memory once unpacked.
+def _refuse(path: Path, wrong: Sequence[str]) -> None:
+    if wrong:
+        raise WrongInSpec(*((("task",), f"{path}: {text}") for text in wrong))
 
-    Raises what numpy raises for a header that is none.
+
+def _not_finite(key: str, array: Array) -> list[str]:
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return []
+    rows = np.argwhere(~np.isfinite(array))[:, 0]
+    values = "1 value is" if len(rows) == 1 else f"{len(rows)} values are"
+    return [f"{key}: {values} missing (nan) or infinite, first in row {rows[0]}"]
+
+
+def _check_headers(path: Path, keys: Sequence[str]) -> None:
+    """Raises WrongInSpec if by their headers the arrays would not fit in memory once unpacked, are no numbers, or do
+    not fit each other. Raises what numpy raises for a header that is none.
     """
-    needed, shapes = 0, []
+    headers = {}
     with zipfile.ZipFile(path) as archive:
         members = set(archive.namelist())
         for key in keys:
@@ -219,6 +170,17 @@ def _check_archive_fits(path: Path, keys: Sequence[str]) -> None:
                 version = np.lib.format.read_magic(file)
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 shape, _, dtype = read(file)
-            needed += math.prod(shape) * (dtype.itemsize + room.NUMBER)
-            shapes.append(f"{key} {shape}")
-    room.check("path", needed, f"the arrays of {path} ({', '.join(shapes)})", "save a smaller part of them")
+                headers[key] = (shape, dtype)
+    needed = sum(math.prod(shape) * (dtype.itemsize + room.NUMBER) for shape, dtype in headers.values())
+    shapes = ", ".join(f"{key} {shape}" for key, (shape, _) in headers.items())
+    room.check("path", needed, f"the arrays of {path} ({shapes})", "save a smaller part of them")
+    wrong = []
+    for key, (_, dtype) in headers.items():
+        if dtype.hasobject:
+            wrong.append(f"{key} holds Python objects, which are never loaded; save it as an array of numbers")
+        elif dtype.kind not in ("fiub" if key == "X" else "fiubU"):
+            wrong.append(f"{key} is {dtype}, but must be numbers{'' if key == 'X' else ' or text'}")
+    (inputs, _), (values, _) = (headers[key] for key in keys)
+    if not inputs or not values or inputs[0] != values[0] or inputs[0] == 0:
+        wrong.append(f"X has shape {inputs} and {keys[1]} {values}; both need the same rows")
+    _refuse(path, wrong)

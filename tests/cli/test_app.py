@@ -288,6 +288,13 @@ def test_list_states_how_weight_decay_is_coupled() -> None:
     assert re.search(r"adadelta\(.*\n.*\n.*a different scale", shown)
 
 
+def test_list_states_what_becomes_of_text_and_missing_cells() -> None:
+    shown = lrsweep("list", "tasks").stdout
+    assert re.search(r"csv\(.*drop=None, one_hot=None, missing=None.*\)\n", shown)
+    for argument in ("`drop: ", "`one_hot: ", "`missing: drop_rows`", "`missing: mean`"):
+        assert argument in shown
+
+
 def test_schema_is_json() -> None:
     schema = json.loads(lrsweep("schema").stdout)
     assert "optimizers" in schema["properties"]

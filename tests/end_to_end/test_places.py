@@ -123,6 +123,25 @@ def test_a_mistake_in_the_users_code_names_the_line_of_the_spec(spec: Path, case
     assert what in str(info.value)
 
 
+def test_all_that_is_wrong_with_a_table_is_told_with_the_lines_of_the_spec_and_of_the_table(spec: Path) -> None:
+    (spec.parent / "t.csv").write_text("id,a,city,y\nx,1,Oslo,1.5\nx,?,Rome,2.5\nx,3,Oslo,3.5\n")
+    spec.write_text("optimizers: [sgd]\ntrain: {epochs: 1}\ntask: {name: csv, path: t.csv, target: y, drop: [id]}\n")
+    with pytest.raises(UsageError) as info:
+        sweeps.run(spec.parent / "results", spec)
+    one, two, last = str(info.value).splitlines()
+    place, table = f"{spec}:3:1: task: ", spec.parent / "t.csv"
+    assert one.startswith(
+        f"{place}{table}:3: column 'a': 1 cell is missing: '?' (write missing: drop_rows or missing: "
+    )
+    assert two.startswith(f"{place}{table}:2: column 'city': 3 of 3 cells are text, first 'Oslo' (write one_hot: text_")
+    assert two.endswith(", or drop: [id, city])")
+    assert last == f"{place}what drop, one_hot and missing do: lrsweep list tasks"
+    spec.write_text(spec.read_text().replace("drop: [id]", "drop: [id, b, y]"))
+    with pytest.raises(UsageError) as info:
+        sweeps.run(spec.parent / "results", spec)
+    assert [line.partition(": ")[0] for line in str(info.value).splitlines()] == [f"{spec}:3:43"] * 2
+
+
 def test_so_does_a_range_test(spec: Path) -> None:
     spec.write_text(SPEC.replace("task.py:make", "task.py:failing"))
     with pytest.raises(UsageError) as info:

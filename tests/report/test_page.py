@@ -183,9 +183,12 @@ def test_pictures_can_be_saved_on_the_way(tmp_path: Path) -> None:
 def test_split_sizes_are_named(tmp_path: Path) -> None:
     folder = fabricate.folder(tmp_path, optimizers=("adam",), rates=[1e-3, 1e-2], seeds=1, rows=8)
     notes = {"task": {"name": "/some/where/own.py:make_task"}, "train": 1077, "val": 360, "test": 0}
-    (folder / "manifest.json").write_text(json.dumps({"tasks": {"k": notes, "odd": 3}}), encoding="utf-8")
+    table = {**notes, "task": {"name": "csv"}, "prepared": ["left out: <id>", "one-hot: city (3 values)"]}
+    tasks = {"k": notes, "odd": 3, "t": table, "o": {**table, "prepared": 3}}
+    (folder / "manifest.json").write_text(json.dumps({"tasks": tasks}), encoding="utf-8")
     text = report.write(folder).read_text(encoding="utf-8")
     assert "make_task: 1077 train, 360 validation, no test examples." in text
+    assert "no test examples; left out: &lt;id&gt;; one-hot: city (3 values)." in text
     assert "/some/where" not in text
 
 

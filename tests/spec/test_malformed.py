@@ -83,6 +83,30 @@ CASES: dict[str, tuple[str, str, str]] = {
     "optimizer without its class": ("optimizers: [@own.py:Tiger]", "optimizers[0]", "(it defines Lion, make)"),
     "task with half a function": ("task: @'own.py:'", "task", "is not an import path"),
     "csv without path": ("task: @{name: csv, target: y}", "task.path", "is missing"),
+    "text where names are": (
+        "task: {name: csv, path: own.py, target: y, drop: @a}",
+        "task.drop",
+        "a list (each text) or null",
+    ),
+    "another way to encode": (
+        "task: {name: csv, path: own.py, target: y, one_hot: @text}",
+        "task.one_hot",
+        "text_columns or a list",
+    ),
+    "another way to fill in": (
+        "task: {name: csv, path: own.py, target: y, missing: @median}",
+        "task.missing",
+        "one of drop_rows, mean or null",
+    ),
+    "images without their folder": (
+        "task: {name: image_folder, path: @gone}",
+        "task.path",
+        "there is no folder 'gone'",
+    ),
+    "images in the place of a file": ("task: {name: image_folder, path: @own.py}", "task.path", "a file, not a folder"),
+    "a size of nothing": ("task: {name: image_folder, path: ., size: @0}", "task.size", "an integer from 1"),
+    "a size of three": ("task: {name: image_folder, path: ., size: @[1, 2, 3]}", "task.size", "or a list"),
+    "openml without a table": ("task: @{name: openml}", "task.dataset", "is missing"),
     "csv without its file": ("task: {name: csv, path: @gone.csv, target: y}", "task.path", "relative to the spec"),
     # model
     "unknown model": ("model: @mpl", "model", "did you mean mlp?"),

@@ -96,3 +96,16 @@ def test_a_text_table_is_refused_by_its_size(tmp_path: Path, monkeypatch: pytest
     place, text = refused("csv", path=str(path), target="y")
     assert place == ("task", "path")
     assert str(path) in text
+
+
+def test_the_inputs_that_one_hot_makes_are_counted_before_they_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "names.csv"
+    path.write_text("name,y\n" + "".join(f"name {i},{i % 2}\n" for i in range(2000)))
+    arguments = {"path": str(path), "target": "y", "one_hot": "text_columns"}
+    TASKS["csv"](**arguments)
+    monkeypatch.setattr(room, "memory_limit", lambda: 50_000_000)
+    place, text = refused("csv", **arguments)
+    assert place == ("task", "one_hot")
+    assert text.startswith("2,000 rows with the 1,200 inputs that one_hot makes of ")

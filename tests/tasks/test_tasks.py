@@ -28,7 +28,8 @@ LOADERS = {
     "iris": sklearn.datasets.load_iris,
     "diabetes": sklearn.datasets.load_diabetes,
 }
-BUILT_IN = [name for name in TASKS if name not in ("csv", "npz")]
+OF_THE_USER = ("csv", "npz", "image_folder", "hf_dataset", "openml")
+BUILT_IN = [name for name in TASKS if name not in OF_THE_USER]
 
 
 def flat(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -249,6 +250,12 @@ def test_arguments_can_be_checked_by_their_annotations(name):
         if argument in ("val", "test", "n", "split_seed", "data_seed"):
             with pytest.raises(pydantic.ValidationError):
                 check.validate_python(-1)
+
+
+def test_the_tasks_of_a_user_know_their_model_and_how_they_are_split():
+    for name in OF_THE_USER:
+        assert name in DEFAULT_MODELS
+        assert {"split", "split_seed", "val", "test", "scale"} < inspect.signature(TASKS[name]).parameters.keys()
 
 
 def test_metrics_are_what_they_say():

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 
-from lrsweep.errors import UsageError
+from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.tasks import TASKS
 
 
@@ -121,16 +121,22 @@ def test_one_constant_column_is_safe(tmp_path):
         ("x,label\n1,2\n", {"target": "q"}, "there are: x, label"),
         ("x;y\n1;2\n", {}, "no column 'y'"),
         ("y\n1\n2\n", {}, "'y' is the only column"),
-        ("x,x,y\n1,2,3\n", {}, "csv:1: column 1 \\('x'\\) of the header is named twice"),
-        ("x,,y\n1,2,3\n", {}, "column 2 \\(''\\) of the header is without a name"),
-        ("x,y\n1,2\n3\n", {}, "csv:3: 1 cells, but the header has 2"),
-        ("x,y\n1,a\n,b\n", {}, "csv:3: column 'x': the value is missing"),
-        ("x,y\n1,a\nNaN,b\n", {}, "csv:3: column 'x': the value is missing \\('NaN'\\)"),
-        ("x,y\n1,a\ninf,b\n", {}, "csv:3: column 'x': 'inf' is not a finite number"),
-        ("x,y\n1,a\n1_000,b\n", {}, "'1_000' is not a finite number"),
-        ("x,y\n1,a\nParis,b\n", {}, "csv:3: column 'x': 'Paris' is not a finite number"),
-        ("x,y\n1,a\n2,\n", {}, "csv:3: column 'y': the target is missing"),
-        ("x,y\n1,0.5\n2,NA\n", {}, "csv:3: column 'y': the target is missing \\('NA'\\)"),
+        ("x,x,y\n1,2,3\n", {}, r"csv:1: 2 columns of the header are named 'x'"),
+        ("x,,y\n1,2,3\n", {}, r"csv:1: column 2 of the header has no name"),
+        ("x,y\n1,2\n3\n", {}, r"csv:3: the row has 1 cells, but the header has 2$"),
+        ("x,y\n1,2\n3\n1,2\n4\n5\n", {}, r"csv:3: the row has 1 cells, but the header has 2 \(3 such rows\)"),
+        ("x,y\n1,a\n,b\n", {}, r"csv:3: column 'x': 1 cell is missing: '' \(write missing: drop_rows .* drop: \[x\]"),
+        ("x,y\n1,a\nNaN,b\n", {}, r"csv:3: column 'x': 1 cell is missing: 'NaN'"),
+        ("x,y\n1,a\ninf,b\n", {}, r"csv:3: column 'x': 1 cell is infinite: 'inf'"),
+        ("x,y\n1,a\n1_000,b\n", {}, r"csv:3: column 'x': 1 cell is text: '1_000'"),
+        (
+            "x,y\n1,a\nParis,b\nRome,a\n",
+            {},
+            r"csv:3: column 'x': 2 of 3 cells are text, first 'Paris' \(write one_hot: t",
+        ),
+        ("x,y\n1,a\n2,\n", {}, r"csv:3: column 'y': 1 cell is missing: '' \(it is the target"),
+        ("x,y\n1,0.5\n2,NA\n", {}, r"csv:3: column 'y': 1 cell is missing: 'NA' \(it is the target"),
+        ("x,y\n1,0.5\n2,inf\n", {}, r"csv:3: column 'y': 1 cell is infinite: 'inf' \(it is the target"),
         ("x,y\n1,a\n2,a\n", {}, "only one class \\(a\\)"),
         ('x,y\n1,"a\n2,b\n', {}, "csv:3: unexpected end of data"),
         (b"x,y\n1,\xff\n2,b\n", {}, "not UTF-8"),
@@ -193,16 +199,69 @@ def test_npz_target_is_the_key_named_target_unless_told(tmp_path):
         ({"X": np.eye(3), "labels": np.arange(3)}, {"target": "label"}, "did you mean labels"),
         ({"X": np.eye(3), "y": np.arange(4)}, {}, r"X has shape \(3, 3\) and y \(4,\)"),
         ({"X": np.eye(3), "y": np.float64(1)}, {}, "both need the same rows"),
-        ({"X": np.array([[1.0], [np.nan]]), "y": np.arange(2)}, {}, r"X\[1\] holds a missing"),
-        ({"X": np.eye(2), "y": np.array([1.0, np.inf])}, {}, r"y\[1\] holds a missing \(nan\) or infinite"),
-        ({"X": np.array(["a", "b"]), "y": np.arange(2)}, {}, "X is <U1"),
-        ({"X": np.array([1, None], dtype=object), "y": np.arange(2)}, {}, "not an archive of plain arrays"),
+        (
+            {"X": np.array([[1.0], [np.nan]]), "y": np.arange(2)},
+            {},
+            r"X: 1 value is missing \(nan\) .*, first in row 1",
+        ),
+        (
+            {"X": np.eye(2), "y": np.array([1.0, np.inf])},
+            {},
+            r"y: 1 value is missing \(nan\) or infinite, first in row 1",
+        ),
+        ({"X": np.array(["a", "b"]), "y": np.arange(2)}, {}, r"X is <U1, but must be numbers$"),
+        ({"X": np.array([1, None], dtype=object), "y": np.arange(2)}, {}, r"X holds Python objects, which are never"),
+        ({"X": np.eye(2), "y": np.array(["a", None])}, {}, r"y holds Python objects, which are never loaded"),
+        (
+            {"X": np.eye(2), "y": np.array(["2026", "2027"], dtype="M8[Y]")},
+            {},
+            r"y is datetime64.*, but must be numbers or",
+        ),
         ({"X": np.eye(2), "y": np.eye(2, dtype=int)}, {}, "must be one column"),
     ],
 )
 def test_a_bad_npz_is_refused(tmp_path, arrays, arguments, message):
     with pytest.raises(UsageError, match=message):
         npz(tmp_path, arguments, **arrays)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "wrong"),
+    [
+        ({"x": np.eye(3), "Y": np.arange(3)}, ["there is no array 'X'", "there is no array 'y'"]),
+        (
+            {"X": np.array(["a", "b"]), "y": np.array([{}, 1, 2])},
+            ["X is <U1, but", "y holds Python objects", "X has shape (2,) and y (3,)"],
+        ),
+        (
+            {"X": np.array([[np.nan, 1], [np.inf, np.nan]]), "y": np.array([1.0, np.nan])},
+            ["X: 3 values are missing (nan) or infinite, first in row 0", "y: 1 value is missing"],
+        ),
+    ],
+)
+def test_all_that_is_wrong_with_an_npz_is_told_at_once(tmp_path, arrays, wrong):
+    with pytest.raises(WrongInSpec) as caught:
+        npz(tmp_path, **arrays)
+    texts = [text for _, text in caught.value.found]
+    assert len(texts) == len(wrong)
+    assert all(part in text for part, text in zip(wrong, texts, strict=True))
+
+
+def test_an_array_of_objects_is_never_unpickled(tmp_path):
+    np.savez(tmp_path / "table.npz", X=np.array([Evil()], dtype=object), y=np.arange(1))
+    with pytest.raises(UsageError, match=r"X holds Python objects"):
+        TASKS["npz"](path=str(tmp_path / "table.npz"), target="y")
+    assert not Evil.loaded
+
+
+class Evil:
+    loaded = False
+
+    def __setstate__(self, state):
+        Evil.loaded = True
+
+    def __getstate__(self):
+        return {"x": 1}
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 torn"])
