@@ -154,7 +154,28 @@ def test_weights_and_buffers_are_no_state() -> None:
 def test_what_cannot_be_looked_into_is_named() -> None:
     with open(__file__, "rb") as file:
         assert user_state.picture([{"x": file}]).hidden == ["BufferedReader"]
-    assert user_state.picture([{"x": (n for n in range(3))}]).hidden == ["generator"]
+    generator = (n for n in range(3))
+    next(generator)
+    assert user_state.picture([{"x": generator}]).hidden == ["generator"]
+
+
+def test_a_generator_that_has_not_begun_has_its_arguments_alone() -> None:
+    """One is kept by every method that a context manager decorates."""
+    kept = [1]
+    held = (value for value in kept)
+    before = user_state.picture([held])
+    assert not before.hidden
+    assert before.same(user_state.picture([held]))
+    kept.append(2)
+    assert not before.same(user_state.picture([held]))
+    next(held)
+    assert user_state.picture([held]).hidden == ["generator"]
+
+
+def test_a_union_of_types_is_plain() -> None:
+    one, other = (user_state.picture([kind]) for kind in (int | None, str | None))
+    assert not one.hidden
+    assert not one.same(other)
 
 
 def test_circles_and_shared_parts_end() -> None:
