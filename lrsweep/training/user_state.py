@@ -39,8 +39,8 @@ MOST_OBJECTS = 200_000
 MOST_BYTES = 2**24  # of one tensor or array; of larger ones the ends are looked at, and how often torch wrote into them
 
 PLAIN = (bool, int, str, bytes, complex, type(None), type(...), type(NotImplemented))
-BY_REPR = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, np.dtype, PurePath, range, slice)
-BY_REPR += (types.UnionType,)
+BY_REPR: tuple[type, ...] = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, np.dtype)
+BY_REPR += (PurePath, range, slice, types.UnionType)
 CONTAINERS = (list, dict, set, tuple, collections.deque)
 MOST_ITEMS = 1000  # of one container that is not the user's
 # The environment variables that torch sets when its compiler is imported or used.
@@ -234,7 +234,7 @@ class _Walk:
         if isinstance(value, INERT) or any(value is stream for stream in (sys.stdout, sys.stderr)):
             return _named(value)
         if isinstance(value, types.GeneratorType) and inspect.getgeneratorstate(value) == inspect.GEN_CREATED:
-            return id(value.gi_code), self._later([dict(value.gi_frame.f_locals)])  # it has its arguments, no more
+            return id(value.gi_code), self._later([inspect.getgeneratorlocals(value)])  # it has its arguments, no more
         if isinstance(value, GENERATORS):
             return self._hidden(value)
         return self._container(value)
