@@ -13,7 +13,6 @@ import collections
 import functools
 import gc
 import hashlib
-import inspect
 import logging
 import os
 import random
@@ -187,6 +186,8 @@ class _Walk:
         if isinstance(value, np.ndarray | np.generic):
             self._objects(value)
             return _digest(np.asarray(value))
+        if isinstance(value, re.Pattern):
+            return value.pattern, value.flags
         if any(value is generator for generator in SEEDED):
             return 0
         if isinstance(value, random.Random):
@@ -233,8 +234,6 @@ class _Walk:
             return _kept_items({key: item for key, item in vars(value).items() if key not in _OF_LOGGERS})
         if isinstance(value, INERT) or any(value is stream for stream in (sys.stdout, sys.stderr)):
             return _named(value)
-        if isinstance(value, types.GeneratorType) and inspect.getgeneratorstate(value) == inspect.GEN_CREATED:
-            return id(value.gi_code), self._later([inspect.getgeneratorlocals(value)])  # it has its arguments, no more
         if isinstance(value, GENERATORS):
             return self._hidden(value)
         return self._container(value)

@@ -184,6 +184,26 @@ def test_an_operator_that_takes_functions_is_told_in_a_line(tmp_path: Path) -> N
     assert not reason.raised
 
 
+@pytest.mark.parametrize(
+    ("forward", "told"),
+    [
+        (
+            "h = torch.zeros_like(h).lerp_(h, 0.5)",
+            "uses an operation that torch cannot batch over runs: lerp_",
+        ),
+        (
+            "h.requires_grad_()",
+            "calls requires_grad_(), which torch cannot batch over runs, as it can",
+        ),
+    ],
+)
+def test_what_torch_cannot_batch_is_named_with_its_place(forward: str, told: str, tmp_path: Path) -> None:
+    reason = found(tmp_path, forward=forward).reason
+    assert reason is not None
+    assert reason.text.startswith(f"the model {told}")
+    assert reason.text.endswith("task.py:22 in forward")
+
+
 def test_a_reason_is_a_line_that_ends_with_its_place() -> None:
     assert reasons.short("one\n two") == "one two"
     text = reasons.short("an error: " + "much\n" * 100 + " (task.py:3 in forward)")
