@@ -27,7 +27,8 @@ def explain(error: BaseException) -> str:
     if found := _UNBATCHED.search(str(error)):
         return f"the model uses an operation that torch cannot batch over runs: {found[1]}{at}"
     if "requires_grad_()" in str(error):
-        return f"the model calls requires_grad_(), which torch cannot batch over runs, as it can torch.func.grad and torch.func.jvp{at}"
+        other = "as it can torch.func.grad and torch.func.jvp"
+        return f"the model calls requires_grad_(), which torch cannot batch over runs, {other}{at}"
     for sign, reason in _SIGNS:
         if sign in str(error):
             return f"the model {reason}"

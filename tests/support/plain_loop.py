@@ -114,6 +114,11 @@ def numbers(dtype: torch.dtype) -> Iterator[None]:
         random.setstate(before[3])
 
 
+def rows(recipe: Recipe, lr: float, seed: int, task: Task) -> list[Row]:
+    """As `train`, of a task that is made already and keeps nothing between runs; within `numbers`."""
+    return _Run(recipe, lr, seed, task=task).rows()
+
+
 def make_task(recipe: Recipe) -> Task:
     """The user's task, from a file that nothing has used yet."""
     seed_all(stream_seed("import"))
