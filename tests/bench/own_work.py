@@ -41,7 +41,7 @@ KINDS = [
 ]
 ONE_STEP = ("train.epochs=null", "train.steps=1", "lr=[0.001]", "seeds=1")
 HEAD = (
-    "| task | trained | difference to plain | lrsweep | plain loop | ratio | of CPU time | start of each | ratio without |",
+    "| task | trained | difference | lrsweep | plain loop | ratio | of CPU time | start of each | ratio without |",
     "|---|---|---|---|---|---|---|---|---|",
 )
 
