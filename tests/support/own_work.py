@@ -22,12 +22,12 @@ class Example:
 
 EXAMPLES = {
     "resnet": Example(),
-    "hugging_face": Example(alone="the model changes Python state between steps", needs=("transformers",)),
+    "hugging_face": Example(alone="the model keeps a generator, into which lrsweep cannot look", needs=("transformers",)),
     "lstm": Example(alone="the model has a layer that torch cannot batch over runs: LSTM"),
     "vae": Example(),
     "lora": Example(),
     "contrastive": Example(),
-    "physics": Example(alone="the model cannot be trained for several runs at once", differentiates=True),
+    "physics": Example(alone="the model calls requires_grad_()", differentiates=True),
     "diffusion": Example(),
     "layerwise": Example(),
     "mup": Example(),
