@@ -115,7 +115,11 @@ def test_a_profiler_of_the_callers_goes_on_and_changes_nothing(tmp_path: Path) -
         ("pass", "h = h * (1 if self.a.weight.grad is None else 1)", "reads .grad"),
         ("self.a.weight.register_hook(lambda g: g * 0)", "pass", "a hook on a parameter (a.weight)"),
         ("self.a.register_full_backward_hook(lambda *_: None)", "pass", "a backward hook (a)"),
-        ("self.numbers = (n for n in range(9))", "pass", "keeps a generator, into which lrsweep cannot look"),
+        (
+            "self.numbers = (n for n in range(9))",
+            "pass",
+            "keeps a generator (Net.numbers), into which lrsweep cannot look",
+        ),
     ],
 )
 def test_what_a_recording_could_not_repeat_trains_alone(build: str, forward: str, told: str, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lrsweep.training import user_state
+from lrsweep.training import user_names, user_state
 
 pytestmark = pytest.mark.unit
 
@@ -247,7 +247,7 @@ def test_what_has_changed_is_named(name: str, change: Callable[..., None]) -> No
     change(net, step, seen, slots)
     after = user_state.picture([net, step])
     assert not before.same(after)
-    assert after.change_since(before) == name
+    assert user_names.of_change(before, after) == name
 
 
 def test_what_a_logger_notes_for_itself_is_no_state() -> None:
