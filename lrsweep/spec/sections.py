@@ -213,7 +213,7 @@ def train(raw: Any, path: Keys, notes: Notes, *, given_by_axes: bool = False) ->
         full["eval_every"] = check.arguments(check.EVERY, every, (*path, "eval_every"), notes, "eval_every")
     epochs, steps = raw.get("epochs"), raw.get("steps")
     if epochs is not None and steps is not None:
-        notes.add((*path, "steps"), "give epochs or steps, not both", key=True)
+        notes.add((*path, "steps"), "give epochs or steps, not both; the other may be null", key=True)
     elif epochs is None and steps is None and not given_by_axes:
         notes.add(path, "needs epochs or steps (exactly one of the two), for example epochs: 20")
     return TrainSpec(**full) if len(notes.found) == before else None

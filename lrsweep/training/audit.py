@@ -30,7 +30,8 @@ FREQUENCY = 2.0
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
 BFLOAT16_TOLERANCE = 0.05
 FLOOR = 1e-3  # a gradient this much smaller than the largest one of the model is compared with that one's tolerance
-TRIES = 6  # perturbations of the weights, to see what rounding may do
+TRIES = 6  # perturbations of the weights, each larger than the one before, to see what rounding may do
+ROUNDS = 8  # of them before an audit fails: few perturbations turn over the very unit of a ReLU that rounding did
 MARGIN = 10.0  # rounding may do this much more than any of them did
 
 
@@ -151,8 +152,10 @@ class Auditor:
             wrong = self._wrong(ours, right, None)
             if wrong is not None:
                 # How far rounding alone may carry, from weights that differ in their last digits.
-                others = [alone(self._perturbed(weights, number)) for number in range(TRIES)]
-                wrong = self._wrong(ours, right, others)
+                others: list[Computed] = []
+                while wrong is not None and len(others) < ROUNDS * TRIES:
+                    others += [alone(self._perturbed(weights, len(others) + number)) for number in range(TRIES)]
+                    wrong = self._wrong(ours, right, others)
         except AuditFailedError:
             raise
         except Exception as error:  # noqa: BLE001 - the user's code, alone
@@ -164,7 +167,7 @@ class Auditor:
 
     def _perturbed(self, weights: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(number)
-        size = self._epsilon * 4.0**number / 4.0
+        size = self._epsilon * 4.0 ** (number % TRIES) / 4.0
 
         def moved(value: Tensor) -> Tensor:
             if not value.is_floating_point():

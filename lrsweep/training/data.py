@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from copy import copy
+from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -31,8 +33,19 @@ def epoch_order(seed: int, epoch: int, count: int, *, shuffle: bool) -> torch.Te
 
 
 def map_tensors(function: Callable[[torch.Tensor], Any], batch: Any) -> Any:
-    """`batch` with every tensor in it replaced by `function` of it."""
-    return map_leaves(lambda leaf: function(leaf) if isinstance(leaf, torch.Tensor) else leaf, batch)
+    """`batch` with every tensor in it replaced by `function` of it, in dataclasses too."""
+
+    def mapped(leaf: Any) -> Any:
+        if isinstance(leaf, torch.Tensor):
+            return function(leaf)
+        if not is_dataclass(leaf) or isinstance(leaf, type):
+            return leaf
+        changed = copy(leaf)
+        for field in fields(leaf):
+            object.__setattr__(changed, field.name, map_tensors(function, getattr(leaf, field.name)))  # frozen or not
+        return changed
+
+    return map_leaves(mapped, batch)
 
 
 def layout_of(batch: Any) -> Hashable:

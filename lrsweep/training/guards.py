@@ -22,7 +22,7 @@ from lrsweep import optimizers
 from lrsweep.compiler import torch_private
 from lrsweep.compiler.torch_private import tree_flatten
 from lrsweep.errors import WrongInSpec
-from lrsweep.training import param_groups, user_state
+from lrsweep.training import param_groups, user_names, user_state
 from lrsweep.training.loss_module import LossModule
 
 C_VALUES = (ctypes._SimpleCData, ctypes.Structure, ctypes.Array)
@@ -126,7 +126,7 @@ def of_optimizer(name: str, args: Mapping[str, Any], module: LossModule, base_di
     kept = user_state.picture([optimizers.lookup(name, base_dir)])
     refuse_shared(kept, f"{name.rpartition(':')[2]} or its module", place=())
     if kept.hidden or not kept.full:
-        what = f"a {kept.hidden[0]}" if kept.hidden else "more Python objects than lrsweep looks through"
+        what = user_names.of_hidden(kept) if kept.hidden else "more Python objects than lrsweep looks through"
         return f"{name.rpartition(':')[2]} or its module keeps {what}, into which lrsweep cannot look"
     groups = module.groups and param_groups.given(module.groups, param_groups.named(module.model), 1e-3)
     optimizer = optimizers.build(name, args, groups or params, 1e-3, base_dir)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from lrsweep import optimizers
 from lrsweep.compiler import torch_private
 from lrsweep.errors import UsageError
-from lrsweep.training import guards, param_groups, user_state
+from lrsweep.training import guards, param_groups, user_names, user_state
 from lrsweep.training.audit import AuditFailedError
 from lrsweep.training.loss_module import LossModule
 from lrsweep.training.workload import Workload
@@ -247,7 +247,7 @@ class Outside:
         """Raises AuditFailedError if something has changed."""
         now = user_state.picture([self._cls], libraries=True)
         if not self._known.same(now):
-            name = now.change_since(self._known)
+            name = user_names.of_change(self._known, now)
             where = f" ({name})" if name else ""
             text = f"step {step + 1}: {self._label} keeps state outside its object, in its class or module{where}"
             raise AuditFailedError(text, self._label)

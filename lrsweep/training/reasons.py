@@ -10,6 +10,7 @@ from lrsweep.user_imports import user_place
 LONGEST = 200
 _PLACE = re.compile(r",? \(?[^\s()]+:\d+ in [^\s()]+\)?$")
 _OPERATOR = re.compile(r"HigherOrderOperator (\w+)")
+_UNBATCHED = re.compile(r"atching rule (?:for|not implemented for) aten::(\w+)")
 
 
 def short(text: str) -> str:
@@ -21,12 +22,18 @@ def short(text: str) -> str:
 
 def explain(error: BaseException) -> str:
     """Why a model that trains alone does not in a stack."""
+    place = user_place(error)
+    at = f", {place}" if place else ""
+    if found := _UNBATCHED.search(str(error)):
+        return f"the model uses an operation that torch cannot batch over runs: {found[1]}{at}"
+    if "requires_grad_()" in str(error):
+        other = "as it can torch.func.grad and torch.func.jvp"
+        return f"the model calls requires_grad_(), which torch cannot batch over runs, {other}{at}"
     for sign, reason in _SIGNS:
         if sign in str(error):
             return f"the model {reason}"
     text = str(error).strip().split("\n")[0]
-    place = user_place(error)
-    what = f"{type(error).__name__}: {text[:160]}{place and f', {place}'}"
+    what = f"{type(error).__name__}: {textwrap.shorten(text, LONGEST - 40, placeholder=' ...')}{at}"
     return f"the model cannot be trained for several runs at once ({what})"
 
 
@@ -40,7 +47,6 @@ def operator(error: BaseException) -> str | None:
 _SIGNS = (
     (".item()", "turns a tensor into a Python number (.item(), float(), int()), which differs between runs"),
     ("data-dependent control flow", "branches on the values of a tensor (if, while), which differ between runs"),
-    ("batching rule", "uses an operation that torch cannot batch over runs"),
     ("randomness", "draws random numbers in a way that torch cannot batch over runs"),
     ("dynamic shape", "has tensors whose shapes depend on their values"),
     ("in-place", "writes in place into a tensor that the runs share"),

@@ -21,7 +21,7 @@ from torch import Tensor
 from lrsweep.compiler import trace
 from lrsweep.compiler.torch_private import tree_flatten
 from lrsweep.errors import UsageError, WrongInSpec
-from lrsweep.training import guards, isolation, mistakes, reasons, update_rules, user_state
+from lrsweep.training import guards, isolation, mistakes, reasons, update_rules, user_names, user_state
 from lrsweep.training.costs import Counter
 from lrsweep.training.data import DatasetSplit, map_tensors
 from lrsweep.training.loss_module import LossModule
@@ -379,12 +379,12 @@ def _must_stay(pictures: Sequence[user_state.Picture]) -> None:
     """What changes is state."""
     last = pictures[-1]
     if last.hidden:
-        raise _Limit(f"keeps a {last.hidden[0]}, into which lrsweep cannot look")
+        raise _Limit(f"keeps {user_names.of_hidden(last)}, into which lrsweep cannot look")
     if not last.full:
         raise _Limit("keeps more Python objects than lrsweep looks through")
     for one in pictures:
         if not one.same(last):
-            name = last.change_since(one)
+            name = user_names.of_change(one, last)
             raise _Limit("changes Python state between steps" + (f": {name}" if name else ""))
 
 

@@ -8,7 +8,6 @@ attributes, class attributes, the globals of the user's modules, generators of r
 from __future__ import annotations
 
 import array
-import bisect
 import collections
 import functools
 import gc
@@ -22,7 +21,6 @@ import threading
 import types
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path, PurePath
@@ -38,7 +36,8 @@ MOST_OBJECTS = 200_000
 MOST_BYTES = 2**24  # of one tensor or array; of larger ones the ends are looked at, and how often torch wrote into them
 
 PLAIN = (bool, int, str, bytes, complex, type(None), type(...), type(NotImplemented))
-BY_REPR = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, np.dtype, PurePath, range, slice)
+BY_REPR: tuple[type, ...] = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, np.dtype)
+BY_REPR += (PurePath, range, slice, types.UnionType)
 CONTAINERS = (list, dict, set, tuple, collections.deque)
 MOST_ITEMS = 1000  # of one container that is not the user's
 # The environment variables that torch sets when its compiler is imported or used.
@@ -77,18 +76,10 @@ class Picture:
     libraries: bool = False
 
     def same(self, other: Picture) -> bool:
-        return _equal(self.parts, other.parts)
-
-    def change_since(self, earlier: Picture) -> str:
-        """Where what is there now differs from an earlier picture, as the user would name it; "" if it has no name."""
-        walk = _NamingWalk(Picture(parts=[_environment()]), alike=False, libraries=self.libraries)
-        with suppress(Exception):  # a name is a help; the user's classes may raise what they like when asked for it
-            walk.run(list(self.roots))
-            return walk.name_of_difference(earlier)
-        return ""
+        return equal(self.parts, other.parts)
 
 
-def _environment() -> list[tuple[str, str]]:
+def environment() -> list[tuple[str, str]]:
     return sorted((key, value) for key, value in os.environ.items() if not key.startswith(OF_TORCH))
 
 
@@ -119,8 +110,8 @@ def picture(roots: Iterable[Any], *, alike: bool = False, libraries: bool = Fals
     `alike`: so that the pictures of two objects that were made in the same way are equal; what they are is left out.
     """
     roots = tuple(roots)
-    found = Picture(parts=[_environment()], roots=() if alike else roots, libraries=libraries)
-    _Walk(found, alike, libraries).run(list(roots))
+    found = Picture(parts=[environment()], roots=() if alike else roots, libraries=libraries)
+    Walk(found, alike, libraries).run(list(roots))
     if alike:
         found.alive.clear()
     return found
@@ -132,7 +123,7 @@ def random_state() -> tuple[Any, ...]:
     return random.getstate(), (name, np.asarray(keys).tobytes(), position, *rest)
 
 
-class _Walk:
+class Walk:
     """One walk, in an order that depends on the objects alone."""
 
     def __init__(self, found: Picture, alike: bool, libraries: bool = False) -> None:
@@ -185,6 +176,8 @@ class _Walk:
         if isinstance(value, np.ndarray | np.generic):
             self._objects(value)
             return _digest(np.asarray(value))
+        if isinstance(value, re.Pattern):
+            return value.pattern, value.flags
         if any(value is generator for generator in SEEDED):
             return 0
         if isinstance(value, random.Random):
@@ -328,83 +321,11 @@ class _Walk:
             self._found.parts.append((name, plain))
 
 
-class _NamingWalk(_Walk):
-    """The same walk, slower, which remembers how it came to each object."""
-
-    def __init__(self, found: Picture, alike: bool, libraries: bool) -> None:
-        super().__init__(found, alike, libraries)
-        self._came: list[tuple[int, int]] = []  # to object number k: from which, as the how manieth that it holds
-        self._values: list[Any] = []
-        self._starts: list[int] = []  # where the parts of object number k begin
-        self._held: list[int] = []
-
-    def _look(self, value: Any) -> None:
-        self._values.append(value)
-        self._starts.append(len(self._found.parts))
-        self._held.append(0)
-        super()._look(value)
-
-    def _later(self, values: Iterable[Any]) -> int:
-        now, count = len(self._values) - 1, super()._later(values)
-        first = self._held[now] if self._held else 0
-        self._came += [(now, first + place) for place in range(count)]
-        if self._held:
-            self._held[now] += count
-        return count
-
-    def name_of_difference(self, earlier: Picture) -> str:
-        for index, (one, other) in enumerate(zip(self._found.parts, earlier.parts, strict=False)):
-            if not _equal(one, other):
-                return self._name(bisect.bisect_right(self._starts, index) - 1) if index else "os.environ"
-        return ""
-
-    def _name(self, number: int) -> str:
-        """`Net.calls`, `history of step`, `CACHE in task.py`: up to the first holder that has a name."""
-        name, shared = "", False
-        while number >= 0:
-            holder, place = self._came[number]
-            if holder < 0:
-                return name
-            owner = self._values[holder]
-            name = _label(owner, place, self._values[number]) or name
-            above = self._values[self._came[holder][0]] if self._came[holder][0] >= 0 else None
-            if isinstance(owner, dict) and isinstance(above, types.FunctionType):
-                shared = owner is above.__globals__
-            if isinstance(owner, dict) and owner is getattr(above, "__dict__", None):
-                owner, holder = above, self._came[holder][0]
-            if isinstance(owner, types.FunctionType):
-                file = Path(owner.__code__.co_filename).name
-                return f"{name} in {file}" if shared else f"{name or 'an attribute'} of {owner.__name__}"
-            if name and not isinstance(owner, dict | list | tuple | set | frozenset | types.CellType):
-                return (
-                    f"{owner.__name__ if isinstance(owner, type | types.ModuleType) else type(owner).__name__}.{name}"
-                )
-            number = holder
-        return name
-
-
-def _equal(one: Any, other: Any) -> bool:
+def equal(one: Any, other: Any) -> bool:
     try:
         return bool(one == other)
     except Exception:  # noqa: BLE001 - values of the user's that do not compare are not the same any more
         return False
-
-
-def _label(owner: Any, place: int, value: Any) -> str:
-    """What `owner` calls the `place`-th object that it holds; "" if it has no name for it."""
-    found: Any = None
-    if isinstance(owner, dict):
-        found = next((key for key, item in owner.items() if item is value), None)
-    elif isinstance(owner, types.FunctionType):
-        names = owner.__code__.co_freevars
-        found = names[place - 3] if 0 <= place - 3 < len(names) else None
-    else:
-        for kind in (owner, *(type(owner).__mro__ if not isinstance(owner, type) else ())):
-            held = getattr(kind, "__dict__", {})
-            slots = getattr(kind, "__slots__", ()) if isinstance(kind, type) else ()
-            found = found or next((key for key, item in list(held.items()) if item is value), None)
-            found = found or next((slot for slot in slots if getattr(owner, slot, None) is value), None)
-    return found if isinstance(found, str) else ""
 
 
 def _wrapped_by_torch(cls: type, key: str) -> bool:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import math
 import os
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,27 +35,35 @@ Row = dict[str, float]
 class Recipe:
     """What is trained. `task` and `optimizer`: import paths of a function and a class, or a class of torch.optim.
 
+    `steps`, `epochs`: one of the two.
     `factor`: step -> factor on the learning rate, as `LambdaLR` takes it; None leaves the optimizer's rate alone.
     `clip_norm`: gradients are scaled down to this norm.
+    `eval_batch_size`: None is 512 examples, or `batch_size` where the user collates them.
+    `differentiates`: the loss takes derivatives, in evaluations too.
     """
 
     task: str
     optimizer: str | type[torch.optim.Optimizer]
     task_args: Mapping[str, Any]
     optimizer_args: Mapping[str, Any]
-    steps: int
     batch_size: int
+    steps: int = 0
+    epochs: int = 0
     shuffle: bool = True
     factor: Callable[[int], float] | None = None
     clip_norm: float | None = None
+    eval_batch_size: int | None = None
+    differentiates: bool = False
+    dtype: torch.dtype = torch.float64
 
 
 def train(recipe: Recipe, lr: float, seed: int, perturbation: int | None = None) -> list[Row]:
-    """The rows of one run in float64: one before the first step, one after each epoch and after the last step.
+    """The rows of one run: one before the first step, one after each epoch and after the last step.
 
-    `perturbation`: number of the draw by which the initial weights are moved in their last digits; None leaves them.
+    A batch loss that is not finite ends it without a further row. `perturbation`: number of the draw by which the
+    initial weights are moved in their last digits; None leaves them.
     """
-    with _float64():
+    with numbers(recipe.dtype):
         rows = _Run(recipe, lr, seed, perturbation).rows()
         for place in (recipe.task, recipe.optimizer):
             if isinstance(place, str):
@@ -87,11 +96,11 @@ def _is_in(module: ModuleType, folder: Path) -> bool:
 
 
 @contextmanager
-def _float64() -> Iterator[None]:
-    """torch's default dtype is float64 within, in one thread; generators and environment are put back after."""
+def numbers(dtype: torch.dtype) -> Iterator[None]:
+    """torch's default dtype is `dtype` within, in one thread; generators and environment are put back after."""
     before = torch.get_default_dtype(), torch.get_rng_state(), np.random.get_state(), random.getstate()
     threads, environment = torch.get_num_threads(), dict(os.environ)
-    torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(dtype)
     torch.set_num_threads(1)
     try:
         yield
@@ -105,21 +114,36 @@ def _float64() -> Iterator[None]:
         random.setstate(before[3])
 
 
+def rows(recipe: Recipe, lr: float, seed: int, task: Task) -> list[Row]:
+    """As `train`, of a task that is made already and keeps nothing between runs; within `numbers`."""
+    return _Run(recipe, lr, seed, task=task).rows()
+
+
+def make_task(recipe: Recipe) -> Task:
+    """The user's task, from a file that nothing has used yet."""
+    seed_all(stream_seed("import"))
+    function = load(recipe.task)
+    seed_all(stream_seed("task"))
+    made: Task = function(**recipe.task_args)
+    return made
+
+
 class _Run:
-    def __init__(self, recipe: Recipe, lr: float, seed: int, perturbation: int | None) -> None:
+    def __init__(
+        self, recipe: Recipe, lr: float, seed: int, perturbation: int | None = None, task: Task | None = None
+    ) -> None:
         self.recipe, self.seed, self.steps_made = recipe, seed, 0
-        seed_all(stream_seed("import"))
-        function = load(recipe.task)
-        seed_all(stream_seed("task"))
-        self.task: Task = function(**recipe.task_args)
+        self.task: Task = make_task(recipe) if task is None else task
         assert self.task.model is not None
+        function = self.task.step
+        self.asks_step = function is not None and "step" in inspect.signature(function).parameters
         seed_all(stream_seed("builder", seed))
         torch.manual_seed(seed)
-        self.model: nn.Module = self.task.model().double().train()
+        self.model: nn.Module = self.task.model().to(recipe.dtype).train()
         if perturbation is not None:
             _move_last_digits(self.model, torch.Generator().manual_seed(perturbation))
         if isinstance(self.task.loss, nn.Module):
-            self.task.loss.double().requires_grad_(False)
+            self.task.loss.to(recipe.dtype).requires_grad_(False)
         self.optimizer: Any = self._optimizer(lr)
         self.schedule = None
         if recipe.factor is not None:
@@ -132,7 +156,9 @@ class _Run:
         params = list(self.model.parameters())
         if groups is not None:
             params = [
-                {"params": group["params"], "lr": lr * group.get("lr_scale", 1.0)} for group in groups(self.model)
+                {key: value for key, value in group.items() if key != "lr_scale"}
+                | {"lr": lr * group.get("lr_scale", 1.0)}
+                for group in groups(self.model)
             ]
         return cls(params, lr=lr, **self.recipe.optimizer_args)
 
@@ -141,13 +167,16 @@ class _Run:
         count = len(self.task.train[-1] if isinstance(self.task.train, tuple) else self.task.train)
         per_epoch = -(-count // self.recipe.batch_size)
         losses: list[float] = []
-        for step in range(self.recipe.steps):
+        steps = self.recipe.steps or self.recipe.epochs * per_epoch
+        for step in range(steps):
+            if losses and not math.isfinite(losses[-1]):
+                break
             epoch, place = divmod(step, per_epoch)
             order = torch.arange(count)
             if self.recipe.shuffle:
                 order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
             losses.append(self._step(order[place * self.recipe.batch_size :][: self.recipe.batch_size]))
-            if place == per_epoch - 1 or step == self.recipe.steps - 1:
+            if place == per_epoch - 1 or step == steps - 1:
                 rows.append({"step": step + 1, "train_loss": sum(losses) / len(losses), **self._validation()})
                 losses = []
         return rows
@@ -181,7 +210,7 @@ class _Run:
     def _losses(self, batch: Any) -> dict[str, torch.Tensor]:
         """The loss and, in evaluation, the metrics."""
         if self.task.step is not None:
-            asked = {"step": self.steps_made} if "step" in inspect.signature(self.task.step).parameters else {}
+            asked = {"step": self.steps_made} if self.asks_step else {}
             result = self.task.step(self.model, batch, **asked)
             return dict(result) if isinstance(result, Mapping) else {"loss": result}
         *inputs, target = batch
@@ -196,7 +225,7 @@ class _Run:
         return {f"val_{name}": value for name, value in self._evaluate("val").items()}
 
     def _evaluate(self, split: str) -> dict[str, float]:
-        """Loss and metrics of a whole split: one batch, or batches as in training where the user collates them."""
+        """Means of loss and metrics over a whole split, by batches in stored order."""
         if self.steps_made and hasattr(self.optimizer, "eval"):
             seed_all(stream_seed("layers", self.seed, self.steps_made))
             self.optimizer.eval()
@@ -204,11 +233,11 @@ class _Run:
         seed_all(stream_seed("layers", self.seed, self.steps_made))
         data = getattr(self.task, split)
         count = len(data[-1] if isinstance(data, tuple) else data)
-        assert count <= 64
+        size = self.recipe.eval_batch_size or (512 if self.task.collate_fn is None else self.recipe.batch_size)
         found: dict[str, float] = {}
-        for index in torch.arange(count).split(count if self.task.collate_fn is None else self.recipe.batch_size):
+        for index in torch.arange(count).split(size):
             batch = self._batch(split, index, ("data", split, int(index[0]), self.seed, self.steps_made))
-            with torch.set_grad_enabled(_wants_gradients(self.task)):
+            with torch.set_grad_enabled(self.recipe.differentiates or _wants_gradients(self.task)):
                 for name, value in self._losses(batch).items():
                     share = float(torch.as_tensor(value).detach()) * len(index) / count
                     found[name] = found.get(name, 0.0) + share
@@ -226,7 +255,7 @@ class _Run:
         else:
             seed_all(stream_seed(*stream))
             batch = (self.task.collate_fn or default_collate)([data[number] for number in index.tolist()])
-        return _double(batch)
+        return _cast(batch, self.recipe.dtype)
 
 
 @torch.no_grad()
@@ -247,9 +276,14 @@ def _wants_gradients(task: Task) -> bool:
     return bool(getattr(task.step, "wants_gradients", False))
 
 
-def _double(batch: Any) -> Any:
+def _cast(batch: Any, dtype: torch.dtype) -> Any:
+    """`batch` with its floating-point tensors in `dtype`."""
     if isinstance(batch, torch.Tensor):
-        return batch.double() if batch.is_floating_point() else batch
+        return batch.to(dtype) if batch.is_floating_point() else batch
     if isinstance(batch, Mapping):
-        return {key: _double(value) for key, value in batch.items()}
-    return type(batch)(_double(value) for value in batch) if type(batch) in (list, tuple) else batch
+        return {key: _cast(value, dtype) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(_cast(value, dtype) for value in batch))
+    if is_dataclass(batch) and not isinstance(batch, type):
+        return replace(batch, **{field.name: _cast(getattr(batch, field.name), dtype) for field in fields(batch)})
+    return type(batch)(_cast(value, dtype) for value in batch) if type(batch) in (list, tuple) else batch

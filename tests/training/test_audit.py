@@ -69,6 +69,18 @@ def test_a_wrong_step_is_noticed(
         list(stacked.train(runs, prepared, NoHooks()))
 
 
+def test_a_unit_that_rounding_turned_over_is_no_mistake() -> None:
+    """Of a ReLU whose input is all but zero. Here as far from it as only the largest perturbations reach, sometimes."""
+    weights = {"w": torch.tensor([1 + 100 * torch.finfo(torch.float32).eps])}
+
+    def alone(weights: Any) -> audit.Computed:
+        unit_is_on = (weights["w"] > 1).float()
+        return audit.Computed({"loss": torch.ones(())}, {"w": torch.tensor([1.0]) + 0.1 * unit_is_on})
+
+    together = audit.Computed({"loss": torch.ones(())}, {"w": torch.tensor([1.0])})
+    Auditor(group("float32")[1])._check(alone, weights, together, "step 3")
+
+
 def test_a_wrong_evaluation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     broken(monkeypatch, "evaluate", lambda call, result: result.losses.add_(0.01))
     runs, prepared = group()

@@ -115,7 +115,11 @@ def test_a_profiler_of_the_callers_goes_on_and_changes_nothing(tmp_path: Path) -
         ("pass", "h = h * (1 if self.a.weight.grad is None else 1)", "reads .grad"),
         ("self.a.weight.register_hook(lambda g: g * 0)", "pass", "a hook on a parameter (a.weight)"),
         ("self.a.register_full_backward_hook(lambda *_: None)", "pass", "a backward hook (a)"),
-        ("self.numbers = (n for n in range(9))", "pass", "keeps a generator, into which lrsweep cannot look"),
+        (
+            "self.numbers = (n for n in range(9))",
+            "pass",
+            "keeps a generator (Net.numbers), into which lrsweep cannot look",
+        ),
     ],
 )
 def test_what_a_recording_could_not_repeat_trains_alone(build: str, forward: str, told: str, tmp_path: Path) -> None:
@@ -182,6 +186,26 @@ def test_an_operator_that_takes_functions_is_told_in_a_line(tmp_path: Path) -> N
     assert reason is not None
     assert reason.text == "the model uses torch.cond, which torch cannot batch over runs, task.py:22 in forward"
     assert not reason.raised
+
+
+@pytest.mark.parametrize(
+    ("forward", "told"),
+    [
+        (
+            "h = torch.zeros_like(h).lerp_(h, 0.5)",
+            "uses an operation that torch cannot batch over runs: lerp_",
+        ),
+        (
+            "h.requires_grad_()",
+            "calls requires_grad_(), which torch cannot batch over runs, as it can",
+        ),
+    ],
+)
+def test_what_torch_cannot_batch_is_named_with_its_place(forward: str, told: str, tmp_path: Path) -> None:
+    reason = found(tmp_path, forward=forward).reason
+    assert reason is not None
+    assert reason.text.startswith(f"the model {told}")
+    assert reason.text.endswith("task.py:22 in forward")
 
 
 def test_a_reason_is_a_line_that_ends_with_its_place() -> None:

@@ -9,6 +9,7 @@ import functools
 import itertools
 import logging
 import random
+import re
 import sys
 import types
 import warnings
@@ -22,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lrsweep.training import user_state
+from lrsweep.training import user_names, user_state
 
 pytestmark = pytest.mark.unit
 
@@ -157,6 +158,12 @@ def test_what_cannot_be_looked_into_is_named() -> None:
     assert user_state.picture([{"x": (n for n in range(3))}]).hidden == ["generator"]
 
 
+def test_a_union_of_types_is_plain() -> None:
+    one, other = (user_state.picture([kind]) for kind in (int | None, str | None))
+    assert not one.hidden
+    assert not one.same(other)
+
+
 def test_circles_and_shared_parts_end() -> None:
     held: list[Any] = []
     held += [held, {"again": held}]
@@ -240,7 +247,7 @@ def test_what_has_changed_is_named(name: str, change: Callable[..., None]) -> No
     change(net, step, seen, slots)
     after = user_state.picture([net, step])
     assert not before.same(after)
-    assert after.change_since(before) == name
+    assert user_names.of_change(before, after) == name
 
 
 def test_what_a_logger_notes_for_itself_is_no_state() -> None:
@@ -260,3 +267,16 @@ def test_what_torchs_compiler_sets_in_the_environment_is_no_state_of_the_users(m
     assert before.same(user_state.picture([]))
     monkeypatch.setenv("STEPS", "1")
     assert not before.same(user_state.picture([]))
+
+
+def test_a_dataclass_and_a_compiled_pattern_hide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The methods that Python writes for a dataclass have the globals of Python's own module, a pattern among them."""
+    monkeypatch.setitem(sys.modules, "own", types.ModuleType("own"))
+    found = vars(sys.modules["own"])
+    source = (
+        "import dataclasses, re\n@dataclasses.dataclass\nclass Config:\n    width: int = 4\nWORD = re.compile('a+')"
+    )
+    exec(source, found)
+    before = user_state.picture([found["Config"], found["WORD"]])
+    assert not before.hidden
+    assert not before.same(user_state.picture([found["Config"], re.compile("b+")]))

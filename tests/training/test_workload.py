@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch.utils._pytree import tree_flatten
 
 from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.training import workload
-from lrsweep.training.data import TensorSplit
+from lrsweep.training.data import TensorSplit, map_tensors
 from lrsweep.training.loss_module import LossModule
 from tests.support import tasks as own_tasks
 from tests.support.oracle import double, workload_spec
@@ -221,6 +222,22 @@ def test_nested_batches_are_cast_and_keep_their_form() -> None:
 
 
 # --- models and losses
+
+
+def test_dataclasses_in_batches_are_cast_and_copied() -> None:
+    @dataclass(frozen=True)
+    class Batch:
+        x: torch.Tensor
+        rest: dict[str, torch.Tensor]
+        label: str = "a"
+
+    given = Batch(torch.ones(2), {"ids": torch.ones(2, dtype=torch.long), "weight": torch.ones(2)})
+    (cast,) = map_tensors(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor.clone(), [given])
+    assert isinstance(cast, Batch)
+    assert cast.x.dtype == cast.rest["weight"].dtype == torch.float64
+    assert cast.rest["ids"] is not given.rest["ids"]
+    assert cast.label == "a"
+    assert given.x.dtype == torch.float32
 
 
 def test_a_builder_gets_the_shapes_that_it_names() -> None:
