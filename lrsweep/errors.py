@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
+import traceback
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode's categories of control and format characters, lone surrogates, and separators of lines and paragraphs."""
@@ -42,6 +45,19 @@ def paragraph(text: str) -> str:
     return f"{first}{' ...' if first != whole else ''}{place}"
 
 
+def _frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """From the cell of a notebook on: what runs the cells comes first."""
+    frames = list(traceback.extract_tb(error.__traceback__))
+    cells = [
+        number for number, frame in enumerate(frames) if frame.name == "<module>" or frame.name.startswith("<cell")
+    ]
+    return frames[cells[0] :] if cells else frames
+
+
+def _is_ours(file: str) -> bool:
+    return Path(file).is_relative_to(Path(__file__).parent)
+
+
 class LrsweepError(Exception):
     """Base of every error that is shown to the user without a traceback. Its text has no control characters."""
 
@@ -49,6 +65,12 @@ class LrsweepError(Exception):
 
     def __str__(self) -> str:
         return printable(super().__str__())
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback: where the user called lrsweep, and the text."""
+        frames = itertools.takewhile(lambda frame: not _is_ours(frame.filename), _frames(self))
+        calls = [f"line {frame.lineno}, in {frame.name}\n    {frame.line}" for frame in frames]
+        return [*calls, f"{type(self).__name__}: {self}"]
 
 
 class UsageError(LrsweepError):

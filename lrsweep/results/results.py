@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, overload
 
 import pandas as pd
 
-from lrsweep.errors import UsageError
+from lrsweep.errors import UsageError, printable
 from lrsweep.results import tables
 from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import Spec
+from lrsweep.wording.words import plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,6 +109,14 @@ class Results:
             raise UsageError(f"no optimizer {optimizer!r} in this sweep (have: {', '.join(labels)})")
         return self._leader(facts, tuple(row for row in facts.rows if row.optimizer == optimizer), f" with {optimizer}")
 
+    def failures(self) -> str:
+        """How many runs failed, and the first error; "" if none did."""
+        failed = self.runs[self.runs["status"] == "failed"]
+        if failed.empty:
+            return ""
+        first = str(failed["error"].iloc[0]).split("\n", 1)[0]
+        return printable(f"{len(failed)} of {plural(len(self.runs), 'run')} failed, the first with {first}")
+
     def _leader(self, facts: SweepFacts, rows: tuple[OptimizerFacts, ...], which: str) -> pd.Series[Any]:
         """The row of `summary` of the best of `rows`, which are some of those of `facts`."""
         from lrsweep.analysis.leader import leader
@@ -128,6 +137,8 @@ class Results:
         cells = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
         table = f"<table><thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr></thead>{cells}</table>"
         said = f"<p><b>{escape(choice)}</b>{': ' * bool(choice)}{escape(rest)}</p>"
+        if failed := self.failures():
+            said += f"<p>{escape(failed)}</p>"
         return f"<div><h4>{escape(facts.name)}</h4>{said}{table}{self._picture(facts)}</div>"
 
     def _picture(self, facts: SweepFacts) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from lrsweep.errors import LrsweepError, UsageError, WrongOption
 from lrsweep.results.status import SweepStatus, status, with_refined
 from lrsweep.sweep.progress import STYLES, Notes, Reporter, Silent
-from lrsweep.system import child, warned
+from lrsweep.system import child, notebook, warned
 from lrsweep.system.folders import absolute, given
 from lrsweep.system.process import few_collections
 from lrsweep.system.signals import Stopping
@@ -62,10 +62,10 @@ def run(
     of a notebook, too: they are known by their source text. `set` overrides values of the spec (`["train.epochs=5"]`,
     or one such text).
 
-    `progress` is None (what the command line would tell goes to the `lrsweep` logger), a style of the command line, or
-    a Reporter. With `dry_run` a CostEstimate comes back, see `dry_run`. Failed and diverged runs are in the tables,
-    never raised. The folders of the user's own files stay at the end of `sys.path`; nothing else of this process is
-    left changed.
+    `progress` is None (a bar in a notebook; elsewhere what the command line would tell goes to the `lrsweep` logger),
+    a style of the command line, or a Reporter. With `dry_run` a CostEstimate comes back, see `dry_run`. Failed and
+    diverged runs are in the tables, never raised. The folders of the user's own files stay at the end of `sys.path`;
+    nothing else of this process is left changed.
 
     Raises SpecError, UsageError, StorageError, BusyError, and StoppedError after Ctrl-C or another signal that ends it.
 
@@ -88,7 +88,10 @@ def run(
         if dry_run:
             return estimate(config, set=set, refine=refine, fresh=fresh, reporter=reporter, **options)
         finished = execute(config, set=set, refine=refine, fresh=fresh, reporter=reporter, **options)
-    return load(finished.path)
+        found = load(finished.path)
+        if failed := found.failures():
+            reporter.note(f"{failed}; see the column `error` of `runs`")
+        return found
 
 
 def dry_run(config: Config, **options: Any) -> CostEstimate:
@@ -255,15 +258,29 @@ class _Logged(Silent):
     """The reporter of a sweep run from Python: notes go to the logger, the rest nowhere."""
 
     def note(self, text: str) -> None:
-        _log.warning("%s", _as_in_python(text))
+        _log.warning("%s", text)
+
+
+class _InPython:
+    """A reporter whose notes name options as Python has them."""
+
+    def __init__(self, to: Reporter) -> None:
+        self._to = to
+        self.start, self.update, self.finish = to.start, to.update, to.finish
+
+    def note(self, text: str) -> None:
+        self._to.note(_as_in_python(text))
 
 
 @contextmanager
 def _reporter(progress: Reporter | str | None) -> Iterator[Reporter]:
+    """Nobody sees the log of a notebook while a cell runs, so there it is the bar unless something else is wanted."""
+    if progress is None and notebook.shell() is not None:
+        progress = "auto"
     if isinstance(progress, str):
         from lrsweep.sweep.progress import reporter
 
         with reporter(progress) as chosen:
-            yield chosen
+            yield _InPython(chosen)
     else:
-        yield progress or _Logged()
+        yield _InPython(progress or _Logged())
