@@ -129,14 +129,15 @@ class Results:
     def _repr_html_(self) -> str:
         """What a notebook shows: the choice, the table of the answer, the U-curve."""
         from lrsweep.wording.answer import answer
+        from lrsweep.wording.options import as_in_python
         from lrsweep.wording.verdict import verdict
 
         facts = self.facts()
         choice, rest = verdict(facts)
         head, rows = answer(facts)
-        cells = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        cells = "".join(f"<tr>{''.join(f'<td>{escape(as_in_python(cell))}</td>' for cell in row)}</tr>" for row in rows)
         table = f"<table><thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr></thead>{cells}</table>"
-        said = f"<p><b>{escape(choice)}</b>{': ' * bool(choice)}{escape(rest)}</p>"
+        said = f"<p><b>{escape(choice)}</b>{': ' * bool(choice)}{escape(as_in_python(rest))}</p>"
         if failed := self.failures():
             said += f"<p>{escape(failed)}</p>"
         return f"<div><h4>{escape(facts.name)}</h4>{said}{table}{self._picture(facts)}</div>"

@@ -7,7 +7,6 @@ import logging
 import multiprocessing
 import numbers
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ from lrsweep.system import child, notebook, warned
 from lrsweep.system.folders import absolute, given
 from lrsweep.system.process import few_collections
 from lrsweep.system.signals import Stopping
+from lrsweep.wording.options import as_in_python
 
 if TYPE_CHECKING:
     from lrsweep.analysis.lr_finder import RangeTest
@@ -235,22 +235,13 @@ def _check_types(*, results: object, set: Any, progress: object = None, **flags:
         raise WrongOption("progress", progress, f"give {', '.join(STYLES)}, None or a Reporter")
 
 
-_FLAGS = re.compile(r"--(fresh|refine|dry-run)\b")
-_VALUES = re.compile(r"--(results|set|workers)\b")
-
-
-def _as_in_python(text: str) -> str:
-    """A message with the options named as the arguments of `run`: `fresh=True` for `--fresh`, `set` for `--set`."""
-    return _VALUES.sub(r"\1", _FLAGS.sub(lambda match: f"{match[1].replace('-', '_')}=True", text))
-
-
 @contextmanager
 def _in_python() -> Iterator[None]:
     """Errors that are raised within name options as Python has them."""
     try:
         yield
     except LrsweepError as error:
-        error.args = tuple(_as_in_python(part) if isinstance(part, str) else part for part in error.args)
+        error.args = tuple(as_in_python(part) if isinstance(part, str) else part for part in error.args)
         raise
 
 
@@ -269,7 +260,7 @@ class _InPython:
         self.start, self.update, self.finish = to.start, to.update, to.finish
 
     def note(self, text: str) -> None:
-        self._to.note(_as_in_python(text))
+        self._to.note(as_in_python(text))
 
 
 @contextmanager

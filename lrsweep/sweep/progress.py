@@ -96,8 +96,8 @@ class NotebookReporter:
     rich would need ipywidgets for that.
     """
 
-    def __init__(self, output: notebook.Output, *, every: float = NOTEBOOK_SECONDS) -> None:
-        self._output, self._every = output, every
+    def __init__(self, output: notebook.Output) -> None:
+        self._output = output
         self._lines: list[str] = []
         self._started = self._shown = 0.0
         self._last: Update | None = None
@@ -109,7 +109,7 @@ class NotebookReporter:
     def update(self, update: Update) -> None:
         now = time.monotonic()
         self._last = update
-        if now - self._shown >= self._every:
+        if now - self._shown >= NOTEBOOK_SECONDS:
             self._shown = now
             self._draw()
 

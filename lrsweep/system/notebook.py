@@ -11,6 +11,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+STYLE = "font-family: monospace; white-space: pre-wrap; margin: 0"
+
 
 def shell() -> Any | None:
     """What runs the cells; None where there is no kernel, as in IPython on a terminal."""
@@ -53,7 +55,7 @@ class Output:
             return
         text = escape("\n".join(lines))
         meter = f'<progress value="{share:.4f}" max="1" style="width: 20em"></progress> {escape(bar)}'
-        html = f'<pre style="white-space: pre-wrap; margin: 0">{text}</pre>' * bool(text) + meter * bool(bar)
+        html = f'<pre style="{STYLE}">{text}</pre>' * bool(text) + meter * bool(bar)
         self._publisher.publish(
             data={"text/plain": plain, "text/html": html},
             metadata={},
