@@ -61,19 +61,50 @@ class Results:
         sweep = self._sweep(metric, at, optimizer)
         return plot.u_curve(sweep) if ax is None else plot.u_curve_on(ax, sweep)
 
-    def loss_curves(self, *, metric: str | None = None, optimizer: str | None = None) -> Figure:
-        """Plot the loss (or `metric`) during training; returns a matplotlib Figure. Raises UsageError."""
+    @overload
+    def loss_curves(self, ax: None = None, *, metric: str | None = None, optimizer: str | None = None) -> Figure: ...
+
+    @overload
+    def loss_curves(self, ax: Axes, *, metric: str | None = None, optimizer: str | None = None) -> Axes: ...
+
+    def loss_curves(
+        self, ax: Axes | None = None, *, metric: str | None = None, optimizer: str | None = None
+    ) -> Figure | Axes:
+        """Plot the loss (or `metric`) during training; returns a matplotlib Figure.
+
+        With `ax`, draw into these matplotlib axes and return them: the curves of `optimizer`, or of the one that is
+        recommended. Raises UsageError.
+        """
         from lrsweep import plot
 
-        return plot.loss_curve(self._sweep(metric, None, optimizer))
+        sweep = self._sweep(metric, None, optimizer)
+        return plot.loss_curve(sweep) if ax is None else plot.loss_curve_on(ax, sweep)
 
-    def sensitivity(self, *, metric: str | None = None, at: str | None = None) -> Figure:
+    def sensitivity(self, *, metric: str | None = None, at: str | None = None, optimizer: str | None = None) -> Figure:
         """Plot the sensitivity, good range and cost of the default lr of each optimizer. Raises UsageError."""
-        return self.figure("sensitivity", metric=metric, at=at)
+        return self.figure("sensitivity", metric=metric, at=at, optimizer=optimizer)
 
-    def time_to_target(self, *, metric: str | None = None, at: str | None = None) -> Figure:
-        """Plot the steps to the sweep's target against the learning rate. Raises UsageError."""
-        return self.figure("time_to_target", metric=metric, at=at)
+    @overload
+    def time_to_target(
+        self, ax: None = None, *, metric: str | None = None, at: str | None = None, optimizer: str | None = None
+    ) -> Figure: ...
+
+    @overload
+    def time_to_target(
+        self, ax: Axes, *, metric: str | None = None, at: str | None = None, optimizer: str | None = None
+    ) -> Axes: ...
+
+    def time_to_target(
+        self, ax: Axes | None = None, *, metric: str | None = None, at: str | None = None, optimizer: str | None = None
+    ) -> Figure | Axes:
+        """Plot the steps to the sweep's target against the learning rate; returns a matplotlib Figure.
+
+        With `ax`, draw into these matplotlib axes and return them. Raises UsageError.
+        """
+        from lrsweep import plot
+
+        sweep = self._sweep(metric, at, optimizer)
+        return plot.figure(sweep, "time_to_target") if ax is None else plot.time_to_target_on(ax, sweep)
 
     def figure(
         self, name: str, *, metric: str | None = None, at: str | None = None, optimizer: str | None = None
