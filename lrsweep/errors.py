@@ -59,7 +59,13 @@ def _is_ours(file: str) -> bool:
 
 
 class LrsweepError(Exception):
-    """Base of every error that is shown to the user without a traceback. Its text has no control characters."""
+    """Base of every error that is shown to the user without a traceback. Its text has no control characters.
+
+    >>> try:
+    ...     results = lrsweep.run("sweep.yaml")
+    ... except lrsweep.LrsweepError as error:
+    ...     raise SystemExit(error.exit_code)  # that of the command line
+    """
 
     exit_code = 1
 
@@ -74,13 +80,27 @@ class LrsweepError(Exception):
 
 
 class UsageError(LrsweepError):
-    """The command, the spec or the user's own task is wrong; the text says how to correct it."""
+    """The command, the spec or the user's own task is wrong; the text says how to correct it.
+
+    >>> try:
+    ...     lrsweep.load("results/nothing")
+    ... except lrsweep.UsageError as error:
+    ...     print(error)
+    results/nothing: no such folder; give the folder of a sweep (<results>/<name>)
+    """
 
     exit_code = 2
 
 
 class WrongOption(UsageError):
-    """A value that an option cannot have; named as Python has it, or as the command line has it."""
+    """A value that an option cannot have; named as Python has it, or as the command line has it.
+
+    >>> try:
+    ...     lrsweep.check("results/sweep", max_diverged=2)
+    ... except lrsweep.WrongOption as error:
+    ...     print(error)
+    max_diverged=2: must be a fraction of the runs, from 0 to 1
+    """
 
     def __init__(self, option: str, value: object, wrong: str) -> None:
         super().__init__(option, value, wrong)
@@ -117,6 +137,12 @@ class SpecIssue:
     """One thing wrong with a spec: where it is written, which key, what is allowed.
 
     `line` is 0 where there are none: in a dict, and in an override, whose `file` is the option `--set KEY=VALUE`.
+
+    >>> try:
+    ...     lrsweep.load_spec({"task": "blobs", "optimizers": ["adam"], "train": {"epochs": 0}})
+    ... except lrsweep.SpecError as error:
+    ...     print(error.issues[0].path, "|", error.issues[0].message)
+    train.epochs | must be an integer from 1 or null, not 0
     """
 
     file: str
@@ -134,7 +160,14 @@ class SpecIssue:
 
 
 class SpecError(UsageError):
-    """Everything wrong with a spec, found before anything is trained."""
+    """Everything wrong with a spec, found before anything is trained.
+
+    >>> try:
+    ...     lrsweep.load_spec("sweep.yaml", overrides=["seeds=0", "train.epochs=-1"])
+    ... except lrsweep.SpecError as error:
+    ...     print(len(error.issues), "mistakes:", [issue.path for issue in error.issues])
+    2 mistakes: ['seeds', 'train.epochs']
+    """
 
     def __init__(self, issues: Sequence[SpecIssue]) -> None:
         self.issues = tuple(issues)
@@ -142,7 +175,13 @@ class SpecError(UsageError):
 
 
 class StorageError(LrsweepError):
-    """The results folder cannot be read or written (disk full, permissions, a newer format)."""
+    """The results folder cannot be read or written (disk full, permissions, a newer format).
+
+    >>> try:
+    ...     results = lrsweep.run("sweep.yaml")
+    ... except lrsweep.StorageError:
+    ...     results = lrsweep.run("sweep.yaml", results="elsewhere")
+    """
 
     exit_code = 4
 
@@ -154,13 +193,27 @@ class LimitError(LrsweepError):
 
 
 class BusyError(LrsweepError):
-    """Another process runs this sweep."""
+    """Another process runs this sweep.
+
+    >>> try:
+    ...     results = lrsweep.run("sweep.yaml")
+    ... except lrsweep.BusyError:
+    ...     results = lrsweep.load("results/sweep")  # what is finished so far
+    """
 
     exit_code = 5
 
 
 class StoppedError(LrsweepError):
-    """The sweep was asked to stop by a signal; the exit code is 128 + its number, 130 after Ctrl-C."""
+    """The sweep was asked to stop by a signal; the exit code is 128 + its number, 130 after Ctrl-C.
+
+    What is finished is saved, and the next `run` goes on from there.
+
+    >>> try:
+    ...     results = lrsweep.run("sweep.yaml")
+    ... except lrsweep.StoppedError:
+    ...     results = lrsweep.load("results/sweep")  # what is finished so far
+    """
 
     def __init__(self, message: str = "stopped", exit_code: int = 130) -> None:
         super().__init__(message)

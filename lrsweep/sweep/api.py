@@ -69,8 +69,9 @@ def run(
 
     Raises SpecError, UsageError, StorageError, BusyError, and StoppedError after Ctrl-C or another signal that ends it.
 
-        results = lrsweep.run("sweep.yaml", set=["seeds=3"], workers=2)
-        results.summary[["optimizer", "best_lr", "sensitivity"]]
+    >>> results = lrsweep.run("sweep.yaml", set=["seeds=3"], workers=2)
+    >>> print(results.recommended["optimizer"], results.recommended["recommended_lr"])
+    adam 0.01
     """
     from lrsweep.results.results import load
 
@@ -99,7 +100,11 @@ def dry_run(config: Config, **options: Any) -> CostEstimate:
 
     Raises what `run` raises.
 
-        lrsweep.dry_run("sweep.yaml").seconds
+    >>> estimate = lrsweep.dry_run("sweep.yaml", set=["seeds=5"])
+    >>> print(estimate.to_do, "of", estimate.runs, "runs to train")
+    16 of 40 runs to train
+    >>> estimate.seconds < 60
+    True
     """
     found = run(config, **{**options, "dry_run": True})
     return found  # type: ignore[return-value]
@@ -123,8 +128,10 @@ def lr_finder(
 
     Raises SpecError, UsageError, StorageError.
 
-        for ramp in lrsweep.lr_finder("sweep.yaml").results:
-            print(ramp.label, ramp.suggested)
+    >>> for ramp in lrsweep.lr_finder("sweep.yaml").results:
+    ...     print(ramp.label, "between 0.1 and 10:", 0.1 < ramp.suggested["steepest"] < 10)
+    sgd between 0.1 and 10: True
+    adam between 0.1 and 10: False
     """
     from lrsweep.system.caller import restored
 
