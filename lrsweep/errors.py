@@ -104,7 +104,9 @@ class WrongOption(UsageError):
 
     def __init__(self, option: str, value: object, wrong: str) -> None:
         super().__init__(option, value, wrong)
-        self.option, self.value, self.wrong = option, value, wrong
+        self.option: str = option
+        self.value: object = value
+        self.wrong: str = wrong
 
     def __str__(self) -> str:
         return printable(f"{self.option}={self.value!r}: {self.wrong}")
@@ -170,7 +172,7 @@ class SpecError(UsageError):
     """
 
     def __init__(self, issues: Sequence[SpecIssue]) -> None:
-        self.issues = tuple(issues)
+        self.issues: tuple[SpecIssue, ...] = tuple(issues)
         super().__init__("\n".join(str(issue) for issue in self.issues))
 
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, overload
 
 from lrsweep.errors import LrsweepError, UsageError, WrongOption
 from lrsweep.results.status import SweepStatus, status, with_refined
@@ -39,6 +39,33 @@ REPORTER = ("start", "update", "note", "finish")
 """What a Reporter has."""
 
 _log = logging.getLogger("lrsweep")
+
+
+class RunOptions(TypedDict, total=False):
+    """The options of `run`, all but `dry_run`."""
+
+    results: Path | str
+    device: str
+    workers: int | str
+    executor: str
+    set: Sequence[str]
+    compile: str
+    verify: bool
+    refine: bool
+    fresh: bool
+    progress: Reporter | str | None
+
+
+@overload
+def run(config: Config, *, dry_run: Literal[False] = False, **options: Unpack[RunOptions]) -> Results: ...
+
+
+@overload
+def run(config: Config, *, dry_run: Literal[True], **options: Unpack[RunOptions]) -> CostEstimate: ...
+
+
+@overload
+def run(config: Config, *, dry_run: bool, **options: Unpack[RunOptions]) -> Results | CostEstimate: ...
 
 
 def run(
@@ -95,7 +122,7 @@ def run(
         return found
 
 
-def dry_run(config: Config, **options: Any) -> CostEstimate:
+def dry_run(config: Config, **options: Unpack[RunOptions]) -> CostEstimate:
     """What `run` would train and how long it would take, with the same options; nothing is trained or written.
 
     Raises what `run` raises.
@@ -106,8 +133,7 @@ def dry_run(config: Config, **options: Any) -> CostEstimate:
     >>> estimate.seconds < 60
     True
     """
-    found = run(config, **{**options, "dry_run": True})
-    return found  # type: ignore[return-value]
+    return run(config, dry_run=True, **options)
 
 
 def lr_finder(
