@@ -22,10 +22,12 @@ def shell() -> Any | None:
 
 
 def name_of(file: str) -> str:
-    """A file with code as its reader knows it: `Cell In[3]`, or the last part of its path."""
+    """A file with code as its reader knows it: `Cell In[3]` (`cell` where IPython is older than 8), or the last part of
+    its path."""
     format_code_name = getattr(getattr(shell(), "compile", None), "format_code_name", None)
     label = format_code_name(file) if format_code_name is not None else None
-    return " ".join(label) if label else Path(file).name
+    of_cell = shell() is not None and Path(file).parent.name.startswith("ipykernel_")
+    return " ".join(label) if label else "cell" if of_cell else Path(file).name
 
 
 def print_by_descriptors() -> None:

@@ -59,6 +59,9 @@ def test_without_ipython_or_on_its_terminal_there_is_no_notebook(monkeypatch: py
 def test_a_cell_is_called_by_its_number(shell: Shell) -> None:
     assert notebook.name_of("/tmp/ipykernel_1/2.py") == "Cell In[2]"
     assert notebook.name_of("/home/me/mytask.py") == "mytask.py"
+    del shell.compile  # of IPython 7, which Colab had for long
+    assert notebook.name_of("/tmp/ipykernel_1/2.py") == "cell"
+    assert notebook.name_of("/home/me/mytask.py") == "mytask.py"
 
 
 @pytest.mark.parametrize("style", ["auto", "rich"])
