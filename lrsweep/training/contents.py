@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import collections
+import dis
+import functools
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -15,6 +17,7 @@ MOST_BYTES = 2**24  # of one tensor or array; of larger ones the ends are looked
 PLAIN = (bool, int, str, bytes, complex, type(None), type(...), type(NotImplemented))
 CONTAINERS = (list, dict, set, tuple, collections.deque)
 MOST_ITEMS = 1000  # of one container that is not the user's
+OF_GLOBALS = ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL")
 
 
 def named(value: Any) -> str:
@@ -71,11 +74,30 @@ def digest(values: np.ndarray[Any, Any]) -> Any:
     return values.shape, hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16).digest()
 
 
-def names_in(code: CodeType) -> Iterator[str]:
-    """All that code can reach a variable by: the names in it and its texts, those of functions within included."""
-    yield from code.co_names
+class Unnamed(NamedTuple):
+    """A global variable that no code names which was reached."""
+
+    key: str
+    file: str
+    content: Any
+
+
+def unnamed(key: str, file: str, value: Any) -> Unnamed:
+    """Of a file, or a notebook."""
+    try:
+        return Unnamed(key, file, shallow(value))
+    except Exception:  # noqa: BLE001 - objects of the user's in a set may have no text to sort them by
+        return Unnamed(key, file, id(value))
+
+
+@functools.lru_cache(maxsize=10_000)
+def names_in(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    """The global variables that code reads or writes, functions within included; and all other names and texts in it,
+    which may be attributes of a module."""
+    ours = {step.argval for step in dis.get_instructions(code) if step.opname in OF_GLOBALS}
+    others = {*code.co_names, *(constant for constant in code.co_consts if isinstance(constant, str))} - ours
     for constant in code.co_consts:
-        if isinstance(constant, str):
-            yield constant
-        elif isinstance(constant, CodeType):
-            yield from names_in(constant)
+        if isinstance(constant, CodeType):
+            more = names_in(constant)
+            ours, others = ours | more[0], others | more[1]
+    return frozenset(ours), frozenset(others)

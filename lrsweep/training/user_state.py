@@ -27,7 +27,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ from lrsweep.system import notebook
 from lrsweep.training.contents import (
     MOST_BYTES,
     PLAIN,
+    Unnamed,
     digest,
     has_attributes,
     kept_items,
@@ -45,7 +46,7 @@ from lrsweep.training.contents import (
     names_in,
     of_pandas,
     reduces,
-    shallow,
+    unnamed,
 )
 
 MOST_OBJECTS = 200_000
@@ -103,21 +104,6 @@ class Picture:
         return ""
 
 
-class Unnamed(NamedTuple):
-    """A global variable that no code names which was reached."""
-
-    key: str
-    file: str
-    content: Any
-
-
-def _shallow(value: Any) -> Any:
-    try:
-        return shallow(value)
-    except Exception:  # noqa: BLE001 - objects of the user's in a set may have no text to sort them by
-        return id(value)
-
-
 def _environment() -> list[tuple[str, str]]:
     return sorted((key, value) for key, value in os.environ.items() if not key.startswith(OF_TORCH))
 
@@ -170,8 +156,10 @@ class _Walk:
         self._seen: dict[int, int] = {}
         self._queue: collections.deque[Any] = collections.deque()
         self._looks = 0
-        self._names: set[str] = set()  # in the code that was reached
-        self._globals: list[tuple[int, str, dict[str, Any]]] = []  # which look, of which file, what was not yet named
+        self._names: set[str] = set()  # of globals, in the code that was reached
+        self._others: set[str] = set()  # that may be attributes of a module
+        self._modules: set[int] = set()  # the globals of those that were reached as such
+        self._globals: list[tuple[int, int, str, dict[str, Any]]] = []  # look, identity, file, what was not yet named
 
     def run(self, roots: list[Any]) -> None:
         self._later(roots)
@@ -182,15 +170,16 @@ class _Walk:
             self._look(self._queue.popleft())
             if not self._queue:
                 self._named_globals()
-        for _, file, unnamed in self._globals:
-            self._found.parts += [Unnamed(key, file, _shallow(item)) for key, item in unnamed.items()]
+        for _, _, file, left in self._globals:
+            self._found.parts += [unnamed(key, file, item) for key, item in left.items()]
 
     def _named_globals(self) -> None:
         """Queue the globals that the code names which was reached so far."""
-        reached = bool(REACHING & self._names)
-        for look, _, unnamed in self._globals:
-            found = [key for key in unnamed if reached or key in self._names]
-            self._later([unnamed.pop(key) for key in found], look)
+        everything = not REACHING.isdisjoint(self._names | self._others)
+        for look, space, _, left in self._globals:
+            of_module = self._others if space in self._modules else ()
+            found = [key for key in left if everything or key in self._names or key in of_module]
+            self._later([left.pop(key) for key in found], look)
 
     def _look(self, value: Any) -> None:
         self._looks += 1
@@ -270,6 +259,7 @@ class _Walk:
             except ValueError:
                 return "empty"
         if isinstance(value, types.ModuleType):
+            self._modules.add(id(vars(value)))
             return value.__name__, 0 if of_library(value.__name__) else self._later([vars(value)])
         if isinstance(value, types.MappingProxyType):
             return self._later([dict(value)])
@@ -291,7 +281,9 @@ class _Walk:
             kept = {key: item for key, item in value.items() if not (type(key) is str and left_out(key))}
             if "__builtins__" in value and isinstance(value.get("__name__"), str):  # the globals of a module
                 file = notebook.name_of(str(value.get("__file__", value["__name__"])))
-                self._globals.append((self._looks, file, {key: kept[key] for key in kept if type(key) is str}))
+                self._globals.append(
+                    (self._looks, id(value), file, {key: kept[key] for key in kept if type(key) is str})
+                )
             else:
                 content += [len(kept), self._later([*kept.keys(), *kept.values()])]
         elif isinstance(value, list | tuple | collections.deque):
@@ -363,7 +355,9 @@ class _Walk:
             imported = (sys.modules.get(name) for name in value.__code__.co_names)  # inside the function, too
             held += [value.__globals__, *(module for module in imported if module and not of_library(module.__name__))]
             held += _kept_by_libraries(value)
-        self._names.update(names_in(value.__code__))
+        ours, others = names_in(value.__code__)
+        self._names |= ours
+        self._others |= others
         return [id(value.__code__), self._later(held)]
 
     def _module_of(self, name: str) -> None:

@@ -297,6 +297,16 @@ def test_globals_that_the_code_does_not_name_need_not_be_looked_into() -> None:
     assert user_state.picture([names["prepare"]]).hidden == ["DataFrame"]
 
 
+def test_an_attribute_is_no_global_of_the_same_name() -> None:
+    names = beside("def step(p=0):\n    return p.frame")
+    assert user_state.picture([names["step"]]).hidden == []
+    module = types.ModuleType("beside")
+    vars(module).update(names)
+    taken: dict[str, Any] = {"beside": module}
+    exec("def step():\n    return beside.frame", taken)
+    assert user_state.picture([taken["step"]]).hidden == ["DataFrame"]
+
+
 @pytest.mark.parametrize("code", ["globals()", "vars(__import__('sys').modules['beside'])", "eval('frame')"])
 def test_code_that_can_reach_all_globals_has_them_all_looked_into(code: str) -> None:
     assert user_state.picture([beside(f"def step():\n    return {code}")["step"]]).hidden
