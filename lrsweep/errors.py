@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
+import traceback
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode's categories of control and format characters, lone surrogates, and separators of lines and paragraphs."""
@@ -42,27 +45,68 @@ def paragraph(text: str) -> str:
     return f"{first}{' ...' if first != whole else ''}{place}"
 
 
+def _frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """From the cell of a notebook on: what runs the cells comes first."""
+    frames = list(traceback.extract_tb(error.__traceback__))
+    cells = [
+        number for number, frame in enumerate(frames) if frame.name == "<module>" or frame.name.startswith("<cell")
+    ]
+    return frames[cells[0] :] if cells else frames
+
+
+def _is_ours(file: str) -> bool:
+    return Path(file).is_relative_to(Path(__file__).parent)
+
+
 class LrsweepError(Exception):
-    """Base of every error that is shown to the user without a traceback. Its text has no control characters."""
+    """Base of every error that is shown to the user without a traceback. Its text has no control characters.
+
+    >>> try:
+    ...     results = lrsweep.run("sweep.yaml")
+    ... except lrsweep.LrsweepError as error:
+    ...     raise SystemExit(error.exit_code)  # that of the command line
+    """
 
     exit_code = 1
 
     def __str__(self) -> str:
         return printable(super().__str__())
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback: where the user called lrsweep, and the text."""
+        frames = itertools.takewhile(lambda frame: not _is_ours(frame.filename), _frames(self))
+        calls = [f"line {frame.lineno}, in {frame.name}\n    {frame.line}" for frame in frames]
+        return [*calls, f"{type(self).__name__}: {self}"]
+
 
 class UsageError(LrsweepError):
-    """The command, the spec or the user's own task is wrong; the text says how to correct it."""
+    """The command, the spec or the user's own task is wrong; the text says how to correct it.
+
+    >>> try:
+    ...     lrsweep.load("results/nothing")
+    ... except lrsweep.UsageError as error:
+    ...     print(error)
+    results/nothing: no such folder; give the folder of a sweep (<results>/<name>)
+    """
 
     exit_code = 2
 
 
 class WrongOption(UsageError):
-    """A value that an option cannot have; named as Python has it, or as the command line has it."""
+    """A value that an option cannot have; named as Python has it, or as the command line has it.
+
+    >>> try:
+    ...     lrsweep.check("results/sweep", max_diverged=2)
+    ... except lrsweep.WrongOption as error:
+    ...     print(error)
+    max_diverged=2: must be a fraction of the runs, from 0 to 1
+    """
 
     def __init__(self, option: str, value: object, wrong: str) -> None:
         super().__init__(option, value, wrong)
-        self.option, self.value, self.wrong = option, value, wrong
+        self.option: str = option
+        self.value: object = value
+        self.wrong: str = wrong
 
     def __str__(self) -> str:
         return printable(f"{self.option}={self.value!r}: {self.wrong}")
@@ -95,6 +139,12 @@ class SpecIssue:
     """One thing wrong with a spec: where it is written, which key, what is allowed.
 
     `line` is 0 where there are none: in a dict, and in an override, whose `file` is the option `--set KEY=VALUE`.
+
+    >>> try:
+    ...     lrsweep.load_spec({"task": "blobs", "optimizers": ["adam"], "train": {"epochs": 0}})
+    ... except lrsweep.SpecError as error:
+    ...     print(error.issues[0].path, "|", error.issues[0].message)
+    train.epochs | must be an integer from 1 or null, not 0
     """
 
     file: str
@@ -112,15 +162,28 @@ class SpecIssue:
 
 
 class SpecError(UsageError):
-    """Everything wrong with a spec, found before anything is trained."""
+    """Everything wrong with a spec, found before anything is trained.
+
+    >>> try:
+    ...     lrsweep.load_spec("sweep.yaml", overrides=["seeds=0", "train.epochs=-1"])
+    ... except lrsweep.SpecError as error:
+    ...     print(len(error.issues), "mistakes:", [issue.path for issue in error.issues])
+    2 mistakes: ['seeds', 'train.epochs']
+    """
 
     def __init__(self, issues: Sequence[SpecIssue]) -> None:
-        self.issues = tuple(issues)
+        self.issues: tuple[SpecIssue, ...] = tuple(issues)
         super().__init__("\n".join(str(issue) for issue in self.issues))
 
 
 class StorageError(LrsweepError):
-    """The results folder cannot be read or written (disk full, permissions, a newer format)."""
+    """The results folder cannot be read or written (disk full, permissions, a newer format).
+
+    >>> try:
+    ...     results = lrsweep.run("sweep.yaml")
+    ... except lrsweep.StorageError:
+    ...     results = lrsweep.run("sweep.yaml", results="elsewhere")
+    """
 
     exit_code = 4
 
@@ -132,13 +195,27 @@ class LimitError(LrsweepError):
 
 
 class BusyError(LrsweepError):
-    """Another process runs this sweep."""
+    """Another process runs this sweep.
+
+    >>> try:
+    ...     results = lrsweep.run("sweep.yaml")
+    ... except lrsweep.BusyError:
+    ...     results = lrsweep.load("results/sweep")  # what is finished so far
+    """
 
     exit_code = 5
 
 
 class StoppedError(LrsweepError):
-    """The sweep was asked to stop by a signal; the exit code is 128 + its number, 130 after Ctrl-C."""
+    """The sweep was asked to stop by a signal; the exit code is 128 + its number, 130 after Ctrl-C.
+
+    What is finished is saved, and the next `run` goes on from there.
+
+    >>> try:
+    ...     results = lrsweep.run("sweep.yaml")
+    ... except lrsweep.StoppedError:
+    ...     results = lrsweep.load("results/sweep")  # what is finished so far
+    """
 
     def __init__(self, message: str = "stopped", exit_code: int = 130) -> None:
         super().__init__(message)

@@ -70,6 +70,10 @@ def _instead(value: Any) -> str:
         return "a Task has no source text to know it by; give the function that makes it"
     if any(cls.__module__.startswith("torch.nn.") for cls in type(value).__mro__):
         return f"a module ({kind}) would be shared by all runs; give its class, or a function that builds it"
+    if any(cls.__module__.startswith("torch.optim.") for cls in type(value).__mro__):
+        return (
+            f"an optimizer object ({kind}) holds the weights of one model; give its class (lrsweep makes the objects)"
+        )
     return f"a {kind} has no source text to know it by; give a function or a class (arguments are keys beside `name`)"
 
 

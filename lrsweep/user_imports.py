@@ -17,7 +17,7 @@ from typing import Any
 
 from lrsweep import given_code
 from lrsweep.errors import UsageError, did_you_mean, nearest
-from lrsweep.system import digests
+from lrsweep.system import digests, notebook
 
 LOADED: set[str] = set()
 """The import paths that this process has begun to load."""
@@ -109,7 +109,7 @@ def resolve(import_path: str, base_dir: str | Path) -> Any:
 def user_place(error: BaseException) -> str:
     """`file.py:12 in function`, the deepest place in the user's own code that an exception passed; "" if none."""
     frames = _user_frames(error)
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
+    return f"{notebook.name_of(frames[-1].filename)}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
 
 
 def calling_place() -> str:
@@ -119,7 +119,7 @@ def calling_place() -> str:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and not frame.f_code.co_filename.startswith(tuple(callers)):
         if not is_library(frame.f_code.co_filename):
-            return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
+            return f"{notebook.name_of(frame.f_code.co_filename)}:{frame.f_lineno} in {frame.f_code.co_name}"
         frame = frame.f_back
     return ""
 
@@ -177,7 +177,7 @@ def argument_error(
 def defined_at(function: Callable[..., Any]) -> str:
     """`file.py:12: `, where the function begins; empty if that is not known."""
     code = getattr(inspect.unwrap(function), "__code__", None)
-    return "" if code is None else f"{Path(code.co_filename).name}:{code.co_firstlineno}: "
+    return "" if code is None else f"{notebook.name_of(code.co_filename)}:{code.co_firstlineno}: "
 
 
 def _unknown_name(owner: Any, name: str, source: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import linecache
+
 import pytest
 
-from lrsweep.errors import LONGEST_PARAGRAPH, UsageError, nearest, on_one_line, paragraph, printable
+from lrsweep.errors import LONGEST_PARAGRAPH, SpecError, UsageError, nearest, on_one_line, paragraph, printable
 
 
 @pytest.mark.parametrize(
@@ -63,3 +65,25 @@ def test_a_long_paragraph_is_cut_between_words() -> None:
 )
 def test_only_a_name_that_is_really_near_is_suggested(text: str, names: list[str], meant: str | None) -> None:
     assert nearest(text, names) == meant
+
+
+CELL = """
+import lrsweep
+
+def sweep(**options):
+    return lrsweep.run({"name": "x", "lrr": 3}, **options)
+
+sweep()
+"""
+
+
+def test_a_notebook_shows_where_lrsweep_was_called_and_none_of_its_own_frames() -> None:
+    """IPython shows what `_render_traceback_` of an exception gives in place of its traceback."""
+    name = "/tmp/ipykernel_1/5.py"
+    linecache.cache[name] = (len(CELL), None, CELL.splitlines(True), name)
+    with pytest.raises(SpecError) as info:
+        exec(compile(CELL, name, "exec"), {})
+    call, within, said = info.value._render_traceback_()
+    assert call == "line 7, in <module>\n    sweep()"
+    assert within == 'line 5, in sweep\n    return lrsweep.run({"name": "x", "lrr": 3}, **options)'
+    assert said == f"SpecError: {info.value}"

@@ -127,6 +127,7 @@ exec("def prompted():\n    return 1")
         (Loose().make, "a method has no source text"),
         (print, "a builtin_function_or_method has no source text"),
         (torch.nn.Linear(2, 1), "a module (Linear) would be shared by all runs; give its class, or a function"),
+        (torch.optim.SGD([torch.zeros(1)]), "an optimizer object (SGD) holds the weights of one model; give its class"),
         (
             lrsweep.Task(train=torch.ones(2), val=torch.ones(2), loss=lambda a, b: a),
             "a Task has no source text to know it by; give the function that makes it",
@@ -172,3 +173,12 @@ def test_a_spec_on_disk_names_code_that_this_process_must_have(tmp_path: Path) -
     with pytest.raises(UsageError) as refused:
         load_spec(path)
     assert str(refused.value).startswith(f"{path}: task, Net were given in Python, and results do not hold the code")
+
+
+def test_an_optimizer_object_is_refused_at_its_place() -> None:
+    given = torch.optim.SGD([torch.zeros(1)])
+    with pytest.raises(
+        lrsweep.SpecError, match=r"^optimizers\[0\]: an optimizer object \(SGD\) holds the weights"
+    ) as info:
+        lrsweep.load_spec({"task": "blobs", "optimizers": [given, "adam"], "train": {"epochs": 1}})
+    assert len(info.value.issues) == 1

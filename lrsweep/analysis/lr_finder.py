@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
@@ -55,8 +55,8 @@ class RampResult:
     """The ramp of one optimizer, as the rules read it; `row` holds the sweep's facts of it, where there are any."""
 
     label: str
-    ramp: Ramp
-    row: OptimizerFacts | None
+    ramp: Ramp = field(repr=False)
+    row: OptimizerFacts | None = field(repr=False)
 
     @cached_property
     def smooth(self) -> Floats:
@@ -90,7 +90,14 @@ class RampResult:
 
 @dataclass(frozen=True, kw_only=True)
 class RangeTest:
-    """A ramp per optimizer of a spec; `facts` are those of its sweep, None where there is none to compare with."""
+    """A ramp per optimizer of a spec; `facts` are those of its sweep, None where there is none to compare with.
+
+    >>> found = lrsweep.lr_finder("sweep.yaml", low=1e-5, high=10, steps=50)
+    >>> [ramp.label for ramp in found.results]
+    ['sgd', 'adam']
+    >>> [path.name for path in found.files]
+    ['range_test.png', 'range_test.csv']
+    """
 
     name: str
     low: float
@@ -99,7 +106,7 @@ class RangeTest:
     seed: int
     axes: tuple[AxisValue, ...]
     results: tuple[RampResult, ...]
-    facts: SweepFacts | None
+    facts: SweepFacts | None = field(repr=False)
     files: tuple[Path, ...]
 
 

@@ -11,6 +11,7 @@ from lrsweep.plot.draw import (
     head,
     load,
     loss_curve,
+    loss_curve_on,
     names,
     nothing,
     pictures,
@@ -18,6 +19,7 @@ from lrsweep.plot.draw import (
     rendered,
     sweep_from,
     sweep_of,
+    time_to_target_on,
     u_curve,
     u_curve_on,
 )
@@ -34,6 +36,7 @@ __all__ = [
     "head",
     "load",
     "loss_curve",
+    "loss_curve_on",
     "names",
     "nothing",
     "pictures",
@@ -43,6 +46,7 @@ __all__ = [
     "save",
     "sweep_from",
     "sweep_of",
+    "time_to_target_on",
     "u_curve",
     "u_curve_on",
 ]

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from lrsweep.analysis import analyse
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
-from lrsweep.errors import WrongOption
+from lrsweep.analysis.leader import leader
+from lrsweep.errors import UsageError, WrongOption
 from lrsweep.objective import last_k
 from lrsweep.plot import (
     best_lr_drift,
@@ -381,6 +382,24 @@ def u_curve_on(ax: Axes, sweep: SweepFigures) -> Axes:
     few = sweep.shown
     if not nothing(few.facts):
         overlays.into(ax, few.facts, few.looks)
+    return ax
+
+
+def loss_curve_on(ax: Axes, sweep: SweepFigures) -> Axes:
+    """The loss curves of one optimizer likewise: of several the one to use, and its best value of an axis."""
+    facts = sweep.facts
+    if not nothing(facts):
+        row = leader(facts) or facts.rows[0]
+        loss_curves.into(ax, facts, row, sweep.lines, sweep.column, x=sweep.x, train=sweep.train_lines)
+    return ax
+
+
+def time_to_target_on(ax: Axes, sweep: SweepFigures) -> Axes:
+    """The steps to the target of all optimizers likewise. Raises UsageError where there is no target."""
+    few = sweep.leading
+    if "time_to_target" not in names(sweep):
+        raise UsageError("nothing trained: there is no target to reach")
+    time_to_target.into(ax, few.facts, few.looks)
     return ax
 
 

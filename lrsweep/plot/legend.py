@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -38,6 +39,17 @@ def line(label: str, **more: Any) -> Line2D:
 def mark(marker: str, label: str, *, color: str = GREY, size: float = 5.5, **more: Any) -> Line2D:
     """A mark on its own. `more`: as Line2D takes them."""
     return line(label, color=color, marker=marker, markersize=size, linestyle="", **more)
+
+
+def beside(ax: Axes, key: Sequence[Artist], beyond: float = 0.0, title: str = "") -> None:
+    """The legend right of axes of the user's, `beyond` inches further than usual. Labels and `title` are text, `$`
+    too."""
+    shown = ax.legend(
+        handles=list(key), fontsize="small", frameon=False, loc="upper left", title=title or None,
+        bbox_to_anchor=(1.02 + beyond / ticks.inches(ax), 1.0),
+    )  # fmt: skip
+    for text in (*shown.get_texts(), shown.get_title()):
+        text.set_parse_math(False)
 
 
 def leaves(*, up: bool) -> Artist:

@@ -22,7 +22,7 @@ from lrsweep.analysis.cells import by_run
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.plot import colors as shades
 from lrsweep.plot import legend, style, tags, ticks
-from lrsweep.plot.style import GREY, SCREEN, Head, Page, Sheet
+from lrsweep.plot.style import GREY, SCREEN, Head, Sheet
 from lrsweep.plot.text import width_of
 from lrsweep.plot.u_curves import LARGE, SMALL, scales_differ
 from lrsweep.wording import words
@@ -216,20 +216,7 @@ def loss_curves(
         legend=_key(facts, rows, lines, train=any(trained), leaving=any(map(any, gone))),
     )  # fmt: skip
     for index, (row, ax) in enumerate(zip(rows, page.panels, strict=True)):
-        view, named = views[index], named_rates(row)
-        inks = dict(zip(named, _inks(len(named)), strict=True))
-        _open(ax, view)
-        tags.panel(ax, row.title)
-        _draw(ax, row, curves[index], inks, view, facts.mode)
-        if trained[index]:
-            xy = [_finite(line.xy) for line in trained[index]]
-            ink = inks.get(row.best_lr.value, FAINT)
-            dotted = LineCollection(xy, colors=ink, linewidths=0.9, linestyles=[TRAIN])
-            ax.add_collection(dotted, autolim=False)
-            tags.runs(dotted, row, [line.run_id for line in trained[index]])
-        _crosses(ax, lines[index], inks, view, facts.mode)
-        mark_exits(ax, gone[index], [inks.get(one.lr, GREY) for one in curves[index]], view)
-        _write_names(page, ax, row, curves[index], inks, view, facts.mode)
+        _fill(ax, row, lines[index], curves[index], trained[index], views[index], facts.mode, page.size[1])
         if page.left_column(index) or own:
             style.y_label(ax, names[index], page.size[1])
         else:
@@ -237,6 +224,41 @@ def loss_curves(
         if page.bottom_row(index):
             ax.set_xlabel(x)
     return page.figure
+
+
+def into(
+    ax: Axes, facts: SweepFacts, row: OptimizerFacts, parts: RunCurves, column: str, *, x: str,
+    train: RunCurves | None = None,
+) -> None:  # fmt: skip
+    """The same for one of the rows in a panel of the user's, in the user's style."""
+    lines = [parts[run.run_id] for run in row.runs if run.run_id in parts]
+    trained, view, curves = _at_best(row, train or {}), window(lines, facts.mode), curves_of(row, lines)
+    _fill(ax, row, lines, curves, trained, view, facts.mode, ticks.inches(ax, upright=True))
+    ax.set_xlabel(x)
+    ax.set_ylabel(view.scale.label(column)).set_parse_math(False)
+    leaving = any(one.leaves(view) for one in curves)
+    beside = 0.2 + max((width_of(_name(row, rate), NAMES) for rate in named_rates(row)), default=0.0)
+    legend.beside(ax, _key(facts, [row], [lines], train=bool(trained), leaving=leaving), beside, title=row.title)
+
+
+def _fill(
+    ax: Axes, row: OptimizerFacts, lines: Sequence[RunCurve], curves: Sequence[DrawnCurve],
+    trained: Sequence[RunCurve], view: Window, mode: str, height: float,
+) -> None:  # fmt: skip
+    """All of a panel, `height` inches high, but the names of its axes."""
+    named = named_rates(row)
+    inks = dict(zip(named, _inks(len(named)), strict=True))
+    _open(ax, view)
+    tags.panel(ax, row.title)
+    _draw(ax, row, curves, inks, view, mode)
+    if trained:
+        ink = inks.get(row.best_lr.value, FAINT)
+        dotted = LineCollection([_finite(line.xy) for line in trained], colors=ink, linewidths=0.9, linestyles=[TRAIN])
+        ax.add_collection(dotted, autolim=False)
+        tags.runs(dotted, row, [line.run_id for line in trained])
+    _crosses(ax, lines, inks, view, mode)
+    mark_exits(ax, [one.leaves(view) for one in curves], [inks.get(one.lr, GREY) for one in curves], view)
+    _write_names(ax, row, curves, inks, view, mode, height)
 
 
 def _at_best(row: OptimizerFacts, train: RunCurves) -> list[RunCurve]:
@@ -306,8 +328,8 @@ def _is_best(row: OptimizerFacts, rate: float) -> bool:
 
 
 def _write_names(
-    page: Page, ax: Axes, row: OptimizerFacts, curves: Sequence[DrawnCurve], inks: Mapping[float, str], view: Window,
-    mode: str,
+    ax: Axes, row: OptimizerFacts, curves: Sequence[DrawnCurve], inks: Mapping[float, str], view: Window, mode: str,
+    height: float,
 ) -> None:  # fmt: skip
     """The names of the rates right of the panel, each as near to the end of its curve as the others allow."""
     wanted, worse = {}, 1.0 if mode == "min" else 0.0
@@ -320,9 +342,9 @@ def _write_names(
         if ends:
             wanted[rate] = float(np.median(ends))
     order = sorted(wanted, key=lambda rate: (wanted[rate], rate))
-    places = spaced([wanted[rate] * page.size[1] for rate in order], (NAMES + 1.2) / 72)
+    places = spaced([wanted[rate] * height for rate in order], (NAMES + 1.2) / 72)
     for rate, place in zip(order, places, strict=True):
-        at, bold = (1, place / page.size[1]), _is_best(row, rate)
+        at, bold = (1, place / height), _is_best(row, rate)
         style.note(
             ax, _name(row, rate), at, (4, 0), xycoords="axes fraction", size=NAMES, color=inks[rate], va="center",
             weight="bold" if bold else "normal",

@@ -154,9 +154,8 @@ def into(ax: Axes, facts: SweepFacts, looks: Sequence[Look]) -> None:
         key = legend.of_runs(rows, limits, default=default_shown(rows[0]))
     rail.name_rows(ax, limits)
     ax.set_ylabel(limits.scale.label(words.objective_axis_label(facts)))
-    shown = ax.legend(handles=key, fontsize="small", frameon=False, loc="upper left", bbox_to_anchor=(1.02, 1.0))
-    for text in (*shown.get_texts(), ax.yaxis.label):
-        text.set_parse_math(False)  # labels and metrics are text, `$` too
+    ax.yaxis.label.set_parse_math(False)  # labels and metrics are text, `$` too
+    legend.beside(ax, key)
 
 
 def aligned(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCREEN) -> Figure:

@@ -273,7 +273,7 @@ def page(
     bottom = 0.55 + below + 0.19 * down
     gap = (gap[0], gap[1] + below)
     height = top + sum(head) + rows * panel[1] + (rows - 1) * gap[1] + bottom
-    figure = Figure(figsize=(width, height), dpi=DPI)
+    figure = Drawing(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
     panels = []
     for index, lines in enumerate(above):
@@ -355,10 +355,17 @@ def _heading(figure: Figure, title: Sequence[str], subtitle: Sequence[str], *, l
 
 def empty(title: str, subtitle: str) -> Figure:
     """A figure that only says why there is nothing to see."""
-    figure = Figure(figsize=(6.4, 1.2), dpi=DPI)
+    figure = Drawing(figsize=(6.4, 1.2), dpi=DPI)
     FigureCanvasAgg(figure)
     _heading(figure, *_heading_lines(title, subtitle, 6.0))
     return figure
+
+
+class Drawing(Figure):
+    """A Figure that a notebook shows although pyplot, which would see to that, was not imported."""
+
+    def _repr_png_(self) -> bytes:
+        return rendered(self, "png")
 
 
 def rendered(figure: Figure, kind: str, mark: str = "") -> bytes:

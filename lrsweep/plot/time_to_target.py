@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.plot import legend, style, tags, ticks
 from lrsweep.plot.style import SCREEN, Head, Look, Sheet
+from lrsweep.plot.ticks import Scale
 from lrsweep.plot.u_curves import rate_range
 from lrsweep.wording import words
 
@@ -25,27 +28,57 @@ def time_to_target(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCRE
     """Median steps over seeds by rate; on the row at the top edge stand the rates at which half or more of the seeds
     never reach the target. Steps are counted in evaluations, so curves often meet: of marks at one place, the first
     are the largest."""
-    goal = goal_text(facts)
+    panel = _panel(facts)
+    key = legend.curves(facts.rows, looks)
+    page = style.page(
+        [Head(title="")], f"{facts.name}: steps to target, {goal_text(facts)}",
+        f"{words.budget_line(facts, sheet.setting)}\n{_target_text(facts, never=panel.never)}", sheet,
+        columns=1, panel=PANEL, legend=key,
+        left=style.left_room(max(panel.scale.width, 0.35), panel.name),
+    )  # fmt: skip
+    (ax,) = page.panels
+    _fill(ax, facts, looks, panel, page.size[1])
+    style.y_label(ax, panel.name, page.size[1], beyond=0.35 - panel.scale.width)
+    return page.figure
+
+
+def into(ax: Axes, facts: SweepFacts, looks: Sequence[Look]) -> None:
+    """The same in a panel of the user's, in the user's style."""
+    panel = _panel(facts)
+    _fill(ax, facts, looks, panel, ticks.inches(ax, upright=True))
+    ax.set_ylabel(panel.name).set_parse_math(False)
+    legend.beside(ax, legend.curves(facts.rows, looks))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Panel:
+    """The axis of steps, what it is called, and whether some never arrive."""
+
+    low: float
+    high: float
+    scale: Scale
+    name: str
+    never: bool
+
+
+def _panel(facts: SweepFacts) -> _Panel:
     points = [point for row in facts.rows for point in row.rates]
     reached = [point.time for point in points if math.isfinite(point.time) and point.time > 0]
     low, high = (min(reached) / 1.15, max(reached) * 1.15) if reached else (1.0, 10.0)
-    scale = ticks.value_scale(low, high, log=True)
-    never = any(math.isinf(point.time) for point in points)
-    key = legend.curves(facts.rows, looks)
-    name = f"steps to {goal}"
-    page = style.page(
-        [Head(title="")], f"{facts.name}: steps to target, {goal}",
-        f"{words.budget_line(facts, sheet.setting)}\n{_target_text(facts, never=never)}", sheet,
-        columns=1, panel=PANEL, legend=key,
-        left=style.left_room(max(scale.width, 0.35), name),
+    return _Panel(
+        low=low, high=high, scale=ticks.value_scale(low, high, log=True), name=f"steps to {goal_text(facts)}",
+        never=any(math.isinf(point.time) for point in points),
     )  # fmt: skip
-    (ax,) = page.panels
-    rail = min(max(ROW, 0.07 * len(looks)) / page.size[1], 0.3) if never else 0.0
+
+
+def _fill(ax: Axes, facts: SweepFacts, looks: Sequence[Look], panel: _Panel, height: float) -> None:
+    """All of the axes, `height` inches high, but the name of their steps."""
+    low, high = panel.low, panel.high
+    rail = min(max(ROW, 0.07 * len(looks)) / height, 0.3) if panel.never else 0.0
     top = low * (high / low) ** (1 / (1 - rail))
-    ticks.value_axis(ax, scale, high=top)
+    ticks.value_axis(ax, panel.scale, high=top)
     ticks.rate_axis(ax, *rate_range(facts.rows))
-    style.y_label(ax, name, page.size[1], beyond=0.35 - scale.width)
-    if never:
+    if panel.never:
         ax.axhspan(high, top, color="#F3F3F3", linewidth=0, zorder=0)
         style.note(ax, "never", (0, 1 - rail / 2), (-5, 0), xycoords="axes fraction", size=7, ha="right", va="center")
     places = [_reached(row) for row in facts.rows]
@@ -59,7 +92,6 @@ def time_to_target(facts: SweepFacts, looks: Sequence[Look], sheet: Sheet = SCRE
         gone = x[np.isinf(y)]
         place = 1 - rail * (index + 1) / (len(looks) + 1)
         ax.plot(gone, [place] * len(gone), **one.of_marks, markersize=3, transform=ax.get_xaxis_transform(), zorder=4)
-    return page.figure
 
 
 def _reached(row: OptimizerFacts) -> dict[tuple[float, float], None]:

@@ -45,7 +45,12 @@ class Check:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
     """`ok` if there is a row and every check of every row holds. Of the `planned` runs `not_run` have no result yet and
-    `failed` failed."""
+    `failed` failed.
+
+    >>> verdict = lrsweep.check("results/sweep", max_diverged=0.1)
+    >>> [(one.optimizer, one.check, one.value, one.ok) for one in verdict.checks]
+    [('sgd', 'max_diverged', 0.0, True), ('adam', 'max_diverged', 0.0, True)]
+    """
 
     ok: bool
     checks: tuple[Check, ...]
@@ -87,7 +92,13 @@ def check(
     best_lr_within: tuple[float, float] | None = None, recommended_lr_within: tuple[float, float] | None = None,
     max_default_regret: float | None = None, min_unusable_from: float | None = None, worst_end: bool = False,
 ) -> Verdict:  # fmt: skip
-    """Hold a sweep, its folder or its Results, against limits. Raises UsageError, StorageError."""
+    """Hold a sweep, its folder or its Results, against limits; without any, that every optimizer improved.
+
+    Limits are those of `lrsweep check`. Raises UsageError, StorageError.
+
+    >>> lrsweep.check("results/sweep", min_basin_decades=0.5, recommended_lr_within=(1e-3, 1)).ok
+    True
+    """
     limits = Limits(
         min_basin_decades=min_basin_decades, max_sensitivity=max_sensitivity, max_diverged=max_diverged,
         best_lr_within=best_lr_within, recommended_lr_within=recommended_lr_within,

@@ -111,6 +111,11 @@ class Comparison:
     Those that the other sweep has in its spec, but without a finished run, are `unfinished_a` or `unfinished_b` there.
     `differences` are the settings in which the specs differ, `tasks` the names of both tasks if these differ at all.
     `objectives` are the metric of A and of B with the rows it is taken at.
+
+    >>> changed = lrsweep.compare("results/sweep", "results/longer")
+    >>> sgd = changed.rows[0]
+    >>> [change.name for change in sgd.changes if not change.same]
+    ['best_lr', 'best_objective', 'sensitivity', 'sensitivity_norm', 'basin_decades']
     """
 
     a: str
@@ -179,7 +184,14 @@ class Side:
 
 
 def compare(a: Results | Path | str, b: Results | Path | str) -> Comparison:
-    """What changed from sweep `a` to `b`, each a folder or its Results. Raises UsageError, StorageError."""
+    """What changed from sweep `a` to `b`, each a folder or its Results. Raises UsageError, StorageError.
+
+    >>> changed = lrsweep.compare("results/sweep", "results/longer")
+    >>> changed.differences
+    ('train.epochs: 5 -> 20',)
+    >>> print(changed.text().splitlines()[0])
+    A: results/sweep (5 epochs)
+    """
     sides = load_side(tables.folder_of(a)), load_side(tables.folder_of(b))
     return compare_sides(*sides)
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, overload
 
 import pandas as pd
 
-from lrsweep.errors import UsageError
+from lrsweep.errors import UsageError, printable
 from lrsweep.results import tables
 from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import Spec
+from lrsweep.wording.words import plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +30,12 @@ class Results:
 
     `runs` has a row per run, `curves` a row per evaluation, `summary` a row per optimizer and axis values: the columns
     are those of the files. Diverged and failed runs are rows like the others; look at `status`.
+
+    >>> results = lrsweep.load("results/sweep")
+    >>> results.runs["status"].value_counts().to_dict()
+    {'ok': 24}
+    >>> results.summary.set_index("optimizer")["recommended_lr"].to_dict()
+    {'sgd': 1.0, 'adam': 0.01}
     """
 
     path: Path
@@ -54,31 +61,79 @@ class Results:
 
         With `ax`, draw into these matplotlib axes, in their own style, and return them: one optimizer with its runs,
         or the medians of several. `metric`, `at` and `optimizer` are those of `lrsweep plot`. Raises UsageError.
+
+        >>> from matplotlib.figure import Figure
+        >>> results = lrsweep.load("results/sweep")
+        >>> results.u_curve().savefig("u_curve.pdf")
+        >>> ax = results.u_curve(Figure().add_subplot(), metric="val_accuracy", at="best")
+        >>> ax.get_ylabel()
+        'val_accuracy (best)'
         """
         from lrsweep import plot
 
         sweep = self._sweep(metric, at, optimizer)
         return plot.u_curve(sweep) if ax is None else plot.u_curve_on(ax, sweep)
 
-    def loss_curves(self, *, metric: str | None = None, optimizer: str | None = None) -> Figure:
-        """Plot the loss (or `metric`) during training; returns a matplotlib Figure. Raises UsageError."""
+    @overload
+    def loss_curves(self, ax: None = None, *, metric: str | None = None, optimizer: str | None = None) -> Figure: ...
+
+    @overload
+    def loss_curves(self, ax: Axes, *, metric: str | None = None, optimizer: str | None = None) -> Axes: ...
+
+    def loss_curves(
+        self, ax: Axes | None = None, *, metric: str | None = None, optimizer: str | None = None
+    ) -> Figure | Axes:
+        """Plot the loss (or `metric`) during training; returns a matplotlib Figure.
+
+        With `ax`, draw into these matplotlib axes and return them: the curves of `optimizer`, or of the one that is
+        recommended. Raises UsageError.
+
+        >>> lrsweep.load("results/sweep").loss_curves(optimizer="adam").savefig("adam.png")
+        """
         from lrsweep import plot
 
-        return plot.loss_curve(self._sweep(metric, None, optimizer))
+        sweep = self._sweep(metric, None, optimizer)
+        return plot.loss_curve(sweep) if ax is None else plot.loss_curve_on(ax, sweep)
 
-    def sensitivity(self, *, metric: str | None = None, at: str | None = None) -> Figure:
-        """Plot the sensitivity, good range and cost of the default lr of each optimizer. Raises UsageError."""
-        return self.figure("sensitivity", metric=metric, at=at)
+    def sensitivity(self, *, metric: str | None = None, at: str | None = None, optimizer: str | None = None) -> Figure:
+        """Plot the sensitivity, good range and cost of the default lr of each optimizer. Raises UsageError.
 
-    def time_to_target(self, *, metric: str | None = None, at: str | None = None) -> Figure:
-        """Plot the steps to the sweep's target against the learning rate. Raises UsageError."""
-        return self.figure("time_to_target", metric=metric, at=at)
+        >>> lrsweep.load("results/sweep").sensitivity().savefig("sensitivity.png")
+        """
+        return self.figure("sensitivity", metric=metric, at=at, optimizer=optimizer)
+
+    @overload
+    def time_to_target(
+        self, ax: None = None, *, metric: str | None = None, at: str | None = None, optimizer: str | None = None
+    ) -> Figure: ...
+
+    @overload
+    def time_to_target(
+        self, ax: Axes, *, metric: str | None = None, at: str | None = None, optimizer: str | None = None
+    ) -> Axes: ...
+
+    def time_to_target(
+        self, ax: Axes | None = None, *, metric: str | None = None, at: str | None = None, optimizer: str | None = None
+    ) -> Figure | Axes:
+        """Plot the steps to the sweep's target against the learning rate; returns a matplotlib Figure.
+
+        With `ax`, draw into these matplotlib axes and return them. Raises UsageError.
+
+        >>> lrsweep.load("results/sweep").time_to_target().savefig("time_to_target.png")
+        """
+        from lrsweep import plot
+
+        sweep = self._sweep(metric, at, optimizer)
+        return plot.figure(sweep, "time_to_target") if ax is None else plot.time_to_target_on(ax, sweep)
 
     def figure(
         self, name: str, *, metric: str | None = None, at: str | None = None, optimizer: str | None = None
     ) -> Figure:
         """Any plot of the sweep, by the name of its file, such as `u_curve_aligned`, `best_lr_drift` or
-        `heatmap_train.batch_size`, as a matplotlib Figure. Raises UsageError, which names all that there are."""
+        `heatmap_train.batch_size`, as a matplotlib Figure. Raises UsageError, which names all that there are.
+
+        >>> lrsweep.load("results/sweep").figure("u_curve_aligned").savefig("aligned.svg")
+        """
         from lrsweep import plot
 
         return plot.figure(self._sweep(metric, at, optimizer), name)
@@ -89,7 +144,9 @@ class Results:
 
         Raises UsageError where nothing trained.
 
-            results.recommended["optimizer"], results.recommended["recommended_lr"]
+        >>> best = lrsweep.load("results/sweep").recommended
+        >>> print(best["optimizer"], best["recommended_lr"])
+        adam 0.01
         """
         facts = self.facts()
         return self._leader(facts, facts.rows, "")
@@ -100,13 +157,26 @@ class Results:
 
         Raises UsageError for an unknown label, and where nothing trained.
 
-            results.best("adam")["recommended_lr"]
+        >>> print(lrsweep.load("results/sweep").best("sgd")["recommended_lr"])
+        1.0
         """
         facts = self.facts()
         labels = list(dict.fromkeys(row.optimizer for row in facts.rows))
         if optimizer not in labels:
             raise UsageError(f"no optimizer {optimizer!r} in this sweep (have: {', '.join(labels)})")
         return self._leader(facts, tuple(row for row in facts.rows if row.optimizer == optimizer), f" with {optimizer}")
+
+    def failures(self) -> str:
+        """How many runs failed, and the first error; "" if none did.
+
+        >>> lrsweep.load("results/sweep").failures()
+        ''
+        """
+        failed = self.runs[self.runs["status"] == "failed"]
+        if failed.empty:
+            return ""
+        first = str(failed["error"].iloc[0]).split("\n", 1)[0]
+        return printable(f"{len(failed)} of {plural(len(self.runs), 'run')} failed, the first with {first}")
 
     def _leader(self, facts: SweepFacts, rows: tuple[OptimizerFacts, ...], which: str) -> pd.Series[Any]:
         """The row of `summary` of the best of `rows`, which are some of those of `facts`."""
@@ -120,14 +190,17 @@ class Results:
     def _repr_html_(self) -> str:
         """What a notebook shows: the choice, the table of the answer, the U-curve."""
         from lrsweep.wording.answer import answer
+        from lrsweep.wording.options import as_in_python
         from lrsweep.wording.verdict import verdict
 
         facts = self.facts()
         choice, rest = verdict(facts)
         head, rows = answer(facts)
-        cells = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        cells = "".join(f"<tr>{''.join(f'<td>{escape(as_in_python(cell))}</td>' for cell in row)}</tr>" for row in rows)
         table = f"<table><thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr></thead>{cells}</table>"
-        said = f"<p><b>{escape(choice)}</b>{': ' * bool(choice)}{escape(rest)}</p>"
+        said = f"<p><b>{escape(choice)}</b>{': ' * bool(choice)}{escape(as_in_python(rest))}</p>"
+        if failed := self.failures():
+            said += f"<p>{escape(failed)}</p>"
         return f"<div><h4>{escape(facts.name)}</h4>{said}{table}{self._picture(facts)}</div>"
 
     def _picture(self, facts: SweepFacts) -> str:
@@ -144,7 +217,12 @@ class Results:
         return f'<img alt="{escape(name)}" src="data:image/png;base64,{data}">'
 
     def facts(self) -> SweepFacts:
-        """What the sweep shows, by the spec's objective: see `lrsweep.analysis.facts`."""
+        """What the sweep shows, by the spec's objective: see `lrsweep.analysis.facts`.
+
+        >>> sgd, adam = lrsweep.load("results/sweep").facts().rows
+        >>> sgd.best_lr.value, sgd.tied_lrs
+        (1.0, (0.1, 1.0))
+        """
         from lrsweep.analysis import analyse
 
         rates = zip(self.summary["optimizer"], self.summary["default_lr"], strict=True)
@@ -161,6 +239,11 @@ def load(results_dir: Path | str) -> Results:
     """Read the sweep in `results_dir` (`<results>/<name>`), without training and without the user's own code.
 
     Missing or outdated tables are rebuilt from the journal first. Raises UsageError if there is no sweep, StorageError.
+
+    >>> results = lrsweep.load("results/sweep")
+    >>> best = results.runs.nsmallest(3, "final_val_loss")
+    >>> set(best["optimizer"])
+    {'adam'}
     """
     path = tables.folder_of(results_dir)
     tables.ensure(path)

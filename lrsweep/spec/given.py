@@ -26,7 +26,8 @@ def named(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _named(value: Any, path: Keys, issues: list[SpecIssue]) -> Any:
-    if _may_be_name(path) and (callable(value) or type(value).__module__.startswith("lrsweep.tasks")):
+    written = isinstance(value, str | int | float | list | tuple | Mapping | None)
+    if _may_be_name(path) and not written:
         try:
             return given_code.register(value)
         except UsageError as error:

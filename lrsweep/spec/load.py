@@ -47,6 +47,10 @@ def load_spec(
     source text.
 
     Raises SpecError with everything that is wrong, UsageError if the file cannot be read.
+
+    >>> spec = lrsweep.load_spec("sweep.yaml", overrides=["lr=[0.1, 0.2]", "train.batch_size=16"])
+    >>> spec.lr.rates, spec.train.batch_size, spec.objective.metric
+    ((0.1, 0.2), 16, 'val_loss')
     """
     if isinstance(source, Spec):
         if not overrides:

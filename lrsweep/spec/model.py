@@ -76,6 +76,12 @@ class Spec:
     An axis named `task`, `model` or `schedule` (or their `.name`) holds mappings like those of `Named.as_dict`.
     `warnings` are lines to tell the user: the spec is valid, but probably not what was meant. `tree` knows where each
     value was written.
+
+    >>> spec = lrsweep.load_spec("sweep.yaml")
+    >>> for optimizer in spec.optimizers:
+    ...     print(optimizer.label, spec.rates(optimizer), spec.seeds)
+    sgd [0.001, 0.01, 0.1, 1.0] [0, 1, 2]
+    adam [0.001, 0.01, 0.1, 1.0] [0, 1, 2]
     """
 
     name: str

@@ -7,20 +7,20 @@ import logging
 import multiprocessing
 import numbers
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, overload
 
 from lrsweep.errors import LrsweepError, UsageError, WrongOption
 from lrsweep.results.status import SweepStatus, status, with_refined
 from lrsweep.sweep.progress import STYLES, Notes, Reporter, Silent
-from lrsweep.system import child, warned
+from lrsweep.system import child, notebook, warned
 from lrsweep.system.folders import absolute, given
 from lrsweep.system.process import few_collections
 from lrsweep.system.signals import Stopping
+from lrsweep.wording.options import as_in_python
 
 if TYPE_CHECKING:
     from lrsweep.analysis.lr_finder import RangeTest
@@ -39,6 +39,33 @@ REPORTER = ("start", "update", "note", "finish")
 """What a Reporter has."""
 
 _log = logging.getLogger("lrsweep")
+
+
+class RunOptions(TypedDict, total=False):
+    """The options of `run`, all but `dry_run`."""
+
+    results: Path | str
+    device: str
+    workers: int | str
+    executor: str
+    set: Sequence[str]
+    compile: str
+    verify: bool
+    refine: bool
+    fresh: bool
+    progress: Reporter | str | None
+
+
+@overload
+def run(config: Config, *, dry_run: Literal[False] = False, **options: Unpack[RunOptions]) -> Results: ...
+
+
+@overload
+def run(config: Config, *, dry_run: Literal[True], **options: Unpack[RunOptions]) -> CostEstimate: ...
+
+
+@overload
+def run(config: Config, *, dry_run: bool, **options: Unpack[RunOptions]) -> Results | CostEstimate: ...
 
 
 def run(
@@ -62,15 +89,16 @@ def run(
     of a notebook, too: they are known by their source text. `set` overrides values of the spec (`["train.epochs=5"]`,
     or one such text).
 
-    `progress` is None (what the command line would tell goes to the `lrsweep` logger), a style of the command line, or
-    a Reporter. With `dry_run` a CostEstimate comes back, see `dry_run`. Failed and diverged runs are in the tables,
-    never raised. The folders of the user's own files stay at the end of `sys.path`; nothing else of this process is
-    left changed.
+    `progress` is None (a bar in a notebook; elsewhere what the command line would tell goes to the `lrsweep` logger),
+    a style of the command line, or a Reporter. With `dry_run` a CostEstimate comes back, see `dry_run`. Failed and
+    diverged runs are in the tables, never raised. The folders of the user's own files stay at the end of `sys.path`;
+    nothing else of this process is left changed.
 
     Raises SpecError, UsageError, StorageError, BusyError, and StoppedError after Ctrl-C or another signal that ends it.
 
-        results = lrsweep.run("sweep.yaml", set=["seeds=3"], workers=2)
-        results.summary[["optimizer", "best_lr", "sensitivity"]]
+    >>> results = lrsweep.run("sweep.yaml", set=["seeds=3"], workers=2)
+    >>> print(results.recommended["optimizer"], results.recommended["recommended_lr"])
+    adam 0.01
     """
     from lrsweep.results.results import load
 
@@ -88,18 +116,24 @@ def run(
         if dry_run:
             return estimate(config, set=set, refine=refine, fresh=fresh, reporter=reporter, **options)
         finished = execute(config, set=set, refine=refine, fresh=fresh, reporter=reporter, **options)
-    return load(finished.path)
+        found = load(finished.path)
+        if failed := found.failures():
+            reporter.note(f"{failed}; see the column `error` of `runs`")
+        return found
 
 
-def dry_run(config: Config, **options: Any) -> CostEstimate:
+def dry_run(config: Config, **options: Unpack[RunOptions]) -> CostEstimate:
     """What `run` would train and how long it would take, with the same options; nothing is trained or written.
 
     Raises what `run` raises.
 
-        lrsweep.dry_run("sweep.yaml").seconds
+    >>> estimate = lrsweep.dry_run("sweep.yaml", set=["seeds=5"])
+    >>> print(estimate.to_do, "of", estimate.runs, "runs to train")
+    16 of 40 runs to train
+    >>> estimate.seconds < 60
+    True
     """
-    found = run(config, **{**options, "dry_run": True})
-    return found  # type: ignore[return-value]
+    return run(config, dry_run=True, **options)
 
 
 def lr_finder(
@@ -120,8 +154,10 @@ def lr_finder(
 
     Raises SpecError, UsageError, StorageError.
 
-        for ramp in lrsweep.lr_finder("sweep.yaml").results:
-            print(ramp.label, ramp.suggested)
+    >>> for ramp in lrsweep.lr_finder("sweep.yaml").results:
+    ...     print(ramp.label, "between 0.1 and 10:", 0.1 < ramp.suggested["steepest"] < 10)
+    sgd between 0.1 and 10: True
+    adam between 0.1 and 10: False
     """
     from lrsweep.system.caller import restored
 
@@ -232,22 +268,13 @@ def _check_types(*, results: object, set: Any, progress: object = None, **flags:
         raise WrongOption("progress", progress, f"give {', '.join(STYLES)}, None or a Reporter")
 
 
-_FLAGS = re.compile(r"--(fresh|refine|dry-run)\b")
-_VALUES = re.compile(r"--(results|set|workers)\b")
-
-
-def _as_in_python(text: str) -> str:
-    """A message with the options named as the arguments of `run`: `fresh=True` for `--fresh`, `set` for `--set`."""
-    return _VALUES.sub(r"\1", _FLAGS.sub(lambda match: f"{match[1].replace('-', '_')}=True", text))
-
-
 @contextmanager
 def _in_python() -> Iterator[None]:
     """Errors that are raised within name options as Python has them."""
     try:
         yield
     except LrsweepError as error:
-        error.args = tuple(_as_in_python(part) if isinstance(part, str) else part for part in error.args)
+        error.args = tuple(as_in_python(part) if isinstance(part, str) else part for part in error.args)
         raise
 
 
@@ -255,15 +282,29 @@ class _Logged(Silent):
     """The reporter of a sweep run from Python: notes go to the logger, the rest nowhere."""
 
     def note(self, text: str) -> None:
-        _log.warning("%s", _as_in_python(text))
+        _log.warning("%s", text)
+
+
+class _InPython:
+    """A reporter whose notes name options as Python has them."""
+
+    def __init__(self, to: Reporter) -> None:
+        self._to = to
+        self.start, self.update, self.finish = to.start, to.update, to.finish
+
+    def note(self, text: str) -> None:
+        self._to.note(as_in_python(text))
 
 
 @contextmanager
 def _reporter(progress: Reporter | str | None) -> Iterator[Reporter]:
+    """Nobody sees the log of a notebook while a cell runs, so there it is the bar unless something else is wanted."""
+    if progress is None and notebook.shell() is not None:
+        progress = "auto"
     if isinstance(progress, str):
         from lrsweep.sweep.progress import reporter
 
         with reporter(progress) as chosen:
-            yield chosen
+            yield _InPython(chosen)
     else:
-        yield progress or _Logged()
+        yield _InPython(progress or _Logged())

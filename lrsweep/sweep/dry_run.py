@@ -41,6 +41,10 @@ class CostEstimate:
     `run_steps` are updates summed over the runs to do; `engines` counts those runs by engine; `reasons` say why
     runs are trained one at a time. `restarting` runs may start over when a sweep that was stopped is resumed. `errors`:
     what runs that were tried failed with, as they would in the sweep.
+
+    >>> estimate = lrsweep.dry_run("sweep.yaml", set=["seeds=5"])
+    >>> print(estimate.done, "runs done,", estimate.run_steps, "steps to make, one at a time:", list(estimate.reasons))
+    24 runs done, 800 steps to make, one at a time: []
     """
 
     name: str

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, TextIO
 
 from lrsweep.errors import WrongOption, printable
+from lrsweep.system import notebook
 from lrsweep.wording.words import duration, plural
 
 STYLES = ("auto", "rich", "plain", "none")
@@ -19,6 +20,8 @@ NOT_YET = 0.99
 """The most that the bar shows before the last run is written down: its updates are made a moment earlier."""
 PLAIN_SECONDS = 10.0
 """Between two lines of plain progress: a log stays short, and nobody wonders whether it still lives."""
+NOTEBOOK_SECONDS = 0.25
+"""Between two states of the bar in a notebook, each of which is a message to the browser."""
 
 
 def _left(update: Update, steps_before: int, seconds: float) -> str:
@@ -27,6 +30,12 @@ def _left(update: Update, steps_before: int, seconds: float) -> str:
     if made <= 0 or seconds <= 0:
         return "time left unknown"
     return f"{duration(seconds * (update.run_steps_total - update.run_steps) / made)} left"
+
+
+def _share(update: Update) -> float:
+    """Of the bar that is full."""
+    most = 1.0 if update.done == update.total else NOT_YET
+    return min(update.run_steps / max(1, update.run_steps_total), most)
 
 
 def _counts(update: Update) -> str:
@@ -81,6 +90,48 @@ class QuietReporter(PlainReporter):
         pass
 
 
+class NotebookReporter:
+    """All of a sweep in one output of a cell: the lines that the command line shows and, meanwhile, the bar.
+
+    rich would need ipywidgets for that.
+    """
+
+    def __init__(self, output: notebook.Output) -> None:
+        self._output = output
+        self._lines: list[str] = []
+        self._started = self._shown = 0.0
+        self._last: Update | None = None
+
+    def start(self, start: Start) -> None:
+        self._started = time.monotonic()
+        self.note(_headline(start))
+
+    def update(self, update: Update) -> None:
+        now = time.monotonic()
+        self._last = update
+        if now - self._shown >= NOTEBOOK_SECONDS:
+            self._shown = now
+            self._draw()
+
+    def note(self, text: str) -> None:
+        self._lines.append(text)
+        self._draw()
+
+    def finish(self) -> None:
+        if self._last is not None:
+            seconds = time.monotonic() - self._started
+            self._lines.append(f"{_counts(self._last)}, {duration(seconds)} of training")
+            self._last = None
+            self._draw()
+
+    def _draw(self) -> None:
+        if self._last is None:
+            self._output.show(self._lines)
+            return
+        text = f"{_counts(self._last)}, {_left(self._last, 0, time.monotonic() - self._started)}"
+        self._output.show(self._lines, bar=text, share=_share(self._last))
+
+
 class BarReporter:
     """A bar with counts and time left; drawn from the updates alone, without a thread (workers are forked)."""
 
@@ -113,11 +164,10 @@ class BarReporter:
         if now - self._shown < 0.1:
             return
         self._shown = now
-        most = 1.0 if update.done == update.total else NOT_YET
         self._progress.update(
             self._task,
-            completed=min(update.run_steps, most * update.run_steps_total),
-            total=update.run_steps_total,
+            completed=_share(update),
+            total=1.0,
             description=_counts(update),
             left=_left(update, 0, now - self._started),
             refresh=True,
@@ -146,17 +196,20 @@ def _headline(start: Start) -> str:
 
 @contextmanager
 def reporter(style: str) -> Iterator[Reporter]:
-    """The reporter for `--progress` style; `auto` is a bar on a terminal and plain lines elsewhere.
+    """The reporter for `--progress` style; `auto` is a bar on a terminal and in a notebook, and plain lines elsewhere.
 
     Raises WrongOption for any other style than auto, rich, plain and none.
     """
     if style not in STYLES:
         raise WrongOption("progress", style, f"unknown style (allowed: {', '.join(STYLES)})")
+    kernel = notebook.shell()
     if style == "auto":
         terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and "CI" not in os.environ
-        style = "rich" if terminal else "plain"
+        style = "rich" if terminal or kernel is not None else "plain"
     chosen: Reporter
-    if style == "rich":
+    if style == "rich" and kernel is not None:
+        chosen = NotebookReporter(notebook.Output(kernel))
+    elif style == "rich":
         chosen = BarReporter()
     else:
         chosen = PlainReporter(sys.stderr) if style == "plain" else QuietReporter(sys.stderr)

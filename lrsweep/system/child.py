@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lrsweep.errors import LrsweepError
-from lrsweep.system import warned
+from lrsweep.system import notebook, warned
 from lrsweep.system.signals import die_with
 
 T = TypeVar("T")
@@ -128,13 +128,15 @@ def _serve(function: Callable[[], object], writing: int, parent: int) -> None:
             signal.signal(number, signal.SIG_DFL)
         die_with(parent)
         os.dup2(2, 1)  # what the user's code prints is no part of the command's output
+        notebook.print_by_descriptors()
         waiting = warned.Waiting()
         with warned.told(waiting.add):
             data = _pickled(function, waiting)
         with os.fdopen(writing, "wb") as stream:
             stream.write(data)
-        with suppress(OSError, ValueError):
-            sys.stderr.flush()
+        for printed in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                printed.flush()
         code = 0
     finally:
         os._exit(code)

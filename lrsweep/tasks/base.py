@@ -35,6 +35,19 @@ class Task:
     `notes` are facts for messages and for building models: the split sizes (always there), and what a built-in task
     knows about itself: kind, in_shape, num_outputs, scale, prepared (what was done to the data), warnings, baselines.
     Raises UsageError for what cannot be trained.
+
+    >>> import torch
+    >>> def line(n=200):
+    ...     x = torch.linspace(-1, 1, n)[:, None]
+    ...     y = 3 * x + 0.1 * torch.randn(n, 1, generator=torch.Generator().manual_seed(0))
+    ...     return lrsweep.Task(
+    ...         train=(x[::2], y[::2]),
+    ...         val=(x[1::2], y[1::2]),
+    ...         model=lambda: torch.nn.Linear(1, 1),
+    ...         loss=torch.nn.functional.mse_loss,
+    ...     )
+    >>> line(100).notes
+    {'train': 50, 'val': 50, 'test': 0}
     """
 
     train: Any

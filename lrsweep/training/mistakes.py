@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lrsweep.errors import WrongInSpec
+from lrsweep.system import notebook
 from lrsweep.user_imports import of_user, user_place
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def place_of(function: Any) -> str:
     for one in (function, *methods):
         code = getattr(one, "__code__", None)
         if code is not None and of_user(code.co_filename):
-            return f"{Path(code.co_filename).name}:{code.co_firstlineno} in {code.co_name}"
+            return f"{notebook.name_of(code.co_filename)}:{code.co_firstlineno} in {code.co_name}"
     return ""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from lrsweep.system import notebook
 from lrsweep.training import user_state
 
 # What makes Python values of a tensor: what Python does next may depend on them.
@@ -138,6 +138,6 @@ def _user_line() -> str:
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         if not _library_frame(frame) and frame.f_globals.get("__name__") != "__main__":
-            return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
+            return f"{notebook.name_of(frame.f_code.co_filename)}:{frame.f_lineno} in {frame.f_code.co_name}"
         frame = frame.f_back
     return ""

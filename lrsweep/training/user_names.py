@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lrsweep.training.contents import Unnamed
 from lrsweep.training.user_state import Picture, Walk, environment, equal
 
 
@@ -52,8 +53,8 @@ class _NamingWalk(Walk):
         self.hidden.append(len(self._values) - 1)
         return super()._hidden(value)
 
-    def _later(self, values: Iterable[Any]) -> int:
-        now, count = len(self._values) - 1, super()._later(values)
+    def _later(self, values: Iterable[Any], look: int = 0) -> int:
+        now, count = (look or len(self._values)) - 1, super()._later(values)
         first = self._held[now] if self._held else 0
         self._came += [(now, first + place) for place in range(count)]
         if self._held:
@@ -63,6 +64,8 @@ class _NamingWalk(Walk):
     def name_of_difference(self, earlier: Picture) -> str:
         for index, (one, other) in enumerate(zip(self._found.parts, earlier.parts, strict=False)):
             if not equal(one, other):
+                if isinstance(one, Unnamed):
+                    return f"{one.key} in {one.file}"
                 return self.name(bisect.bisect_right(self._starts, index) - 1) if index else "os.environ"
         return ""
 

@@ -2,7 +2,9 @@
 
 Weights and buffers are not part of it: they are trained, and recordings and checkpoints know them. Everything else
 that can be reached from a model, a loss, a step, a Dataset or an optimizer is: attributes, slots, closures, function
-attributes, class attributes, the globals of the user's modules, generators of random numbers, containers, arrays.
+attributes, class attributes, generators of random numbers, containers, arrays, and the globals of the user's modules
+that the code which was reached names. Of other globals, such as the DataFrames and the results of a notebook, only
+containers, arrays and plain values are looked at.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import array
 import collections
 import functools
 import gc
-import hashlib
 import logging
 import os
 import random
@@ -20,7 +21,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path, PurePath
@@ -31,15 +32,24 @@ import torch
 from torch import Tensor, nn
 
 from lrsweep.compiler import torch_private
+from lrsweep.system import notebook
+from lrsweep.training.contents import (
+    MOST_BYTES,
+    PLAIN,
+    digest,
+    has_attributes,
+    kept_items,
+    named,
+    names_in,
+    of_pandas,
+    reduces,
+    unnamed,
+)
 
 MOST_OBJECTS = 200_000
-MOST_BYTES = 2**24  # of one tensor or array; of larger ones the ends are looked at, and how often torch wrote into them
 
-PLAIN = (bool, int, str, bytes, complex, type(None), type(...), type(NotImplemented))
 BY_REPR: tuple[type, ...] = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, np.dtype)
 BY_REPR += (PurePath, range, slice, types.UnionType)
-CONTAINERS = (list, dict, set, tuple, collections.deque)
-MOST_ITEMS = 1000  # of one container that is not the user's
 # The environment variables that torch sets when its compiler is imported or used.
 OF_TORCH = ("TORCHINDUCTOR_", "_TORCHINDUCTOR_", "TRITON_")
 # What keeps nothing that a training step could depend on.
@@ -57,6 +67,12 @@ SEEDED = (
 GENERATORS = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
 # What a notebook has among the globals of the user's: its shell, what was typed, what was shown.
 OF_NOTEBOOK = re.compile(r"__warningregistry__|get_ipython|exit|quit|open|In|Out|_[iod]h|_i*\d*|__|___")
+# By these, code may reach a variable of a module that it does not name.
+REACHING = frozenset(
+    {"eval", "exec", "globals", "locals", "vars", "modules", "import_module", "_getframe", "currentframe", "__main__"}
+    | {"__dict__", "__globals__", "__import__"}
+)
+GETTING = frozenset({"getattr", "setattr", "attrgetter"})  # and by these, any attribute of a module that it has
 _OF_PYTHON = frozenset({"__doc__", "__dict__", "__weakref__", "_abc_impl"})
 _OF_LOGGERS = frozenset({"_cache", "handlers", "filters"})  # `_cache` is filled by logging
 _MODULE_OWN = frozenset({"_parameters", "_buffers", "training"})
@@ -130,6 +146,11 @@ class Walk:
         self._found, self._alike, self._libraries = found, alike, libraries
         self._seen: dict[int, int] = {}
         self._queue: collections.deque[Any] = collections.deque()
+        self._looks = 0
+        self._names: set[str] = set()  # of globals, in the code that was reached
+        self._others: set[str] = set()  # that may be attributes of a module
+        self._modules: set[int] = set()  # the globals of those that were reached as such
+        self._globals: list[tuple[int, int, str, dict[str, Any]]] = []  # look, identity, file, what was not yet named
 
     def run(self, roots: list[Any]) -> None:
         self._later(roots)
@@ -138,8 +159,26 @@ class Walk:
                 self._found.full = False
                 return
             self._look(self._queue.popleft())
+            if not self._queue:
+                self._named_globals()
+        for _, _, file, left in self._globals:
+            self._found.parts += [unnamed(key, file, item) for key, item in left.items()]
+
+    def _named_globals(self) -> None:
+        """Queue the globals that the code names which was reached so far."""
+        everything = not REACHING.isdisjoint(self._names | self._others)
+        any_attribute = not GETTING.isdisjoint(self._names | self._others)
+        for look, space, _, left in self._globals:
+            as_module = space in self._modules
+            found = [
+                key
+                for key in left
+                if everything or key in self._names or (as_module and (any_attribute or key in self._others))
+            ]
+            self._later([left.pop(key) for key in found], look)
 
     def _look(self, value: Any) -> None:
+        self._looks += 1
         parts = self._found.parts
         if isinstance(value, float):
             parts.append(value.hex())
@@ -160,7 +199,8 @@ class Walk:
             content = self._hidden(value)
         parts.append(content)
 
-    def _later(self, values: Iterable[Any]) -> int:
+    def _later(self, values: Iterable[Any], look: int = 0) -> int:
+        """Queue what the object of this look holds, the last one if it is 0; how many they are."""
         before = len(self._queue)
         self._queue.extend(values)
         return len(self._queue) - before
@@ -175,7 +215,7 @@ class Walk:
             return self._tensor(value)
         if isinstance(value, np.ndarray | np.generic):
             self._objects(value)
-            return _digest(np.asarray(value))
+            return digest(np.asarray(value))
         if isinstance(value, re.Pattern):
             return value.pattern, value.flags
         if any(value is generator for generator in SEEDED):
@@ -208,7 +248,7 @@ class Walk:
             return self._later([value.__self__, value.__func__])
         if isinstance(value, types.BuiltinFunctionType):
             kept = [] if isinstance(value.__self__, types.ModuleType) else [value.__self__]
-            return _named(value), self._later(kept)
+            return named(value), self._later(kept)
         if isinstance(value, staticmethod | classmethod):
             return self._later([value.__func__])
         if isinstance(value, types.CellType):
@@ -217,14 +257,15 @@ class Walk:
             except ValueError:
                 return "empty"
         if isinstance(value, types.ModuleType):
+            self._modules.add(id(vars(value)))
             return value.__name__, 0 if of_library(value.__name__) else self._later([vars(value)])
         if isinstance(value, types.MappingProxyType):
             return self._later([dict(value)])
         if isinstance(value, logging.Logger):
-            return _kept_items({key: item for key, item in vars(value).items() if key not in _OF_LOGGERS})
+            return kept_items({key: item for key, item in vars(value).items() if key not in _OF_LOGGERS})
         if isinstance(value, INERT) or any(value is stream for stream in (sys.stdout, sys.stderr)):
-            return _named(value)
-        if isinstance(value, GENERATORS):
+            return named(value)
+        if isinstance(value, GENERATORS) or of_pandas(value):
             return self._hidden(value)
         return self._container(value)
 
@@ -236,12 +277,18 @@ class Walk:
             # Python notes in the globals of a module which warnings it has shown.
             left_out = OF_NOTEBOOK.fullmatch if "get_ipython" in value else "__warningregistry__".__eq__
             kept = {key: item for key, item in value.items() if not (type(key) is str and left_out(key))}
-            content += [len(kept), self._later([*kept.keys(), *kept.values()])]
+            if "__builtins__" in value and isinstance(value.get("__name__"), str):  # the globals of a module
+                file = notebook.name_of(str(value.get("__file__", value["__name__"])))
+                self._globals.append(
+                    (self._looks, id(value), file, {key: kept[key] for key in kept if type(key) is str})
+                )
+            else:
+                content += [len(kept), self._later([*kept.keys(), *kept.values()])]
         elif isinstance(value, list | tuple | collections.deque):
             content += [len(value), self._later(value)]
         elif isinstance(value, set | frozenset):
             content += [len(value), self._later(sorted(value, key=repr))]
-        elif _reduces(value) or hasattr(value, "__next__") or not _has_attributes(value):
+        elif reduces(value) or hasattr(value, "__next__") or not has_attributes(value):
             # Written in C, for most: `functools.partial`, `itertools.count`.
             content += [self._reduced(value)]
         content += [self._later(attributes)]
@@ -272,7 +319,7 @@ class Walk:
         self._later([vars(value)])
         try:
             large = (self._which(value), value._version) if value.nbytes > MOST_BYTES else None
-            return large, value.requires_grad, _digest(value.detach().cpu().contiguous().view(-1).numpy())
+            return large, value.requires_grad, digest(value.detach().cpu().contiguous().view(-1).numpy())
         except (RuntimeError, TypeError):  # bfloat16, sparse, meta, inference
             return id(value), value._version, value.requires_grad
 
@@ -288,12 +335,12 @@ class Walk:
 
     def _class(self, value: type) -> Any:
         if of_torch_or_python(value.__module__):
-            return _named(value), _kept_items(vars(value))
+            return named(value), kept_items(vars(value))
         held = [
             item for key, item in vars(value).items() if key not in _OF_PYTHON and not _wrapped_by_torch(value, key)
         ]
         self._module_of(value.__module__)
-        return _named(value), self._later([*held, *value.__bases__])
+        return named(value), self._later([*held, *value.__bases__])
 
     def _function(self, value: types.FunctionType) -> Any:
         value = torch_private.unwrapped(value)
@@ -306,6 +353,9 @@ class Walk:
             imported = (sys.modules.get(name) for name in value.__code__.co_names)  # inside the function, too
             held += [value.__globals__, *(module for module in imported if module and not of_library(module.__name__))]
             held += _kept_by_libraries(value)
+        ours, others = names_in(value.__code__)
+        self._names |= ours
+        self._others |= others
         return [id(value.__code__), self._later(held)]
 
     def _module_of(self, name: str) -> None:
@@ -316,7 +366,7 @@ class Walk:
         if not of_library(name):
             self._later([vars(module)])
         else:
-            kept = _kept_items(vars(module))
+            kept = kept_items(vars(module))
             plain = [pair for pair in kept if self._libraries or type(pair[1]) in (*PLAIN, float)]
             self._found.parts.append((name, plain))
 
@@ -333,41 +383,6 @@ def _wrapped_by_torch(cls: type, key: str) -> bool:
     if key != "step" or torch_private.unwrapped(vars(cls)[key]) is vars(cls)[key]:
         return False
     return torch_private.unwrapped(vars(cls)[key]) is getattr(super(cls, cls), key, None)
-
-
-def _named(value: Any) -> str:
-    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}"
-
-
-def _kept_items(items: Mapping[str, Any]) -> list[Any]:
-    """The plain values, containers and arrays among attributes of an object that is not the user's."""
-    kinds = (*PLAIN, float, *CONTAINERS, Tensor, np.ndarray)
-    own = ((key, item) for key, item in list(items.items()) if not key.startswith("__") and type(item) in kinds)
-    return sorted(((key, _shallow(item)) for key, item in own), key=lambda pair: pair[0])
-
-
-def _shallow(value: Any, depth: int = 4) -> Any:
-    """A container to some depth; what is in it and no plain value is told apart by its identity."""
-    if type(value) in PLAIN:
-        return value
-    if isinstance(value, float):
-        return value.hex()
-    if isinstance(value, Tensor):
-        return id(value), value._version
-    if isinstance(value, np.ndarray):
-        return _digest(value)
-    if type(value) not in CONTAINERS or not depth or len(value) > MOST_ITEMS:
-        return id(value), len(value) if type(value) in CONTAINERS else 0
-    if isinstance(value, dict):
-        return [(_shallow(key, depth - 1), _shallow(item, depth - 1)) for key, item in value.items()]
-    items = sorted(value, key=repr) if isinstance(value, set) else value
-    return [type(value).__name__, *(_shallow(item, depth - 1) for item in items)]
-
-
-def _reduces(value: Any) -> bool:
-    """Does its class say how it is pickled?"""
-    own = {"__reduce__", "__reduce_ex__", "__getstate__"}
-    return any(own & vars(kind).keys() for kind in type(value).__mro__ if kind is not object)
 
 
 def _kept_by_libraries(function: types.FunctionType) -> list[Any]:
@@ -387,10 +402,6 @@ def _kept_by_libraries(function: types.FunctionType) -> list[Any]:
     ]
 
 
-def _has_attributes(value: Any) -> bool:
-    return hasattr(value, "__dict__") or any("__slots__" in vars(kind) for kind in type(value).__mro__)
-
-
 def _attributes(value: Any) -> Iterator[Any]:
     if hasattr(value, "__dict__"):
         for key, item in list(vars(value).items()):
@@ -403,12 +414,3 @@ def _attributes(value: Any) -> Iterator[Any]:
                 yield from (slot, getattr(value, name, None))
     if not of_torch_or_python(type(value).__module__):
         yield type(value)
-
-
-def _digest(values: np.ndarray[Any, Any]) -> Any:
-    if values.dtype.kind == "O":
-        return values.shape
-    if values.nbytes > MOST_BYTES:
-        flat = values.reshape(-1)
-        values = np.concatenate([flat[:1000], flat[:: max(1, len(flat) // 1000)], flat[-1000:]])
-    return values.shape, hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16).digest()

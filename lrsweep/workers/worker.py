@@ -21,7 +21,7 @@ from lrsweep.optimizers import without_compiler
 from lrsweep.registry import DATA_FILES
 from lrsweep.run_result import Hooks, NoHooks, RunResult
 from lrsweep.store import checkpoints, lock
-from lrsweep.system import child, warned
+from lrsweep.system import child, notebook, warned
 from lrsweep.system.machine import keep_freed_memory
 from lrsweep.system.signals import die_with, leave_to_parent, unblock
 from lrsweep.training import audit, isolation, sequential, stacked, workload
@@ -299,6 +299,7 @@ def forked(connection: Connection, others: list[Connection]) -> None:
         other.close()
     child.as_forked_worker()
     os.dup2(2, 1)  # what the user's code prints is no part of the command's output
+    notebook.print_by_descriptors()
     serve(connection)
 
 

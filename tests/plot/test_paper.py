@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -88,6 +91,41 @@ def test_the_u_curve_is_drawn_into_axes_of_the_user(folder: Path, optimizer: str
     legend = right.get_legend()
     assert legend is not None
     assert ("$x_1$" in [text.get_text() for text in legend.get_texts()]) == (optimizer is None)
+
+
+def own_axes() -> Axes:
+    figure = Figure(figsize=(7, 3))
+    FigureCanvasAgg(figure)
+    axes: Axes = figure.subplots()
+    return axes
+
+
+def test_loss_curves_are_drawn_into_axes_of_the_user(folder: Path) -> None:
+    """Those of one optimizer: the one that is asked for, or the one to use. The lines are the runs in the tables."""
+    results = lrsweep.load(folder)
+    for optimizer in (None, "adam"):
+        ax = own_axes()
+        assert results.loss_curves(ax, optimizer=optimizer) is ax
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "val_loss")
+        label = optimizer or results.recommended["optimizer"]
+        legend = ax.get_legend()
+        assert legend is not None
+        assert legend.get_title().get_text() == label
+        of_label = results.curves[results.curves["optimizer"] == label]
+        best = of_label[of_label["lr"] == results.best(label)["best_lr"]]
+        drawn = [line for part in ax.collections if isinstance(part, LineCollection) for line in part.get_segments()]
+        for _, curve in best.groupby("run_id"):
+            assert any(np.array_equal(line, curve[["epoch", "val_loss"]]) for line in drawn)
+
+
+def test_steps_to_the_target_are_drawn_into_axes_of_the_user(folder: Path) -> None:
+    results, ax = lrsweep.load(folder), own_axes()
+    assert results.time_to_target(ax) is ax
+    assert ax.get_ylabel().startswith("steps to val_loss")
+    fastest = results.summary.set_index("optimizer")["fastest_lr"]
+    medians = [line.get_xydata() for line in ax.lines if line.get_linewidth() == 1.6 and line.get_linestyle() != "None"]
+    for optimizer, xy in zip(results.summary["optimizer"], medians, strict=True):
+        assert np.isnan(xy[:, 1]).all() or fastest[optimizer] == xy[np.nanargmin(xy[:, 1]), 0]
 
 
 def test_every_plot_can_be_reached_from_results(folder: Path) -> None:

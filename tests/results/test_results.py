@@ -145,3 +145,17 @@ def test_a_notebook_shows_the_answer_and_the_u_curve(folder: Path) -> None:
     (data,) = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
     assert base64.b64decode(data) == style.rendered(results.u_curve(), "png")
     assert "<script" not in html
+
+
+def test_a_figure_shows_itself_and_leaves_pyplot_and_its_settings_alone(folder: Path) -> None:
+    """A notebook asks for `_repr_png_`; without it a figure is seen only where pyplot was imported."""
+    import matplotlib
+    from matplotlib import pyplot
+
+    before = dict(matplotlib.rcParams)
+    results = load(folder)
+    for name in ("u_curve", "loss_curves", "sensitivity", "time_to_target"):
+        figure = getattr(results, name)()
+        assert figure._repr_png_() == style.rendered(figure, "png")
+    assert pyplot.get_fignums() == []
+    assert dict(matplotlib.rcParams) == before

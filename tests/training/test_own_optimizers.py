@@ -447,8 +447,11 @@ def test_a_class_beside_more_than_can_be_looked_through_is_not_stacked(
     shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=3)
     reasons = []
     for count in (200, 20_000):
-        (tmp_path / f"beside_{count}.py").write_text(f"{OWN}\n\nTABLE = [[n] for n in range({count})]\n")
-        setting = run(shared, f"{tmp_path}/beside_{count}.py:Plain").setting
+        (tmp_path / f"beside_{count}.py").write_text(
+            f"{OWN}\n\nclass Looking(Plain):\n    def look(self):\n        return TABLE\n\n"
+            f"TABLE = [[n] for n in range({count})]\n"
+        )
+        setting = run(shared, f"{tmp_path}/beside_{count}.py:Looking").setting
         reasons.append(stackable.stack_reason(workload.build(shared), setting))
     assert reasons[0] is None
     assert reasons[1] is not None

@@ -163,12 +163,12 @@ def test_a_weight_outside_the_model_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_what_copies_of_a_process_share_is_refused(kept: str, told: str, tmp_path: Path) -> None:
-    loss = "def loss(output, target):\n    return F.mse_loss(output, target) + 0 * len(str(KEPT))\n"
-    (tmp_path / "shared.py").write_text(f"{TASK}\nimport multiprocessing\n\nKEPT = {kept}\n{loss}")
+    task = TASK.replace("LOSS", "F.mse_loss(output, target) + 0 * len(str(KEPT))")
+    (tmp_path / "shared.py").write_text(f"{task}\nimport multiprocessing\n\nKEPT = {kept}\n")
     with pytest.raises(WrongInSpec, match=told) as refused:
         stackable.workload_reason(workload.build(workload_spec({"name": f"{tmp_path}/shared.py:make"})))
     assert refused.value.found[0][0] == ("task",)
-    (tmp_path / "shared.py").write_text(f"{TASK}\nKEPT = open('{tmp_path}/log.txt', 'w')\n{loss}")  # which is not read
+    (tmp_path / "shared.py").write_text(f"{task}\nKEPT = open('{tmp_path}/log.txt', 'w')\n")  # which is not read
     stackable.workload_reason(workload.build(workload_spec({"name": f"{tmp_path}/shared.py:make"})))
 
 

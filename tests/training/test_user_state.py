@@ -280,3 +280,82 @@ def test_a_dataclass_and_a_compiled_pattern_hide_nothing(monkeypatch: pytest.Mon
     before = user_state.picture([found["Config"], found["WORD"]])
     assert not before.hidden
     assert not before.same(user_state.picture([found["Config"], re.compile("b+")]))
+
+
+BESIDE = """
+import re
+import pandas as pd
+
+frame = pd.DataFrame({"a": [1.0]})
+WORD = re.compile("[a-z]+")
+log, total, deep = [0], {"n": [0]}, [[[[[object()]]]]]
+
+def prepare():
+    return frame
+
+def inner():
+    return WORD, lambda: TABLE
+
+def step():
+    return inner()
+
+TABLE = [1]
+"""
+
+
+def beside(*lines: str) -> dict[str, Any]:
+    """The globals of a module or notebook that holds a DataFrame, and functions that do not use it."""
+    names: dict[str, Any] = {"__name__": "beside"}
+    exec("\n".join([BESIDE, *lines]), names)
+    return names
+
+
+def test_globals_that_the_code_does_not_name_need_not_be_looked_into() -> None:
+    """A notebook is full of them: DataFrames, results, files, iterators."""
+    names = beside("numbers = iter([1])")
+    assert user_state.picture([names["step"]]).hidden == []
+    assert user_state.picture([names["prepare"]]).hidden == ["DataFrame"]
+
+
+def test_an_attribute_is_no_global_of_the_same_name() -> None:
+    names = beside("def step(p=0):\n    return p.frame")
+    assert user_state.picture([names["step"]]).hidden == []
+    module = types.ModuleType("beside")
+    vars(module).update(names)
+    taken: dict[str, Any] = {"beside": module}
+    exec("def step():\n    return beside.frame", taken)
+    assert user_state.picture([taken["step"]]).hidden == ["DataFrame"]
+
+
+def test_a_computed_attribute_of_a_module_may_be_any() -> None:
+    module = types.ModuleType("beside")
+    vars(module).update(beside())
+    for code, hidden in {"getattr(beside, 'fr' + str(p))": ["DataFrame"], "beside, p": []}.items():
+        taken: dict[str, Any] = {"beside": module}
+        exec(f"def step(p=0):\n    return {code}", taken)
+        assert [kind for kind in user_state.picture([taken["step"]]).hidden if kind == "DataFrame"] == hidden
+
+
+@pytest.mark.parametrize("code", ["globals()", "vars(__import__('sys').modules['beside'])", "eval('frame')"])
+def test_code_that_can_reach_all_globals_has_them_all_looked_into(code: str) -> None:
+    assert user_state.picture([beside(f"def step():\n    return {code}")["step"]]).hidden
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("log in beside", lambda names: names["log"].append(1)),
+        ("total in beside", lambda names: names["total"]["n"].append(1)),
+        ("deep in beside", lambda names: names.update(deep=[])),
+        ("TABLE in <string>", lambda names: names["TABLE"].append(1)),
+    ],
+)
+def test_a_change_of_any_global_is_seen(name: str, change: Callable[[dict[str, Any]], None]) -> None:
+    """Those that the code names, from a function within a function here, are looked through; others to some depth."""
+    names = beside()
+    before = user_state.picture([names["step"]])
+    assert before.same(user_state.picture([names["step"]]))
+    change(names)
+    after = user_state.picture([names["step"]])
+    assert not before.same(after)
+    assert user_names.of_change(before, after) == name
