@@ -128,6 +128,11 @@ def make_task(recipe: Recipe) -> Task:
     return made
 
 
+def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Complex parameters stay as they are."""
+    return module.double() if dtype == torch.float64 else module.float()
+
+
 class _Run:
     def __init__(
         self, recipe: Recipe, lr: float, seed: int, perturbation: int | None = None, task: Task | None = None
@@ -139,11 +144,11 @@ class _Run:
         self.asks_step = function is not None and "step" in inspect.signature(function).parameters
         seed_all(stream_seed("builder", seed))
         torch.manual_seed(seed)
-        self.model: nn.Module = self.task.model().to(recipe.dtype).train()
+        self.model: nn.Module = _cast(self.task.model(), recipe.dtype).train()
         if perturbation is not None:
             _move_last_digits(self.model, torch.Generator().manual_seed(perturbation))
         if isinstance(self.task.loss, nn.Module):
-            self.task.loss.to(recipe.dtype).requires_grad_(False)
+            _cast(self.task.loss, recipe.dtype).requires_grad_(False)
         self.optimizer: Any = self._optimizer(lr)
         self.schedule = None
         if recipe.factor is not None:
