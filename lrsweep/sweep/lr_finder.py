@@ -22,7 +22,7 @@ from lrsweep.spec.resolved import located
 from lrsweep.store import atomic
 from lrsweep.system import warned
 from lrsweep.system.folders import absolute, given
-from lrsweep.training import param_groups, sequential
+from lrsweep.training import param_groups, ramp
 from lrsweep.training.workload import Workload
 from lrsweep.workers import worker
 
@@ -87,7 +87,7 @@ def run(
 def _ramp(run: plan.Run, workload: Workload, seed: int, lrs: Floats) -> Ramp:
     """Raises WrongInSpec, at the optimizer for whatever its ramp raised that has no other place."""
     try:
-        return sequential.ramp(run.setting, workload, seed, lrs)
+        return ramp.train(run.setting, workload, seed, lrs)
     except WrongInSpec:
         raise
     except UsageError as error:

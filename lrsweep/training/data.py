@@ -5,12 +5,15 @@ A split is tensors on the device, or a user's Dataset. `Workload` (workload.py) 
 
 from __future__ import annotations
 
+import collections
 import operator
-from collections.abc import Callable, Hashable, Iterable, Iterator
+import types
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.utils.data import default_collate
 
@@ -57,6 +60,33 @@ def layout_of(batch: Any) -> Hashable:
     return str(spec), *(
         (leaf.shape, leaf.stride(), leaf.dtype) if isinstance(leaf, torch.Tensor) else repr(leaf) for leaf in leaves
     )
+
+
+def same_batch(one: Any, other: Any) -> bool:
+    """Are these to the bit alike, in memory too? Arrays, dataclasses and other objects are looked into."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, torch.Tensor):
+        if one.layout is not torch.strided or other.layout is not torch.strided:
+            return one.layout is other.layout and torch.equal(one.to_dense(), other.to_dense())
+        if layout_of((one,)) != layout_of((other,)):
+            return False
+        return torch.equal(*(tensor.detach().contiguous().view(-1).view(torch.uint8) for tensor in (one, other)))
+    if isinstance(one, np.ndarray) and one.dtype.kind != "O":
+        return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+    if isinstance(one, np.ndarray | list | tuple | collections.deque):
+        return len(one) == len(other) and all(map(same_batch, one, other)) and _same_attributes(one, other)
+    if isinstance(one, Mapping):
+        return list(one) == list(other) and all(same_batch(one[key], other[key]) for key in one)
+    if isinstance(one, float | complex):
+        return repr(one) == repr(other)
+    if isinstance(one, str | bytes | int | type | None | types.FunctionType) or not hasattr(one, "__dict__"):
+        return bool(one == other)
+    return _same_attributes(one, other)
+
+
+def _same_attributes(one: Any, other: Any) -> bool:
+    return same_batch(dict(getattr(one, "__dict__", {})), dict(getattr(other, "__dict__", {})))
 
 
 class Wanted(NamedTuple):
@@ -118,6 +148,11 @@ class DatasetSplit:
 
     def __len__(self) -> int:
         return len(self.data)
+
+    @property
+    def code(self) -> list[Any]:
+        """What the user gave."""
+        return [self.data, self._collate]
 
     def chunk(self, batch_size: int) -> int:
         """Examples of one evaluation batch. A `collate_fn` of the user's is given as many as in training: it may rely

@@ -2,7 +2,8 @@
 
 torch's DataLoader fetches them. What it is asked for are not examples but whole batches, each with the seed that the
 generators get for it, so that a batch and the numbers drawn for it are those that this process would have come to. That
-is checked: now and then a batch is fetched here as well.
+is checked: batches 0, 1, 2, 4, 8, ... are fetched here as well, workers look at what their Dataset keeps, and this
+process looks whether training changes anything that the Dataset reads.
 """
 
 from __future__ import annotations
@@ -12,28 +13,28 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from lrsweep.compiler.torch_private import tree_flatten
+from lrsweep.compiler.trace import map_leaves
 from lrsweep.system import child
 from lrsweep.system.signals import ENDING, die_with
-from lrsweep.training import isolation
-from lrsweep.training.data import DatasetSplit, TensorSplit, Wanted, layout_of
+from lrsweep.training import isolation, user_names, user_state
+from lrsweep.training.contents import Unnamed
+from lrsweep.training.data import DatasetSplit, TensorSplit, Wanted, same_batch
 
 
 class DifferentBatchError(RuntimeError):
-    """A worker has prepared another batch than this process."""
+    """A worker has prepared another batch than this process, or would sooner or later."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(
-            f"the Dataset {what} in a worker process: it keeps something between calls, or draws numbers that do not "
-            "come from the generators of torch, numpy and random; leave out workers= of Task"
-        )
+        super().__init__(f"the Dataset {what}: its batches cannot be prepared by workers; leave out workers= of Task")
 
 
 class ReadAhead:
@@ -43,6 +44,7 @@ class ReadAhead:
         self._split = split
         self._wanted: Iterable[Wanted] = ()
         self._number = itertools.count()
+        self._reads = _Reads(split)
         self._loader = DataLoader(
             _Batches(split),
             batch_size=None,
@@ -56,7 +58,7 @@ class ReadAhead:
         )
 
     def batches(self, wanted: Iterable[Wanted]) -> Iterator[Any]:
-        """The batches as `DatasetSplit.take` gives them, with the generators where it leaves them.
+        """The batches as `DatasetSplit.batches` gives them, with the generators where it leaves them.
 
         Raises what the user's code raises, and DifferentBatchError.
         """
@@ -72,26 +74,74 @@ class ReadAhead:
             one = asked.pop(0)
             isolation.seed_all(one.seed)
             number = next(self._number)
-            if isinstance(prepared, _Raised) or number & (number - 1) == 0:  # 0, 1, 2, 4, 8, ...
-                yield self._compared(one, prepared)
+            if isinstance(prepared, str) or number & (number - 1) == 0:
+                yield self._compared(one, prepared, number)
             else:
                 batch, states = prepared
                 isolation.set_generator_states(states)
                 yield self._split.place(batch)
 
-    def _compared(self, one: Wanted, prepared: Any) -> Any:
+    def _compared(self, one: Wanted, prepared: Any, number: int) -> Any:
         """The batch as this process fetches it."""
+        if number:
+            self.check()
         batch = self._split.collated(one.examples)
-        if isinstance(prepared, _Raised):
-            raise DifferentBatchError(f"raises an exception ({prepared.text})")
-        theirs, states = prepared
-        if not _equal(theirs, batch) or not torch.equal(states[0], torch.default_generator.get_state()):
-            raise DifferentBatchError("gives other examples")
+        states = isolation.generator_states()
+        if number == 0:
+            again = self._split.collated(one.examples)
+            if not _memory(batch).isdisjoint(_memory(again)):
+                raise DifferentBatchError("gives batches that are its own memory, into which training may write")
+            isolation.set_generator_states(states)
+        self._reads.settle()
+        if isinstance(prepared, str):
+            raise DifferentBatchError(prepared)
+        theirs, drawn = prepared
+        if not same_batch(theirs, batch) or not torch.equal(drawn[0], states[0]) or drawn[2] != states[2]:
+            raise DifferentBatchError("gives other examples in a worker")
         return self._split.place(batch)
+
+    def check(self, last: bool = True) -> None:
+        """Raises DifferentBatchError if something that the Dataset reads has changed since a batch was fetched here.
+
+        Unless it is the `last` look, it is left out where looks would take more than a twentieth of the time.
+        """
+        if last or self._reads.due():
+            if name := self._reads.change():
+                raise DifferentBatchError(f"reads what training changes ({name})")
 
     def close(self) -> None:
         """End the processes."""
         del self._loader
+
+
+class _Reads:
+    """A picture of what the code of a Dataset can reach, and whether that is still so."""
+
+    def __init__(self, split: DatasetSplit) -> None:
+        self._code = split.code
+        self._looked = self._cost = 0.0
+        self._before = self._picture()
+
+    def _picture(self) -> user_state.Picture:
+        begun = time.monotonic()
+        found = user_state.picture(self._code)
+        self._looked = time.monotonic()
+        self._cost = self._looked - begun
+        return found
+
+    def due(self) -> bool:
+        return time.monotonic() - self._looked > 20 * self._cost
+
+    def settle(self) -> None:
+        """What is there now is what counts."""
+        self._before = self._picture()
+
+    def change(self) -> str:
+        """What has changed, "" if nothing has."""
+        now = self._picture()
+        # Variables of its module that it does not name are none that it reads.
+        before, after = ([part for part in one.parts if not isinstance(part, Unnamed)] for one in (self._before, now))
+        return "" if user_state.equal(before, after) else user_names.of_change(self._before, now) or "its state"
 
 
 class Readers:
@@ -111,6 +161,11 @@ class Readers:
             self._training = self.reader("train").batches(rest)
         self._next = (seed, step + 1)
         return next(self._training)
+
+    def check(self, *, last: bool) -> None:
+        """As of each reader."""
+        for reader in self._open.values():
+            reader.check(last)
 
     def reader(self, split: str) -> ReadAhead:
         """For a split from its beginning; batches of training that are on their way are given up."""
@@ -144,21 +199,26 @@ def opened(splits: Mapping[str, TensorSplit | DatasetSplit], workers: int) -> It
 
 
 class _Batches(Dataset[Any]):
-    """A Dataset whose examples are batches; what a worker reads from."""
+    """A Dataset whose examples are batches; what a worker reads from. A text in place of one tells what is wrong."""
 
     def __init__(self, split: DatasetSplit) -> None:
         self._split = split
+        self._calls = 0
+        self._reads: _Reads | None = None
 
     def __getitem__(self, wanted: Wanted) -> Any:
         isolation.seed_all(wanted.seed)
         try:
-            return self._split.collated(wanted.examples), isolation.generator_states()
+            batch, states = self._split.collated(wanted.examples), isolation.generator_states()
         except Exception as error:  # noqa: BLE001 - raised again where the same batch is fetched in the other process
-            return _Raised(isolation.describe(error))
-
-
-class _Raised(NamedTuple):
-    text: str
+            return f"raises an exception in a worker ({isolation.describe(error)})"
+        # What the first call opens or computes may stay, what later ones change may not.
+        if self._reads is None:
+            self._reads = _Reads(self._split)
+        elif self._calls & (self._calls - 1) == 0 and (name := self._reads.change()):
+            return f"keeps something between calls ({name})"
+        self._calls += 1
+        return batch, states
 
 
 class _Sampler:
@@ -193,14 +253,16 @@ def _unchanged(batch: Any) -> Any:
     return batch
 
 
-def _equal(one: Any, other: Any) -> bool:
-    """To the bit, and in memory alike."""
-    if layout_of(one) != layout_of(other):
-        return False
-    leaves = zip(tree_flatten(one)[0], tree_flatten(other)[0], strict=True)
-    return all(torch.equal(_bits(a), _bits(b)) for a, b in leaves if isinstance(a, torch.Tensor))
+def _memory(batch: Any) -> set[int]:
+    """Where the tensors and arrays of a batch lie."""
+    found = set()
 
+    def note(leaf: Any) -> Any:
+        if isinstance(leaf, torch.Tensor) and leaf.layout is torch.strided and leaf.numel():
+            found.add(leaf.untyped_storage().data_ptr())
+        elif isinstance(leaf, np.ndarray) and leaf.size:
+            found.add(leaf.__array_interface__["data"][0])
+        return leaf
 
-def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    """A nan equals itself here."""
-    return tensor.contiguous().flatten().view(torch.uint8) if tensor.dtype.is_floating_point else tensor
+    map_leaves(note, batch)
+    return found

@@ -11,12 +11,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lrsweep import optimizers, schedules
-from lrsweep.analysis.lr_finder import Floats, Ramp, must_stop
 from lrsweep.errors import LrsweepError, StoppedError, UsageError
 from lrsweep.run_result import Hooks, RunResult
 from lrsweep.training import guards, isolation, param_groups, user_state
@@ -29,7 +27,7 @@ from lrsweep.training.recorder import Evaluation, Recorder, untrained
 from lrsweep.training.workload import Workload, weights_hash
 
 if TYPE_CHECKING:
-    from lrsweep.plan import OptimizerSetting, Run
+    from lrsweep.plan import Run
 
 TICK_EVERY = 8  # steps between two calls of Hooks.tick
 
@@ -107,46 +105,6 @@ def _save(trainer: Trainer, hooks: Hooks) -> None:
         hooks.save(state)
 
 
-def ramp(setting: OptimizerSetting, workload: Workload, seed: int, lrs: Floats) -> Ramp:
-    """Train one run of `setting` whose learning rate in step t is `lrs[t]`, until `must_stop` (analysis/lr_finder.py).
-
-    Weights and batches are those of a run of this seed in the sweep; the setting's schedule is not used, and nothing is
-    evaluated. Raises UsageError with the place where the user's code raises.
-    """
-    from lrsweep import plan
-
-    constant = plan.OptimizerSetting(
-        name=setting.name,
-        args=setting.args,
-        schedule={"name": "constant"},
-        independent_weight_decay=setting.independent_weight_decay,
-        key=setting.key,
-    )
-    spec, first = workload.workload_spec, float(lrs[0])
-    run = plan.Run(run_id="", label="", lr=first, seed=seed, axes=(), workload_spec=spec, setting=constant)
-    losses: list[float] = []
-    stopped = None
-    try:
-        with workload.user_code():
-            trainer = Trainer(run, workload, fused=False)
-            shares = optimizers.shares(trainer.optimizer, first)
-            for lr in lrs:
-                loss, value = trainer.next_loss()
-                losses.append(value)
-                stopped = must_stop(losses)
-                if stopped is not None:
-                    break
-                optimizers.set_lr(trainer.optimizer, float(lr), shares)
-                trainer.apply(loss)
-    except LrsweepError:
-        raise
-    except Exception as error:
-        raise UsageError(f"range test: {isolation.describe(error)}") from error
-    finally:
-        workload.release()
-    return Ramp(lrs=lrs[: len(losses)], losses=np.array(losses), stopped=stopped)
-
-
 class Trainer:
     """One run on its way: its model, optimizer, schedule and evaluations."""
 
@@ -156,7 +114,7 @@ class Trainer:
         self.model = workload.build_model(run.seed)
         self._steps: Eager | Captured = (Captured if captured else Eager)(self.model, workload, run.seed)
         parameters = self._parameters = list(self.model.model.parameters())  # those of a loss are its own affair
-        self.weights = [parameter for parameter in parameters if parameter.requires_grad]
+        self._sort_parameters()
         setting, workload_spec = run.setting, workload.workload_spec
         plain = self.model.groups is None and all(parameter.is_floating_point() for parameter in parameters)
         self._fused = optimizers.fused(setting.name, workload.device.type) if plain and fused else {}
@@ -251,6 +209,8 @@ class Trainer:
     def apply(self, loss: Tensor, *, decay_factor: float = 1.0) -> None:
         """Take the step for a `loss` of `next_loss`, with the independent decay scaled so."""
         self._steps.backward(loss)
+        if any(parameter.requires_grad for parameter in self._frozen):
+            self._thaw()
         if self._fused and self.step == 0 and not _fusible([weight.grad for weight in self.weights]):
             self._fused = {}
             self._build_optimizer()
@@ -264,6 +224,19 @@ class Trainer:
         if self._outside is not None and look_due(self._workload, self.step):
             self._outside.look(self.step)
         self.step += 1
+
+    def _sort_parameters(self) -> None:
+        self.weights = [parameter for parameter in self._parameters if parameter.requires_grad]
+        self._frozen = [parameter for parameter in self._parameters if not parameter.requires_grad]
+
+    def _thaw(self) -> None:
+        """Train what the user's code has unfrozen, too. Its momentum begins later, which fused kernels do not take."""
+        self._sort_parameters()
+        if self.model.groups is None:
+            self._decayed = self.weights
+        for group in self.optimizer.param_groups if self._fused else ():
+            group.update(fused=False, foreach=False)
+        self._fused = {}
 
     def _lay_out_gradients(self) -> None:
         """Fused kernels read a gradient as if it lay in memory as its weight does, which a hook may have changed."""
@@ -440,6 +413,7 @@ class Trainer:
             "step": self.step,
             "lr_now": self._lr_now,
             "tensors": {name: tensor.detach().clone() for name, tensor in self.model.tensors().items()},
+            "training": [module.training for module in self.model.model.modules()],
             "optimizer": optimizer,
             "recorder": self.recorder.state(),
             "plateau": None if self._plateau is None else self._plateau.state(),
@@ -448,10 +422,16 @@ class Trainer:
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state()` to the bit."""
+        """Continue from a `state()` to the bit. Raises ValueError if a fresh model cannot hold it."""
         tensors = self.model.tensors()
         for name, saved in state["tensors"].items():
+            if (saved.dtype, saved.shape) != (tensors[name].dtype, tensors[name].shape):
+                raise ValueError(f"{name} has changed its dtype or shape")  # which copying would hide
             tensors[name].copy_(saved)
+        for module, mode in zip(self.model.model.modules(), state["training"], strict=True):
+            module.training = mode
+        if tensors.keys() != state["tensors"].keys():
+            raise ValueError("the model has other parameters or buffers")
         if self._own:
             optimizers.restore_own(self.optimizer, list(self.model.model.parameters()), state["optimizer"])
         else:

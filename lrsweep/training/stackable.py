@@ -23,7 +23,7 @@ from lrsweep.compiler.torch_private import tree_flatten
 from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.training import guards, isolation, mistakes, reasons, update_rules, user_names, user_state
 from lrsweep.training.costs import Counter
-from lrsweep.training.data import DatasetSplit, map_tensors
+from lrsweep.training.data import DatasetSplit, map_tensors, same_batch
 from lrsweep.training.loss_module import LossModule
 from lrsweep.training.observation import Observation
 from lrsweep.training.recorder import versions
@@ -303,7 +303,7 @@ class _Trial:
 
         first = batches()
         workload.batch(SEEDS[1], 0)
-        if not _equal(first, batches()):
+        if not same_batch(first, batches()):
             guards.refuse_shared(self._data())
             if workload.task.workers:
                 told = "the Dataset gives other examples when it is asked again, so its batches cannot be prepared by "
@@ -386,14 +386,6 @@ def _must_stay(pictures: Sequence[user_state.Picture]) -> None:
         if not one.same(last):
             name = user_names.of_change(one, last)
             raise _Limit("changes Python state between steps" + (f": {name}" if name else ""))
-
-
-def _equal(one: Any, other: Any) -> bool:
-    mine, theirs = tree_flatten(one)[0], tree_flatten(other)[0]
-    return len(mine) == len(theirs) and all(
-        torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a is b or a == b
-        for a, b in zip(mine, theirs, strict=True)
-    )
 
 
 def _both_ways(

@@ -73,7 +73,7 @@ REACHING = frozenset(
     | {"__dict__", "__globals__", "__import__"}
 )
 GETTING = frozenset({"getattr", "setattr", "attrgetter"})  # and by these, any attribute of a module that it has
-_OF_PYTHON = frozenset({"__doc__", "__dict__", "__weakref__", "_abc_impl"})
+_OF_PYTHON = frozenset({"__doc__", "__dict__", "__weakref__", "_abc_impl", "__slotnames__"})
 _OF_LOGGERS = frozenset({"_cache", "handlers", "filters"})  # `_cache` is filled by logging
 _MODULE_OWN = frozenset({"_parameters", "_buffers", "training"})
 

@@ -304,7 +304,9 @@ class Workload:
 
     def eval_batches(self, split: str, seed: int = 0, step: int = 0) -> Iterator[tuple[tuple[Any, ...], int]]:
         """Batches of a split in order, alike for all runs, and their sizes. A Dataset draws from (seed, step)."""
-        examples = self.splits[split]
+        examples, readers = self.splits[split], self._ahead[-1]
+        if readers:
+            readers.check(last=step >= self.total_steps)
         chunk = self.workload_spec.train["eval_batch_size"] or examples.chunk(self.batch_size)
         parts = [range(low, min(low + chunk, len(examples))) for low in range(0, len(examples), chunk)]
         if isinstance(examples, TensorSplit):
@@ -312,7 +314,6 @@ class Workload:
                 yield self._arguments(examples.slice(part.start, part.stop)), len(part)
             return
         seeds = [isolation.stream_seed("data", split, part.start, seed, step) for part in parts]
-        readers = self._ahead[-1]
         source = readers.reader(split) if readers else examples
         for batch, part in zip(source.batches(map(Wanted, seeds, map(list, parts))), parts, strict=True):
             yield self._arguments(batch), len(part)

@@ -419,3 +419,60 @@ def by_dtype():
     """A model that scales integers only."""
     data = torch.arange(4.0).unsqueeze(1), torch.zeros(4, 1)
     return Task(train=data, val=data, model=lambda: ByDtype(1, 1), loss=nn.functional.mse_loss)
+
+
+class Averaging(nn.Module):
+    """Its buffer begins as an integer and becomes a mean: a slip that torch forgives."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 3)
+        self.register_buffer("seen", torch.tensor(0))
+
+    def forward(self, x):
+        self.seen = 0.9 * self.seen + 0.1 * x.abs().mean()
+        return self.layer(x) * (1 + self.seen)
+
+
+def averaging_net():
+    return Averaging()
+
+
+class Unfreezing(nn.Module):
+    """Its first layer is frozen until `unfreezing_step` says otherwise."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(2, 4), nn.Linear(4, 3)
+        self.first.requires_grad_(False)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.first(x)))
+
+
+def unfreezing_step(model, batch, step):
+    if step == 2:
+        model.first.requires_grad_(True)
+    x, y = batch
+    return nn.functional.cross_entropy(model(x), y)
+
+
+def unfreezing():
+    return Task(train=points(), val=points(60, 4), model=Unfreezing, step=unfreezing_step)
+
+
+def quiet_step(model, batch, step):
+    """From step 6 on nothing is dropped, until the next evaluation switches the modes of all layers."""
+    if step == 6:
+        model[1].eval()
+    x, y = batch
+    return nn.functional.cross_entropy(model(x), y)
+
+
+def quiet():
+    return Task(
+        train=points(),
+        val=points(60, 4),
+        model=lambda: nn.Sequential(nn.Linear(2, 4), nn.Dropout(0.5), nn.Linear(4, 3)),
+        step=quiet_step,
+    )

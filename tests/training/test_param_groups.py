@@ -15,7 +15,7 @@ from lrsweep import Task
 from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.run_result import NoHooks
 from lrsweep.sweep import lr_finder
-from lrsweep.training import param_groups, sequential, stackable, stacked, workload
+from lrsweep.training import param_groups, ramp, sequential, stackable, stacked, workload
 from tests.support import group_tasks, sweeps
 from tests.support.oracle import double, run, workload_spec
 from tests.support.stacked_tasks import data
@@ -221,7 +221,7 @@ def test_a_diverged_run_leaves_its_neighbors_alone(name: str) -> None:
 def test_a_ramp_sets_the_rate_of_every_group() -> None:
     shared, runs = made("layerwise", "sgd", {"momentum": 0.9}, COSINE)
     lrs = torch.logspace(-3, -1, STEPS, dtype=torch.float64).numpy()
-    ramp = sequential.ramp(runs[0].setting, workload.build(shared), 0, lrs)
+    found = ramp.train(runs[0].setting, workload.build(shared), 0, lrs)
     with double():
         torch.manual_seed(0)
         model = group_tasks.Net()
@@ -239,7 +239,7 @@ def test_a_ramp_sets_the_rate_of_every_group() -> None:
             for group, scale in zip(optimizer.param_groups, scales, strict=True):
                 group["lr"] = float(lr) * scale
             optimizer.step()
-    assert ramp.losses == pytest.approx(losses, rel=1e-11)
+    assert found.losses == pytest.approx(losses, rel=1e-11)
 
 
 WRONG: dict[str, tuple[str, str]] = {

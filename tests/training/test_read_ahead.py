@@ -33,19 +33,24 @@ class Noisy(Dataset):
         generator = torch.Generator().manual_seed(seed)
         self.x = torch.randn(n, 8, generator=generator)
         self.y = (self.x.sum(1) > 0).long()
-        self.kind = kind
+        self.kind, self.calls, self.file = kind, 0, None
 
     def __len__(self):
         return len(self.x)
 
     def __getitem__(self, i):
-        with open(os.environ["ASKED"], "a") as asked:
-            asked.write(f"{os.getpid()}\\n")
+        if self.file is None:
+            self.file = open(os.environ["ASKED"], "a", buffering=1)  # in each process, as one does with large files
+        self.file.write(f"{os.getpid()}\\n")
         if self.kind == "raises" and i == 33:
             raise ValueError("row 33 is broken")
         if self.kind == "raises in a worker" and torch.utils.data.get_worker_info() is not None:
             raise OSError("no such disk")
         x = self.x[i] + 0.1 * torch.randn(8) + 0.05 * np.random.rand() + 0.05 * random.random()
+        if self.kind == "counts":
+            self.calls += 1
+        if self.kind == "curriculum" and NOW[0] > 70:
+            return self.x[i], self.y[i]
         if self.kind == "other in a worker" and torch.utils.data.get_worker_info() is not None:
             x = x + 1e-6
         return x.float(), self.y[i]
@@ -62,7 +67,42 @@ class Net(nn.Module):
 def sample(output, target):
     return (output[:, 0] + torch.rand(()) > 0).float().mean()
 
+NOW = [0]
+
+def step(model, batch, step):
+    NOW[0] = step
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+class Item:
+    def __init__(self, x, y):
+        self.x, self.y = x, y.numpy()
+
+def objects(examples):
+    return Item(torch.stack([x for x, _ in examples]), torch.stack([y for _, y in examples]))
+
+def of_objects(model, batch):
+    return nn.functional.cross_entropy(model(batch.x), torch.from_numpy(batch.y.copy()))
+
+class Views(Noisy):
+    def __getitems__(self, numbers):
+        return numbers
+
+    def view(self, numbers):
+        return self.x[numbers[0] // 8 * 8:][:len(numbers)], self.y[numbers]
+
 def make(workers=0, alone=False, kind="", n=60):
+    if kind == "views":
+        train, val = Views(n, 0, kind), Views(100, 1, kind)
+        return Task(
+            train=train, val=val, model=lambda: Net(alone), loss=nn.functional.cross_entropy,
+            collate_fn=lambda numbers: train.view(numbers), workers=workers,
+        )
+    if kind in ("curriculum", "objects"):
+        return Task(
+            train=Noisy(n, 0, kind), val=Noisy(100, 1, kind), model=lambda: Net(alone),
+            step=step if kind == "curriculum" else of_objects,
+            collate_fn=objects if kind == "objects" else None, workers=workers,
+        )
     return Task(
         train=Noisy(n, 0, kind), val=Noisy(100, 1, kind), model=lambda: Net(alone),
         loss=nn.functional.cross_entropy, metrics={"drawn": sample}, workers=workers,
@@ -116,16 +156,29 @@ def test_the_results_are_those_without_workers_to_the_bit(sweep: Any, alone: boo
     assert len(several) >= len(one) + 4  # two for training and two for evaluations, at least
 
 
+@pytest.mark.slow
+def test_batches_of_objects_and_arrays_are_compared_by_what_they_hold(sweep: Any) -> None:
+    _, _, curves, _, _ = sweep("plain", kind="objects")
+    code, told, with_workers, _, _ = sweep("apart", kind="objects", workers=2)
+    assert (code, with_workers) == (0, curves), told
+
+
 def test_a_mistake_in_the_dataset_is_told_with_its_place(sweep: Any) -> None:
     code, told, _, runs, _ = sweep("raises", kind="raises", alone=True, workers=1)
     assert code == 3
     assert "DataLoader" not in told
-    assert {row["error"] for row in runs} == {"ValueError: row 33 is broken (noisy.py:24 in __getitem__)"}
+    assert {row["error"] for row in runs} == {"ValueError: row 33 is broken (noisy.py:25 in __getitem__)"}
 
 
 @pytest.mark.slow
 def test_what_only_a_worker_comes_to_fails_the_run(sweep: Any) -> None:
-    kinds = {"other in a worker": "gives other examples", "raises in a worker": "OSError: no such disk"}
+    kinds = {
+        "other in a worker": "gives other examples",
+        "raises in a worker": "OSError: no such disk",
+        "counts": "keeps something between calls (Noisy.calls)",
+        "curriculum": "reads what training changes (Noisy.NOW)",
+        "views": "gives batches that are its own memory",
+    }
     for kind, said in kinds.items():
         code, _, _, runs, _ = sweep(kind.split()[0], kind=kind, alone=True, workers=2, n=300)
         assert code == 3

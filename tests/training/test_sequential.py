@@ -19,7 +19,7 @@ from torch import nn
 from lrsweep.analysis.lr_finder import Ramp, ramp_lrs, smoothed, suggestions
 from lrsweep.errors import StoppedError, StorageError, UsageError
 from lrsweep.run_result import NoHooks, RunResult
-from lrsweep.training import sequential, workload
+from lrsweep.training import ramp, sequential, workload
 from tests.support import stacked_tasks
 from tests.support import tasks as own_tasks
 from tests.support.oracle import double, plain_loop, run, workload_spec
@@ -457,6 +457,7 @@ RESUMED = {
     ),
     "two modes": (("classify",), {"optimizer": "tasks.py:TwoModes"}),
     "nadam": (("classify",), {"optimizer": "nadam"}),
+    "modes of layers": (("quiet",), {}),
 }
 
 
@@ -474,6 +475,35 @@ def test_a_resumed_run_is_the_same_to_the_bit(case: str, after: int) -> None:
     again = Stopping(resume=hooks.saved)
     assert trained(a_run, again) == whole
     assert hooks.ticks + again.ticks == 9
+
+
+def test_a_checkpoint_that_a_fresh_model_cannot_hold_starts_over() -> None:
+    a_run = run(workload_spec({"name": "classify", "model": "averaging_net"}, epochs=3), "sgd")
+    hooks = Stopping(4)
+    with pytest.raises(StoppedError):
+        trained(a_run, hooks)
+    assert trained(a_run, Stopping(resume=hooks.saved)) == trained(a_run)
+
+
+def test_layers_may_be_unfrozen_under_momentum() -> None:
+    """Their momentum begins later than that of the others."""
+    outcome = trained(run(workload_spec("unfreezing", epochs=3), "sgd", momentum=0.9, lr=0.1))
+    assert outcome.status == "ok", outcome.error
+    found = []
+    with double():
+        torch.manual_seed(0)
+        model, (x, y) = own_tasks.Unfreezing(), own_tasks.points()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        for step in range(9):
+            order = torch.randperm(90, generator=torch.Generator().manual_seed(step // 3))
+            index = order.split(32)[step % 3]
+            optimizer.zero_grad()
+            loss = own_tasks.unfreezing_step(model, (x[index].double(), y[index]), step)
+            found.append(loss.item())
+            loss.backward()
+            optimizer.step()
+    means = np.reshape(found, (3, 3)).mean(1)
+    assert outcome.history["train_loss"][1:] == pytest.approx(means, rel=1e-12)
 
 
 def test_a_checkpoint_does_not_disturb_the_run() -> None:
@@ -720,7 +750,7 @@ def ramp_workload(folder: Path, name: str = "make", **train: Any) -> tuple[Any, 
 def test_the_ramp_is_a_plain_torch_run_with_growing_rates(tmp_path: Path) -> None:
     built, made = ramp_workload(tmp_path, clip_norm=1.0)
     setting = run(made, "sgd", momentum=0.9, independent_weight_decay=0.01).setting
-    found: Ramp = sequential.ramp(setting, built, 3, ramp_lrs(1e-4, 1e-1, 12))
+    found: Ramp = ramp.train(setting, built, 3, ramp_lrs(1e-4, 1e-1, 12))
 
     namespace: dict[str, Any] = {}
     exec(compile(RAMP_TASK, "mine.py", "exec"), namespace)
@@ -754,7 +784,7 @@ def test_the_ramp_is_a_plain_torch_run_with_growing_rates(tmp_path: Path) -> Non
 
 def test_the_ramp_keeps_what_it_saw_when_the_loss_explodes(tmp_path: Path) -> None:
     built, made = ramp_workload(tmp_path)
-    found = sequential.ramp(run(made, "sgd").setting, built, 0, ramp_lrs(1e-3, 1e6, 60))
+    found = ramp.train(run(made, "sgd").setting, built, 0, ramp_lrs(1e-3, 1e6, 60))
     assert found.stopped is not None
     assert len(found.lrs) == len(found.losses) < 60
     assert found.losses[-1] > found.losses[0]
@@ -766,4 +796,4 @@ def test_the_ramp_says_where_the_users_code_broke(tmp_path: Path) -> None:
     made = workload_spec({"name": "mine.py:make", "broken": True}, epochs=1)
     made.base_dir = str(tmp_path)
     with pytest.raises(UsageError, match=r"no loss today.*mine\.py:\d+"):
-        sequential.ramp(run(made, "sgd").setting, workload.build(made), 0, ramp_lrs(1e-7, 10.0, 100))
+        ramp.train(run(made, "sgd").setting, workload.build(made), 0, ramp_lrs(1e-7, 10.0, 100))
