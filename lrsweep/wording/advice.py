@@ -223,6 +223,8 @@ def _short_budget(row: OptimizerFacts) -> str:
 
 def _few_seeds(row: OptimizerFacts) -> str:
     tied = len(row.tied_lrs)
+    if row.n_seeds == 2:
+        return f"2 seeds cannot tell {tied - 1} of the {row.n_rates - 1} other learning rates from the best: add seeds"
     return (
         f"{tied} of {row.n_rates} learning rates are statistically tied with the best at {row.n_seeds} seeds: add seeds"
     )

@@ -70,6 +70,9 @@ def _certainty(facts: SweepFacts, best: OptimizerFacts) -> str:
         if not tied:
             return f"No other setting is tied with it{each} ({seeds})."
         who = listed(tied, MOST_NAMES)
+        if best.n_seeds == 2:  # whose interval is so wide that nearly everything is tied
+            all_of_them = f"the {len(tied)} others" if len(tied) == len(others) > 1 else who
+            return f"2 seeds cannot tell it from {all_of_them}{each}."
         if len(tied) == len(others) > 1:
             every = "Both" if len(tied) == 2 else f"All {len(tied)}"
             return f"{every} others are statistically tied with it{each} ({seeds})."

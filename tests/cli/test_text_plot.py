@@ -83,6 +83,15 @@ def test_a_rival_that_is_better_for_some_seeds_is_tied() -> None:
     assert "b is statistically tied with it, each at its recommended lr (3 seeds)" in " ".join(said.split())
 
 
+def test_two_seeds_are_said_to_be_too_few() -> None:
+    """Their interval holds everything: even a rival that is four times as bad at both is tied."""
+    losses = {"a": [[2.0, 2.0], [0.5, 0.52]], "b": [[1.9, 1.9], [0.9, 1.3]]}
+    runs = planted_tables.frame(*(planted_tables.table(label, [1e-3, 1e-2], some) for label, some in losses.items()))
+    said = " ".join(output.summary(analyse(runs, None, planted_tables.spec("a", "b"), {}), Path("x")).split())
+    assert "2 seeds cannot tell it from b, each at its recommended lr." in said
+    assert "statistically" not in said
+
+
 def test_nothing_finished_is_nothing_drawn() -> None:
     assert output.u_curves(fabricate.facts_of_medians(RATES, {}, start=2.0)) == ""
 
