@@ -41,7 +41,8 @@ def csv(
     """A text table with a header row: `target` names one column, all others are inputs (numbers, or true and false).
 
     `kind` is classification for text, boolean and integer targets and regression for others, unless it is given.
-    A target of mostly numbers with decimals must have no text, unless the kind is classification. Classes are numbered in sorted order. A real target is standardised unless `target_scale: none`.
+    A target of mostly numbers with decimals must have no text, unless the kind is classification. Classes are
+    numbered in sorted order. A real target is standardised unless `target_scale: none`.
 
     Text and missing cells are refused unless one of these says what becomes of them.
     `drop: [name, ...]` leaves columns out.
