@@ -161,7 +161,9 @@ def table(
         raise WrongInSpec(*complaints)
     inputs = [column for column in columns if column.name not in (target, *rules.drop)]
     if complaints := _wrong_cells(inputs, by_name[target], kind, rules, place):
-        raise WrongInSpec(*shortened(complaints), (("task",), "what drop, one_hot and missing do: lrsweep list tasks"))
+        by_keys = any(keys == ("task",) for keys, _ in complaints)
+        more = [(("task",), "what drop, one_hot and missing do: lrsweep list tasks")] if by_keys else []
+        raise WrongInSpec(*shortened(complaints), *more)
     labels, left_out = by_name[target], []
     no_target = labels.missing(as_text=labels.is_text)
     kept = ~no_target
@@ -216,7 +218,8 @@ def _wrong_cells(
             wanted = _yaml([*rules.one_hot, one.name]) if rules.one_hot else "text_columns"
             cure = f"write one_hot: {wanted}, or {drop}"
             if one.is_mistyped:
-                found += _not_numbers(one, f"column {one.name!r}", f"(if that is meant, {cure})", place)
+                text = _not_numbers(one, f"column {one.name!r}", place)
+                found.append((("task",), f"{text} (if that is meant, {cure})"))
             else:
                 words = np.isnan(one.numbers) & ~missing & one.is_text
                 found += _complaint(one, words, "text", cure, place)
@@ -245,8 +248,9 @@ def _wrong_target(
     cure = "it is the target; missing: drop_rows leaves such rows out"
     found = [] if missing_allowed else _complaint(target, missing, "missing", cure, place)
     if needs_numbers:
+        text = _not_numbers(target, f"column {target.name!r} (the target)", place)
         classes = "or write kind: classification if the values are class names"
-        return found + _not_numbers(target, f"column {target.name!r} (the target)", classes, place)
+        return [*found, (("task", "target"), f"{text}, {classes}")]
     infinite = np.isinf(target.numbers) & (not target.is_text)
     return found + _complaint(target, infinite, "infinite", "it is the target; correct it or remove the row", place)
 
@@ -257,16 +261,15 @@ def check_target(target: Column, kind: Kind | None, place: Callable[[int], Place
         raise WrongInSpec(*found)
 
 
-def _not_numbers(column: Column, what: str, otherwise: str, place: Callable[[int], Place]) -> Complaints:
-    """Which cells of a column of numbers are text, and what to write where that is meant."""
+def _not_numbers(column: Column, what: str, place: Callable[[int], Place]) -> str:
+    """Which cells of a column of numbers are text."""
     rows = np.flatnonzero(column.text).tolist()
     if len(rows) == 1:
         cells, them = f"1 of {len(column.text)} cells is not a number: {_short(column.cells[rows[0]])}", "it"
     else:
         each = [f"{_short(column.cells[row])} ({place(row).short})" for row in rows]
         cells, them = f"{len(rows)} of {len(column.text)} cells are not numbers: {listed(each, SHOWN_CELLS)}", "them"
-    comma = "" if otherwise.startswith("(") else ","
-    return [(("task",), f"{place(rows[0]).full}: {what}: {cells}; correct {them}{comma} {otherwise}")]
+    return f"{place(rows[0]).full}: {what}: {cells}; correct {them}"
 
 
 def _complaint(column: Column, wrong: Array, what: str, cure: str, place: Callable[[int], Place]) -> Complaints:
@@ -447,9 +450,19 @@ def with_kind(
     if len(classes) < 2:
         raise UsageError(f"{source}: the target has only one class ({classes[0]})")
     notes["classes"] = classes.tolist()
-    if notes["inferred"] and len(classes) > MANY_CLASSES:
-        whole = "whole values, taken as classes (else: kind: regression)"
-        what = "different texts, a class each" if values.dtype.kind == "U" else whole
-        notes["warnings"] = [f"the target has {len(classes)} {what}"]
+    if len(classes) > MANY_CLASSES:
+        notes["warnings"] = _many_classes(classes, len(values), inferred=notes["inferred"])
     target = numbers.astype(np.int64)
     return Table(inputs=inputs, target=target, kind=kind, classes=len(classes), splits=splits, notes=notes)
+
+
+def _many_classes(classes: Array, rows: int, *, inferred: bool) -> list[str]:
+    """What is odd about so many classes: that nobody asked for them, or that there are hardly more rows."""
+    found = f"the target has {len(classes)} classes"
+    if inferred:
+        whole = "whole values, taken as classes (else: kind: regression)"
+        what = "different texts, a class each" if classes.dtype.kind == "U" else whole
+        found = f"the target has {len(classes)} {what}"
+    if few := len(classes) > rows / 2:
+        found += f"; {rows} rows are too few examples to learn them from"
+    return [found] if inferred or few else []

@@ -184,12 +184,16 @@ def test_a_delimiter_of_another_kind_within_a_name_is_no_delimiter(tmp_path):
     assert csv(tmp_path, text).notes["inputs"] == ["x", "a;b\nc"]
 
 
-def test_many_classes_are_pointed_out(tmp_path):
-    text = "x,y\n" + "".join(f"{i},{i}\n" for i in range(60))
-    assert "60 whole values" in csv(tmp_path, text).notes["warnings"][0]
-    assert csv(tmp_path, text, kind="classification").notes["warnings"] == []
-    text = "x,y\n" + "".join(f"{i},name {i}\n" for i in range(60))
-    assert csv(tmp_path, text).notes["warnings"] == ["the target has 60 different texts, a class each"]
+@pytest.mark.parametrize(("rows", "few"), [(60, "; 60 rows are too few examples to learn them from"), (180, "")])
+def test_many_classes_are_pointed_out(tmp_path, rows, few):
+    text = "x,y\n" + "".join(f"{i},{i % 60}\n" for i in range(rows))
+    assert csv(tmp_path, text).notes["warnings"] == [
+        f"the target has 60 whole values, taken as classes (else: kind: regression){few}"
+    ]
+    given = [f"the target has 60 classes{few}"] if few else []
+    assert csv(tmp_path, text, kind="classification").notes["warnings"] == given
+    text = "x,y\n" + "".join(f"{i},name {i % 60}\n" for i in range(rows))
+    assert csv(tmp_path, text).notes["warnings"] == [f"the target has 60 different texts, a class each{few}"]
 
 
 def mistyped(places, cells=60):
@@ -201,7 +205,8 @@ def mistyped(places, cells=60):
 def test_a_typing_error_in_a_real_target_is_no_class(tmp_path, kind):
     with pytest.raises(WrongInSpec) as caught:
         csv(tmp_path, mistyped([39]), kind=kind)
-    ((_, wrong),) = [one for one in caught.value.found if "list tasks" not in one[1]]
+    ((keys, wrong),) = caught.value.found
+    assert keys == ("task", "target")
     assert wrong.endswith(
         "table.csv:41: column 'y' (the target): 1 of 60 cells is not a number: '39.5O'; correct it, or write "
         "kind: classification if the values are class names"
