@@ -188,6 +188,8 @@ def expected(annotation: Any) -> str:
     """What an annotation allows, in words: `an integer from 1 or 'full'`."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
+        if told := [item.documentation for item in inner[1:] if isinstance(item, at.DocInfo)]:
+            return str(told[0])
         return expected(inner[0]) + _bounds(inner[1:])
     if origin in (typing.Union, types.UnionType):
         return " or ".join(expected(item) for item in inner)

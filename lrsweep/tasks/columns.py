@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,10 @@ MANY_CLASSES = MANY_VALUES = 50
 """How many classes, or values of a one-hot column, are so many that a warning says so."""
 SHOWN = 8
 """How many names a sentence lists."""
+NUMBERS = 0.9
+"""The share of numbers from which on a column holds numbers, and its text cells are taken for typing errors."""
+SHOWN_CELLS = 5
+"""How many such cells a message lists."""
 COMPLAINTS = 30
 """In how many lines data are refused."""
 CELL = 140
@@ -33,6 +37,13 @@ CELL = 140
 OneHot = Literal["text_columns"]
 Missing = Literal["drop_rows", "mean"]
 Complaints = list[tuple[tuple[str, ...], str]]
+
+
+class Place(NamedTuple):
+    """Where a row is: with the name of the data (`table.csv:5`), and without it (`line 5`)."""
+
+    full: str
+    short: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +93,27 @@ class Column:
     def is_text(self) -> bool:
         return bool(self.text.any())
 
+    @cached_property
+    def number_share(self) -> float:
+        """How many of the cells that are text or numbers are numbers; true and false are neither."""
+        found = ~np.isnan(self.numbers)
+        if self.given.dtype == object:
+            rows = np.flatnonzero(found)
+            found[rows] = [not _is_boolean(self.given[row]) for row in rows]
+        numbers, words = int(found.sum()), int(self.text.sum())
+        return numbers / max(numbers + words, 1)
+
+    @cached_property
+    def is_mistyped(self) -> bool:
+        """Whether it holds text, but so few that it must be a column of numbers."""
+        return self.is_text and self.number_share >= NUMBERS
+
+    @cached_property
+    def has_decimals(self) -> bool:
+        """Whether some numbers are written other than as whole ones, so that they are hardly names."""
+        rows = np.flatnonzero(~np.isnan(self.numbers))
+        return any(not _is_integer(self.cells[row]) and not _is_boolean(self.cells[row]) for row in rows)
+
     def missing(self, *, as_text: bool) -> Array:
         """Which cells are missing, in a column that is read as text or as numbers."""
         return self.cells == "" if as_text else np.isnan(self.numbers) & ~self.text
@@ -98,8 +130,12 @@ def texts(values: Iterable[Any]) -> Array:
     return held
 
 
+def _is_boolean(cell: str) -> bool:
+    return cell.lower() in ("true", "false")
+
+
 def _number(cell: str) -> float:
-    if cell.lower() in ("true", "false"):
+    if _is_boolean(cell):
         return float(cell.lower() == "true")
     try:
         return math.nan if "_" in cell else float(cell)
@@ -112,7 +148,7 @@ def _is_missing(cell: str) -> bool:
 
 
 def table(
-    source: str, columns: Sequence[Column], target: str, kind: Kind | None, rules: Rules, place: Callable[[int], str],
+    source: str, columns: Sequence[Column], target: str, kind: Kind | None, rules: Rules, place: Callable[[int], Place],
     *, splits: Mapping[str, Array] | None = None,
 ) -> Table:  # fmt: skip
     """The table that these columns make: `target` names the one to predict, all others that are not left out are
@@ -124,8 +160,10 @@ def table(
     if complaints := _wrong_names(source, by_name, target, rules):
         raise WrongInSpec(*complaints)
     inputs = [column for column in columns if column.name not in (target, *rules.drop)]
-    if complaints := _wrong_cells(inputs, by_name[target], rules, place):
-        raise WrongInSpec(*shortened(complaints), (("task",), "what drop, one_hot and missing do: lrsweep list tasks"))
+    if complaints := _wrong_cells(inputs, by_name[target], kind, rules, place):
+        by_keys = any(keys == ("task",) for keys, _ in complaints)
+        more = [(("task",), "what drop, one_hot and missing do: lrsweep list tasks")] if by_keys else []
+        raise WrongInSpec(*shortened(complaints), *more)
     labels, left_out = by_name[target], []
     no_target = labels.missing(as_text=labels.is_text)
     kept = ~no_target
@@ -168,49 +206,80 @@ def _wrong_names(source: str, columns: Mapping[str, Column], target: str, rules:
     return found
 
 
-def _wrong_cells(inputs: Iterable[Column], target: Column, rules: Rules, place: Callable[[int], str]) -> Complaints:
+def _wrong_cells(
+    inputs: Iterable[Column], target: Column, kind: Kind | None, rules: Rules, place: Callable[[int], Place]
+) -> Complaints:
     """A complaint for each column and kind of cell."""
     found: Complaints = []
     for one in inputs:
         encoded, drop = rules.encodes(one), f"drop: {_yaml([*rules.drop, one.name])}"
-        missing = one.missing(as_text=encoded or one.is_text)
+        missing = one.missing(as_text=encoded or (one.is_text and not one.is_mistyped))
         if not encoded:
             wanted = _yaml([*rules.one_hot, one.name]) if rules.one_hot else "text_columns"
-            words = np.isnan(one.numbers) & ~missing & one.is_text
-            found += _complaint(one, words, "text", f"write one_hot: {wanted}, or {drop}", place)
+            cure = f"write one_hot: {wanted}, or {drop}"
+            if one.is_mistyped:
+                text = _not_numbers(one, f"column {one.name!r}", place)
+                found.append((("task",), f"{text} (if that is meant, {cure})"))
+            else:
+                words = np.isnan(one.numbers) & ~missing & one.is_text
+                found += _complaint(one, words, "text", cure, place)
             found += _complaint(one, np.isinf(one.numbers), "infinite", f"correct it, or write {drop}", place)
         if missing.all():
-            found.append((("task",), f"{place(0)}: column {one.name!r}: every cell is missing (write {drop})"))
+            found.append((("task",), f"{place(0).full}: column {one.name!r}: every cell is missing (write {drop})"))
         elif rules.missing is None:
             cure = f"write missing: drop_rows or missing: mean, or {drop}"
             found += _complaint(one, missing, "missing", cure, place)
-    return found + _wrong_target(target, rules.missing is not None, place)
+    return found + _wrong_target(target, kind, rules.missing is not None, place)
 
 
-def _wrong_target(target: Column, missing_allowed: bool, place: Callable[[int], str]) -> Complaints:
-    missing = target.missing(as_text=target.is_text)
+def _wrong_target(
+    target: Column, kind: Kind | None, missing_allowed: bool, place: Callable[[int], Place]
+) -> Complaints:
+    """As well as cells that are missing or infinite: text in a target that is wanted as numbers, or is so mostly.
+
+    Whole numbers among text are classes as the text is; numbers with decimals are not, if they are the most.
+    """
+    needs_numbers = target.is_text and kind != "classification"
+    if needs_numbers and kind is None:
+        needs_numbers = target.number_share > 0.5 and target.has_decimals
+    missing = target.missing(as_text=target.is_text and not needs_numbers)
     if missing.all():
-        return [(("task", "target"), f"{place(0)}: column {target.name!r}: every target is missing")]
+        return [(("task", "target"), f"{place(0).full}: column {target.name!r}: every target is missing")]
     cure = "it is the target; missing: drop_rows leaves such rows out"
     found = [] if missing_allowed else _complaint(target, missing, "missing", cure, place)
+    if needs_numbers:
+        text = _not_numbers(target, f"column {target.name!r} (the target)", place)
+        classes = "or write kind: classification if the values are class names"
+        return [*found, (("task", "target"), f"{text}, {classes}")]
     infinite = np.isinf(target.numbers) & (not target.is_text)
     return found + _complaint(target, infinite, "infinite", "it is the target; correct it or remove the row", place)
 
 
-def check_target(target: Column, place: Callable[[int], str]) -> None:
-    """Raises WrongInSpec if a target has cells that are missing or infinite."""
-    if found := _wrong_target(target, False, place):
+def check_target(target: Column, kind: Kind | None, place: Callable[[int], Place]) -> None:
+    """Raises WrongInSpec if a target has cells that are missing, infinite, or text among numbers."""
+    if found := _wrong_target(target, kind, False, place):
         raise WrongInSpec(*found)
 
 
-def _complaint(column: Column, wrong: Array, what: str, cure: str, place: Callable[[int], str]) -> Complaints:
+def _not_numbers(column: Column, what: str, place: Callable[[int], Place]) -> str:
+    """Which cells of a column of numbers are text."""
+    rows = np.flatnonzero(column.text).tolist()
+    if len(rows) == 1:
+        cells, them = f"1 of {len(column.text)} cells is not a number: {_short(column.cells[rows[0]])}", "it"
+    else:
+        each = [f"{_short(column.cells[row])} ({place(row).short})" for row in rows]
+        cells, them = f"{len(rows)} of {len(column.text)} cells are not numbers: {listed(each, SHOWN_CELLS)}", "them"
+    return f"{place(rows[0]).full}: {what}: {cells}; correct {them}"
+
+
+def _complaint(column: Column, wrong: Array, what: str, cure: str, place: Callable[[int], Place]) -> Complaints:
     """How many cells of a column are wrong, where the first is, and what to write; nothing if none is."""
     rows = np.flatnonzero(wrong)
     if not len(rows):
         return []
     cells = f"1 cell is {what}:" if len(rows) == 1 else f"{len(rows)} of {len(wrong)} cells are {what}, first"
     first = int(rows[0])
-    return [(("task",), f"{place(first)}: column {column.name!r}: {cells} {_short(column.cells[first])} ({cure})")]
+    return [(("task",), f"{place(first).full}: column {column.name!r}: {cells} {_short(column.cells[first])} ({cure})")]
 
 
 def shortened(complaints: Complaints) -> Complaints:
@@ -347,7 +416,7 @@ def target_values(column: Column, *, as_text: bool) -> Array:
         return column.cells.astype(np.str_)
     if column.given.dtype != object:
         return column.numbers
-    if all(cell.lower() in ("true", "false") for cell in column.cells):
+    if all(map(_is_boolean, column.cells)):
         return np.array([cell.lower() == "true" for cell in column.cells])
     return np.array([int(cell) for cell in column.cells]) if all(map(_is_integer, column.cells)) else column.numbers
 
@@ -381,7 +450,19 @@ def with_kind(
     if len(classes) < 2:
         raise UsageError(f"{source}: the target has only one class ({classes[0]})")
     notes["classes"] = classes.tolist()
-    if notes["inferred"] and len(classes) > MANY_CLASSES:
-        notes["warnings"] = [f"the target has {len(classes)} whole values, taken as classes (else: kind: regression)"]
+    if len(classes) > MANY_CLASSES:
+        notes["warnings"] = _many_classes(classes, len(values), inferred=notes["inferred"])
     target = numbers.astype(np.int64)
     return Table(inputs=inputs, target=target, kind=kind, classes=len(classes), splits=splits, notes=notes)
+
+
+def _many_classes(classes: Array, rows: int, *, inferred: bool) -> list[str]:
+    """What is odd about so many classes: that nobody asked for them, or that there are hardly more rows."""
+    found = f"the target has {len(classes)} classes"
+    if inferred:
+        whole = "whole values, taken as classes (else: kind: regression)"
+        what = "different texts, a class each" if classes.dtype.kind == "U" else whole
+        found = f"the target has {len(classes)} {what}"
+    if few := len(classes) > rows / 2:
+        found += f"; {rows} rows are too few examples to learn them from"
+    return [found] if inferred or few else []

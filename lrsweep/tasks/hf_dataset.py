@@ -17,6 +17,7 @@ from lrsweep.tasks.columns import (
     Column,
     Missing,
     OneHot,
+    Place,
     Rules,
     check_target,
     listed,
@@ -98,7 +99,7 @@ def _of_arrays(
         raise WrongInSpec((("task", "drop"), f"{wrong} (inputs: {listed(inputs)}; leave others out by drop)"))
     (name,) = inputs
     labels = saved.cells(target)
-    check_target(labels, saved.place)
+    check_target(labels, kind, saved.place)
     values = saved.images(name, size, grayscale=grayscale) if saved.is_image(name) else saved.arrays(name)
     notes: dict[str, Any] = {"prepared": []}
     classes = target_values(labels, as_text=labels.is_text)
@@ -120,11 +121,15 @@ class _Saved:
     def features(self) -> dict[str, Any]:
         return dict(self.data.features)
 
-    def place(self, row: int) -> str:
+    def place(self, row: int) -> Place:
+        within = self._within(row)
+        return Place(f"{self.path}: {within}", within)
+
+    def _within(self, row: int) -> str:
         for name, rows in (self.splits or {}).items():
             if row in range(rows[0], rows[-1] + 1):
-                return f"{self.path}: row {row - rows[0] + 1} of {name}"
-        return f"{self.path}: row {row + 1}"
+                return f"row {row - rows[0] + 1} of {name}"
+        return f"row {row + 1}"
 
     def is_plain(self, name: str) -> bool:
         """Whether each cell is one value."""
@@ -151,7 +156,7 @@ class _Saved:
                 raise ValueError("the cell is missing")
             return image
 
-        return stacked([self.place(row) for row in range(len(data))], opened, size, grayscale=grayscale)
+        return stacked([self.place(row).full for row in range(len(data))], opened, size, grayscale=grayscale)
 
     def arrays(self, name: str) -> Array:
         """(rows, ...) of float64."""
@@ -163,7 +168,7 @@ class _Saved:
             raise UsageError(f"{self.path}: column {name!r} is no array of numbers of one shape")
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             row = int(np.argwhere(~np.isfinite(values))[0][0])
-            raise UsageError(f"{self.place(row)}: column {name!r} holds a missing (nan) or infinite value")
+            raise UsageError(f"{self.place(row).full}: column {name!r} holds a missing (nan) or infinite value")
         return values.astype(np.float64)
 
 

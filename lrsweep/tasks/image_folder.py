@@ -9,8 +9,8 @@ from PIL import Image
 
 from lrsweep.errors import WrongInSpec
 from lrsweep.system.digests import files_below
-from lrsweep.tasks.columns import shortened
-from lrsweep.tasks.images import Size, stacked
+from lrsweep.tasks.columns import listed, shortened
+from lrsweep.tasks.images import SHOWN_NAMES, Size, stacked
 from lrsweep.tasks.splits import SPLITS, Array, Table, table_task
 
 ENDINGS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -32,6 +32,7 @@ def image_folder(
     these are the splits; without val/ a share of train is taken for it. Classes are those of train.
     `size: 32` or `size: [height, width]` cuts each image to that shape around its center and resizes it; without it all
     must be of one size. Pixels are RGB from 0 to 1, or gray with `grayscale: true`, and standardized per channel.
+    As in torchvision, the orientation that EXIF data give is not applied.
     """
     root = Path(path)
     splits = _split_folders(root)
@@ -58,7 +59,12 @@ def image_folder(
     if found:
         raise WrongInSpec(*shortened([(("task", "path"), text) for text in found]))
     pixels = stacked([str(file) for file, _ in files], lambda i: Image.open(files[i][0]), size, grayscale=grayscale)
-    unused = [f"{len(left_out)} files that are no images are not used, first {left_out[0]}"] if left_out else []
+    unused = []
+    if left_out:
+        which = (
+            "1 file that is not an image is" if len(left_out) == 1 else f"{len(left_out)} files that are not images are"
+        )
+        unused = [f"{which} not used: {listed(map(str, left_out), SHOWN_NAMES)}"]
     return Table(
         inputs=pixels,
         target=np.array([label for _, label in files]),

@@ -9,19 +9,22 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from annotated_types import Ge, Len
+from annotated_types import Ge, Len, doc
 from PIL import Image, ImageOps
 
 from lrsweep.errors import WrongInSpec
 from lrsweep.tasks import room
+from lrsweep.tasks.columns import listed
 from lrsweep.tasks.splits import Array
 
 Pixels = Annotated[int, Ge(1)]
-Size = Pixels | Annotated[list[Pixels], Len(2, 2)]  # one number for both, or height and width
+Size = Annotated[Pixels | Annotated[list[Pixels], Len(2, 2)], doc("an integer from 1, [height, width]")]
 
 EIGHT_BITS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for files that are no images, or broken ones."""
+SHOWN_NAMES = 5
+"""How many images a message lists."""
 
 
 def stacked(names: Sequence[str], opened: Callable[[int], Image.Image], size: Size | None, *, grayscale: bool) -> Array:
@@ -57,9 +60,10 @@ def stacked(names: Sequence[str], opened: Callable[[int], Image.Image], size: Si
             made = np.empty((len(names), channels, *shape), dtype=np.uint8)
         if shape == made.shape[2:]:
             made[i] = np.asarray(image).reshape(*shape, channels).transpose(2, 0, 1)
-    wrong = [f"{_count(broken, 'image')} cannot be read, first {broken[0]}"] if broken else []
+    wrong = [f"{_which(broken, 'cannot be read')}; repair or remove {_them(broken)}"] if broken else []
     if deep:
-        wrong.append(f"{_count(deep, 'image')} with more than 8 bits in a pixel, first {deep[0]}; convert to 8 bits")
+        more = "has more than 8 bits in a pixel" if len(deep) == 1 else "have more than 8 bits in a pixel"
+        wrong.append(f"{_which(deep, more)}; convert {_them(deep)} to 8 bits")
     found = [(("task", "path"), text) for text in wrong]
     if height_width is None and len(sizes) > 1:
         two = " and ".join(f"{h}x{w} ({first[h, w]})" for (h, w), _ in sizes.most_common(2))
@@ -71,8 +75,12 @@ def stacked(names: Sequence[str], opened: Callable[[int], Image.Image], size: Si
     return made
 
 
-def _count(names: Sequence[str], noun: str) -> str:
-    return f"{len(names)} {noun}" if len(names) == 1 else f"{len(names)} {noun}s"
+def _which(names: Sequence[str], what: str) -> str:
+    return f"{len(names)} image{'s' * (len(names) > 1)} {what}: {listed(names, SHOWN_NAMES)}"
+
+
+def _them(names: Sequence[str]) -> str:
+    return "it" if len(names) == 1 else "them"
 
 
 def _check_fits(count: int, channels: int, height: int, width: int) -> None:

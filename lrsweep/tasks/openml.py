@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from annotated_types import Ge
 from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.tasks import room
 from lrsweep.tasks.apart import read_apart
-from lrsweep.tasks.columns import CELL, Column, Missing, OneHot, Rules, listed, texts
+from lrsweep.tasks.columns import CELL, Column, Missing, OneHot, Place, Rules, listed, texts
 from lrsweep.tasks.columns import table as columns_table
 from lrsweep.tasks.splits import Array, Kind, Table, table_task
 
@@ -56,9 +57,13 @@ def _table(called: str, dataset: str | int, version: int, target: str | None, ki
     needed = rows * (len(words) * CELL + (len(frame.columns) - len(words)) * room.NUMBER)
     room.check("dataset", needed, f"the {rows:,} rows with {len(frame.columns):,} columns of {called}", "use another")
     columns = [Column(name=str(name), given=_values(frame[name], name in words)) for name in frame.columns]
-    found = columns_table(called, columns, fetched.target_names[0], kind, rules, lambda row: f"{called}, row {row + 1}")
+    found = columns_table(called, columns, fetched.target_names[0], kind, rules, partial(_place, called))
     found.notes["warnings"] += remarks
     return found
+
+
+def _place(called: str, row: int) -> Place:
+    return Place(f"{called}, row {row + 1}", f"row {row + 1}")
 
 
 def _values(series: Any, as_text: bool) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv as csv_module
+import json
 import math
 import zipfile
 from collections import Counter
@@ -16,10 +17,12 @@ from annotated_types import Len
 from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.system.machine import size_text
 from lrsweep.tasks import room
-from lrsweep.tasks.columns import CELL, Column, Missing, OneHot, Rules, shortened, suggest, texts, with_kind
+from lrsweep.tasks.columns import CELL, Column, Missing, OneHot, Place, Rules, shortened, suggest, texts, with_kind
 from lrsweep.tasks.columns import table as columns_table
 from lrsweep.tasks.splits import Array, Kind, Table, table_task
 
+DELIMITERS = ",;\t|"
+"""Those that a table is searched for if its header does not fit the one that is given."""
 SAMPLE = 2**16
 """Bytes at the start of a text table in which its cells are counted."""
 
@@ -38,7 +41,8 @@ def csv(
     """A text table with a header row: `target` names one column, all others are inputs (numbers, or true and false).
 
     `kind` is classification for text, boolean and integer targets and regression for others, unless it is given.
-    Classes are numbered in sorted order. A real target is standardised unless `target_scale: none`.
+    A target of mostly numbers with decimals must have no text, unless the kind is classification. Classes are
+    numbered in sorted order. A real target is standardised unless `target_scale: none`.
 
     Text and missing cells are refused unless one of these says what becomes of them.
     `drop: [name, ...]` leaves columns out.
@@ -49,11 +53,11 @@ def csv(
     Under both, rows without a target are left out. Among numbers an empty cell, NA, N/A, NaN, null, none and ? are
     missing, in a column of text only an empty cell. 0/1 inputs are not scaled.
     """
-    columns, lines = _read_table(Path(path), delimiter)
-    if len(columns) == 1 and delimiter not in ";\t" and target == columns[0].name:
-        raise UsageError(f"{path}: {target!r} is the only column, so there are no inputs (is `delimiter` right?)")
+    columns, lines = _read_table(Path(path), delimiter, target)
     rules = Rules(drop=drop or (), one_hot=one_hot or (), missing=missing)
-    return columns_table(path, columns, target, kind, rules, lambda row: f"{path}:{lines[row]}")
+    return columns_table(
+        path, columns, target, kind, rules, lambda row: Place(f"{path}:{lines[row]}", f"line {lines[row]}")
+    )
 
 
 @table_task(scales_target=True)
@@ -71,15 +75,17 @@ def npz(
     return with_kind(path, inputs, values, kind, {})
 
 
-def _read_table(path: Path, delimiter: str) -> tuple[list[Column], list[int]]:
+def _read_table(path: Path, delimiter: str, target: str) -> tuple[list[Column], list[int]]:
     """Columns, and the line number of each row; cells are stripped, blank lines skipped.
 
-    Raises WrongInSpec with all that is wrong with the header and the lengths of the rows.
+    Raises WrongInSpec with all that is wrong with the header and the lengths of the rows, or with the delimiter alone
+    if another one fits the header.
     """
     rows: list[list[str]] = []
     lines: list[int] = []
     try:
         _check_text_fits(path, delimiter)
+        _check_delimiter(path, delimiter, target)
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv_module.reader(file, delimiter=delimiter, strict=True)
             for row in reader:
@@ -89,7 +95,7 @@ def _read_table(path: Path, delimiter: str) -> tuple[list[Column], list[int]]:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UsageError(f"{path}: is not UTF-8 text") from None
+        raise UsageError(_not_utf8(path)) from None
     except csv_module.Error as error:
         raise UsageError(f"{path}:{reader.line_num}: {error}") from None
     if len(rows) < 2:
@@ -106,6 +112,41 @@ def _read_table(path: Path, delimiter: str) -> tuple[list[Column], list[int]]:
     if wrong:
         raise WrongInSpec(*shortened([(("task",), text) for text in wrong]))
     return [Column(name=name, given=texts(row[i] for row in rows)) for i, name in enumerate(header)], lines
+
+
+def _check_delimiter(path: Path, delimiter: str, target: str) -> None:
+    """Raises WrongInSpec if the header has the target, or more than one column, only by another delimiter."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        top, header = next(((i, line) for i, line in enumerate(file, 1) if line.strip("\r\n")), (0, ""))
+    names = _names(header, delimiter)
+    if target in names:
+        return
+    for other in DELIMITERS.replace(delimiter, ""):
+        others = _names(header, other)
+        if target in others or (len(names) == 1 and len(others) > 1):
+            wrong = f"{path}:{top}: the columns of the header are separated by {other!r}, not {delimiter!r}"
+            shown = json.dumps(other) if other == "\t" else f"'{other}'"
+            raise WrongInSpec((("task", "delimiter"), f"{wrong}; write delimiter: {shown}"))
+
+
+def _names(header: str, delimiter: str) -> list[str]:
+    """The columns of a header; none if it is not well-formed with this delimiter."""
+    try:
+        return [name.strip() for name in next(csv_module.reader([header], delimiter=delimiter, strict=True))]
+    except csv_module.Error:
+        return []
+
+
+def _not_utf8(path: Path) -> str:
+    """Where the first byte is that is not UTF-8, and what to do."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                byte = f"byte {error.start + 1} of the line is 0x{line[error.start]:02x}"
+                return f"{path}:{number}: is not UTF-8 text ({byte}); save the file as UTF-8"
+    return f"{path}: is not UTF-8 text; save the file as UTF-8"
 
 
 def _check_text_fits(path: Path, delimiter: str) -> None:

@@ -20,7 +20,7 @@ from torch.utils.data import default_collate
 from lrsweep.compiler.torch_private import tree_flatten
 from lrsweep.compiler.trace import map_leaves
 from lrsweep.tasks.base import Split
-from lrsweep.training import isolation
+from lrsweep.training import isolation, mistakes
 
 PERMUTED_BYTES = 2**26  # a train split up to this size is permuted once an epoch; a larger one is gathered by batches
 EVAL_CHUNK = 512  # examples of one evaluation batch, at most
@@ -139,9 +139,11 @@ class TensorSplit:
 class DatasetSplit:
     """A map-style Dataset; examples are fetched one by one (or by its `__getitems__`) and collated."""
 
-    def __init__(self, data: Any, collate: Callable[[list[Any]], Any] | None, place: Callable[[Any], Any]) -> None:
-        """`place` moves a collated batch to the device and casts it."""
-        self.data = data
+    def __init__(
+        self, name: str, data: Any, collate: Callable[[list[Any]], Any] | None, place: Callable[[Any], Any]
+    ) -> None:
+        """`place` moves a collated batch to the device and casts it; messages call the split `name`."""
+        self.name, self.data = name, data
         self._own_collate = collate is not None
         self._collate = default_collate if collate is None else collate
         self.place = place
@@ -164,6 +166,8 @@ class DatasetSplit:
         several = getattr(self.data, "__getitems__", None)
         given: tuple[Any, ...] = (self.data,)  # for mistakes.py
         examples = several(numbers) if callable(several) else [self.data[number] for number in numbers]
+        if not self._own_collate:  # one of the user's may leave such examples out
+            mistakes.refuse_none(self.name, numbers, examples)
         given = (self._collate, self.data)
         return given[0](examples)
 
@@ -175,9 +179,9 @@ class DatasetSplit:
 
 
 def split_of(
-    data: Split, collate: Callable[[list[Any]], Any] | None, place: Callable[[Any], Any]
+    name: str, data: Split, collate: Callable[[list[Any]], Any] | None, place: Callable[[Any], Any]
 ) -> TensorSplit | DatasetSplit:
     """What a task gave for one split, made ready; tensors are placed once and for all."""
     if isinstance(data, tuple):
         return TensorSplit(data, place)
-    return DatasetSplit(data, collate, place)
+    return DatasetSplit(name, data, collate, place)

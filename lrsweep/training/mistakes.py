@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +108,14 @@ def cure(error: BaseException) -> str:
         if found := pattern.search(str(error)):
             return text.format(*found.groups())
     return ""
+
+
+def refuse_none(name: str, numbers: Sequence[int], examples: Sequence[Any]) -> None:
+    """Raises TypeError if a Dataset, `name` in messages, has given None for one of these numbers."""
+    none = [number for number, example in zip(numbers, examples, strict=False) if example is None]
+    if none:
+        missing = "; is its `return` missing?" if len(none) == len(numbers) else ""
+        raise TypeError(f"{name}[{none[0]}] is None; `__getitem__` must return a tuple of tensors{missing}")
 
 
 def refuse_untrainable(model: nn.Module, workload: Workload) -> None:

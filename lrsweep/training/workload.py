@@ -370,7 +370,7 @@ def build(workload_spec: WorkloadSpec, device: torch.device | str = "cpu") -> Wo
             return map_tensors(lambda t: t.to(device, dtype) if t.is_floating_point() else t.to(device), batch)
 
         names = ["train", "val", *(["test"] if task.test is not None else [])]
-        splits = {name: split_of(getattr(task, name), task.collate_fn, place) for name in names}
+        splits = {name: split_of(name, getattr(task, name), task.collate_fn, place) for name in names}
     count = len(splits["train"])
     size = count if train["batch_size"] == "full" else min(train["batch_size"], count)
     if train["drop_last"] and train["batch_size"] != "full" and count < train["batch_size"]:

@@ -219,6 +219,14 @@ CASES = {
     "a dict for each example": Case(data("{'x': X[i], 'y': Y[i]}"), 2, ("a batch is a dict", "(*inputs, target)", 2)),
     "sets": Case(data("{1.0, float(X[i, 0])}"), 3, ("found <class 'set'>", "give a collate_fn", 2)),
     "examples of several shapes": Case(data("(torch.ones(i + 1), Y[i])"), 3, ("give Task a collate_fn", 2)),
+    "no example for one index": Case(
+        data("(X[i], Y[i]) if i != 37 else None"),
+        3,
+        ("train[37] is None; `__getitem__` must return a tuple of tensors (", 2),
+    ),
+    "a __getitem__ without return": Case(
+        data("print(end='')"), 3, ("`__getitem__` must return a tuple of tensors; is its `return` missing? (", 2)
+    ),
     "an index too far": Case(data("(X[i + 1], Y[i])"), 3, ("does __len__ of the Dataset", 2)),
     "a collate_fn without return": Case(
         "def collate(items):\n    pass\n\n" + data("(X[i], Y[i])", ", collate_fn=collate"), 2, ("a batch is None", 0)

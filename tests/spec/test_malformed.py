@@ -104,8 +104,16 @@ CASES: dict[str, tuple[str, str, str]] = {
         "there is no folder 'gone'",
     ),
     "images in the place of a file": ("task: {name: image_folder, path: @own.py}", "task.path", "a file, not a folder"),
-    "a size of nothing": ("task: {name: image_folder, path: ., size: @0}", "task.size", "an integer from 1"),
-    "a size of three": ("task: {name: image_folder, path: ., size: @[1, 2, 3]}", "task.size", "or a list"),
+    "a size of nothing": (
+        "task: {name: image_folder, path: ., size: @0}",
+        "task.size",
+        "must be an integer from 1, [height, width] or null, not 0",
+    ),
+    "a size of three": (
+        "task: {name: image_folder, path: ., size: @[1, 2, 3]}",
+        "task.size",
+        "[height, width] or null, not",
+    ),
     "openml without a table": ("task: @{name: openml}", "task.dataset", "is missing"),
     "csv without its file": ("task: {name: csv, path: @gone.csv, target: y}", "task.path", "relative to the spec"),
     # model

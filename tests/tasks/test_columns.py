@@ -175,6 +175,23 @@ def test_columns_that_are_odd_to_encode_are_pointed_out(tmp_path: Path) -> None:
     ]
 
 
+def test_typing_errors_among_numbers_are_told_as_such(tmp_path: Path) -> None:
+    """First to correct them: encoding them as text would make an input of each number."""
+    area = {7: "71,5", 30: "6O.2", 31: "?"}
+    rows = "".join(f'"{area.get(i, i)}",{i}.5\n' for i in range(80))
+    found = complaints(tmp_path, f"area m2,price\n{rows}")
+    assert [wrong.rpartition(" (")[0] for _, wrong in found[:-1]] == [
+        "table.csv:9: column 'area m2': 2 of 80 cells are not numbers: '71,5' (line 9), '6O.2' (line 32); correct them",
+        "table.csv:33: column 'area m2': 1 cell is missing: '?'",
+    ]
+    assert found[0][1].endswith("; correct them (if that is meant, write one_hot: text_columns, or drop: [area m2])")
+    rows = rows.replace("6O.2", "60.2")
+    assert (
+        "9: column 'area m2': 1 of 80 cells is not a number: '71,5'; correct it ("
+        in complaints(tmp_path, f"area m2,price\n{rows}")[0][1]
+    )
+
+
 def test_a_column_without_a_number_in_the_train_split_has_no_mean(tmp_path: Path) -> None:
     text = "a,b,price\n,1,1.5\n,2,2.5\n3,3,3.5\n"
     assert complaints(tmp_path, text, missing="mean") == [

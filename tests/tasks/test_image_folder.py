@@ -121,9 +121,12 @@ def test_all_that_cannot_be_read_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "b" / "2.jpg").write_bytes(torn)
     Image.fromarray(np.zeros((4, 6), dtype=np.uint16)).save(tmp_path / "c" / "16.png")
     assert refused(tmp_path) == [
-        ("task.path", "2 images cannot be read, first data/a/2.png"),
-        ("task.path", "1 image with more than 8 bits in a pixel, first data/c/16.png; convert to 8 bits"),
+        ("task.path", "2 images cannot be read: data/a/2.png, data/b/2.jpg; repair or remove them"),
+        ("task.path", "1 image has more than 8 bits in a pixel: data/c/16.png; convert it to 8 bits"),
     ]
+    for number in range(3, 8):
+        (tmp_path / "a" / f"{number}.png").write_bytes(b"no image")
+    assert refused(tmp_path)[0][1].endswith("data/a/6.png and 2 more; repair or remove them")
 
 
 def test_folders_of_splits(tmp_path: Path) -> None:
@@ -180,7 +183,22 @@ def test_hidden_files_do_not_count_and_others_are_pointed_out(tmp_path: Path) ->
     task = folder(tmp_path)
     assert task.notes["train"] + task.notes["val"] == 2
     (text,) = task.notes["warnings"]
-    assert text.startswith("2 files that are no images are not used, first ")
+    assert (
+        text == f"2 files that are not images are not used: {tmp_path / 'b' / 'notes.txt'}, {tmp_path / 'labels.csv'}"
+    )
+    (tmp_path / "labels.csv").unlink()
+    (text,) = folder(tmp_path).notes["warnings"]
+    assert text == f"1 file that is not an image is not used: {tmp_path / 'b' / 'notes.txt'}"
+
+
+def test_the_orientation_of_exif_is_not_applied(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save(tmp_path / name / "1.png", shape=(4, 6, 3))
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned by 90 degrees
+        with Image.open(tmp_path / name / "1.png") as image:
+            image.save(tmp_path / name / "1.png", exif=exif)
+    assert folder(tmp_path).notes["in_shape"] == (3, 4, 6)
 
 
 def test_links_are_followed_and_circles_are_not(tmp_path: Path) -> None:

@@ -64,7 +64,9 @@ def test_a_kind_that_is_given_is_not_inferred(tmp_path):
     assert (task.train[1].tolist(), task.notes["inferred"]) == ([[1.0], [2.0]], False)
     task = csv(tmp_path, text.replace("4", "4.5"), kind="classification")
     assert task.val[1].tolist() == [2]
-    with pytest.raises(UsageError, match="text \\('a'\\)"):
+    with pytest.raises(
+        UsageError, match=r"csv:2: column 'y' \(the target\): 2 of 2 cells are not numbers: 'a' \(line 2\)"
+    ):
         csv(tmp_path, "x,y\n0,a\n1,b\n", kind="regression")
 
 
@@ -119,7 +121,6 @@ def test_one_constant_column_is_safe(tmp_path):
         ("x,y\n", {}, "holds no rows"),
         ("x,label\n1,2\n", {"target": "lable"}, "no column 'lable' \\(did you mean label\\?\\)"),
         ("x,label\n1,2\n", {"target": "q"}, "there are: x, label"),
-        ("x;y\n1;2\n", {}, "no column 'y'"),
         ("y\n1\n2\n", {}, "'y' is the only column"),
         ("x,x,y\n1,2,3\n", {}, r"csv:1: 2 columns of the header are named 'x'"),
         ("x,,y\n1,2,3\n", {}, r"csv:1: column 2 of the header has no name"),
@@ -139,7 +140,11 @@ def test_one_constant_column_is_safe(tmp_path):
         ("x,y\n1,0.5\n2,inf\n", {}, r"csv:3: column 'y': 1 cell is infinite: 'inf' \(it is the target"),
         ("x,y\n1,a\n2,a\n", {}, "only one class \\(a\\)"),
         ('x,y\n1,"a\n2,b\n', {}, "csv:3: unexpected end of data"),
-        (b"x,y\n1,\xff\n2,b\n", {}, "not UTF-8"),
+        (
+            b"x,y\n1,a\n2,\xe6\n",
+            {},
+            r"csv:3: is not UTF-8 text \(byte 3 of the line is 0xe6\); save the file as UTF-8$",
+        ),
         ("x,y\n1,a\n2,b\n", {"val": 2}, "leaving none for train"),
     ],
 )
@@ -154,10 +159,84 @@ def test_a_missing_file_is_a_usage_error(tmp_path):
             TASKS[name](path=str(tmp_path / "gone"), target="y")
 
 
-def test_many_integer_classes_are_pointed_out(tmp_path):
-    text = "x,y\n" + "".join(f"{i},{i}\n" for i in range(60))
-    assert "60 whole values" in csv(tmp_path, text).notes["warnings"][0]
-    assert csv(tmp_path, text, kind="classification").notes["warnings"] == []
+@pytest.mark.parametrize(
+    ("text", "delimiter", "written"),
+    [
+        ("id;city;y\n1;Oslo;2\n", ",", "';'"),
+        ("area;y\n71,5;2\n6,25;3\n", ",", "';'"),  # rows of more cells than the header has by commas
+        ('"id";"y"\n"1";"2"\n', ",", "';'"),  # not well-formed by commas
+        ("id;city\n1;Oslo\n", ",", "';'"),  # and the target is misspelled
+        ("id\ty\n1\t2\n", ",", r'"\t"'),
+        ("id,y\n1,2\n", ";", "','"),
+    ],
+)
+def test_another_delimiter_is_told_in_one_line(tmp_path, text, delimiter, written):
+    with pytest.raises(WrongInSpec) as caught:
+        csv(tmp_path, text, delimiter=delimiter)
+    ((keys, wrong),) = caught.value.found
+    assert keys == ("task", "delimiter")
+    assert wrong.endswith(f"; write delimiter: {written}")
+    assert "table.csv:1: " in wrong
+
+
+def test_a_delimiter_of_another_kind_within_a_name_is_no_delimiter(tmp_path):
+    text = 'x,"a;b\nc",y\n1,2,u\n3,4,v\n'
+    assert csv(tmp_path, text).notes["inputs"] == ["x", "a;b\nc"]
+
+
+@pytest.mark.parametrize(("rows", "few"), [(60, "; 60 rows are too few examples to learn them from"), (180, "")])
+def test_many_classes_are_pointed_out(tmp_path, rows, few):
+    text = "x,y\n" + "".join(f"{i},{i % 60}\n" for i in range(rows))
+    assert csv(tmp_path, text).notes["warnings"] == [
+        f"the target has 60 whole values, taken as classes (else: kind: regression){few}"
+    ]
+    given = [f"the target has 60 classes{few}"] if few else []
+    assert csv(tmp_path, text, kind="classification").notes["warnings"] == given
+    text = "x,y\n" + "".join(f"{i},name {i % 60}\n" for i in range(rows))
+    assert csv(tmp_path, text).notes["warnings"] == [f"the target has 60 different texts, a class each{few}"]
+
+
+def mistyped(places, cells=60):
+    """A table with a real target in which some cells are typing errors; row 0 is in line 2."""
+    return "x,y\n" + "".join(f"{i},{i}.5{'O' * (i in places)}\n" for i in range(cells))
+
+
+@pytest.mark.parametrize("kind", [None, "regression"])
+def test_a_typing_error_in_a_real_target_is_no_class(tmp_path, kind):
+    with pytest.raises(WrongInSpec) as caught:
+        csv(tmp_path, mistyped([39]), kind=kind)
+    ((keys, wrong),) = caught.value.found
+    assert keys == ("task", "target")
+    assert wrong.endswith(
+        "table.csv:41: column 'y' (the target): 1 of 60 cells is not a number: '39.5O'; correct it, or write "
+        "kind: classification if the values are class names"
+    )
+
+
+def test_the_first_of_many_typing_errors_are_listed_with_their_lines(tmp_path):
+    with pytest.raises(
+        UsageError, match=r"7 of 60 cells are not numbers: '10\.5O' \(line 12\), .*and 2 more; correct them"
+    ):
+        csv(tmp_path, mistyped(range(10, 17)))
+
+
+def test_what_is_said_of_a_typing_error_helps(tmp_path):
+    task = csv(tmp_path, mistyped([39]), kind="classification")
+    assert len(task.notes["classes"]) == 60
+    assert csv(tmp_path, mistyped([])).notes["kind"] == "regression"
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [*map(str, range(20)), "4O"],  # whole numbers may be names, such as postal codes
+        ["true", "false"] * 10 + ["unknown"],
+        ["0.5", "1.5", "low", "high", "none"],  # most are text
+    ],
+)
+def test_a_target_of_names_stays_one_if_some_look_like_numbers(tmp_path, cells):
+    task = csv(tmp_path, "x,y\n" + "".join(f"{i},{cell}\n" for i, cell in enumerate(cells)))
+    assert task.notes["classes"] == sorted(set(cells))
 
 
 def test_npz_reads_images_and_classes(tmp_path):
