@@ -14,7 +14,13 @@ from lrsweep.spec.load import load_spec
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 COOKBOOK = ROOT / "configs/README.md"
-PAGES = [README, COOKBOOK, ROOT / "results/README.md", *sorted((ROOT / "lrsweep").glob("*.md")), *sorted((ROOT / ".github").glob("*.md"))]
+PAGES = [
+    README,
+    COOKBOOK,
+    ROOT / "results/README.md",
+    *sorted((ROOT / "lrsweep").glob("*.md")),
+    *sorted((ROOT / ".github").glob("*.md")),
+]
 
 
 def blocks(language: str, page: Path = README) -> list[str]:
