@@ -37,6 +37,15 @@ ENDS = [
 ]
 
 
+@pytest.mark.slow
+def test_a_sweep_ends_though_its_runs_leave_with_exit_code_0(tmp_path: Path) -> None:
+    (tmp_path / "task.py").write_text(TASK.format(end="os._exit(0)"))
+    given = {"task": f"{tmp_path}/task.py:make", "model": None, "lr": [0.1], "seeds": 1, "optimizers": ["sgd"]}
+    finished = sweeps.run(tmp_path, sweeps.spec(**given, train={"epochs": 1, "batch_size": 10}))
+    assert (finished.trained, finished.failed) == (1, 1)
+    assert "exited with code 0" in (finished.path / "runs.csv").read_text()
+
+
 @pytest.mark.parametrize(("end", "how"), ENDS)
 @pytest.mark.parametrize("command", ["dry run", "init", "range test"])
 def test_code_that_ends_its_process_is_a_mistake_of_the_user(
