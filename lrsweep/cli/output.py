@@ -79,7 +79,7 @@ def failures(runs: pd.DataFrame, place: str = "") -> str:
     failed = runs[runs["status"] == "failed"]
     by_text: dict[str, list[Any]] = {}
     for row in failed.itertuples():
-        by_text.setdefault(str(row.error).split("\n", 1)[0], []).append(row)
+        by_text.setdefault(words.without_processes(str(row.error).split("\n", 1)[0]), []).append(row)
     rows = []
     for text, of_text in list(by_text.items())[:MOST_FAILURES]:
         first = of_text[0]

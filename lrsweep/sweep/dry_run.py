@@ -15,7 +15,7 @@ from lrsweep.errors import StoppedError
 from lrsweep.store import journal
 from lrsweep.store.fresh import starts_over
 from lrsweep.store.journal import Replay
-from lrsweep.sweep import pending, preflight
+from lrsweep.sweep import pending, preflight, trial
 from lrsweep.workers import worker
 
 if TYPE_CHECKING:
@@ -78,7 +78,12 @@ def dry_run(spec: Spec, context: Context, *, fresh: bool) -> CostEstimate:
     def workload_of(workload_spec: WorkloadSpec) -> Workload:
         return worker.workloads().get(workload_spec, options.device)
 
-    seconds, errors, told = trial_of(jobs, workload_of, workers)
+    def tried() -> tuple[float, tuple[str, ...], set[str | None], int]:
+        size = bytes_of(plan.runs, len(plan.axis_names), workload_of) if jobs else 0
+        return *trial_of(jobs, workload_of, workers), size
+
+    own = next((run for job in jobs for run in job.runs if not run.built_in), plan.runs[0])
+    seconds, errors, told, size = trial.in_a_copy(tried, own, options.device, meanwhile="its first steps were tried")
     done = sum(run.run_id in replay.entries and replay.entries[run.run_id].status != "failed" for run in plan.runs)
     engines: Counter[str] = Counter()
     for job in jobs:
@@ -92,7 +97,7 @@ def dry_run(spec: Spec, context: Context, *, fresh: bool) -> CostEstimate:
         groups=len(jobs),
         run_steps=sum(job.run_steps for job in jobs),
         seconds=seconds,
-        bytes=bytes_of(plan.runs, len(plan.axis_names), workload_of) if jobs else 0,
+        bytes=size,
         free_bytes=_free(context.folder.absolute()),
         workers=workers,
         device=options.device,

@@ -20,6 +20,7 @@ from lrsweep.spec.load import load_spec
 from lrsweep.spec.model import Spec, canonical
 from lrsweep.spec.resolved import located
 from lrsweep.store import atomic
+from lrsweep.sweep import trial
 from lrsweep.system import warned
 from lrsweep.system.folders import absolute, given
 from lrsweep.training import param_groups, ramp
@@ -58,17 +59,25 @@ def run(
     planned = plan.build(spec, plan.fingerprints(spec))
     first = {run.label: run for run in reversed(planned.runs) if run.workload_spec is planned.runs[0].workload_spec}
     facts = _facts(folder)
-    ramp_results = []
     warnings = warned.Waiting()
     with located(spec), warned.told(warnings.add):
         workload = worker.workloads().get(planned.runs[0].workload_spec, worker.device_of(device))
         settings = [first[optimizer.label].setting for optimizer in spec.optimizers]
-        param_groups.check_arguments(workload, settings, seed)
-        for optimizer in spec.optimizers:
-            ramp = _ramp(first[optimizer.label], workload, seed, lrs)
-            ramp_results.append(RampResult(label=optimizer.label, ramp=ramp, row=_row(facts, optimizer.label, axes)))
+
+        def ramped() -> list[Ramp]:
+            param_groups.check_arguments(workload, settings, seed)
+            return [_ramp(first[optimizer.label], workload, seed, lrs) for optimizer in spec.optimizers]
+
+        ramps = trial.in_a_copy(
+            ramped, planned.runs[0], worker.device_of(device), meanwhile="it was trained for the range test"
+        )
     for text, _ in warnings.taken():
         _log.warning("%s", text)
+    labels = [optimizer.label for optimizer in spec.optimizers]
+    ramp_results = (
+        RampResult(label=label, ramp=ramp, row=_row(facts, label, axes))
+        for label, ramp in zip(labels, ramps, strict=True)
+    )
     range_test = RangeTest(
         name=spec.name,
         low=low,

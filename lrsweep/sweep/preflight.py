@@ -18,6 +18,7 @@ from lrsweep.sweep import pending
 from lrsweep.system import child
 from lrsweep.system.machine import memory_limit, size_text, this_machine
 from lrsweep.training import grouping, isolation, memory, param_groups, stackable
+from lrsweep.training.workload import Probed
 from lrsweep.user_imports import argument_error
 from lrsweep.wording.words import plural
 from lrsweep.workers import worker
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from lrsweep.sweep.context import Options
     from lrsweep.sweep.pending import Pending
     from lrsweep.training.stackable import Reason
-    from lrsweep.training.workload import Probed, Workload
+    from lrsweep.training.workload import Workload
     from lrsweep.workers.messages import Job
 
 
@@ -58,7 +59,7 @@ def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work
     jobs = _taken_apart(pending.jobs(left, replay, lambda runs: found.groups), found.reasons)
     members = _by_workload(run for job in jobs for run in job.runs)
     required = pending.required_metrics((run for runs in members.values() for run in runs), plan.spec.objective.metric)
-    steps, notes, described = {}, {}, {}
+    steps, notes, described, made_at = {}, {}, {}, {}
     again = len(left.retry)
     remarks = [f"{plural(again, 'failed run')} will be retried"] if again else []
     for key, runs in members.items():
@@ -66,7 +67,7 @@ def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work
         if key in found.probed:
             workload.know(found.probed[key])
         metrics(workload, required[key])
-        steps[key] = workload.total_steps
+        steps[key], made_at[key] = workload.total_steps, workload.task.made_at
         notes[key] = {"task": runs[0].workload_spec.task, **workload.task.notes}
         name = given_code.short(runs[0].workload_spec.task["name"])
         described[f"{name}: {tasks.describe(workload.task)}"] = workload.task.notes
@@ -79,6 +80,7 @@ def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work
                 job,
                 run_steps=steps[job.runs[0].workload_spec.key] * len(job.runs),
                 probed=found.probed.get(job.runs[0].workload_spec.key),
+                made_at=made_at[job.runs[0].workload_spec.key],
             )
             for job in jobs
         ),
@@ -141,7 +143,17 @@ def _survey(left: Pending, spec: Spec, replay: Replay, options: Options) -> _Sur
     except child.ChildDiedError as died:
         reason = f"the trial of the model {died}"
         groups = [Group(engine="single", runs=(run.run_id,), reason=reason, raised=True) for run in left.uncut]
-        return _Survey(groups=groups if left.new else [], reasons={}, probed={}, needs=(), warnings=())
+        probed = {key: _probed_apart(runs[0]) for key, runs in _by_workload(left.runs).items()}
+        return _Survey(groups=groups if left.new else [], reasons={}, probed=probed, needs=(), warnings=())
+
+
+def _probed_apart(run: Run) -> Probed:
+    """Of the recipe of `run`, whose code has ended a process: in another copy, without metrics if that ends too."""
+    workload = worker.workloads().get(run.workload_spec, "cpu")
+    try:
+        return child.call(workload.probed)
+    except child.ChildDiedError:
+        return Probed(tuple(workload.task.metrics))
 
 
 def _look(left: Pending, spec: Spec, replay: Replay, options: Options) -> _Survey:

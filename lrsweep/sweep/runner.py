@@ -101,9 +101,9 @@ def train_missing(spec: Spec, context: Context, writer: Journal, *, retry: bool 
     left = pending.pending(plan, replay)
     if not retry:
         left = dataclasses.replace(left, retry=())
-    if replay.plan is not None and (changed := plan_record.note(replay.plan, plan, replay, folder)):
-        notes.note(changed)
     work = preflight.prepare(left, plan, replay, context.options)
+    if replay.plan is not None and (changed := plan_record.note(replay.plan, plan, replay, folder)):
+        notes.note(changed)  # only now: what is wrong with the user's code leaves nothing to train again
     for text in work.remarks:
         notes.once(text)
     if over:

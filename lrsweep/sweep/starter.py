@@ -12,12 +12,13 @@ from lrsweep import plan as planning
 from lrsweep import tasks
 from lrsweep.errors import UsageError, on_one_line, printable
 from lrsweep.spec.load import load_spec
-from lrsweep.sweep import api
+from lrsweep.sweep import api, trial
 from lrsweep.system.machine import size_text
 from lrsweep.wording.words import duration, plural
 from lrsweep.workers import worker
 
 if TYPE_CHECKING:
+    from lrsweep.plan import Run
     from lrsweep.sweep.dry_run import CostEstimate
     from lrsweep.training.workload import Workload
 
@@ -49,16 +50,18 @@ def for_task(task: str, path: Path) -> str:
         "optimizers": ["sgd", {"name": "sgd", "momentum": 0.9}, "adam"],
         "train": {"epochs": 10, "batch_size": BATCH},
     }
-    rows = int(_workload(mapping).task.notes["train"])
+    rows = int(worker.workloads().get(_first_run(mapping).workload_spec, "cpu").task.notes["train"])
     mapping["train"]["batch_size"] = min(BATCH, 1 << (rows.bit_length() - 1))
     estimate = api.dry_run(mapping, progress="none")
     if estimate.errors:
         raise UsageError(f"{task} cannot be swept as it is: {estimate.errors[0]}")
-    workload = _workload(mapping)
+    run = _first_run(mapping)
+    workload = worker.workloads().get(run.workload_spec, "cpu")
+    lines = trial.in_a_copy(lambda: _found(task, workload, estimate), run, "cpu", meanwhile="a batch was evaluated")
     names = [f"val_{name}" for name in workload.metric_names]
     file, _, function = task.rpartition(":")
     there = Path(os.path.relpath(file, path.absolute().parent)).as_posix() if file.endswith(".py") else file
-    found = (printable(on_one_line(line)) for line in _found(task, workload, estimate))
+    found = (printable(on_one_line(line)) for line in lines)
     return TEXT.format(
         found="\n".join(f"# {line}" for line in found),
         name=json.dumps(mapping["name"]),
@@ -68,10 +71,9 @@ def for_task(task: str, path: Path) -> str:
     )
 
 
-def _workload(mapping: dict[str, Any]) -> Workload:
+def _first_run(mapping: dict[str, Any]) -> Run:
     spec = load_spec(mapping)
-    plan = planning.build(spec, planning.fingerprints(spec))
-    return worker.workloads().get(plan.runs[0].workload_spec, "cpu")
+    return planning.build(spec, planning.fingerprints(spec)).runs[0]
 
 
 def _found(task: str, workload: Workload, estimate: CostEstimate) -> list[str]:

@@ -3,8 +3,9 @@
 User code that fails an audit, or whose untrained losses differ between runs of one seed: all that was trained together
 of that workload is thrown away and trained again one at a time. A worker that dies (noticed in workers/executors.py):
 its group is retried up to TRIES times in all, then split in two until the run that kills it is alone and recorded as
-failed. Out of memory: split at once. An engine that raises: its runs are trained one at a time, and the reason is
-reported once one of them succeeds; otherwise their failures say it.
+failed. Once HOPELESS runs of a recipe have failed like that and none was ever trained, the others of the recipe fail
+untried; the next command tries them again. Out of memory: split at once. An engine that raises: its runs are trained
+one at a time, and the reason is reported once one of them succeeds; otherwise their failures say it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from lrsweep.store import checkpoints, journal
 from lrsweep.store.journal import Checkpoint, Group, Journal, Replay
 from lrsweep.sweep.progress import Notes, Update
 from lrsweep.training import reasons
+from lrsweep.wording import words
 from lrsweep.wording.words import plural
 from lrsweep.workers.executors import Event, Executor
 from lrsweep.workers.messages import (
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from lrsweep.plan import Run
 
 TRIES = 3
+HOPELESS = 3
 UNTRAINED = ("train_loss", "val_loss")
 UNTRAINED_TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "bfloat16": 1e-2}
 
@@ -115,6 +118,8 @@ class Supervisor:
         self._saved: dict[str, Checkpoint] = dict(replay.checkpoints)
         self._tries: Counter[str] = Counter()
         self._queue: deque[Job] = deque()
+        self._killed: Counter[str] = Counter()  # runs that ended their workers alone, by recipe
+        self._trainable = {runs[run].workload_spec.key for run in self._settled}  # recipes with a run that was trained
         self._raised: Counter[str] = Counter()  # runs by the exception that they are trained one at a time for
         self._distrusted = dict(replay.distrusted)
         self._engines = {
@@ -177,6 +182,8 @@ class Supervisor:
 
     def _count(self, outcome: RunResult, job: Job) -> None:
         self._settled[outcome.run_id] = outcome.status
+        if outcome.status != "failed":
+            self._trainable.add(self._runs[outcome.run_id].workload_spec.key)
         self._engines[outcome.run_id] = job.group.engine
         self._trained.add(outcome.run_id)
         self.counts.done += 1
@@ -326,17 +333,22 @@ class Supervisor:
 
     def _recover(self, job: Job, message: Trouble) -> None:
         self._tries[job.group.id] += 1
+        if isinstance(message, Died) and self._hopeless(job):
+            self._fail(job, message)
+            return
         if isinstance(message, Died) and self._tries[job.group.id] < TRIES:
             what = f"{len(job.runs)} runs are" if len(job.runs) > 1 else "run is"
             self._notes.once(f"{message.text}; its {what} tried again")
             self._queue.appendleft(replace(job, resume=self._saved.get(job.group.id)))
             return
-        self._forget(job.group)
         left = [run for run in job.runs if run.run_id not in self._settled]
         if len(left) <= 1 and not (isinstance(message, Raised) and job.group.engine != "single"):
-            for run in left:
-                self._fail(job, run.run_id, message)
+            self._fail(job, message)
+            if isinstance(message, Died) and len(job.runs) == 1:
+                self._killed[job.runs[0].workload_spec.key] += 1
+                self._give_up(job, message)
             return
+        self._forget(job.group)
         labels = list(dict.fromkeys(run.label for run in left))
         if isinstance(message, Raised) and job.group.engine == "stacked" and len(labels) > 1:
             first = labels[: len(labels) // 2]  # one class may be to blame
@@ -391,12 +403,39 @@ class Supervisor:
         record = journal.groups_record(groups)
         self._writer.append([record, record])
 
-    def _fail(self, job: Job, run_id: str, message: Trouble) -> None:
-        outcome = RunResult(run_id=run_id, status="failed", error=message.text)
-        if run_id in self._runs:
-            died = isinstance(message, Died)
-            self._writer.append([journal.outcome_record(outcome, job.group.id, worker_died=died)])
-            self._count(outcome, job)
+    def _hopeless(self, job: Job) -> bool:
+        """Has the recipe of `job` only ever ended its workers?"""
+        key = job.runs[0].workload_spec.key
+        return self._killed[key] >= HOPELESS and key not in self._trainable
+
+    def _give_up(self, job: Job, message: Died) -> None:
+        """Fail what waits of the recipe of `job`, if that is hopeless."""
+        if not self._hopeless(job):
+            return
+        key = job.runs[0].workload_spec.key
+        waiting = [one for one in self._queue if one.runs[0].workload_spec.key == key]
+        untried = [one for one in waiting if not self._tries[one.group.id]]
+        for one in waiting:
+            self._queue.remove(one)
+            why = f"; not tried: the first {HOPELESS} runs ended like this" if one in untried else ""
+            self._fail(one, Died(message.text), why)
+        if count := sum(len(one.runs) for one in untried):
+            runs = f"{plural(count, 'run')} of the same task and settings"
+            self._notes.note(f"{message.text}: the first {HOPELESS} runs ended like this; not tried: {runs}")
+
+    def _fail(self, job: Job, message: Trouble, why: str = "") -> None:
+        """Record what is left of a group as failed."""
+        self._forget(job.group)
+        died = isinstance(message, Died)
+        like = self._of_recipe.get(job.runs[0].workload_spec.key)
+        place = words.made_at(like.made_at) if died and like is not None else ""
+        records = []
+        for run in job.runs:
+            if run.run_id in self._runs and run.run_id not in self._settled:
+                outcome = RunResult(run_id=run.run_id, status="failed", error=f"{message.text}{place}{why}")
+                records.append(journal.outcome_record(outcome, job.group.id, worker_died=died))
+                self._count(outcome, job)
+        self._writer.append(records)
         self.counts.end(job)
 
 

@@ -22,6 +22,9 @@ _baseline: list[int] = []
 _forks_only: list[bool] = []
 
 
+CRASHES = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT")
+
+
 class ChildDiedError(LrsweepError):
     """The copy ended before it gave its result: killed, or ended by the code it ran."""
 
@@ -158,11 +161,12 @@ def _pickled(function: Callable[[], object], waiting: warned.Waiting) -> bytes:
 
 
 def how_it_ended(code: int | None) -> str:
-    """The exit code of a process as words: `exited with code 3`, `killed by SIGKILL (out of memory?)`."""
+    """The exit code of a process as words: `exited with code 3 (os._exit, or a crash in native code?)`, `was killed by
+    SIGKILL (out of memory?)`."""
     if code is None:
         return "closed its connection"
     if code >= 0:
-        return f"exited with code {code}"
+        return f"exited with code {code} (os._exit, or a crash in native code?)"
     name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
-    hint = " (out of memory?)" if name == "SIGKILL" else ""
+    hint = " (out of memory?)" if name == "SIGKILL" else " (a crash in native code?)" if name in CRASHES else ""
     return f"was killed by {name}{hint}"

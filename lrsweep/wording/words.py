@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from lrsweep.analysis.facts import Budget, OptimizerFacts, SweepFacts, shortened
@@ -166,3 +167,13 @@ def budget_line(facts: SweepFacts, setting: str = "") -> str:
     failed = f", {facts.n_failed} failed" if facts.n_failed else ""
     counts = f"{plural(len(facts.seeds), 'seed')} · {plural(facts.n_runs, 'run')}, {facts.n_diverged} diverged{failed}"
     return f"{setting or budget_text(facts.budget)} · {counts}"
+
+
+def made_at(place: str) -> str:
+    """`; its task was made at mytask.py:29 in make`; empty for a task whose place is not known."""
+    return f"; its task was made at {place}" if place else ""
+
+
+def without_processes(text: str) -> str:
+    """An error's text without the numbers of processes, which are others in every run."""
+    return re.sub(r"\b(pid(?:\(s\)|s)?)[ =:]*\d+(?:, *\d+)*", r"\1", text, flags=re.IGNORECASE)

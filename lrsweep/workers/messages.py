@@ -36,6 +36,7 @@ class Job:
 
     `probed`: of its workload, found out before; a worker must not run the user's code to find them.
     `unused_worker`: in a process in which no code of the user's has trained yet.
+    `made_at`: the place in the user's file where the task was made, for messages.
     """
 
     group: Group
@@ -44,6 +45,7 @@ class Job:
     resume: Checkpoint | None = None
     probed: Probed | None = None
     unused_worker: bool = False
+    made_at: str = ""
 
     @property
     def in_a_copy(self) -> bool:

@@ -212,11 +212,14 @@ def train_in_a_copy(
         leave()
         return
     worker = os.getpid()
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)  # what the copy has started may live on and hold its end
     pid = os.fork()
     if pid == 0:
         try:
             die_with(worker)
             _train_alone(job, dataclasses.replace(config, parent=worker), send, stop)
+            os.write(writing, b"1")
         finally:
             with suppress(OSError, ValueError):
                 sys.stdout.flush()
@@ -225,11 +228,14 @@ def train_in_a_copy(
     with stop.passed_on(pid):
         _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
+    os.close(writing)
+    with os.fdopen(reading, "rb", buffering=0) as ended:
+        finished = ended.read(1) == b"1"  # else the user's code has ended it, with any exit code
     if code < 0:  # this process ends as its copy did
         if -code != signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
-    elif code > 0:
+    elif code > 0 or not finished:
         os._exit(code)
 
 

@@ -14,6 +14,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import lrsweep
@@ -370,6 +371,31 @@ def test_runs_that_all_fail_are_told_once_with_the_place_in_the_spec(tmp_path: P
     text = output.failures(runs, done.place)
     assert f"2 of 2 runs failed; correct the code that {tmp_path}/spec.yaml:1:1: task names, then rerun" in text
     assert text.count("for 5 features is given 4") == 1
+
+
+def test_failures_that_differ_by_the_numbers_of_processes_are_one() -> None:
+    lost = [f"RuntimeError: DataLoader worker (pid(s) {pid}) exited unexpectedly" for pid in ("201", "202, 203")]
+    killed = [f"RuntimeError: DataLoader worker (pid {pid}) is killed by signal: Aborted." for pid in (7, 8)]
+    one = {"status": "failed", "optimizer": "sgd", "lr": 0.1, "seed": 0}
+    runs = pd.DataFrame([{**one, "run_id": str(n), "error": error} for n, error in enumerate([*lost, *killed])])
+    lines = output.failures(runs).splitlines()
+    assert [line.split()[:2] for line in lines[2:]] == [["2", "0"], ["2", "2"]]
+    assert lines[2].endswith("DataLoader worker (pid(s)) exited unexpectedly")
+
+
+def test_nothing_is_said_to_be_trained_again_where_nothing_is(tmp_path: Path) -> None:
+    (tmp_path / "good.csv").write_text("x,y\n" + "".join(f"{n},{n % 7}.5\n" for n in range(60)))
+    (tmp_path / "bad.csv").write_text("x,y\n")
+    (tmp_path / "better.csv").write_text("x,y\n" + "".join(f"{n},{n % 5}.5\n" for n in range(60)))
+    spec = {"task": {"name": "csv", "path": str(tmp_path / "good.csv"), "target": "y"}, "optimizers": ["sgd"]}
+    config = {**spec, "name": "sweep", "lr": [0.1], "seeds": 1, "train": {"steps": 2}}
+    sweeps.run(tmp_path, config)
+    reporter = Silent()
+    with pytest.raises(UsageError, match="holds no rows"):
+        sweeps.run(tmp_path, config, set=[f"task.path={tmp_path}/bad.csv"], reporter=reporter)
+    assert reporter.notes == []
+    sweeps.run(tmp_path, config, set=[f"task.path={tmp_path}/better.csv"], reporter=reporter)
+    assert any(note.startswith("changed since the last run") for note in reporter.notes)
 
 
 def test_a_mistake_leaves_no_folder_behind(tmp_path: Path) -> None:

@@ -29,5 +29,5 @@ def test_what_happens_there_is_told_here() -> None:
     assert shown.stdout.splitlines() == [
         "True",
         "2 ((('task', 'path'), 'data: no rows'),) data: no rows",
-        "2  data: the process that read it exited with code 9",
+        "2  data: the process that read it exited with code 9 (os._exit, or a crash in native code?)",
     ]

@@ -98,8 +98,11 @@ class Scripted:
             yield [(job, message) for message in self._behave(job)]
 
 
-def train(folder: Path, behave: Behaviour, *jobs: Job) -> tuple[journal.Replay, Scripted, Silent, Supervisor]:
-    runs = {run.run_id: run for one in jobs for run in one.runs}
+def train(
+    folder: Path, behave: Behaviour, *jobs: Job, before: Job | None = None
+) -> tuple[journal.Replay, Scripted, Silent, Supervisor]:
+    """`before`: what an earlier command has trained of the same plan."""
+    runs = {run.run_id: run for one in (*jobs, *filter(None, [before])) for run in one.runs}
     writer, reporter, executor = Journal(folder), Silent(), Scripted(behave)
     training = Supervisor(folder=folder, writer=writer, replay=journal.replay(folder), notes=Notes(reporter), runs=runs)
     try:
@@ -149,6 +152,37 @@ def test_a_worker_that_dies_once_costs_nothing(tmp_path: Path) -> None:
     assert [one.resume for one in seen] == [None, saved]
     assert seen[0].group == seen[1].group
     assert training.counts.update().run_steps == 20
+
+
+def test_runs_that_all_end_their_workers_are_not_tried_to_the_last(tmp_path: Path) -> None:
+    jobs = [replace(job(name), made_at="task.py:3 in make") for name in "abcdefgh"]
+    found, executor, reporter, training = train(tmp_path, lambda job: [Died("gone")], *jobs)
+    assert statuses(found) == dict.fromkeys("abcdefgh", "failed")
+    assert [one.runs[0].run_id for one in executor.jobs] == [name for name in "abc" for _ in range(TRIES)]
+    made = "gone; its task was made at task.py:3 in make"
+    assert [found.outcome(name).error for name in "cd"] == [
+        made,
+        f"{made}; not tried: the first 3 runs ended like this",
+    ]
+    assert any(note.endswith("not tried: 5 runs of the same task and settings") for note in reporter.notes)
+    update = training.counts.update()
+    assert (update.done, update.failed, update.run_steps) == (8, 8, update.run_steps_total)
+
+
+def test_one_run_that_was_trained_has_all_others_tried(tmp_path: Path) -> None:
+    def behave(job: Job) -> list[Message]:
+        return ok(job) if job.runs[0].run_id == "c" else [Died("gone")]
+
+    found, executor, _, _ = train(tmp_path, behave, *map(job, "abcdefg"))
+    assert {one.runs[0].run_id for one in executor.jobs} == set("abcdefg")
+    assert {found.outcome(name).error for name in "abdefg"} == {"gone"}
+
+
+def test_one_run_that_an_earlier_command_trained_has_all_others_tried(tmp_path: Path) -> None:
+    train(tmp_path, ok, job("a"))
+    found, executor, _, _ = train(tmp_path, lambda job: [Died("gone")], *map(job, "bcdefg"), before=job("a"))
+    assert {one.runs[0].run_id for one in executor.jobs} == set("bcdefg")
+    assert {found.outcome(name).error for name in "bcdefg"} == {"gone"}
 
 
 def test_out_of_memory_halves_the_group(tmp_path: Path) -> None:

@@ -1,0 +1,33 @@
+"""The user's code tried in a copy of this process, so that code which ends its process cannot end the command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from lrsweep import given_code
+from lrsweep.errors import WrongInSpec
+from lrsweep.system import child
+from lrsweep.wording import words
+from lrsweep.workers import worker
+
+if TYPE_CHECKING:
+    from lrsweep.plan import Run
+
+T = TypeVar("T")
+
+
+def in_a_copy(function: Callable[[], T], run: Run, device: str, *, meanwhile: str) -> T:
+    """`function()`, which runs the code of the recipe of `run`, in a copy where there is user code and can be one.
+
+    The task must have been built here: the copy finds it. The result must be picklable. Raises what `function` raises,
+    and WrongInSpec if the copy ends before it has a result; `meanwhile` says what was being done.
+    """
+    if run.built_in or device != "cpu":  # CUDA works in no copy of a process that has used it
+        return function()
+    try:
+        return child.call(function)
+    except child.ChildDiedError as died:
+        name = given_code.short(run.workload_spec.task["name"])
+        place = words.made_at(worker.workloads().get(run.workload_spec, device).task.made_at)
+        raise WrongInSpec((("task",), f"task {name}: the process {died} while {meanwhile}{place}")) from died
