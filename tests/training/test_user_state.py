@@ -423,7 +423,7 @@ def change(): code_of_another.HELD.n += 1
     "getattr under another name": """
 import code_of_another
 code_of_another.HELD, get = Box(), getattr
-def root(): return get(code_of_another, "HE" + "LD")
+def root(): return get(code_of_another, "DLEH"[::-1])
 def change(): code_of_another.HELD.n += 1
 """,
     "an object on torch": """

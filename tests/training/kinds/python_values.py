@@ -633,14 +633,14 @@ class ModuleGetattr(Skipping):
         return kinds_made.counter.late()
 
 
-BESIDE = operator.attrgetter("BESIDE")
+GETTER = operator.attrgetter("BESIDE")
 
 
 class Attrgetter(Skipping):
     """Counts in a global of another module, which a getter gives."""
 
     def skips(self):
-        return BESIDE(kinds_made).late()
+        return GETTER(kinds_made).late()
 
 
 class OnTorch(Skipping):
