@@ -75,8 +75,7 @@ def load(path: str) -> Any:
     """The object that `file.py:name` means, from a file (and neighbours it imports) that nothing has used yet."""
     place, _, name = path.rpartition(":")
     folder = Path(place).parent
-    for known in [key for key, module in sys.modules.items() if _is_in(module, folder)]:
-        del sys.modules[known]
+    _forget(folder)
     spec = importlib.util.spec_from_file_location(f"plain_{Path(place).stem}", place)
     assert spec is not None
     assert spec.loader is not None
@@ -86,7 +85,13 @@ def load(path: str) -> Any:
         spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(folder))
+        _forget(folder)  # sweeps of this process, whose workers are forks of it, import their own
     return getattr(module, name)
+
+
+def _forget(folder: Path) -> None:
+    for known in [key for key, module in sys.modules.items() if _is_in(module, folder)]:
+        del sys.modules[known]
 
 
 def _is_in(module: ModuleType, folder: Path) -> bool:
