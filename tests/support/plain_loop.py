@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -90,14 +89,11 @@ def load(path: str) -> Any:
 
 
 def _forget(folder: Path) -> None:
-    for known in [key for key, module in sys.modules.items() if _is_in(module, folder)]:
-        del sys.modules[known]
-
-
-def _is_in(module: ModuleType, folder: Path) -> bool:
-    """A neighbour imported by its bare name: the package's own modules are other objects."""
-    file = getattr(module, "__file__", None)
-    return file is not None and Path(file).parent == folder and "." not in module.__name__
+    """Neighbours imported by their bare names, from this folder or another one that a sweep has taken them from."""
+    for file in folder.glob("*.py"):
+        known = getattr(sys.modules.get(file.stem), "__file__", None)
+        if known is not None and Path(known).name == file.name and file.stem not in sys.stdlib_module_names:
+            del sys.modules[file.stem]
 
 
 @contextmanager
