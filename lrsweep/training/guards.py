@@ -22,7 +22,7 @@ from lrsweep import optimizers
 from lrsweep.compiler import torch_private
 from lrsweep.compiler.torch_private import tree_flatten
 from lrsweep.errors import WrongInSpec
-from lrsweep.training import param_groups, user_names, user_state
+from lrsweep.training import ownership, param_groups, user_names, user_state
 from lrsweep.training.loss_module import LossModule
 
 C_VALUES = (ctypes._SimpleCData, ctypes.Structure, ctypes.Array)
@@ -41,7 +41,7 @@ def of_model(module: nn.Module) -> str | None:
         if part._backward_hooks or part._backward_pre_hooks:
             return f"has a backward hook ({place})"
         for kind in type(part).__mro__:
-            if not user_state.of_torch_or_python(kind.__module__) and (own := [n for n in LISTS if n in vars(kind)]):
+            if not ownership.class_of_torch_or_python(kind) and (own := [n for n in LISTS if n in vars(kind)]):
                 return f"overrides {own[0]}() ({kind.__name__})"
         if isinstance(part, torch.jit.ScriptModule):
             return f"is compiled by TorchScript ({place})"
@@ -65,9 +65,9 @@ def _changed_optimizer() -> str | None:
     """A method of a class of torch.optim that is not torch's: `SGD.step`."""
     for cls in vars(torch.optim).values():
         for kind in cls.__mro__ if isinstance(cls, type) else ():
-            for name, item in vars(kind).items() if user_state.of_torch_or_python(kind.__module__) else ():
+            for name, item in vars(kind).items() if ownership.class_of_torch_or_python(kind) else ():
                 function = torch_private.unwrapped(item)
-                if isinstance(function, FunctionType) and not user_state.of_torch_or_python(function.__module__):
+                if isinstance(function, FunctionType) and not ownership.code_of_torch_or_python(function):
                     return f"{kind.__name__}.{name}"
     return None
 

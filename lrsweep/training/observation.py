@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lrsweep.system import notebook
-from lrsweep.training import user_state
+from lrsweep.training import ownership, user_state
 
 # What makes Python values of a tensor: what Python does next may depend on them.
 ESCAPES = frozenset(
@@ -130,7 +130,7 @@ def _call(name: str) -> str:
 
 
 def _library_frame(frame: FrameType) -> bool:
-    return user_state.of_library(frame.f_globals.get("__name__"), frame.f_code.co_filename)
+    return ownership.of_library(frame.f_globals.get("__name__"), frame.f_code.co_filename)
 
 
 def _user_line() -> str:

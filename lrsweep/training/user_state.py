@@ -10,10 +10,12 @@ containers, arrays and plain values are looked at.
 from __future__ import annotations
 
 import array
+import builtins
 import collections
 import functools
 import gc
 import logging
+import operator
 import os
 import random
 import re
@@ -21,10 +23,10 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,7 @@ from torch import Tensor, nn
 from lrsweep.compiler import torch_private
 from lrsweep.system import notebook
 from lrsweep.training.contents import (
+    CONTAINERS,
     MOST_BYTES,
     PLAIN,
     digest,
@@ -43,7 +46,15 @@ from lrsweep.training.contents import (
     names_in,
     of_pandas,
     reduces,
+    shallow,
     unnamed,
+)
+from lrsweep.training.ownership import (
+    belongs_to_user,
+    class_of_torch_or_python,
+    code_of_torch_or_python,
+    of_library,
+    of_torch_or_python,
 )
 
 MOST_OBJECTS = 200_000
@@ -66,15 +77,18 @@ SEEDED = (
 )
 GENERATORS = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
 # What a notebook has among the globals of the user's: its shell, what was typed, what was shown.
-OF_NOTEBOOK = re.compile(r"__warningregistry__|get_ipython|exit|quit|open|In|Out|_[iod]h|_i*\d*|__|___")
+OF_NOTEBOOK = re.compile(r"__warningregistry__|__builtins__|get_ipython|exit|quit|open|In|Out|_[iod]h|_i*\d*|__|___")
 # By these, code may reach a variable of a module that it does not name.
 REACHING = frozenset(
     {"eval", "exec", "globals", "locals", "vars", "modules", "import_module", "_getframe", "currentframe", "__main__"}
-    | {"__dict__", "__globals__", "__import__"}
+    | {"__dict__", "__globals__", "__import__", "getmembers", "getmembers_static"}
 )
-GETTING = frozenset({"getattr", "setattr", "attrgetter"})  # and by these, any attribute of a module that it has
+# And by these, any attribute of a module that it has.
+GETTING = frozenset({"getattr", "setattr", "attrgetter", "methodcaller"})
 _OF_PYTHON = frozenset({"__doc__", "__dict__", "__weakref__", "_abc_impl", "__slotnames__"})
 _OF_LOGGERS = frozenset({"_cache", "handlers", "filters"})  # `_cache` is filled by logging
+# Python notes in the globals of a module which warnings it has shown.
+_NOT_KEPT = frozenset({"__warningregistry__", "__builtins__"})
 _MODULE_OWN = frozenset({"_parameters", "_buffers", "training"})
 
 
@@ -97,25 +111,6 @@ class Picture:
 
 def environment() -> list[tuple[str, str]]:
     return sorted((key, value) for key, value in os.environ.items() if not key.startswith(OF_TORCH))
-
-
-def of_library(module: object, file: str | None = None) -> bool:
-    """Is this the name of a module of torch, lrsweep, Python's library, or an installed package?
-
-    Some classes in C keep something else than a name in `__module__`.
-    """
-    top = module.partition(".")[0] if isinstance(module, str) else ""
-    if top in sys.stdlib_module_names or top in ("torch", "lrsweep", "numpy", "builtins"):
-        return top != "__main__"
-    if file is None:
-        file = getattr(sys.modules.get(str(module)), "__file__", None)
-    return file is not None and bool({"site-packages", "dist-packages"} & set(Path(file).parts))
-
-
-def of_torch_or_python(module: object) -> bool:
-    """Is this a module of torch, numpy, lrsweep or Python's library?"""
-    top = module.partition(".")[0] if isinstance(module, str) else ""
-    return top != "__main__" and (top in sys.stdlib_module_names or top in ("torch", "lrsweep", "numpy"))
 
 
 def picture(roots: Iterable[Any], *, alike: bool = False, libraries: bool = False) -> Picture:
@@ -150,6 +145,7 @@ class Walk:
         self._names: set[str] = set()  # of globals, in the code that was reached
         self._others: set[str] = set()  # that may be attributes of a module
         self._modules: set[int] = set()  # the globals of those that were reached as such
+        self._classes: list[tuple[int, type]] = []  # of the user's, with their looks
         self._globals: list[tuple[int, int, str, dict[str, Any]]] = []  # look, identity, file, what was not yet named
 
     def run(self, roots: list[Any]) -> None:
@@ -170,17 +166,23 @@ class Walk:
         any_attribute = not GETTING.isdisjoint(self._names | self._others)
         for look, space, _, left in self._globals:
             as_module = space in self._modules
+            # What a module makes of names that it does not hold, its `__getattr__` says.
+            attributes = self._others | {"__getattr__"}
             found = [
                 key
                 for key in left
-                if everything or key in self._names or (as_module and (any_attribute or key in self._others))
+                if everything or key in self._names or (as_module and (any_attribute or key in attributes))
             ]
             self._later([left.pop(key) for key in found], look)
+        if "__subclasses__" in self._others:
+            for look, cls in self._classes:
+                self._later(cls.__subclasses__(), look)
+            self._classes.clear()
 
     def _look(self, value: Any) -> None:
         self._looks += 1
         parts = self._found.parts
-        if isinstance(value, float):
+        if type(value) is float:
             parts.append(value.hex())
             return
         if type(value) in PLAIN:
@@ -215,13 +217,14 @@ class Walk:
             return self._tensor(value)
         if isinstance(value, np.ndarray | np.generic):
             self._objects(value)
-            return digest(np.asarray(value))
+            return digest(np.asarray(value)), self._of_subclass(value)
         if isinstance(value, re.Pattern):
             return value.pattern, value.flags
         if any(value is generator for generator in SEEDED):
             return 0
         if isinstance(value, random.Random):
-            return value.getstate() if type(value).random is random.Random.random else self._hidden(value)
+            known = type(value).random is random.Random.random
+            return value.getstate() if known else self._hidden(value), self._of_subclass(value)
         if isinstance(value, np.random.RandomState):
             return repr(value.get_state(legacy=False))
         if isinstance(value, np.random.Generator | np.random.BitGenerator):
@@ -237,7 +240,7 @@ class Walk:
         if type(value).__name__ == "_lru_list_elem":
             return self._later(gc.get_referents(value))
         if isinstance(value, property):
-            return self._later([value.fget, value.fset])
+            return self._later([value.fget, value.fset, value.fdel]), self._of_subclass(value)
         if isinstance(value, weakref.ReferenceType):
             return self._later([value()])
         if isinstance(value, type):
@@ -247,8 +250,13 @@ class Walk:
         if isinstance(value, types.MethodType):
             return self._later([value.__self__, value.__func__])
         if isinstance(value, types.BuiltinFunctionType):
+            self._called(value.__name__)
             kept = [] if isinstance(value.__self__, types.ModuleType) else [value.__self__]
             return named(value), self._later(kept)
+        if isinstance(value, operator.attrgetter | operator.methodcaller):
+            texts = [text for text in value.__reduce__()[1] if isinstance(text, str)]
+            self._others |= {part for text in texts for part in text.split(".")}
+            return self._reduced(value)
         if isinstance(value, staticmethod | classmethod):
             return self._later([value.__func__])
         if isinstance(value, types.CellType):
@@ -258,7 +266,8 @@ class Walk:
                 return "empty"
         if isinstance(value, types.ModuleType):
             self._modules.add(id(vars(value)))
-            return value.__name__, 0 if of_library(value.__name__) else self._later([vars(value)])
+            own = [] if of_library(value.__name__) else [vars(value)]
+            return value.__name__, self._later(own), self._of_subclass(value)
         if isinstance(value, types.MappingProxyType):
             return self._later([dict(value)])
         if isinstance(value, logging.Logger):
@@ -274,8 +283,7 @@ class Walk:
         attributes = list(_attributes(value))
         content: list[Any] = []
         if isinstance(value, dict):
-            # Python notes in the globals of a module which warnings it has shown.
-            left_out = OF_NOTEBOOK.fullmatch if "get_ipython" in value else "__warningregistry__".__eq__
+            left_out = OF_NOTEBOOK.fullmatch if "get_ipython" in value else _NOT_KEPT.__contains__
             kept = {key: item for key, item in value.items() if not (type(key) is str and left_out(key))}
             if "__builtins__" in value and isinstance(value.get("__name__"), str):  # the globals of a module
                 file = notebook.name_of(str(value.get("__file__", value["__name__"])))
@@ -311,12 +319,24 @@ class Walk:
         self._found.hidden.append(type(value).__name__)
         return id(value)
 
+    def _of_subclass(self, value: Any) -> int:
+        """What an object has beside what its base, of a library, keeps in C."""
+        cls = type(value)
+        if class_of_torch_or_python(cls):
+            return 0
+        return self._later([cls] if isinstance(value, types.ModuleType) else _attributes(value))
+
+    def _called(self, name: str) -> None:
+        """By a function of Python's that has another name in the user's code, any variable may be reached."""
+        if name in REACHING or name in GETTING:
+            self._others.add(name)
+
     def _objects(self, value: Any) -> None:
         if getattr(getattr(value, "dtype", None), "kind", "") == "O":
             self._later(np.asarray(value).ravel().tolist())
 
     def _tensor(self, value: Tensor) -> Any:
-        self._later([vars(value)])
+        self._later([vars(value)] if class_of_torch_or_python(type(value)) else [vars(value), type(value)])
         try:
             large = (self._which(value), value._version) if value.nbytes > MOST_BYTES else None
             return large, value.requires_grad, digest(value.detach().cpu().contiguous().view(-1).numpy())
@@ -334,34 +354,67 @@ class Walk:
         return [flags, list(value._buffers.keys()), list(own), self._later([*own.values(), *attributes, type(value)])]
 
     def _class(self, value: type) -> Any:
-        if of_torch_or_python(value.__module__):
-            return named(value), kept_items(vars(value))
+        if class_of_torch_or_python(value):
+            self._called(value.__name__)
+            held = [item for item in vars(value).values() if belongs_to_user(item)]
+            return named(value), kept_items(vars(value)), self._later(held)
         held = [
             item for key, item in vars(value).items() if key not in _OF_PYTHON and not _wrapped_by_torch(value, key)
         ]
+        held += [] if class_of_torch_or_python(type(value)) else [type(value)]
         self._module_of(value.__module__)
+        self._classes.append((self._looks, value))
         return named(value), self._later([*held, *value.__bases__])
 
     def _function(self, value: types.FunctionType) -> Any:
         value = torch_private.unwrapped(value)
         held: list[Any] = [value.__defaults__, value.__kwdefaults__, vars(value), *(value.__closure__ or ())]
-        if of_torch_or_python(value.__module__):  # a wrapper may hold the user's
+        if code_of_torch_or_python(value):  # a wrapper may hold the user's
+            self._called(value.__name__)
             return self._later(held)
-        if of_library(value.__module__, value.__code__.co_filename):
-            self._module_of(value.__module__)
-        else:
-            imported = (sys.modules.get(name) for name in value.__code__.co_names)  # inside the function, too
-            held += [value.__globals__, *(module for module in imported if module and not of_library(module.__name__))]
-            held += _kept_by_libraries(value)
         ours, others = names_in(value.__code__)
         self._names |= ours
         self._others |= others
+        if of_library(None, value.__code__.co_filename):
+            self._module_of(value.__module__)
+        else:
+            names = sorted(ours | others)
+            imported = (sys.modules.get(name) for name in names)  # inside the function, too
+            held += [value.__globals__, *(module for module in imported if module and not of_library(module.__name__))]
+            held += self._kept_by_libraries(names, value.__globals__)
         return [id(value.__code__), self._later(held)]
+
+    def _kept_by_libraries(self, names: Sequence[str], space: Mapping[str, Any]) -> list[Any]:
+        """What the user's code may keep as attributes of modules of torch, numpy or Python which it names.
+
+        Of containers, which may be the library's own, something is compared; they are not walked through.
+        """
+        found: list[Any] = []
+        modules = {id(builtins): builtins}
+        new = [found_in.get(name) for name in names for found_in in (space, sys.modules)]
+        while new:
+            module = new.pop()
+            if not isinstance(module, types.ModuleType) or id(module) in modules or not of_library(module.__name__):
+                continue
+            modules[id(module)] = module
+            new += [vars(module).get(name) for name in names]
+        any_attribute = not GETTING.isdisjoint(names)
+        for module in modules.values():
+            held = vars(module)
+            for name in list(held) if any_attribute else names:
+                item = held.get(name)
+                if type(item) in (*PLAIN, float):
+                    found += [item] if name in names and name in held else []
+                elif type(item) in CONTAINERS and name in names and item is not sys.modules:
+                    self._found.parts.append((name, shallow(item)))
+                elif belongs_to_user(item):
+                    found.append(item)
+        return found
 
     def _module_of(self, name: str) -> None:
         """All globals of a module of the user's; of an installed one only some: they are many."""
         module = sys.modules.get(str(name))
-        if module is None:
+        if module is None or of_torch_or_python(name):
             return
         if not of_library(name):
             self._later([vars(module)])
@@ -385,23 +438,6 @@ def _wrapped_by_torch(cls: type, key: str) -> bool:
     return torch_private.unwrapped(vars(cls)[key]) is getattr(super(cls, cls), key, None)
 
 
-def _kept_by_libraries(function: types.FunctionType) -> list[Any]:
-    """Plain values that a function of the user's may keep as attributes of modules of torch, numpy or Python."""
-    modules = [
-        item
-        for name in function.__code__.co_names
-        if isinstance(item := function.__globals__.get(name), types.ModuleType)
-    ]
-    plain = (*PLAIN, float)
-    return [
-        vars(module)[name]
-        for module in modules
-        if of_library(module.__name__)
-        for name in function.__code__.co_names
-        if name in vars(module) and type(vars(module)[name]) in plain
-    ]
-
-
 def _attributes(value: Any) -> Iterator[Any]:
     if hasattr(value, "__dict__"):
         for key, item in list(vars(value).items()):
@@ -412,5 +448,5 @@ def _attributes(value: Any) -> Iterator[Any]:
             if slot not in ("__dict__", "__weakref__"):
                 name = f"_{kind.__name__.lstrip('_')}{slot}" if slot.startswith("__") else slot
                 yield from (slot, getattr(value, name, None))
-    if not of_torch_or_python(type(value).__module__):
+    if not class_of_torch_or_python(type(value)):
         yield type(value)

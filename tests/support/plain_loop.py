@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -75,8 +74,7 @@ def load(path: str) -> Any:
     """The object that `file.py:name` means, from a file (and neighbours it imports) that nothing has used yet."""
     place, _, name = path.rpartition(":")
     folder = Path(place).parent
-    for known in [key for key, module in sys.modules.items() if _is_in(module, folder)]:
-        del sys.modules[known]
+    _forget(folder)
     spec = importlib.util.spec_from_file_location(f"plain_{Path(place).stem}", place)
     assert spec is not None
     assert spec.loader is not None
@@ -86,13 +84,16 @@ def load(path: str) -> Any:
         spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(folder))
+        _forget(folder)  # sweeps of this process, whose workers are forks of it, import their own
     return getattr(module, name)
 
 
-def _is_in(module: ModuleType, folder: Path) -> bool:
-    """A neighbour imported by its bare name: the package's own modules are other objects."""
-    file = getattr(module, "__file__", None)
-    return file is not None and Path(file).parent == folder and "." not in module.__name__
+def _forget(folder: Path) -> None:
+    """Neighbours imported by their bare names, from this folder or another one that a sweep has taken them from."""
+    for file in folder.glob("*.py"):
+        known = getattr(sys.modules.get(file.stem), "__file__", None)
+        if known is not None and Path(known).name == file.name and file.stem not in sys.stdlib_module_names:
+            del sys.modules[file.stem]
 
 
 @contextmanager

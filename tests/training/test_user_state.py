@@ -6,6 +6,7 @@ import array
 import collections
 import copy
 import functools
+import importlib
 import itertools
 import logging
 import random
@@ -14,6 +15,7 @@ import sys
 import types
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -359,3 +361,184 @@ def test_a_change_of_any_global_is_seen(name: str, change: Callable[[dict[str, A
     after = user_state.picture([names["step"]])
     assert not before.same(after)
     assert user_names.of_change(before, after) == name
+
+
+BOXES = """
+import dataclasses
+import functools
+import operator
+import types
+
+import torch
+
+class Box:
+    def __init__(self):
+        self.n = 0
+
+BOX = Box()
+"""
+
+MADE = {
+    "a wrapper named after a function of torch": """
+@functools.wraps(torch.nn.functional.mse_loss)
+def root():
+    BOX.n += 1
+change = root
+""",
+    "a class made by exec without a name": """
+space = {"BOX": BOX}
+exec("class root:\\n    def step(self): BOX.n += 1", space)
+root = space["root"]
+def change(): root().step()
+""",
+    "a class that types makes": """
+root = types.new_class("Own", (), {}, lambda body: body.update(step=lambda self: vars(BOX).update(n=BOX.n + 1)))
+def change(): root().step()
+""",
+    "a metaclass": """
+class Meta(type):
+    box = Box()
+class root(metaclass=Meta): pass
+def change(): Meta.box.n += 1
+""",
+    "a property of a metaclass": """
+class Meta(type):
+    late = property(lambda cls: vars(BOX).update(n=BOX.n + 1))
+class root(metaclass=Meta): pass
+def change(): root.late
+""",
+    "a module that makes its attributes": """
+import code_of_another
+kept = {"box": Box()}
+code_of_another.__getattr__ = lambda name: kept[name]
+def root(): return code_of_another.box
+def change(): kept["box"].n += 1
+""",
+    "a getter made beside the code": """
+import code_of_another
+code_of_another.HELD, get = Box(), operator.attrgetter("HELD")
+def root(): return get(code_of_another)
+def change(): code_of_another.HELD.n += 1
+""",
+    "getattr under another name": """
+import code_of_another
+code_of_another.HELD, get = Box(), getattr
+def root(): return get(code_of_another, "DLEH"[::-1])
+def change(): code_of_another.HELD.n += 1
+""",
+    "an object on torch": """
+torch.box_of_tests = Box()
+def root(): return torch.box_of_tests
+def change(): torch.box_of_tests.n += 1
+""",
+    "a method put on a layer of torch": """
+class root(torch.nn.Linear): pass
+def extra(self): return BOX
+torch.nn.Linear.extra_of_tests = extra
+def change(): BOX.n += 1
+""",
+    "subclasses": """
+class Base: pass
+class Own(Base): box = Box()
+def root(): return Base.__subclasses__()
+def change(): Own.box.n += 1
+""",
+    "an array of a class of its own": """
+import numpy as np
+class Array(np.ndarray): pass
+root = np.zeros(2).view(Array)
+def change(): root.n = 1
+""",
+}
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """The module of a user's that this code makes, beside another module."""
+
+    def make(code: str) -> Any:
+        for name in ("code_of_another", "code_of_one"):
+            monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+            exec("", vars(sys.modules[name]))  # as an import does, which gives it Python's built-in functions
+        monkeypatch.setattr(torch, "box_of_tests", None, raising=False)
+        monkeypatch.setattr(nn.Linear, "extra_of_tests", None, raising=False)
+        exec(compile(BOXES + code, "/home/user/code_of_one.py", "exec"), vars(sys.modules["code_of_one"]))
+        return sys.modules["code_of_one"]
+
+    return make
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_change_is_seen_wherever_python_may_keep_it(name: str, made: Callable[[str], Any]) -> None:
+    user = made(MADE[name])
+    before = user_state.picture([user.root])
+    assert before.same(user_state.picture([user.root]))
+    assert not before.hidden
+    user.change()
+    assert not before.same(user_state.picture([user.root]))
+
+
+def test_a_file_of_the_users_may_be_named_as_one_of_pythons(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "profile.py").write_text("class Own:\n    held = [[0]]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "profile", raising=False)
+    own = importlib.import_module("profile").Own
+    monkeypatch.setitem(sys.modules, "profile", sys.modules["profile"])
+    before = user_state.picture([own])
+    own.inner = types.SimpleNamespace(n=1)
+    now = user_state.picture([own])
+    own.inner.n = 2
+    assert not before.same(now)
+    assert not now.same(user_state.picture([own]))
+    del sys.modules["profile"]
+
+
+PLAIN = """
+import abc
+import contextlib
+import enum
+import typing
+
+class Phase(enum.Enum):
+    TRAINING = "training"
+
+class Base(abc.ABC):
+    @abc.abstractmethod
+    def step(self): ...
+
+class Meta(type):
+    def __call__(cls, *args):
+        return super().__call__(*args)
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    width: int = 4
+
+class Pair(typing.NamedTuple):
+    one: int
+
+class Net(torch.nn.Module, metaclass=Meta):
+    phase, config, pair = Phase.TRAINING, Config(), Pair(1)
+    norm = functools.partial(torch.nn.LayerNorm, eps=1e-6)
+    shape = operator.attrgetter("shape")
+
+    @contextlib.contextmanager
+    def timed(self):
+        yield
+
+    @torch.no_grad()
+    def forward(self, x):
+        with self.timed():
+            return torch.nn.functional.relu(x), self.shape(x), self.norm(2), Phase("training")
+
+frame = (n for n in range(3))
+root = Net()
+"""
+
+
+def test_plain_code_neither_hides_nor_changes_anything(made: Callable[[str], Any]) -> None:
+    user = made(PLAIN)
+    before = user_state.picture([user.root])
+    user.root(torch.ones(2))
+    assert before.hidden == []
+    assert before.same(user_state.picture([user.root]))

@@ -10,6 +10,7 @@ import functools
 import io
 import itertools
 import logging
+import operator
 import os
 import queue
 import random
@@ -19,6 +20,7 @@ import weakref
 from dataclasses import dataclass, field
 
 import kinds_counter
+import kinds_made
 import numpy as np
 import torch
 from kinds_common import Net, regression
@@ -580,6 +582,74 @@ class LibraryModule(Skipping):
     def skips(self):
         torch.steps_of_kinds += 1
         return torch.steps_of_kinds > LATER
+
+
+class Box:
+    calls = 0
+
+    def late(self):
+        self.calls += 1
+        return self.calls > LATER
+
+
+WRAPPED = Box()
+
+
+@functools.wraps(torch.nn.functional.relu)
+def wrapper():
+    return WRAPPED.late()
+
+
+class Wraps(Skipping):
+    """Calls a wrapper that has taken the name of a function of torch."""
+
+    def skips(self):
+        return wrapper()
+
+
+class Meta(type):
+    box = Box()
+
+
+class Metaclass(Skipping, metaclass=Meta):
+    """Counts on its metaclass."""
+
+    def skips(self):
+        return type(type(self)).box.late()
+
+
+WRITTEN = {"Skipping": Skipping, "BOX": Box()}
+exec("class Executed(Skipping):\n    def skips(self): return BOX.late()", WRITTEN)
+
+
+class Executed(WRITTEN["Executed"]):
+    """A class that exec makes, of a module that has no name."""
+
+
+class ModuleGetattr(Skipping):
+    """Counts in what a module makes of a name that it does not hold."""
+
+    def skips(self):
+        return kinds_made.counter.late()
+
+
+GETTER = operator.attrgetter("BESIDE")
+
+
+class Attrgetter(Skipping):
+    """Counts in a global of another module, which a getter gives."""
+
+    def skips(self):
+        return GETTER(kinds_made).late()
+
+
+class OnTorch(Skipping):
+    """Counts in an object that was put on a module of torch."""
+
+    torch.box_of_kinds = Box()
+
+    def skips(self):
+        return torch.box_of_kinds.late()
 
 
 LOG = logging.getLogger("lrsweep_kinds")

@@ -26,7 +26,7 @@ from tests.support import plain_loop, sweeps
 HERE = Path(__file__).parent
 STEPS, BATCH = 48, 16
 TOLERANCE = 1e-8
-SHARED = ("kinds_common.py", "kinds_counter.py")
+SHARED = ("kinds_common.py", "kinds_counter.py", "kinds_made.py")
 SCHEDULE = {"name": "linear", "end": 0.1}
 
 
