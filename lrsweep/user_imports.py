@@ -204,7 +204,8 @@ def _file_module(path: Path) -> ModuleType:
     digest = hashlib.sha256(str(path).encode() + b"\0" + source).hexdigest()[:16]
     name = f"_lrsweep_user_{digest}"
     if name in sys.modules:
-        return sys.modules[name]
+        with _importable(path.parent):
+            return sys.modules[name]
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module  # before it runs: dataclasses and pickle look their module up by name
@@ -242,18 +243,44 @@ def _load_errors(place: str | Path) -> Iterator[None]:
         raise UsageError(f"{where}: cannot be loaded: {type(error).__name__}: {text}") from error
 
 
+_FOLDERS: set[Path] = set()
+"""Whose files this process has loaded."""
+
+
+def _foreign_neighbours(folder: Path) -> list[str]:
+    """Modules of other folders of the user's by whose names, or packages', this one has files of its own."""
+
+    def is_foreign(name: str, module: ModuleType | None) -> bool:
+        file = getattr(module, "__file__", None)
+        top = name.partition(".")[0]
+        if file is None or not any((folder / place).exists() for place in (f"{top}.py", top)):
+            return False
+        above = [Path(file).resolve(), *Path(file).resolve().parents]
+        home = above[min(1 + name.count(".") + (Path(file).name == "__init__.py"), len(above) - 1)]
+        return home != folder and home in _FOLDERS
+
+    return [name for name, module in list(sys.modules.items()) if is_foreign(name, module)]
+
+
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """While the user's code loads, its folder comes first on the import path; later it stays there as the last.
+    """While the user's code loads, its folder comes first on the import path; later it stays there as the last, but for
+    those of earlier loads.
 
-    So a file may import its neighbours inside functions too, and never hides an installed package from others.
+    So a file may import its neighbours inside functions too, and never hides an installed package from others. What a
+    file of another folder has imported as a neighbour is imported anew where this folder has one of that name.
     """
     entry = str(folder)
     importlib.invalidate_caches()
+    for name in _foreign_neighbours(folder):
+        del sys.modules[name]
+    _FOLDERS.add(folder)
     sys.path.insert(0, entry)
     try:
         yield
     finally:
         sys.path.remove(entry)
-        if entry not in sys.path:
-            sys.path.append(entry)
+        if entry in sys.path:
+            sys.path.remove(entry)
+        others = [place for place, known in enumerate(sys.path) if Path(known) in _FOLDERS]
+        sys.path.insert(others[0] if others else len(sys.path), entry)

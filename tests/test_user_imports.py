@@ -50,6 +50,22 @@ def test_two_files_of_one_name_do_not_meet(tmp_path):
     assert "task" not in sys.modules
 
 
+def test_neighbours_of_one_name_in_two_folders_do_not_meet(tmp_path):
+    for version in ("v1", "v2"):
+        folder = tmp_path / version
+        (folder / "parts_of").mkdir(parents=True)
+        (folder / "parts_of" / "__init__.py").write_text("")
+        (folder / "parts_of" / "layers.py").write_text(f"NAME = {version!r}\n")
+        (folder / "network_of.py").write_text(f"NAME = {version!r}\n")
+        (folder / "later_of.py").write_text(f"NAME = {version!r}\n")
+        (folder / "task.py").write_text(
+            "import network_of\nfrom parts_of.layers import NAME\n\n"
+            "def make():\n    import later_of\n    return network_of.NAME, NAME, later_of.NAME\n"
+        )
+    for version in ("v1", "v2", "v1"):
+        assert resolve("task.py:make", tmp_path / version)() == (version,) * 3
+
+
 def test_neighbours_can_be_imported_also_later_and_hide_nothing(tmp_path):
     write(tmp_path, "helper_a.py", "value = 5\n")
     write(tmp_path, "helper_b.py", "value = 6\n")
