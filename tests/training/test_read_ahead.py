@@ -139,7 +139,8 @@ def _sweep(tmp_path: Path) -> Any:
             with open(tmp_path / "results" / name / f"{table}.csv", newline="") as file:
                 rows = list(csv.DictReader(file))
             tables.append([{key: value for key, value in row.items() if key != "run_id"} for row in rows])
-        return process.returncode, told, *tables, set((tmp_path / f"{name}.asked").read_text().split())
+        asked = tmp_path / f"{name}.asked"
+        return process.returncode, told, *tables, set(asked.read_text().split() if asked.exists() else ())
 
     run.finished = finished  # type: ignore[attr-defined]
     return run
