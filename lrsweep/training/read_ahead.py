@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+import types
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -22,7 +23,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from lrsweep.compiler.trace import map_leaves
 from lrsweep.system import child
 from lrsweep.system.signals import ENDING, die_with
 from lrsweep.training import isolation, user_names, user_state
@@ -90,13 +90,13 @@ class ReadAhead:
         if number == 0:
             again = self._split.collated(one.examples)
             if not _memory(batch).isdisjoint(_memory(again)):
-                raise DifferentBatchError("gives batches that are its own memory, into which training may write")
+                told = "gives tensors that are its own memory, into which training may write (return a .clone())"
+                raise DifferentBatchError(told)
             isolation.set_generator_states(states)
         self._reads.settle()
         if isinstance(prepared, str):
             raise DifferentBatchError(prepared)
-        theirs, drawn = prepared
-        if not same_batch(theirs, batch) or not torch.equal(drawn[0], states[0]) or drawn[2] != states[2]:
+        if not same_batch(prepared, (batch, states)):
             raise DifferentBatchError("gives other examples in a worker")
         return self._split.place(batch)
 
@@ -253,16 +253,17 @@ def _unchanged(batch: Any) -> Any:
     return batch
 
 
-def _memory(batch: Any) -> set[int]:
-    """Where the tensors and arrays of a batch lie."""
-    found = set()
-
-    def note(leaf: Any) -> Any:
-        if isinstance(leaf, torch.Tensor) and leaf.layout is torch.strided and leaf.numel():
-            found.add(leaf.untyped_storage().data_ptr())
-        elif isinstance(leaf, np.ndarray) and leaf.size:
-            found.add(leaf.__array_interface__["data"][0])
-        return leaf
-
-    map_leaves(note, batch)
-    return found
+def _memory(value: Any) -> set[int]:
+    """Where the tensors and arrays of a batch lie, those in objects of the user's included."""
+    if isinstance(value, torch.Tensor):
+        return {value.untyped_storage().data_ptr()} if value.layout is torch.strided and value.numel() else set()
+    if isinstance(value, np.ndarray):
+        return {value.__array_interface__["data"][0]} if value.size else set()
+    held: list[Any] = []
+    if isinstance(value, Mapping):
+        held += value.values()
+    elif isinstance(value, list | tuple):
+        held += value
+    if not isinstance(value, type | types.FunctionType | types.ModuleType):
+        held += getattr(value, "__dict__", {}).values()
+    return set().union(*map(_memory, held))

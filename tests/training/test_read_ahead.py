@@ -80,6 +80,9 @@ class Item:
 def objects(examples):
     return Item(torch.stack([x for x, _ in examples]), torch.stack([y for _, y in examples]))
 
+def of_pairs(model, batch):
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
 def of_objects(model, batch):
     return nn.functional.cross_entropy(model(batch.x), torch.from_numpy(batch.y.copy()))
 
@@ -91,11 +94,13 @@ class Views(Noisy):
         return self.x[numbers[0] // 8 * 8:][:len(numbers)], self.y[numbers]
 
 def make(workers=0, alone=False, kind="", n=60):
-    if kind == "views":
+    if kind.startswith("views"):
         train, val = Views(n, 0, kind), Views(100, 1, kind)
         return Task(
-            train=train, val=val, model=lambda: Net(alone), loss=nn.functional.cross_entropy,
-            collate_fn=lambda numbers: train.view(numbers), workers=workers,
+            train=train, val=val, model=lambda: Net(alone),
+            step=of_objects if "objects" in kind else of_pairs,
+            collate_fn=lambda numbers: Item(*train.view(numbers)) if "objects" in kind else train.view(numbers),
+            workers=workers,
         )
     if kind in ("curriculum", "objects"):
         return Task(
@@ -178,10 +183,11 @@ def test_what_only_a_worker_comes_to_fails_the_run(sweep: Any) -> None:
         "raises in a worker": "OSError: no such disk",
         "counts": "keeps something between calls (Noisy.calls)",
         "curriculum": "reads what training changes (Noisy.NOW)",
-        "views": "gives batches that are its own memory",
+        "views": "gives tensors that are its own memory",
+        "views in objects": "gives tensors that are its own memory",
     }
     for kind, said in kinds.items():
-        code, _, _, runs, _ = sweep(kind.split()[0], kind=kind, alone=True, workers=2, n=300)
+        code, _, _, runs, _ = sweep(kind.replace(" ", "_"), kind=kind, alone=True, workers=2, n=300)
         assert code == 3
         for row in runs:
             assert row["status"] == "failed"
