@@ -20,7 +20,7 @@ from lrsweep.store import atomic, failpoints
 from lrsweep.store.journal import CHECKPOINTS, Checkpoint
 from lrsweep.store.records import CHECKPOINT_NAME
 
-FORMAT = 2  # of what the trainers keep; a group goes on from no other
+FORMAT = 3  # of what the trainers keep; a group goes on from no other
 _NAME = re.compile(CHECKPOINT_NAME)
 
 

@@ -80,7 +80,7 @@ def _cut_stackable(
 
     Each group comes with the seconds of a step of it.
     """
-    rule = {key: rates.rule_of(run, workload)[0] for key, run in {run.setting.key: run for run in runs}.items()}
+    rule = {key: rates.rule_of(run.setting) for key, run in {run.setting.key: run for run in runs}.items()}
     runs = sorted(runs, key=lambda run: rule[run.setting.key])  # runs of one rule stay together: a part has few rules
     best, best_time = None, _time([sizes.alone] * len(runs), workers) * WORTH
     pools = [[_Pool.of(of_seed, rule) for of_seed in _by_seed(runs)]]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lrsweep.training.param_groups import ParamGroup
     from lrsweep.training.workload import Workload
 
+PREFIX = "model."  # of the names of what is the model's
 FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial, type)
 
 

@@ -1,5 +1,5 @@
 """Optimizers over stacked runs of which each has a real object of its own, stepped as its author wrote it: the user's
-own classes, and torch's where the user's task makes parameter groups.
+own classes, and torch's where the parameter groups of a task differ from seed to seed.
 
 Its parameters are leaves in memory of their own, as they are alone, with the gradients of the stacked backward pass;
 after every update they are copied into that run's slices of the stacked weights (8 % of the time of digits with Lion).
@@ -24,13 +24,11 @@ from lrsweep.compiler import torch_private
 from lrsweep.errors import UsageError
 from lrsweep.training import guards, param_groups, user_names, user_state
 from lrsweep.training.audit import AuditFailedError
-from lrsweep.training.loss_module import LossModule
+from lrsweep.training.loss_module import PREFIX, LossModule
 from lrsweep.training.workload import Workload
 
 if TYPE_CHECKING:
     from lrsweep.plan import OptimizerSetting, Run
-
-PREFIX = "model."  # of the names that a LossModule gives to what is the model's
 
 
 class OwnOptimizers:

@@ -9,6 +9,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lrsweep.plan import OptimizerSetting
+    from lrsweep.training.loss_module import LossModule
     from lrsweep.training.workload import Workload
 
 EXAMPLE = '{"params": model.head.parameters(), "lr_scale": 0.1}'
@@ -41,9 +43,9 @@ class ParamGroup:
         return "weight_decay" in self.options
 
 
-def one_object_per_run(workload: Workload, setting: OptimizerSetting) -> bool:
-    """Is every run of this setting updated by a real optimizer object of its own? Else one rule updates them all."""
-    return ":" in setting.name or workload.task.param_groups is not None
+def differ(models: Iterable[LossModule]) -> bool:
+    """Have these models, which a builder made for several seeds, other groups?"""
+    return any(groups != first for first, groups in pairwise(model.groups for model in models))
 
 
 def of_model(workload: Workload, model: nn.Module) -> tuple[ParamGroup, ...] | None:

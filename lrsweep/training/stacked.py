@@ -24,7 +24,7 @@ from lrsweep.training.audit import AuditFailedError, Auditor, Computed
 from lrsweep.training.data import map_tensors
 from lrsweep.training.divergence import finite_divergence
 from lrsweep.training.own_optimizers import OwnOptimizers, look_due
-from lrsweep.training.rates import Rates, rule_of
+from lrsweep.training.rates import Rates, build_rule, by_setting, rule_of
 from lrsweep.training.recorder import Evaluation, Recorder, means_over, untrained, versions
 from lrsweep.training.stepper import Result, Stepper
 from lrsweep.training.update_rules import Weights
@@ -33,6 +33,7 @@ from lrsweep.training.workload import Workload, weights_hash
 if TYPE_CHECKING:
     from lrsweep.plan import Run
 
+Rule = update_rules.StackedRule | update_rules.GroupedRule | OwnOptimizers
 TICK_EVERY = 256  # steps, summed over the runs, between two calls of Hooks.tick, about
 COMPACT_SHARE = 0.5  # diverged runs leave the tensors once they are this share of them
 
@@ -89,10 +90,13 @@ class StackedTrainer:
     diverge leave the tensors sooner or later, and `_present` [K] holds the index of the run in each slot."""
 
     def __init__(self, runs: Sequence[Run], workload: Workload, compile: bool = False) -> None:
-        rule_and_decay = {run.run_id: rule_of(run, workload) for run in runs}
-        self.runs = sorted(runs, key=lambda run: rule_and_decay[run.run_id][0])
-        self.run_ids = [run.run_id for run in self.runs]
         self._workload = workload
+        self._seeds = list(dict.fromkeys(run.seed for run in runs))
+        self._models = {seed: workload.build_model(seed) for seed in self._seeds}
+        # One rule moves a parameter group of all runs, so they must have the same groups.
+        self._objects = param_groups.differ(self._models.values())
+        self.runs = sorted(runs, key=self._rule_of)
+        self.run_ids = [run.run_id for run in self.runs]
         self._auditor = None if workload.built_in else Auditor(workload)
         self._clip_norm = workload.workload_spec.train["clip_norm"]
         self.step = 0
@@ -103,17 +107,24 @@ class StackedTrainer:
         self._build_weights(compile)
         self._rates = Rates(self.runs, workload)
         self._rows_written = 0
-        self._build_rules(*zip(*(rule_and_decay[run_id] for run_id in self.run_ids), strict=True))
+        self._build_rules()
         self._recorder = Recorder(workload, len(self.runs))
 
+    def _rule_of(self, run: Run) -> str:
+        return by_setting(run.setting) if self._objects else rule_of(run.setting)
+
+    def _own_object(self, run: Run) -> bool:
+        """Is it updated by a real optimizer object of its own? Else one rule updates it with others."""
+        return self._objects or ":" in run.setting.name
+
     def _build_weights(self, compile: bool) -> None:
-        workload, seeds = self._workload, list(dict.fromkeys(run.seed for run in self.runs))
-        models = self._models = {seed: workload.build_model(seed) for seed in seeds}
+        workload, models = self._workload, self._models
+        self._seeds = seeds = list(dict.fromkeys(run.seed for run in self.runs))
         if self._auditor is not None:
             for seed in seeds:
                 self._auditor.check_python_values(seed, models[seed])
         self._hashes = {seed: (weights_hash(models[seed].model), workload.order_hash(seed)) for seed in seeds}
-        self._seeds, self._same_batch = seeds, len(seeds) == 1
+        self._same_batch = len(seeds) == 1
         self._index_seeds()
         tensors = {seed: model.tensors() for seed, model in models.items()}
 
@@ -129,26 +140,23 @@ class StackedTrainer:
         # What was recorded for one group serves the next ones of a workload: weights are inputs of a recording.
         self._stepper = workload.once(("stacked", self._same_batch, compile), make_stepper)
         self._non_trainable = stack(self._stepper.non_trainable)
-        # An optimizer object of a run is given the parameters as they are.
-        objects = any(param_groups.one_object_per_run(workload, run.setting) for run in self.runs)
-        self._weights = Weights(stack(self._stepper.trainable), in_rows=not objects)
+        # An optimizer object of a run is given the parameters as they are, and so is the rule of a parameter group.
+        whole = models[seeds[0]].groups is not None or any(map(self._own_object, self.runs))
+        self._weights = Weights(stack(self._stepper.trainable), in_rows=not whole)
 
-    def _build_rules(self, rules: Sequence[str], decays: Sequence[update_rules.Decay]) -> None:
+    def _build_rules(self) -> None:
+        rules = [self._rule_of(run) for run in self.runs]
         bounds = [0, *(i for i in range(1, len(rules)) if rules[i] != rules[i - 1]), len(rules)]
-        self._rules: list[tuple[slice, update_rules.StackedRule | OwnOptimizers]] = []
+        self._rules: list[tuple[slice, Rule]] = []
         for low, high in pairwise(bounds):
             slots = slice(low, high)
-            rule: update_rules.StackedRule | OwnOptimizers
-            if param_groups.one_object_per_run(self._workload, self.runs[low].setting):
+            rule: Rule
+            if self._own_object(self.runs[low]):
                 rule = OwnOptimizers(self.runs[slots], self._workload, self._models, self._named(slots))
             else:
-                rule = update_rules.StackedRule(
-                    rules[low],
-                    decays[slots],
-                    [part.shape[1:] for part in self._weights.parts],
-                    dtype=self._workload.dtype,
-                    device=self._workload.device,
-                )
+                settings = [run.setting for run in self.runs[slots]]
+                groups = self._models[self._seeds[0]].groups
+                rule = build_rule(settings, self._weights, self._stepper.trainable, groups, self._workload)
             self._rules.append((slots, rule))
         self._own = [(slots, rule) for slots, rule in self._rules if isinstance(rule, OwnOptimizers)]
         del self._models

@@ -200,6 +200,30 @@ class StackedRule:
         self._find_kernel()
 
 
+class GroupedRule:
+    """A `StackedRule` for each parameter group: each moves parameters of its own, by its share of the rate."""
+
+    def __init__(self, groups: Sequence[tuple[Sequence[int], float, StackedRule]]) -> None:
+        """The places of the parameters of each group among those that `step` is given, its share, and its rule."""
+        self._groups = groups
+
+    def step(self, params: list[Tensor], grads: list[Tensor], lr_m: Tensor, factor_m: Tensor | None = None) -> None:
+        """See StackedRule. Parameters in no group stay as they are."""
+        for places, share, rule in self._groups:
+            rule.step([params[i] for i in places], [grads[i] for i in places], lr_m * share, factor_m)
+
+    def keep(self, index: Tensor) -> None:
+        for _, _, rule in self._groups:
+            rule.keep(index)
+
+    def state(self) -> dict[str, Any]:
+        return {"rules": [rule.state() for _, _, rule in self._groups]}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        for (_, _, rule), saved in zip(self._groups, state["rules"], strict=True):
+            rule.restore(saved)
+
+
 # Up to this many parameters a run lies in one row. A bound on the run, not on the group, so that a group that shrinks
 # keeps its layout and its bits.
 ROWS_UP_TO = 2048

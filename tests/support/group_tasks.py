@@ -52,6 +52,12 @@ def turned(model):
     ]
 
 
+def by_size(model):
+    """The rate depends on the initial weights, so every seed has another."""
+    size = model.head.weight.detach().abs().mean().item()
+    return [{"params": model.head.parameters(), "lr_scale": size}, {"params": model.backbone.parameters()}]
+
+
 def quick(model):
     """A group that the class at the end of this file knows."""
     return [{"params": model.head.parameters(), "beta": 0.5}, {"params": model.backbone.parameters(), "lr_scale": 0.2}]

@@ -26,8 +26,12 @@ pytestmark = pytest.mark.unit
 STEPS = 24
 SIGNED = "group_tasks.py:Signed"
 CLASSES = {
-    "sgd": torch.optim.SGD, "adamw": torch.optim.AdamW, "asgd": torch.optim.ASGD, SIGNED: group_tasks.Signed,
-}  # fmt: skip
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "asgd": torch.optim.ASGD,
+    SIGNED: group_tasks.Signed,
+}
 CONSTANT, COSINE = {"name": "constant"}, {"name": "cosine", "end": 0.1, "warmup": 6}
 
 
@@ -97,6 +101,8 @@ RECIPES = [
     ("frozen", "adamw", {}),
     ("frozen", SIGNED, {}),
     ("turned", "sgd", {}),
+    ("by_size", "sgd", {"momentum": 0.9}),
+    ("by_size", "adamw", {"weight_decay": 0.1}),
     ("quick", SIGNED, {}),
 ]
 
@@ -115,6 +121,25 @@ def test_runs_together_are_the_plain_loop(
     assert found["002"].history["lr_now"][1] == pytest.approx(
         0.3 * factor(schedule, 2)
     )  # of the sweep, whatever the group
+
+
+@pytest.mark.parametrize("groups", ["undecayed", "by_size"])
+def test_a_stack_of_several_optimizers_is_the_plain_loop(groups: str) -> None:
+    recipes: list[tuple[str, dict[str, Any]]] = [
+        ("adamw", {"weight_decay": 0.1}),
+        ("adam", {"weight_decay": 0.2}),
+        ("sgd", {"nesterov": True, "momentum": 0.9}),
+        ("adam", {}),
+        (SIGNED, {}),
+    ]
+    shared, _ = made(groups, "sgd", {}, COSINE)
+    runs = [run(shared, name, lr=0.02, seed=seed, schedule=COSINE, **args) for name, args in recipes for seed in (0, 1)]
+    for number, one in enumerate(runs):
+        one.run_id = f"{number:03d}"
+    found = {one.run_id: one for one in stacked.train(runs, workload.build(shared), NoHooks())}
+    for one, (name, args) in zip(runs, [recipe for recipe in recipes for _ in range(2)], strict=True):
+        wanted = plain(groups, CLASSES[name], args, 0.02, one.seed, COSINE)
+        same(found[one.run_id].history, wanted)
 
 
 @pytest.mark.parametrize("captured", [False, True], ids=["eager", "captured"])
