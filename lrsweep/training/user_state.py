@@ -14,6 +14,7 @@ import builtins
 import collections
 import functools
 import gc
+import inspect
 import logging
 import operator
 import os
@@ -274,6 +275,9 @@ class Walk:
             return kept_items({key: item for key, item in vars(value).items() if key not in _OF_LOGGERS})
         if isinstance(value, INERT) or any(value is stream for stream in (sys.stdout, sys.stderr)):
             return named(value)
+        if isinstance(value, types.GeneratorType) and inspect.getgeneratorstate(value) == inspect.GEN_CREATED:
+            # It holds its arguments, and no more yet. `contextmanager` as a decorator keeps one that never runs.
+            return id(value.gi_code), self._later(inspect.getgeneratorlocals(value).values())
         if isinstance(value, GENERATORS) or of_pandas(value):
             return self._hidden(value)
         return self._container(value)

@@ -23,7 +23,7 @@ class Example:
 EXAMPLES = {
     "resnet": Example(),
     "hugging_face": Example(
-        alone="the model keeps a generator (_GeneratorContextManager.gen), into which lrsweep cannot look",
+        alone="the model changes Python state between steps: BertConfig.problem_type",
         needs=("transformers",),
     ),
     "lstm": Example(alone="the model has a layer that torch cannot batch over runs: LSTM"),

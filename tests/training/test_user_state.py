@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import collections
+import contextlib
 import copy
 import functools
 import importlib
@@ -14,7 +15,7 @@ import re
 import sys
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,30 @@ def test_weights_and_buffers_are_no_state() -> None:
 def test_what_cannot_be_looked_into_is_named() -> None:
     with open(__file__, "rb") as file:
         assert user_state.picture([{"x": file}]).hidden == ["BufferedReader"]
-    assert user_state.picture([{"x": (n for n in range(3))}]).hidden == ["generator"]
+    begun = (n for n in range(3))
+    next(begun)
+    assert user_state.picture([{"x": begun}]).hidden == ["generator"]
+
+
+@contextlib.contextmanager
+def switched_off() -> Iterator[None]:
+    yield
+
+
+def test_a_generator_that_has_not_begun_is_its_arguments() -> None:
+    """A context manager that decorates a function keeps one, which never runs: every call makes its own."""
+    decorated = switched_off()(lambda x: x)
+    before = user_state.picture([decorated])
+    assert not before.hidden
+    decorated(1)
+    assert before.same(user_state.picture([decorated]))
+
+    numbers = [1, 2]
+    kept = {"x": (n for n in numbers)}
+    before = user_state.picture([kept])
+    assert not before.hidden
+    next(kept["x"])
+    assert not before.same(user_state.picture([kept]))
 
 
 def test_a_union_of_types_is_plain() -> None:
