@@ -34,6 +34,7 @@ from lrsweep.cli.options import (
     kinds,
     labels,
     show_version,
+    worker_count,
 )
 from lrsweep.errors import LimitError, LrsweepError, StorageError, UsageError, WrongOption, printable
 from lrsweep.system import limits, process
@@ -81,8 +82,11 @@ def run(
     results: ResultsDir = Path("results"),
     device: DeviceOption = Device.auto,
     workers: Annotated[
-        str, typer.Option(metavar="N|auto", help="Number of training processes, one thread each.")
+        str, typer.Option(metavar="N|auto", help="Number of training processes; auto: cores / threads.")
     ] = "auto",
+    threads: Annotated[
+        int, typer.Option(metavar="N", help="Threads per process; more are faster for large models in fewer runs than cores.")
+    ] = 1,
     executor: Annotated[
         ExecutorName,
         typer.Option(metavar="local|ray", help="Where to run workers. Only local is available in this version."),
@@ -135,7 +139,8 @@ def run(
             options: dict[str, Any] = {
                 "results": results,
                 "device": device.value,
-                "workers": _worker_count(workers),
+                "workers": worker_count(workers),
+                "threads": threads,
                 "executor": executor.value,
                 "set": set_ or (),
                 "compile": compile_.value,
@@ -170,14 +175,6 @@ def _stored(folder: Path) -> Results:
     from lrsweep.results import results  # and pandas, which a sweep that has just run does without
 
     return results.load(folder)
-
-
-def _worker_count(text: str) -> int | str:
-    if text == "auto":
-        return text
-    if not text.isdigit() or int(text) < 1:
-        raise WrongOption("workers", text, "give a whole number from 1, or auto")
-    return int(text)
 
 
 @command()

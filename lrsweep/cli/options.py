@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lrsweep.errors import printable
+from lrsweep.errors import WrongOption, printable
 
 Device = StrEnum("Device", ["auto", "cpu", "cuda"])
 ExecutorName = StrEnum("ExecutorName", ["local", "ray"])
@@ -33,6 +33,14 @@ def labels(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def kinds(incomplete: str) -> list[str]:
     return [kind for kind in KINDS if kind.startswith(incomplete)]
+
+
+def worker_count(text: str) -> int | str:
+    if text == "auto":
+        return text
+    if not text.isdigit() or int(text) < 1:
+        raise WrongOption("workers", text, "give a whole number from 1, or auto")
+    return int(text)
 
 
 def show_version(wanted: bool) -> None:

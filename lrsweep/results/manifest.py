@@ -69,7 +69,7 @@ def write(
         "seeds": list(plan.spec.seeds),
         "fingerprints": plan.fingerprints,
         "tasks": {**(notes_before if isinstance(notes_before, dict) else {}), **tasks},
-        "determinism": {"threads_per_worker": 1, "initial_weights_and_batches": written.hashes},
+        "determinism": {"threads_per_worker": session["threads"], "initial_weights_and_batches": written.hashes},
         "audits": _audits([*(sessions if isinstance(sessions, list) else []), session], journal.begun(folder)),
         "tables": written.sha256,
         "groups": [

@@ -47,6 +47,7 @@ class RunOptions(TypedDict, total=False):
     results: Path | str
     device: str
     workers: int | str
+    threads: int
     executor: str
     set: Sequence[str]
     compile: str
@@ -74,6 +75,7 @@ def run(
     results: Path | str = "results",
     device: str = "auto",
     workers: int | str = "auto",
+    threads: int = 1,
     executor: str = "local",
     set: Sequence[str] = (),
     compile: str = "auto",
@@ -108,6 +110,7 @@ def run(
         "results": results,
         "device": device,
         "workers": workers,
+        "threads": threads,
         "executor": executor,
         "compile": compile,
         "verify": verify,

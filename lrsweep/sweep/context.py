@@ -15,33 +15,49 @@ from lrsweep.workers import executors, worker
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to run: nothing of this changes what a run is. `fixed_workers`: their number was given."""
+    """How to run: nothing of this changes what a run is. `fixed_workers`: their number was given.
+
+    `threads`: of each worker. Their number, like the device, can change the last digits of results.
+    """
 
     device: str
     workers: int
     fixed_workers: bool
     executor: str
     compile: str
+    threads: int = 1
     verify: bool = False
 
     @classmethod
-    def of(cls, *, device: str, workers: int | str, executor: str, compile: str, verify: bool = False) -> Options:
+    def of(
+        cls,
+        *,
+        device: str,
+        workers: int | str,
+        executor: str,
+        compile: str,
+        threads: int = 1,
+        verify: bool = False,
+    ) -> Options:
         """Check the options of the command line and resolve `auto`. Raises UsageError."""
         if workers != "auto" and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
             raise WrongOption("workers", workers, "give a whole number from 1, or auto")
+        if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+            raise WrongOption("threads", threads, "give a whole number from 1")
         if not isinstance(executor, str) or executor not in {**executors.EXECUTORS, **executors.NOT_YET}:
             raise WrongOption("executor", executor, f"unknown executor (allowed: {', '.join(executors.EXECUTORS)})")
         if executor in executors.NOT_YET:
             raise WrongOption("executor", executor, executors.NOT_YET[executor])
         if compile not in ("auto", "on", "off"):
             raise WrongOption("compile", compile, "give auto, on or off")
-        count = this_machine().cores if workers == "auto" else int(workers)
+        count = max(1, this_machine().cores // threads) if workers == "auto" else int(workers)
         return cls(
             device=worker.device_of(device),
             workers=count,
             fixed_workers=workers != "auto",
             executor=executor,
             compile=compile,
+            threads=threads,
             verify=verify,
         )
 

@@ -80,7 +80,8 @@ def dry_run(spec: Spec, context: Context, *, fresh: bool) -> CostEstimate:
 
     def tried() -> tuple[float, tuple[str, ...], set[str | None], int]:
         size = bytes_of(plan.runs, len(plan.axis_names), workload_of) if jobs else 0
-        return *trial_of(jobs, workload_of, workers), size
+        with worker.threads(options.threads):
+            return *trial_of(jobs, workload_of, workers), size
 
     own = next((run for job in jobs for run in job.runs if not run.built_in), plan.runs[0])
     seconds, errors, told, size = trial.in_a_copy(tried, own, options.device, meanwhile="its first steps were tried")

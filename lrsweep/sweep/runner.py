@@ -142,6 +142,7 @@ def _train(work: Work, plan: Plan, replay: Replay, context: Context, writer: Jou
         device=context.options.device,
         parent=os.getpid(),
         checkpoint_seconds=CHECKPOINT_SECONDS,
+        threads=context.options.threads,
         verify=context.options.verify,
         versions=current_versions(),
     )

@@ -26,6 +26,7 @@ class WorkerConfig:
     device: str
     parent: int
     checkpoint_seconds: float
+    threads: int = 1
     verify: bool = False
     versions: Versions | None = field(default=None, repr=False)
 

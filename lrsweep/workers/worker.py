@@ -1,4 +1,5 @@
-"""The process that trains: takes a group, runs its engine, sends back what happens. One thread, one group at a time."""
+"""The process that trains: takes a group, runs its engine, sends back what happens. One group at a time, in one thread
+unless more are asked for."""
 
 from __future__ import annotations
 
@@ -137,6 +138,17 @@ def prepare() -> None:
     torch.set_num_threads(1)
 
 
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Within, torch computes in so many threads. What they leave behind must not be forked."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def data_files(workload_spec: WorkloadSpec) -> Iterator[Path]:
     """The user's data that a built-in task reads."""
     key = DATA_FILES.get(workload_spec.task["name"])
@@ -161,6 +173,7 @@ def train(job: Job, config: WorkerConfig, send: Callable[[Message], None], stop:
     try:
         hooks = WorkerHooks(job, config, send, stop)
         prepared = workloads().get(job.runs[0].workload_spec, config.device)
+        torch.set_num_threads(config.threads)  # only now: a process with several must not be forked
         if job.probed is not None:
             prepared.know(job.probed)
         for trained in ENGINES[job.group.engine](job, prepared, hooks):
