@@ -85,7 +85,10 @@ def run(
         str, typer.Option(metavar="N|auto", help="Number of training processes; auto: cores / threads.")
     ] = "auto",
     threads: Annotated[
-        int, typer.Option(metavar="N", help="Threads per process; more are faster for large models in fewer runs than cores.")
+        int,
+        typer.Option(
+            metavar="N", help="Threads per process; more are faster for large models in fewer runs than cores."
+        ),
     ] = 1,
     executor: Annotated[
         ExecutorName,

@@ -56,7 +56,7 @@ _CURES = [
             "lrsweep calls model(*inputs), loss(output, target), each metric(output, target) and step(model, batch)",
         ),
         (
-            r"not compiled with CUDA|no NVIDIA driver|No CUDA GPUs",
+            r"not compiled with CUDA|no NVIDIA driver|No CUDA GPUs|re-initialize CUDA",
             'leave out .cuda() and .to("cuda"); lrsweep moves the model and the data to the device of --device',
         ),
         (

@@ -12,6 +12,7 @@ from __future__ import annotations
 import array
 import builtins
 import collections
+import contextlib
 import functools
 import gc
 import inspect
@@ -76,6 +77,7 @@ SEEDED = (
     getattr(np.random.random, "__self__", None),
     torch.default_generator,
 )
+CONTEXT_MANAGER: Any = type(contextlib.contextmanager(lambda: iter(()))())
 GENERATORS = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
 # What a notebook has among the globals of the user's: its shell, what was typed, what was shown.
 OF_NOTEBOOK = re.compile(r"__warningregistry__|__builtins__|get_ipython|exit|quit|open|In|Out|_[iod]h|_i*\d*|__|___")
@@ -236,6 +238,9 @@ class Walk:
             return bytes(value)
         if isinstance(value, nn.Module):
             return self._module(value)
+        if type(value) is CONTEXT_MANAGER and inspect.getgeneratorstate(value.gen) == inspect.GEN_CREATED:
+            # As a decorator it keeps a generator that never runs: each call makes its own.
+            return self._later([value.func, value.args, value.kwds])
         if isinstance(value, functools._lru_cache_wrapper):
             return value.cache_info().misses, self._later(gc.get_referents(value))
         if type(value).__name__ == "_lru_list_elem":
@@ -275,9 +280,6 @@ class Walk:
             return kept_items({key: item for key, item in vars(value).items() if key not in _OF_LOGGERS})
         if isinstance(value, INERT) or any(value is stream for stream in (sys.stdout, sys.stderr)):
             return named(value)
-        if isinstance(value, types.GeneratorType) and inspect.getgeneratorstate(value) == inspect.GEN_CREATED:
-            # It holds its arguments, and no more yet. `contextmanager` as a decorator keeps one that never runs.
-            return id(value.gi_code), self._later(inspect.getgeneratorlocals(value).values())
         if isinstance(value, GENERATORS) or of_pandas(value):
             return self._hidden(value)
         return self._container(value)
