@@ -15,7 +15,6 @@ from lrsweep.analysis.drift import axis_drifts, best_lrs, budget_drift, rate_rat
 from lrsweep.analysis.facts import (
     EdgeSide,
     GoodRange,
-    Interval,
     OptimizerFacts,
     RatePoint,
     RecommendedBy,
@@ -24,7 +23,7 @@ from lrsweep.analysis.facts import (
 from lrsweep.analysis.good_range import SHARE, STRICT, good_range, recommended, unusable_rate, usable, widths
 from lrsweep.analysis.margins import SAME, at_default, margins
 from lrsweep.analysis.sensitivity import sensitivity_facts, weights
-from lrsweep.analysis.stats import Bools, Floats, Ints, interval, medians, resampled_medians, resamples, weighted_median
+from lrsweep.analysis.stats import Bools, Floats, Ints, bootstrapped, medians, resampled_medians, weighted_median
 from lrsweep.analysis.targets import arrived, expected_bests, target_facts, target_of, times
 from lrsweep.analysis.tied import best_lr_interval, tied_rates
 from lrsweep.analysis.trained import Middle, middle_of
@@ -133,7 +132,7 @@ def row_of(
         sensitivity=sensitivity_facts(cell.lrs, m, l0, learned, (drawn, starts), seeds, kept),
         good_range=found,
         good_range_1pct=strict,
-        good_range_decades=_width(found, wide, seeds),
+        good_range_decades=bootstrapped(found.decades, wide, seeds),
         margins=limits,
         default=at_default(cell.lrs, m, config.default_lrs.get(cell.optimizer, math.nan), best, mode),
         test_at_recommended=_test_at(cell, choice[0]),
@@ -155,12 +154,6 @@ def _of_spec(lrs: Floats, ends: tuple[float, float] | None, best: int | None) ->
         return every
     inside: Bools = (lrs >= ends[0] * (1 - SAME)) & (lrs <= ends[1] * (1 + SAME))
     return inside if inside.any() and (best is None or inside[best]) else every
-
-
-def _width(found: GoodRange, drawn: Floats, seeds: int) -> Interval:
-    """The width of the good range with its interval, `drawn` (B,) being the widths of the bootstrap draws."""
-    low, high = interval(drawn, resamples(seeds)[1]) if seeds > 1 else (math.nan, math.nan)
-    return Interval(value=found.decades, low=low, high=high, n=seeds)
 
 
 def _test_at(cell: Cell, lr: float) -> float:

@@ -163,10 +163,10 @@ def _budget(train: Any) -> Budget | None:
 
 
 def axis_text(value: Any) -> str:
-    """The value of an axis as the tables write it."""
+    """The value of an axis as one text: floats by repr, text as it is, everything else as JSON."""
     if isinstance(value, str):
         return value
-    return repr(value) if isinstance(value, float) else json.dumps(value, sort_keys=True)
+    return repr(value) if isinstance(value, float) else json.dumps(value)
 
 
 def _as_written(value: Any, texts: Sequence[str]) -> str:

@@ -29,18 +29,6 @@ FEW_ROWS = 8
 LONG_TAIL = 256
 """A slope is fitted to at most this many rows, evenly spread over the tail: its cost grows with their square."""
 
-MEANINGS: dict[str, str] = {
-    "failed": "stopped by an exception",
-    "diverged": "non-finite loss or weights, or a loss that ends above its start and keeps rising",
-    "worse_than_start": "training loss rose and stayed above its start",
-    "oscillating": "rises as often as it falls, or drifts up",
-    "too_slow": "little or no progress yet",
-    "improving": "still falling; more epochs would help",
-    "stuck": "flat at a high loss",
-    "recovered_spike": "spiked, then recovered and converged",
-    "converged": "converged",
-}
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Curve:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 
 COLUMNS: dict[str, Callable[[OptimizerFacts], Any]] = {
@@ -89,11 +89,3 @@ def summary_rows(facts: SweepFacts) -> tuple[list[str], list[dict[str, Any]]]:
         added = {name: read(row) for name, read in ADDED_COLUMNS.items()}
         rows.append({"optimizer": row.optimizer, **row.axes, **numbers, **drift, **added})
     return ["optimizer", *facts.axes, *COLUMNS, *DRIFT_COLUMNS, *ADDED_COLUMNS], rows
-
-
-def summary_frame(facts: SweepFacts) -> pd.DataFrame:
-    """`summary_rows` as a frame."""
-    import pandas as pd
-
-    header, rows = summary_rows(facts)
-    return pd.DataFrame(rows, columns=header)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
-from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 DIMMING = 1.7
@@ -31,11 +29,6 @@ def rate_colormap() -> ListedColormap:
     dimmed = linear / (1 + DIMMING * light / light.max())[:, None]
     rgb = np.where(dimmed <= 0.0031308, dimmed * 12.92, 1.055 * dimmed ** (1 / 2.4) - 0.055)
     return ListedColormap([(*color, 1.0) for color in rgb.tolist()], name="rates")
-
-
-def rate_norm(rates: Sequence[float]) -> LogNorm:
-    low, high = min(rates), max(rates)
-    return LogNorm(low / 1.5, high * 1.5) if low == high else LogNorm(low, high)
 
 
 def colorbar(ax: Axes, scale: ScalarMappable, title: str) -> Colorbar:

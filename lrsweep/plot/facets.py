@@ -71,7 +71,7 @@ def u_curve(facts: SweepFacts, sheet: Sheet = SCREEN) -> Figure:
     left = max(left_room(one, name) for one, name in zip(limits, named, strict=True))
     spread = max(len(some) for *_, some in parts) <= MOST_SPREADS
     page = style.page(
-        [Head(title=label, facts=_facts_text(others, some, axis)) for label, others, some in parts],
+        [Head(title=label, facts=_facts_text(others, some)) for label, others, some in parts],
         f"{facts.name}: {words.objective_text(facts)} by learning rate and {axis}",
         words.budget_line(facts, sheet.setting), sheet,
         columns=style.columns_for(len(parts)), panel=SMALL, left=left, gap=(left if own else 0.22, 0.36),
@@ -103,7 +103,7 @@ def _limits(rows: Sequence[OptimizerFacts], facts: SweepFacts) -> Range:
     return rail.with_rows(found, rail.of_medians(rows, found), SMALL[1], ROW)
 
 
-def _facts_text(others: str, rows: Sequence[OptimizerFacts], axis: str) -> str:
+def _facts_text(others: str, rows: Sequence[OptimizerFacts]) -> str:
     """Where the other axes are held, and the best rates of all curves."""
     best = [words.compact(row.best_lr.value) for row in rows if row.trained]
     known = f"best lr {', '.join(dict.fromkeys(best))}" if best else "nothing trained"

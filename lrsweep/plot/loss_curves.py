@@ -28,7 +28,6 @@ from lrsweep.plot.u_curves import LARGE, SMALL, scales_differ
 from lrsweep.wording import words
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-Color: TypeAlias = tuple[float, float, float, float]
 Exit: TypeAlias = tuple[float, bool]
 """The x at which a curve leaves its panel, and True if upwards."""
 

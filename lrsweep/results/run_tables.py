@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lrsweep.analysis.cells import axis_text
 from lrsweep.analysis.diagnosis import Curve, diagnose
 from lrsweep.errors import paragraph
 from lrsweep.objective import best_row, default_mode, objective_of
@@ -217,14 +217,6 @@ def write_frame(path: Path, header: Sequence[str], rows: Iterable[Mapping[str, A
     """Replace `path` by a table of `rows`. Raises StorageError."""
     with _table(path, header) as table:
         table.rows([cell(row.get(name)) for name in header] for row in rows)
-
-
-def axis_text(value: Any) -> str:
-    """The value of an axis as one text: floats by repr, text as it is, everything else as JSON."""
-    if isinstance(value, str):
-        return value
-    text: str = repr(value) if isinstance(value, float) else json.dumps(value)
-    return text
 
 
 def cell(value: Any) -> str:

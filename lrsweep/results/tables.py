@@ -23,6 +23,7 @@ from lrsweep import __version__
 from lrsweep.errors import StorageError, UsageError, printable
 from lrsweep.results import manifest
 from lrsweep.store import atomic, foreign, journal, links, lock
+from lrsweep.system.digests import of_file
 from lrsweep.system.folders import given
 from lrsweep.wording.words import plural
 
@@ -244,7 +245,7 @@ def write(
     hashes = run_tables.write(folder, plan, replay)
     summary = summarise(folder, plan.spec, default_rates(record))
     run_tables.write_frame(folder / SUMMARY, summary.header, summary.rows)
-    digests = {name: _sha256(folder / name) for name in (SPEC, RUNS, CURVES, SUMMARY)}
+    digests = {name: of_file(folder / name) for name in (SPEC, RUNS, CURVES, SUMMARY)}
     stamp = {"lrsweep": __version__, "format": FORMAT, "journal": replay.sizes, "files": digests}
     atomic.replace(folder / journal.FOLDER / STAMP, json.dumps(stamp, indent=1) + "\n")
     return Written(replay=replay, hashes=hashes, sha256=digests, facts=summary.facts)
@@ -291,7 +292,7 @@ def current(folder: Path) -> bool:
     if stamp.get("journal") != journal.sizes(folder):
         return False
     try:
-        return all(_sha256(folder / name) == digests(folder)[name] for name in (SPEC, RUNS, CURVES, SUMMARY))
+        return all(of_file(folder / name) == digests(folder)[name] for name in (SPEC, RUNS, CURVES, SUMMARY))
     except (OSError, KeyError):
         return False
 
@@ -304,17 +305,12 @@ def fingerprint(folder: Path) -> str:
     digest = hashlib.sha256(f"{__version__} {FORMAT}".encode())
     for name in (SPEC, RUNS, CURVES):
         with atomic.storage_errors(folder / name, "read"):
-            digest.update(f" {_sha256(folder / name)}".encode())
+            digest.update(f" {of_file(folder / name)}".encode())
     return digest.hexdigest()
 
 
 def _stamp(folder: Path) -> dict[str, Any]:
     return atomic.read_object(folder / journal.FOLDER / STAMP)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_runs(folder: Path | str) -> pd.DataFrame:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lrsweep import plan
+from lrsweep.analysis.cells import axis_text
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.analysis.lr_finder import AxisValue, Floats, Ramp, RampResult, RangeTest, ramp_lrs
 from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.results import tables
-from lrsweep.results.run_tables import axis_text
 from lrsweep.spec import axes as axis_rules
 from lrsweep.spec.load import load_spec
 from lrsweep.spec.model import Spec, canonical

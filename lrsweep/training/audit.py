@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,9 +49,6 @@ class Computed:
 
     scalars: Mapping[str, Tensor]
     tensors: Mapping[str, Tensor | None]
-
-
-Alone: TypeAlias = Callable[[Mapping[str, Tensor]], Computed]
 
 
 class Auditor:

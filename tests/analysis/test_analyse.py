@@ -31,10 +31,10 @@ from lrsweep.analysis.stats import (
     t_quantile,
     weighted_median,
 )
-from lrsweep.analysis.summary import summary_frame
 from lrsweep.analysis.targets import expected_best, profile
 from lrsweep.analysis.tied import is_tied, tied_rates
 from tests.support import planted_tables
+from tests.support.tables import summary_frame
 
 INF, NAN = math.inf, math.nan
 DECADES = np.array([1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0])

@@ -15,7 +15,7 @@ from lrsweep.analysis.caveats import caveats_of
 from lrsweep.analysis.cells import PLATEAU_METRIC, config_of, tracks_of
 from lrsweep.analysis.diagnosis import Curve, diagnose
 from lrsweep.analysis.facts import SweepFacts
-from lrsweep.analysis.summary import summary_frame, summary_rows
+from lrsweep.analysis.summary import summary_rows
 from lrsweep.training.divergence import finite_divergence
 from lrsweep.wording import advice
 from lrsweep.wording.notes import notes as notes_of
@@ -32,6 +32,7 @@ from tests.support.planted_tables import (
     table,
     valley,
 )
+from tests.support.tables import summary_frame
 
 LRS = HALF_DECADES
 OFFSETS = np.array([0.0, 0.1, -0.1])

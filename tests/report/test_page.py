@@ -17,7 +17,6 @@ import pytest
 from lrsweep import plot
 from lrsweep.analysis.analyse import analyse
 from lrsweep.analysis.suggest import CLIFF_STEP
-from lrsweep.analysis.summary import summary_frame
 from lrsweep.cli import output
 from lrsweep.errors import UsageError
 from lrsweep.plot import sensitivity, style
@@ -356,7 +355,7 @@ def test_table_and_summary_count_the_same_tied_rates() -> None:
     tied = [line for line in marked if re.findall("<td>(yes|)</td>", line)[1:2] == ["yes"]]
     assert len(row.tied_lrs) == 3
     assert len(tied) == 3
-    assert summary_frame(facts).loc[0, "n_tied"] == 3
+    assert fabricate.summary_frame(facts).loc[0, "n_tied"] == 3
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ import pytest
 
 from lrsweep.analysis.analyse import analyse
 from lrsweep.analysis.cells import cells_of, config_of, tracks_of
-from lrsweep.analysis.summary import summary_frame
 from lrsweep.errors import UsageError
 from lrsweep.results import tables
 from lrsweep.results.compare import Change, Comparison, Limits, Side, check, check_summary, compare, compare_sides
@@ -90,7 +89,7 @@ def test_what_the_grid_cut_off_is_cautioned_about() -> None:
 
 def test_numbers_agree_with_the_summary() -> None:
     tables = [table(label, LRS, values(best, noise=0.01), STARTS) for label, best in (("adam", 1e-2), ("sgd", 0.1))]
-    summary = summary_frame(analyse(frame(*tables), None, spec("adam", "sgd"), {}))
+    summary = fabricate.summary_frame(analyse(frame(*tables), None, spec("adam", "sgd"), {}))
     found = compare_sides(side("A", *tables), side("B", *tables))
     for number, row in enumerate(found.rows):
         for name in ("best_lr", "best_objective", "sensitivity", "sensitivity_norm", "basin_decades"):
@@ -410,8 +409,8 @@ def test_a_row_that_trained_nothing_is_broken_whatever_the_limits(limits: Limits
 
 def test_nothing_trained_in_a_real_summary() -> None:
     facts = analyse(frame(table("adam", LRS, np.full((13, 3), 2.2), (2.0,))), None, spec("adam"), {})
-    assert not check_summary(summary_frame(facts).to_dict("records"), Limits()).ok
-    assert not check_summary(summary_frame(facts).to_dict("records"), Limits(max_sensitivity=1.0)).ok
+    assert not check_summary(fabricate.summary_frame(facts).to_dict("records"), Limits()).ok
+    assert not check_summary(fabricate.summary_frame(facts).to_dict("records"), Limits(max_sensitivity=1.0)).ok
 
 
 def test_where_every_run_failed_that_is_the_reason() -> None:

@@ -27,6 +27,12 @@ DEFAULTS = {"sgd": 1e-3, "adam": 1e-3, "rmsprop": 1e-2, "adagrad": 1e-2, "adadel
 EPOCH_STEPS = 17
 
 
+def summary_frame(facts: SweepFacts) -> pd.DataFrame:
+    """summary.csv of these facts as a frame."""
+    header, rows = summary_rows(facts)
+    return pd.DataFrame(rows, columns=header)
+
+
 def grid(low: float = 1e-6, high: float = 1.0, per_decade: int = 2) -> list[float]:
     """Log-spaced rates with 6 significant digits, both ends included."""
     points = round(np.log10(high / low) * per_decade) + 1
