@@ -18,11 +18,11 @@ from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
 from lrsweep.plot import legend, loss_curves, rail, selection, style, tags, ticks
 from lrsweep.plot.facets import looks_of, numeric
 from lrsweep.plot.loss_curves import NAMES, TRAIN, RunCurve, RunCurves, Window
-from lrsweep.plot.rail import Range, value_range
+from lrsweep.plot.rail import Range, close_range
 from lrsweep.plot.style import COLORS, GREY, RED, SCREEN, Head, Page, Sheet
 from lrsweep.plot.text import fit, width_of
 from lrsweep.plot.time_to_target import goal_text
-from lrsweep.plot.u_curves import draw_untrained, extremes, left_room, quartiles
+from lrsweep.plot.u_curves import draw_untrained, extremes, left_room, quartiles, untrained
 from lrsweep.wording import words
 
 PANEL = (2.5, 2.0)
@@ -68,7 +68,7 @@ def by_axis(
     places = None if numeric(values) else {value: float(place) for place, value in enumerate(values)}
     studies = [_study(part, axis, places, val, train) for part in _best(selection.slices(facts, axis), facts)]
     rows = [row for one in studies for row in one.rows]
-    limits = value_range(rows, facts.mode)
+    limits = close_range(rows, facts.mode)
     limits = rail.with_rows(limits, rail.statuses(rows, limits), PANEL[1])
     view = loss_curves.window([line for one in studies for some in (*one.val, *one.train) for line in some], facts.mode)
     objective = limits.scale.label(words.objective_axis_label(facts))
@@ -240,9 +240,21 @@ def _metric(ax: Axes, one: _Study, limits: Range, page: Page, name: str) -> None
             count = sum(run.status == status for run in row.runs)
             if count:
                 rail.at_height(ax, _side_by_side(ax, x, count), limits.place(status), **how)
-    draw_untrained(ax, one.rows)
+    _untrained(ax, one.rows, limits)
     style.y_label(ax, name, page.size[1], beyond=limits.names_width - limits.scale.width)
     rail.name_rows(ax, limits)
+
+
+def _untrained(ax: Axes, rows: Sequence[OptimizerFacts], limits: Range) -> None:
+    """The untrained model as a line, or its value at the worse end of an axis that does not reach it."""
+    start = untrained(rows)
+    if limits.inside(start):
+        draw_untrained(ax, rows)
+    elif math.isfinite(start):
+        text = f"untrained model: {words.compact(start)} {'↑' if limits.worse_up else '↓'}"
+        edge, va = (1 - limits.rail, "top") if limits.worse_up else (limits.rail, "bottom")
+        at, offset = (1, edge), (-2, -2 if limits.worse_up else 2)
+        style.note(ax, text, at, offset, xycoords="axes fraction", size=rail.SIZE, color=GREY, ha="right", va=va)
 
 
 def _all(ax: Axes, one: _Study) -> AbstractContextManager[None]:
@@ -324,7 +336,7 @@ def _key(rows: Sequence[OptimizerFacts], limits: Range, seeds: int, *, of_number
         legend.mark("o", "one seed", size=3.4),
         legend.line("median over seeds", linewidth=1.6 * of_numbers, marker="o", markersize=4),
         *legend.spread(seeds),
-        *legend.untrained(rows),
+        *(legend.untrained(rows) if any(limits.inside(untrained([row])) for row in rows) else []),
     ]
     if trained:
         found.append(legend.line("train_loss (median)", linewidth=0.9, linestyle=TRAIN))

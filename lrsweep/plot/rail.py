@@ -25,6 +25,10 @@ ROW = 0.17
 OFF, FAILED, DIVERGED = "off scale", "failed", "diverged"
 ORDER = (OFF, FAILED, DIVERGED)
 INKS = {OFF: GREY, FAILED: INK, DIVERGED: RED}
+WIDE = 30.0
+"""Losses further apart than this factor have a log axis."""
+FLAT = 0.25
+"""Values that would take less of an axis up to the untrained model get an axis of their own."""
 SIZE = 7.0
 """Points of the names of the rows."""
 
@@ -86,7 +90,7 @@ def value_range(rows: Iterable[OptimizerFacts], mode: str) -> Range:
     if not trained:  # all that was seen, as far as it lies together
         reference = float(np.quantile(costs, 0.9))
         best = min(best, *(sign * value for value in start)) if start else best
-    if mode == "min" and trained and best > 0 and reference > 30 * best:
+    if mode == "min" and trained and best > 0 and reference > WIDE * best:
         return Range(low=best / 1.25, high=reference * (reference / best) ** 0.08, log=True, worse_up=True)
     span = (reference - best) or abs(best) or 1.0
     worst = min(max(worst, reference + 0.05 * span), reference + (0.2 if trained else 2.0) * span)
@@ -96,6 +100,30 @@ def value_range(rows: Iterable[OptimizerFacts], mode: str) -> Range:
         if sign > 0
         else Range(low=-high, high=-low, log=False, worse_up=False)
     )
+
+
+def close_range(rows: Iterable[OptimizerFacts], mode: str) -> Range:
+    """`value_range`, or the range of the values alone where they would be flat, far from every untrained model."""
+    rows = list(rows)
+    limits = value_range(rows, mode)
+    sign = 1.0 if mode == "min" else -1.0
+    costs = [sign * run.objective for row in rows for run in row.runs if run.status == "ok"]
+    costs = [cost for cost in costs if math.isfinite(cost)]
+    starts = [sign * row.initial_objective for row in rows if math.isfinite(row.initial_objective)]
+    if not costs or not starts:
+        return limits
+    best, worst, start = min(costs), max(costs), min(starts)
+    if start <= worst:
+        return limits
+    share = math.log(worst / best) / math.log(start / best) if limits.log else (worst - best) / (start - best)
+    if share >= FLAT:
+        return limits
+    room = 0.25  # for a text at the worse end, as a share of the values
+    if mode == "min" and best > 0 and worst > WIDE * best:
+        return Range(low=best / 1.25, high=worst * (worst / best) ** room, log=True, worse_up=True)
+    span = (worst - best) or 0.1 * (start - best)
+    low, high = sorted(sign * end for end in (best - 0.1 * span, worst + room * span))
+    return Range(low=low, high=high, log=False, worse_up=limits.worse_up)
 
 
 def with_rows(limits: Range, names: Iterable[str], height: float, row: float = ROW) -> Range:

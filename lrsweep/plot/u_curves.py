@@ -236,11 +236,17 @@ def _overlay_marks(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range, sh
         rail.at_height(ax, beyond, limits.place(rail.OFF), s=20, **how)
 
 
-def draw_untrained(ax: Axes, rows: Sequence[OptimizerFacts]) -> None:
-    """The untrained model's objective."""
+def untrained(rows: Sequence[OptimizerFacts]) -> float:
+    """The untrained model's objective, NaN if none is finite."""
     start = [row.initial_objective for row in rows if math.isfinite(row.initial_objective)]
-    if start:
-        ax.axhline(float(np.median(start)), color=GREY, linestyle=keys.UNTRAINED, linewidth=1.0, zorder=1)
+    return float(np.median(start)) if start else math.nan
+
+
+def draw_untrained(ax: Axes, rows: Sequence[OptimizerFacts]) -> None:
+    """A line at the untrained model's objective."""
+    start = untrained(rows)
+    if math.isfinite(start):
+        ax.axhline(start, color=GREY, linestyle=keys.UNTRAINED, linewidth=1.0, zorder=1)
 
 
 def overlay_key(rows: Sequence[OptimizerFacts], limits: Range) -> list[Artist]:

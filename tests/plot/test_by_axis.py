@@ -11,9 +11,10 @@ from matplotlib.collections import PathCollection
 
 from lrsweep import plot
 from lrsweep.analysis.caveats import caveats_of
-from lrsweep.plot import by_axis
-from lrsweep.wording import advice
+from lrsweep.plot import by_axis, rail
+from lrsweep.wording import advice, words
 from tests.support import layout, plot_cases
+from tests.support import tables as fabricate
 
 SIZES = [8, 32, 128, 512]
 
@@ -132,3 +133,58 @@ def test_long_names_below_the_panels_are_upright_and_cover_nothing() -> None:
     names = [text.get_text() for text in picture.figure.axes[0].get_xticklabels()]
     assert len(names) == len(plot_cases.NAMES)
     assert all(names)
+
+
+@pytest.mark.parametrize(("metric", "arrow"), [("val_loss", "\u2191"), ("val_accuracy", "\u2193")])
+def test_an_untrained_model_far_from_all_values_is_written_and_takes_no_room(metric: str, arrow: str) -> None:
+    sweep = plot_cases.close(metric)
+    (picture,) = plot.pictures(sweep)
+    panel = picture.figure.axes[0]
+    start = float(np.median([row.initial_objective for row in sweep.facts.rows]))
+    assert f"untrained model: {words.compact(start)} {arrow}" in [note.get_text() for note in panel.texts]
+    assert not dashed(panel)
+    assert "untrained model" not in [text.get_text() for text in picture.figure.legends[0].get_texts()]
+    low, high = panel.get_ylim()
+    objectives = [run.objective for row in sweep.facts.rows for run in row.runs]
+    assert low < min(objectives) < max(objectives) < high
+    assert max(objectives) - min(objectives) > 0.6 * (high - low)
+    assert layout.faults(picture.figure) == {}
+
+
+def test_an_untrained_model_near_the_values_is_a_line(sizes: plot.SweepFigures, panels: list[Axes]) -> None:
+    for number, label in enumerate(("sgd", "adam")):
+        starts = [row.initial_objective for row in sizes.facts.rows if row.optimizer == label]
+        (line_there,) = dashed(panels[4 * number])
+        assert line_there == pytest.approx(np.median(starts))
+        assert not [note for note in panels[4 * number].texts if "untrained" in note.get_text()]
+
+
+@pytest.mark.parametrize(
+    ("values", "start", "log", "alone"),
+    [
+        ([0.40, 0.42], 2.3, False, True),
+        ([0.40, 1.5], 2.3, False, False),
+        ([0.40, 0.42], 100.0, False, True),  # linear, where an axis up to the untrained model would be a log one
+        ([1e-4, 0.1], 1e12, True, True),
+        ([1e-4, 0.1], 10.0, True, False),
+        ([0.40, 3.0], 2.3, False, False),
+        ([0.40, 0.40], 2.3, False, True),
+    ],
+)
+def test_the_axis_of_the_metric_is_up_to_the_untrained_model_or_of_the_values_alone(
+    values: list[float], start: float, log: bool, alone: bool
+) -> None:
+    rows = fabricate.facts_of_medians([0.1, 0.2], {"sgd": values}, start=start).rows
+    limits = rail.close_range(rows, "min")
+    assert limits.log == log
+    assert limits.low < min(values)
+    assert limits.inside(start) != alone
+    if alone:
+        assert limits.high > max(values)
+    else:
+        assert limits == rail.value_range(rows, "min")
+
+
+def dashed(ax: Axes) -> list[float]:
+    """The heights of the dashed lines across a panel."""
+    return [float(one.get_ydata()[0]) for one in ax.lines if one.get_linestyle() == "--" and one.get_marker() == "None"]  # type: ignore[index]

@@ -103,6 +103,15 @@ def plateau() -> plot.SweepFigures:
     return sweep(TWO, frames=(runs, curves), rates=[0.01], axes=axes, schedule=schedule)
 
 
+def close(metric: str = "val_loss") -> plot.SweepFigures:
+    """All values of the axis do about as well, far from the untrained model."""
+    axes = {"optimizers.momentum": [0, 0.5, 0.9]}
+    runs, curves = fabricate.frames(("sgd",), rates=[0.001], rows=12, axes=axes, seeds=5)
+    ends = 0.4 + 0.01 * runs["optimizers.momentum"] + 0.005 * runs["seed"]
+    runs = runs.assign(final_val_loss=ends, objective=ends, final_val_accuracy=1 - ends, status="ok")
+    return sweep(("sgd",), frames=(runs, curves), rates=[0.001], axes=axes, seeds=5, metric=metric)
+
+
 CASES: dict[str, Callable[[], plot.SweepFigures]] = {
     "one_rate": lambda: sweep(rates=[0.1]),
     "one_seed": lambda: sweep(seeds=1),
@@ -124,9 +133,10 @@ CASES: dict[str, Callable[[], plot.SweepFigures]] = {
     "batch_size": lambda: one_rate("train.batch_size", [8, 32, 128, 512]),
     "patience": plateau,
     "activations": lambda: strings([0.1]),
+    "close": close,
     "eight_names": lambda: one_rate("model.activation", list(NAMES), seeds=8, optimizers=("sgd",)),
 }
-"""By name of the case. The last five have one rate: the axis is what they study."""
+"""By name of the case. The last six have one rate: the axis is what they study."""
 
 
 def draw(folder: Path, names: list[str]) -> None:
