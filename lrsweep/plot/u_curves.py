@@ -221,7 +221,11 @@ def draw_overlay(ax: Axes, rows: Sequence[OptimizerFacts], looks: Sequence[Look]
         draw_median(ax, row, one, limits, size=4)
         # Crosses stand at the curve's own height on the rail.
         _overlay_marks(ax, row, one, limits, number / (len(looks) + 1))
-    draw_untrained(ax, rows)
+    if _start_alike(rows):
+        draw_untrained(ax, rows)
+    else:
+        for row, one in zip(rows, looks, strict=True):
+            draw_untrained(ax, [row], one.color)
 
 
 def _overlay_marks(ax: Axes, row: OptimizerFacts, looks: Look, limits: Range, share: float) -> None:
@@ -242,11 +246,17 @@ def untrained(rows: Sequence[OptimizerFacts]) -> float:
     return float(np.median(start)) if start else math.nan
 
 
-def draw_untrained(ax: Axes, rows: Sequence[OptimizerFacts]) -> None:
+def _start_alike(rows: Sequence[OptimizerFacts]) -> bool:
+    """Is one line for their untrained models no more than a tenth off for any?"""
+    start = [row.initial_objective for row in rows if math.isfinite(row.initial_objective)]
+    return not start or max(start) - min(start) <= 0.1 * max(map(abs, start))
+
+
+def draw_untrained(ax: Axes, rows: Sequence[OptimizerFacts], color: Any = GREY) -> None:
     """A line at the untrained model's objective."""
     start = untrained(rows)
     if math.isfinite(start):
-        ax.axhline(start, color=GREY, linestyle=keys.UNTRAINED, linewidth=1.0, zorder=1)
+        ax.axhline(start, color=color, linestyle=keys.UNTRAINED, linewidth=1.0, zorder=1)
 
 
 def overlay_key(rows: Sequence[OptimizerFacts], limits: Range) -> list[Artist]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import os
@@ -616,6 +617,19 @@ def key(figure: Figure) -> list[str]:
 def overlay(facts: SweepFacts) -> Figure:
     with style.styled():
         return overlays.overlay(facts, looks(facts))
+
+
+@pytest.mark.parametrize("apart", [1.0, 40.0])
+def test_untrained_models_far_apart_have_a_line_each(apart: float) -> None:
+    """As those of standardized and of raw inputs: a line between them would be that of neither."""
+    facts = fabricate.facts_of(*fabricate.frames(("sgd", "rmsprop")), ("sgd", "rmsprop"))
+    sgd, other = facts.rows
+    other = dataclasses.replace(other, initial_objective=sgd.initial_objective * apart)
+    figure = overlay(dataclasses.replace(facts, rows=(sgd, other)))
+    flat = [one for one in figure.axes[0].lines if one.get_linestyle() == "--" and list(one.get_xdata()) == [0, 1]]
+    heights = sorted({float(one.get_ydata()[0]) for one in flat})
+    assert heights == pytest.approx(sorted({sgd.initial_objective, other.initial_objective}))
+    assert len({one.get_color() for one in flat}) == len(heights)
 
 
 def dotted(ax: Axes) -> list[Any]:
