@@ -106,20 +106,25 @@ class Auditor:
     def check_step(
         self, module: LossModule, weights: Mapping[str, Tensor], batch: Any, seed: int, step: int, ours: Computed
     ) -> None:
-        """Compare a training step from `weights` (parameters and buffers by name) with the same step made alone."""
+        """Compare a training step from `weights` (parameters and buffers by name) with the same step made alone.
+
+        `ours` has the gradients and buffers by name, and all parameters `after_step`.
+        """
 
         def alone(weights: Mapping[str, Tensor]) -> Computed:
             _load(module, weights)
             for parameter in module.parameters():
                 parameter.grad = None
             self._workload.seed_step(seed, step)
+            before = {name: value._version for name, value in module.named_parameters()}
             loss, metrics = module.train()(*map_tensors(Tensor.clone, batch))
             loss.backward()
             grads = {name: value.grad for name, value in module.named_parameters()}
             for parameter in module.parameters():
                 parameter.grad = None
-            buffers = {name: value.detach().clone() for name, value in module.named_buffers()}
-            return Computed({"loss": loss.detach(), **metrics}, {**grads, **buffers})
+            written = {name: value for name, value in module.named_parameters() if value._version != before[name]}
+            after = {name: value.detach().clone() for name, value in module.named_buffers()}
+            return Computed({"loss": loss.detach(), **metrics}, {**grads, **after, **after_step(written)})
 
         self._check(alone, weights, ours, f"step {step + 1}")
 
@@ -199,7 +204,7 @@ class Auditor:
             reach = None if others is None else [_given(other.tensors[name], theirs) for other in others]
             if not self._close(found, theirs, reach, floor):
                 largest = float((found.double() - theirs.double()).abs().max())
-                return f"the gradient or buffer of {short} differs by {largest:.3g}"
+                return f"the gradient or value of {short} differs by {largest:.3g}"
         return None
 
     def _close(self, mine: Tensor, theirs: Tensor, reach: Sequence[Tensor] | None, floor: float) -> bool:
@@ -218,6 +223,11 @@ class Auditor:
             moved = [torch.where(finite, other.double() - theirs, 0.0).abs().nan_to_num(0.0).max() for other in reach]
             allowed += MARGIN * float(torch.stack(moved).max())
         return float(difference.max()) <= allowed
+
+
+def after_step(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of parameters that a step may write into, beside their gradients in `Computed`."""
+    return {f"{name} after the step": value.detach().clone() for name, value in parameters.items()}
 
 
 # How far a whole run may be from the same run alone, relative to its losses: rounding grows at high rates.

@@ -45,6 +45,7 @@ from lrsweep.training.contents import (
     named,
     names_in,
     of_pandas,
+    plain_script,
     reduces,
     shallow,
     unnamed,
@@ -233,6 +234,8 @@ class Walk:
             return value.get_state().numpy().tobytes()
         if isinstance(value, bytearray | memoryview | array.array):
             return bytes(value)
+        if isinstance(value, torch.jit.ScriptFunction) and plain_script(value):
+            return id(value), self._later(_attributes(value))
         if isinstance(value, nn.Module):
             return self._module(value)
         if isinstance(value, functools._lru_cache_wrapper):

@@ -23,7 +23,7 @@ class Example:
 EXAMPLES = {
     "resnet": Example(),
     "hugging_face": Example(
-        alone="the model keeps a generator (_GeneratorContextManager.gen), into which lrsweep cannot look",
+        alone="the code keeps a generator (_GeneratorContextManager.gen), into which lrsweep cannot look",
         needs=("transformers",),
     ),
     "lstm": Example(alone="the model has a layer that torch cannot batch over runs: LSTM"),
