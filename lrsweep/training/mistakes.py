@@ -32,11 +32,11 @@ _CURES = [
             "the inputs are integers; make them floating point in the task: X.float()",
         ),
         (
-            r"same dtype, but got:? \(?(?:self\) )?(?:Float|Double|float|double)\b.*\b(?:Float|Double|float|double)\b"
-            r"|type \((?:torch\.)?(?:Float|Double|float|double)(?:Tensor)?\) and \w+ type \((?:torch\.)?(?:Float|Double|"
-            r"float|double)(?:Tensor)?\) should be the same|expected scalar type (?:Double|Float) but found (?:Float|Double)",
-            "the model and the tensors of a batch have the train.dtype of the spec (those in objects of your own do not); "
-            "give others the same: .to(x.dtype) in place of .float(), .double() or dtype=",
+            r"same dtype, but got:? \(?(?:self\) )?(?:[Ff]loat|[Dd]ouble)\b.*\b(?:[Ff]loat|[Dd]ouble)\b"
+            r"|type \((?:torch\.)?(?:[Ff]loat|[Dd]ouble)(?:Tensor)?\) and \w+ type \((?:torch\.)?(?:[Ff]loat|[Dd]ouble)"
+            r"|expected scalar type (?:Double|Float) but found (?:Float|Double)",
+            "the model and the tensors of a batch have the train.dtype of the spec (those in objects of your own do "
+            "not); give others the same: .to(x.dtype) in place of .float(), .double() or dtype=",
         ),
         (
             r"Expected .* input to conv\dd",
