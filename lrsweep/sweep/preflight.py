@@ -292,8 +292,8 @@ def of_runs(runs: Sequence[Run], workload: Workload) -> Iterator[str]:
         length = warmup_steps(schedule.get("warmup", 0), total) if ":" not in schedule["name"] else 0
         if length > total:
             yield (
-                f"schedule {schedule['name']}: its warmup of {length} steps is longer than the run ({total} "
-                f"steps), so lr only reaches {total / length:.3g} of its value"
+                f"schedule {schedule['name']}: its warmup of {length} steps is longer than the run "
+                f"({plural(total, 'step')}), so lr only reaches {total / length:.3g} of its value"
             )
 
 

@@ -173,7 +173,7 @@ def table(
         for one in inputs:
             kept &= ~one.missing(as_text=rules.encodes(one))
         if gone := int((~kept & ~no_target).sum()):
-            left_out.append(f"{gone} of {len(kept)} rows with missing cells left out")
+            left_out.append(f"{gone} of {_rows(len(kept))} with missing cells left out")
     if not kept.any():
         raise WrongInSpec((("task", "missing"), f"{source}: every row has a missing cell, so drop_rows leaves none"))
     encoder = _Encoder(source, [one.rows(kept) for one in inputs], [rules.encodes(one) for one in inputs])

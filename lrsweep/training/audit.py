@@ -243,7 +243,7 @@ def difference(together: RunResult, alone: RunResult, workload: Workload) -> str
     for column, values in together.history.items():
         others = alone.history.get(column, [])
         if len(others) != len(values):
-            return f"{run} has {len(values)} rows together and {len(others)} alone"
+            return f"{run} has another number of rows together ({len(values)}) than alone ({len(others)})"
         size = max((abs(value) for value in others if math.isfinite(value)), default=0.0)
         for step, mine, theirs in zip(together.history["step"], values, others, strict=True):
             same = mine == theirs or (math.isnan(mine) and math.isnan(theirs))

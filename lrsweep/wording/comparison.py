@@ -136,7 +136,7 @@ def verdict_text(found: Verdict) -> str:
     """A line per check, and one for the whole."""
     lines = [f"{'ok    ' if one.ok else 'FAIL  '}  {one.optimizer}: {_check(one)}" for one in found.checks]
     broken = sum(not one.ok for one in found.checks)
-    last = "all checks passed" if found.ok else f"{broken} of {len(found.checks)} checks failed"
+    last = "all checks passed" if found.ok else f"{broken} of {plural(len(found.checks), 'check')} failed"
     if found.ok and all(one.check == "trained" for one in found.checks):
         last = "no limits given; every optimizer improved on the untrained model"
     lines.append(last if found.checks else "nothing was trained: the sweep has no finished run")
