@@ -94,6 +94,12 @@ def failures(runs: pd.DataFrame, place: str = "") -> str:
     return "\n".join(lines)
 
 
+def nothing_to_train(total: int) -> str:
+    """Of a sweep whose runs are all done."""
+    done = "the run is" if total == 1 else f"all {total} runs are"
+    return f"nothing to train: {done} done (--fresh retrains)"
+
+
 def estimate(facts: CostEstimate) -> str:
     """What a dry run found."""
     engines = ", ".join(f"{count} {engine}" for engine, count in facts.engines.items())
