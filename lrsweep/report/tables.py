@@ -137,7 +137,7 @@ STUDY: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
     "untrained": lambda row: objective(row, row.initial_objective),
     "median": lambda row: objective(row, row.rates[0].objective),
     "best seed": lambda row: objective(row, row.rates[0].best),
-    "worst seed": lambda row: objective(row, row.rates[0].worst),
+    "worst seed": lambda row: _worst(row, row.rates[0]),
     "test": lambda row: objective(row, row.test_at_recommended),
     "steps to target": lambda row: _steps(row.rates[0]),
     "arrived": lambda row: number(row.rates[0].arrived),
@@ -145,6 +145,13 @@ STUDY: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
     "diverged": lambda row: count(row.n_diverged),
     "failed": lambda row: count(row.n_failed),
 }
+
+
+def _worst(row: OptimizerFacts, point: RatePoint) -> TableCell:
+    """The objective of the worst seed: a diverged one costs more than any other."""
+    if not point.n_diverged:
+        return objective(row, point.worst)
+    return TableCell("diverged", math.copysign(math.inf, row.initial_objective - row.best_objective))
 
 
 def _steps(point: RatePoint) -> TableCell:
@@ -161,7 +168,7 @@ def rates(row: OptimizerFacts) -> str:
         "rate": lambda point: rate(point.lr),
         "median": lambda point: objective(row, point.objective),
         "best seed": lambda point: objective(row, point.best),
-        "worst seed": lambda point: objective(row, point.worst),
+        "worst seed": lambda point: _worst(row, point),
         "ok": lambda point: count(point.n_ok),
         "diverged": lambda point: count(point.n_diverged),
         "failed": lambda point: count(point.n_failed),

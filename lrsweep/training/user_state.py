@@ -147,8 +147,8 @@ class Walk:
         self._others: set[str] = set()  # that may be attributes of a module
         self._modules: set[int] = set()  # the globals of those that were reached as such
         self._classes: list[tuple[int, type]] = []  # of the user's, with their looks
-        # By identity, how often the globals of a module were queued as such, and how often they were looked at: more often
-        # where the code keeps them as a dict, of which it may take any item.
+        # By identity, how often the globals of a module were queued as such, and how often they were looked at: more
+        # often where the code keeps them as a dict, of which it may take any item.
         self._queued: collections.Counter[int] = collections.Counter()
         self._arrived: collections.Counter[int] = collections.Counter()
         self._globals: list[tuple[int, int, str, dict[str, Any]]] = []  # look, identity, file, what was not yet named

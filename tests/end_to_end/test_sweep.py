@@ -175,6 +175,14 @@ def test_a_spec_that_shrinks_keeps_its_runs_in_the_journal(tmp_path: Path) -> No
     assert sweeps.tables(tmp_path / "small") == whole
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_curves_that_change_by_rounding_alone_are_called_flat(tmp_path: Path, dtype: str) -> None:
+    lr = [1e-9, 1e-8, 1e-7] if dtype == "float32" else [1e-17, 1e-16]
+    train = {"epochs": 10, "batch_size": "full", "dtype": dtype}
+    sweeps.run(tmp_path, sweeps.spec(lr=lr, train=train, optimizers=["sgd"]))
+    assert set(tables.read_runs(tmp_path / "small")["diagnosis"]) == {"stuck"}
+
+
 def test_a_sweep_of_one_run_is_told_of_in_the_singular(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     one = {"lr": [0.1], "optimizers": ["sgd"], "seeds": 1}
     sweeps.run(tmp_path, sweeps.spec(**one))

@@ -125,6 +125,19 @@ def test_the_whole_spec_is_in_it(page: Structure, sweep: Path) -> None:
     assert (sweep / "spec.yaml").read_text(encoding="utf-8") in page.text
 
 
+def test_a_diverged_seed_is_the_worst_one(tmp_path: Path) -> None:
+    """It costs more than any other, though its objective may be finite."""
+    facts = plot.load(fabricate.folder(tmp_path, rates=fabricate.grid(per_decade=1))).facts
+    row = facts.rows[0]
+    point = replace(row.rates[2], n_diverged=1, worst=0.5)
+    assert html_tables._worst(row, point) == TableCell("diverged", math.inf)
+    turned = replace(row, initial_objective=0.1, best_objective=0.9)
+    assert html_tables._worst(turned, point) == TableCell("diverged", -math.inf)
+    assert html_tables._worst(row, replace(point, n_diverged=0)).value == 0.5
+    shown = html_tables.rates(replace(row, rates=(point,)))
+    assert '<td class="n" data-v="1e999">diverged</td>' in shown
+
+
 def test_failed_runs_of_one_error_are_one_line_with_their_count() -> None:
     of = {"status": "failed", "axis": "x"}
     lost = "RuntimeError: DataLoader worker (pid {}) is killed"
