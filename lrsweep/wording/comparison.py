@@ -67,8 +67,8 @@ def _notes(found: Comparison) -> Iterator[str]:
         )
     if found.grids_differ and any(row.shared > 1 for row in found.rows):
         yield (
-            "The grids differ: everything is computed over the learning rates that both have, so values may differ from "
-            "summary.csv."
+            "The grids differ: everything is computed over the learning rates that both have, so values may differ "
+            "from summary.csv."
         )
     if found.seeds_differ:
         yield (
