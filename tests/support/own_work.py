@@ -30,7 +30,7 @@ EXAMPLES = {
     "vae": Example(),
     "lora": Example(),
     "contrastive": Example(),
-    "physics": Example(alone="the model calls requires_grad_()", differentiates=True),
+    "physics": Example(alone="the step of the task calls requires_grad_()", differentiates=True),
     "diffusion": Example(),
     "layerwise": Example(),
     "mup": Example(),
