@@ -273,7 +273,7 @@ def _refused_schedules(runs: Sequence[Run], spec: Spec) -> Iterator[tuple[str, t
         for run in asked.values():
             name = run.setting.schedule["name"]
             try:
-                with workload.user_code():
+                with workload.user_code(), child.no_exit():
                     schedules.factors(run.setting.schedule, workload.total_steps, run.workload_spec.base_dir)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
                 text = str(error) if isinstance(error, UsageError) else f"schedule {name}: {isolation.describe(error)}"

@@ -124,6 +124,17 @@ def test_an_optimizer_whose_file_leaves_ends_the_command_with_2(
     assert "own.py:2: cannot be loaded: ProcessExit: os._exit(0) was called" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("source", ["os._exit(0)\ndef f(): pass", "def f(step, total_steps): os._exit(0)"])
+def test_a_schedule_that_leaves_ends_the_command_with_2(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], source: str
+) -> None:
+    (tmp_path / "own.py").write_text(f"import os\n{source}\n")
+    given = {"schedule": f"{tmp_path}/own.py:f", "optimizers": ["sgd"]}
+    assert sweeps.forked(lambda: sweeps.run(tmp_path, sweeps.spec(**given))) == 2
+    assert "ProcessExit: os._exit(0) was called" in capfd.readouterr().err
+    assert not (tmp_path / "small" / "journal").exists()
+
+
 @pytest.mark.parametrize(("end", "signal_number"), [("ctypes.string_at(0)", 11), ("os.kill(os.getpid(), 9)", 9)])
 @pytest.mark.parametrize("command", ["run", "dry run", "init", "range test"])
 def test_a_crash_while_a_task_is_built_is_told(
