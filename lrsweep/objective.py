@@ -25,6 +25,12 @@ def default_mode(metric: str) -> Mode:
     return "min" if bare.endswith(("loss", "error")) or bare in _MINIMISED else "max"
 
 
+def is_best_possible(metric: str, value: float) -> bool:
+    """Whether no training could better this value of a metric: an accuracy of 1, an error of 0."""
+    bare = next((metric.removeprefix(split) for split in _SPLITS if metric.startswith(split)), metric)
+    return (bare == "accuracy" and value >= 1) or (bare in ("error", "mse", "mae", "rmse") and value <= 0)
+
+
 def cost(value: float, mode: Mode) -> float:
     """The objective as a cost; what is not finite costs +inf, so that no nan and no -inf ever looks good."""
     if not math.isfinite(value):

@@ -21,15 +21,18 @@ SLOWER = (
     "tests/bench/",
     "tests/cli/test_app.py",
     "tests/end_to_end/",
-    "tests/plot/test_plot.py",
+    "tests/plot/",
+    "tests/report/",
     "tests/sweep/",
     "tests/system/",
+    "tests/training/test_own_optimizers.py",
+    "tests/training/test_param_groups.py",
     "tests/training/test_sequential.py",
     "tests/training/test_stacked.py",
     "tests/training/test_update_rules.py",
     "tests/workers/",
 )
-"""Folders and modules whose tests train many runs, draw all plots or start processes: the default tier."""
+"""Folders and modules whose tests train many runs, draw plots or start processes: the default tier."""
 
 _connect, _bind, _sendto = socket.socket.connect, socket.socket.bind, socket.socket.sendto
 

@@ -27,7 +27,7 @@ from lrsweep.analysis.stats import Bools, Floats, Ints, bootstrapped, medians, r
 from lrsweep.analysis.targets import arrived, expected_bests, target_facts, target_of, times
 from lrsweep.analysis.tied import best_lr_interval, tied_rates
 from lrsweep.analysis.trained import Middle, middle_of
-from lrsweep.objective import Mode, uncost
+from lrsweep.objective import Mode, is_best_possible, uncost
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,6 +141,7 @@ def row_of(
         expected_best=expected_bests(cell.lrs[kept], m[kept], l0, mode),
         median_objective=uncost(weighted_median(m[known], weights(cell.lrs[known])), mode),
         worst_objective=uncost(float(m[known].max()), mode) if known.any() else math.nan,
+        cannot_improve=is_best_possible(config.metric, uncost(middle.least, mode)),
         diagnoses=tuple(Counter(run.diagnosis for run in cell.runs if run.diagnosis).most_common()),
     )
 

@@ -75,7 +75,7 @@ def _of_evidence(row: OptimizerFacts) -> list[Caveat]:
     if row.trained and row.n_rates >= 3 and len(row.good_range.rates) == row.n_rates:
         out.append("flat")
     improving, good = row.still_improving
-    if good and 2 * improving > good:
+    if good and 2 * improving > good and not row.cannot_improve:
         out.append("short_budget")
     if row.n_seeds == 1:
         out.append("one_seed")

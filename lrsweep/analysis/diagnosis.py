@@ -23,6 +23,9 @@ Label = Literal[
     "converged",
 ]  # fmt: skip
 
+ROUNDING = 100.0
+"""Changes of the loss of up to so many rounding errors of its start are none, as in `trained`."""
+
 FEW_ROWS = 8
 """Below this many rows after row 0 there are no quarters to compare and no diagnosis."""
 
@@ -54,8 +57,9 @@ def noise(values: Floats, *, lower: bool = False) -> float:
     return 1.4826 * middle / math.sqrt(6) * unit
 
 
-def diagnose(curves: Sequence[Curve]) -> list[Label]:
-    """A label per run, in the order given. `curves` are all runs of one optimizer at one set of axis values.
+def diagnose(curves: Sequence[Curve], *, eps: float = 0.0) -> list[Label]:
+    """A label per run, in the order given. `curves` are all runs of one optimizer at one set of axis values; `eps` is
+    the rounding of their losses.
 
     level(y) = median of the last ceil(n/10) rows; R_s = y_0 - least level that seed s reached at any rate;
     R = the smaller of R_s and its median over seeds; best rate = the one with the least median level. See `label_of`.
@@ -76,7 +80,9 @@ def diagnose(curves: Sequence[Curve]) -> list[Label]:
     labels: list[Label] = []
     for curve, y, good in zip(curves, series, sound, strict=True):
         if good:
-            labels.append(label_of(y, reach=reach[curve.seed], typical_reach=typical, above_best=curve.lr > best))
+            labels.append(
+                label_of(y, reach=reach[curve.seed], typical_reach=typical, above_best=curve.lr > best, eps=eps)
+            )
         elif curve.status == "ok":
             labels.append("diverged" if len(y) and not np.isfinite(y).all() else "")
         else:
@@ -84,7 +90,9 @@ def diagnose(curves: Sequence[Curve]) -> list[Label]:
     return labels
 
 
-def label_of(train_loss: Sequence[float] | Floats, *, reach: float, typical_reach: float, above_best: bool) -> Label:
+def label_of(
+    train_loss: Sequence[float] | Floats, *, reach: float, typical_reach: float, above_best: bool, eps: float = 0.0
+) -> Label:
     """The label of a run with status ok and finite rows; the first rule that matches wins.
 
     `reach` is R_s, `typical_reach` its median over seeds, R the smaller of the two. p = (y_0 - level) / R_s. Over the
@@ -98,8 +106,9 @@ def label_of(train_loss: Sequence[float] | Floats, *, reach: float, typical_reac
     with np.errstate(over="ignore", invalid="ignore"):
         scale = min(reach, typical_reach)
         drop = float(y[0]) - level(y)
-        if not scale > 8 * np.spacing(abs(float(y[0]))):  # no gain beyond rounding
-            return "worse_than_start" if drop < 0 else "stuck"
+        rounding = ROUNDING * eps * abs(float(y[0]))
+        if not scale > max(8 * np.spacing(abs(float(y[0]))), rounding):  # no gain beyond rounding
+            return "worse_than_start" if drop < -rounding else "stuck"
         tail = y[-max(6, -(-n // 3)) :]
         p = drop / reach
         g = -_slope(tail) * n / scale

@@ -229,6 +229,7 @@ class OptimizerFacts:
     expected_best: tuple[float, ...]
     median_objective: float
     worst_objective: float
+    cannot_improve: bool = False
     diagnoses: tuple[tuple[str, int], ...]
 
     @property

@@ -166,7 +166,7 @@ def _print_finished(finished: Finished, *, quiet: bool) -> None:
     from lrsweep.cli import output
 
     if not finished.trained and not quiet:
-        _say(f"nothing to train: all {finished.total} runs are done (--fresh retrains)", err=True)
+        _say(output.nothing_to_train(finished.total), err=True)
     facts = finished.facts or _stored(finished.path).facts()
     _say(output.summary(facts, finished.shown, unicode=output.can_show_blocks()))
     if finished.failed:

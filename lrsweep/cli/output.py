@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lrsweep.analysis.facts import cost_span
 from lrsweep.objective import Mode, cost
@@ -77,9 +77,7 @@ def failures(runs: pd.DataFrame, place: str = "") -> str:
     """What the failed runs raised, first lines: each text once, with how many it is of and the first of them. `place`:
     where the spec names code of the user's, which is to blame where every run failed."""
     failed = runs[runs["status"] == "failed"]
-    by_text: dict[str, list[Any]] = {}
-    for row in failed.itertuples():
-        by_text.setdefault(words.without_processes(str(row.error).split("\n", 1)[0]), []).append(row)
+    by_text = words.failures_by_text(failed)
     rows = []
     for text, of_text in list(by_text.items())[:MOST_FAILURES]:
         first = of_text[0]
@@ -94,6 +92,12 @@ def failures(runs: pd.DataFrame, place: str = "") -> str:
     if len(by_text) > len(rows):
         lines.append(f"... and {len(by_text) - len(rows)} more errors; see the `error` column of runs.csv")
     return "\n".join(lines)
+
+
+def nothing_to_train(total: int) -> str:
+    """Of a sweep whose runs are all done."""
+    done = "the run is" if total == 1 else f"all {total} runs are"
+    return f"nothing to train: {done} done (--fresh retrains)"
 
 
 def estimate(facts: CostEstimate) -> str:

@@ -274,12 +274,15 @@ def _inks(count: int) -> list[str]:
 
 def _facts_line(row: OptimizerFacts) -> str:
     if not row.trained:
-        return f"nothing trained · {row.n_diverged} of {row.n_runs} runs diverged"
+        return f"nothing trained · {row.n_diverged} of {words.plural(row.n_runs, 'run')} diverged"
     parts = [f"best {words.compact(row.best_lr.value)}"]
     if math.isfinite(row.margins.unusable_from):
         parts.append(f"unusable from {words.compact(row.margins.unusable_from)}")
     failed = f", {row.n_failed} failed" * bool(row.n_failed)
-    parts.append((f"{row.n_diverged} of {row.n_runs} runs diverged" if row.n_diverged else "none diverged") + failed)
+    parts.append(
+        (f"{row.n_diverged} of {words.plural(row.n_runs, 'run')} diverged" if row.n_diverged else "none diverged")
+        + failed
+    )
     return " · ".join(parts)
 
 

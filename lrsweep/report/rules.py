@@ -179,8 +179,9 @@ RULES: tuple[tuple[str, str, str], ...] = (
         "over R, r the fraction of increases in the tail. First match: worse_than_start p < -0.05; oscillating (s > "
         "0.015 and r >= 0.3) or g < -0.1; too_slow p < 0.5 at or below the best lr, and (p < 0.05 or g >= 0.1 p); "
         "improving p < 0.5 above it, p >= 0.05 and g >= 0.1 p; stuck any other p < 0.5; recovered_spike an increase of "
-        "more than 0.5 R that came back; improving g >= 0.05; converged p >= 0.9; stuck the rest. No diagnosis with "
-        "fewer than 8 evaluations.",
+        "more than 0.5 R that came back; improving g >= 0.05; converged p >= 0.9; stuck the rest. If R is no "
+        "more than 100 rounding errors of the loss at the start: worse_than_start if the loss rose by more than that, "
+        "else stuck. No diagnosis with fewer than 8 evaluations.",
         "ours, after Goodfellow et al. 2016 and Reed and Marks 1999: too fast means a sharp change followed by a "
         "plateau or a rise; too slow means little or no change",
     ),

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lrsweep.analysis.facts import (
     AgainstAdam,
@@ -20,13 +20,15 @@ from lrsweep.analysis.facts import (
 )
 from lrsweep.report.template import TableCell, table
 from lrsweep.wording.notes import no_drift
-from lrsweep.wording.words import number_text, objective_text_of, plural, rate_text
+from lrsweep.wording.words import failures_by_text, listed, number_text, objective_text_of, plural, rate_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 T = TypeVar("T")
 MOST_FAILURES = 50
+MOST_RATES = 20
+"""Of those at which runs failed with one text."""
 
 
 def rate(value: float) -> TableCell:
@@ -135,7 +137,7 @@ STUDY: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
     "untrained": lambda row: objective(row, row.initial_objective),
     "median": lambda row: objective(row, row.rates[0].objective),
     "best seed": lambda row: objective(row, row.rates[0].best),
-    "worst seed": lambda row: objective(row, row.rates[0].worst),
+    "worst seed": lambda row: _worst(row, row.rates[0]),
     "test": lambda row: objective(row, row.test_at_recommended),
     "steps to target": lambda row: _steps(row.rates[0]),
     "arrived": lambda row: number(row.rates[0].arrived),
@@ -143,6 +145,13 @@ STUDY: dict[str, Callable[[OptimizerFacts], TableCell | str]] = {
     "diverged": lambda row: count(row.n_diverged),
     "failed": lambda row: count(row.n_failed),
 }
+
+
+def _worst(row: OptimizerFacts, point: RatePoint) -> TableCell:
+    """The objective of the worst seed: a diverged one costs more than any other."""
+    if not point.n_diverged:
+        return objective(row, point.worst)
+    return TableCell("diverged", math.copysign(math.inf, row.initial_objective - row.best_objective))
 
 
 def _steps(point: RatePoint) -> TableCell:
@@ -159,7 +168,7 @@ def rates(row: OptimizerFacts) -> str:
         "rate": lambda point: rate(point.lr),
         "median": lambda point: objective(row, point.objective),
         "best seed": lambda point: objective(row, point.best),
-        "worst seed": lambda point: objective(row, point.worst),
+        "worst seed": lambda point: _worst(row, point),
         "ok": lambda point: count(point.n_ok),
         "diverged": lambda point: count(point.n_diverged),
         "failed": lambda point: count(point.n_failed),
@@ -249,12 +258,22 @@ def diagnosis_by_rate(row: OptimizerFacts) -> str:
 
 
 def failures(runs: pd.DataFrame) -> str:
-    """The failed runs with the first line of what they raised."""
+    """What the failed runs raised, a line for each text: how many raised it, and which."""
     failed = runs[runs["status"] == "failed"]
-    few = failed.head(MOST_FAILURES)
-    lines: Iterable[list[TableCell | str]] = (
-        [str(label), rate(float(lr)), count(int(seed)), str(error).split("\n", 1)[0]]
-        for label, lr, seed, error in zip(few["optimizer"], few["lr"], few["seed"], few["error"], strict=True)
-    )
-    caption = f"Failed runs ({len(failed)}" + (f", the first {MOST_FAILURES})" if len(failed) > MOST_FAILURES else ")")
-    return table(caption, ("curve", "rate", "seed", "error"), lines)
+    by_text = failures_by_text(failed)
+    few = list(by_text.items())[:MOST_FAILURES]
+    lines: Iterable[list[TableCell | str]] = ([text, count(len(rows)), _which(rows)] for text, rows in few)
+    more = f"; the first {MOST_FAILURES} of {len(by_text)} errors" if len(by_text) > MOST_FAILURES else ""
+    return table(f"Failed runs ({len(failed)}{more})", ("error", "count", "runs"), lines)
+
+
+def _which(rows: Iterable[Any]) -> str:
+    """`adam 0.01 (seeds 0, 1), adam 0.1 (seed 0)`, as many as can be read."""
+    seeds: dict[str, list[str]] = {}
+    for row in rows:
+        seeds.setdefault(f"{row.optimizer} {rate_text(row.lr)}", []).append(str(row.seed))
+    texts = [
+        f"{name} (seed{'s' * (len(of) > 1)} {', '.join(of)})"
+        for name, of in ((name, list(dict.fromkeys(found))) for name, found in seeds.items())
+    ]
+    return listed(texts, MOST_RATES)

@@ -87,8 +87,9 @@ class RowChange:
     """What moved for one optimizer (and axis values). `paired` counts the seeds that both sweeps ran.
 
     `seeds` counts those of A and of B; with two or more paired ones the rest of them is left out. `shared` counts the
-    rates that both tried: with less than two there is no sensitivity among the changes. `edges` says at which edge of
-    its grid the best rate of A and of B lies, `at_least` whether the width of its good range there is a lower bound.
+    rates that both tried: with less than two there are no changes, except that of the objective where both tried that
+    rate alone. `edges` says at which edge of its grid the best rate of A and of B lies, `at_least` whether the width of
+    its good range there is a lower bound.
     """
 
     title: str
@@ -101,7 +102,7 @@ class RowChange:
 
     @property
     def same(self) -> bool:
-        return self.shared > 1 and all(change.same for change in self.changes)
+        return bool(self.changes) and all(change.same for change in self.changes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -266,15 +267,15 @@ def _row(a: Cell, b: Cell, config: AnalysisConfig, *, same_objective: bool) -> R
     at_least = _both(lambda cell: _range(cell).at_least, a, b)
     common = _common(a, b)
     comparable = len(common[0]) > 1
+    one_rate = len(common[0]) == len(a.lrs) == len(b.lrs) == 1
     if comparable:
         a, b = _rates_only(a, common[0]), _rates_only(b, common[1])
     sign = 1.0 if config.mode == "min" else -1.0
     units: dict[str, Unit] = {
-        "best_lr": "decades",
-        **({"best_objective": "objective"} if same_objective else {}),
+        **({"best_lr": "decades"} if comparable else {}),
+        **({"best_objective": "objective"} if same_objective and (comparable or one_rate) else {}),
         **({"sensitivity": "objective"} if same_objective and comparable else {}),
-        **({"sensitivity_norm": "gain_share"} if comparable else {}),
-        "basin_decades": "decades",
+        **({"sensitivity_norm": "gain_share", "basin_decades": "decades"} if comparable else {}),
     }
     numbers = _both(lambda cell: _numbers(cell, sign), a, b)
     changes = []
@@ -284,8 +285,6 @@ def _row(a: Cell, b: Cell, config: AnalysisConfig, *, same_objective: bool) -> R
         same = seeds_a.shape == seeds_b.shape and np.array_equal(seeds_a, seeds_b, equal_nan=True)
         if number == "best_lr" and not same:
             change = _widened(change, sum(_both(lambda cell: _grid_step(cell) / 2, a, b)))
-        if not comparable:
-            change = replace(change, low=math.nan, high=math.nan)
         bounds = _both(lambda cell: _range(cell).at_least, a, b) if number == "basin_decades" else (False, False)
         changes.append(
             Change(name=number, before=before, after=after, change=change, unit=unit, at_least=bounds, same=same)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrsweep.analysis.cells import axis_text
+from lrsweep.analysis.cells import FLOAT32_EPS, FLOAT64_EPS, axis_text
 from lrsweep.analysis.diagnosis import Curve, diagnose
 from lrsweep.errors import paragraph
 from lrsweep.objective import best_row, default_mode, objective_of
@@ -95,6 +95,7 @@ class _Cell:
 
     def __init__(self, plan: Plan, columns: Columns) -> None:
         self._objective, self._columns = plan.spec.objective, columns
+        self._eps = 0.0
         self._rows: list[dict[str, Any]] = []
         self._curves: list[Curve] = []
 
@@ -105,11 +106,12 @@ class _Cell:
             row.update(_finals(outcome, self._columns))
             row["objective"] = _objective(outcome, self._objective)
         self._rows.append(row)
+        self._eps = FLOAT64_EPS if run.workload_spec.train["dtype"] == "float64" else FLOAT32_EPS
         losses = np.asarray(outcome.history.get("train_loss", []), dtype=np.float64)
         self._curves.append(Curve(lr=run.lr, seed=run.seed, status=outcome.status, train_loss=losses))  # type: ignore[arg-type]
 
     def rows(self) -> Iterator[list[str]]:
-        for row, label in zip(self._rows, diagnose(self._curves), strict=True):
+        for row, label in zip(self._rows, diagnose(self._curves, eps=self._eps), strict=True):
             row["diagnosis"] = label
             yield [cell(row.get(name)) for name in self._columns.runs]
 

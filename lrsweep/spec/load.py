@@ -293,5 +293,7 @@ def _warnings(spec: Spec) -> list[str]:
     epochs, every = spec.train.epochs, spec.train.eval_every
     if k.isdigit() and epochs is not None and isinstance(every, int) and int(k) > math.ceil(epochs / every):
         rows, at = math.ceil(epochs / every), spec.objective.at
-        warnings.append(f"objective.at: {at} with {rows} evaluations after the first is the mean of all of them")
+        warnings.append(
+            f"objective.at: {at} with {rows} evaluation{'s' * (rows != 1)} after the first is the mean of all of them"
+        )
     return [text for text in warnings if text]

@@ -49,7 +49,8 @@ def note(before: dict[str, Any], plan: Plan, replay: Replay, folder: Path) -> st
     kept = len(replay.entries) - sum(run.run_id in replay.entries for run in plan.runs)
     if not keys or not kept:
         return ""
+    runs, stay = ("run", "stays") if kept == 1 else ("runs", "stay")
     return (
         f"changed since the last run of this sweep: {', '.join(dict.fromkeys(keys))}; affected runs will be "
-        f"trained again ({kept} runs with the old settings stay in the journal)"
+        f"trained again ({kept} {runs} with the old settings {stay} in the journal)"
     )

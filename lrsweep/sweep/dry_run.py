@@ -76,7 +76,7 @@ def dry_run(spec: Spec, context: Context, *, fresh: bool) -> CostEstimate:
     jobs, workers = work.jobs, work.workers
 
     def workload_of(workload_spec: WorkloadSpec) -> Workload:
-        return worker.workloads().get(workload_spec, options.device)
+        return trial.built(workload_spec, options.device)
 
     def tried() -> tuple[float, tuple[str, ...], set[str | None], int]:
         size = bytes_of(plan.runs, len(plan.axis_names), workload_of) if jobs else 0

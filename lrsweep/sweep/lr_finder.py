@@ -61,7 +61,7 @@ def run(
     facts = _facts(folder)
     warnings = warned.Waiting()
     with located(spec), warned.told(warnings.add):
-        workload = worker.workloads().get(planned.runs[0].workload_spec, worker.device_of(device))
+        workload = trial.built(planned.runs[0].workload_spec, worker.device_of(device))
         settings = [first[optimizer.label].setting for optimizer in spec.optimizers]
 
         def ramped() -> list[Ramp]:

@@ -14,14 +14,13 @@ from lrsweep import given_code, optimizers, schedules, tasks
 from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.schedules import warmup_steps
 from lrsweep.store.journal import Group
-from lrsweep.sweep import pending
-from lrsweep.system import child
+from lrsweep.sweep import pending, trial
+from lrsweep.system import child, ending
 from lrsweep.system.machine import memory_limit, size_text, this_machine
 from lrsweep.training import grouping, isolation, memory, param_groups, stackable
 from lrsweep.training.workload import Probed
 from lrsweep.user_imports import argument_error
 from lrsweep.wording.words import plural
-from lrsweep.workers import worker
 
 if TYPE_CHECKING:
     from lrsweep.plan import Plan, Run
@@ -63,7 +62,7 @@ def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work
     again = len(left.retry)
     remarks = [f"{plural(again, 'failed run')} will be retried"] if again else []
     for key, runs in members.items():
-        workload = worker.workloads().get(runs[0].workload_spec, "cpu")
+        workload = trial.built(runs[0].workload_spec)
         if key in found.probed:
             workload.know(found.probed[key])
         metrics(workload, required[key])
@@ -149,7 +148,7 @@ def _survey(left: Pending, spec: Spec, replay: Replay, options: Options) -> _Sur
 
 def _probed_apart(run: Run) -> Probed:
     """Of the recipe of `run`, whose code has ended a process: in another copy, without metrics if that ends too."""
-    workload = worker.workloads().get(run.workload_spec, "cpu")
+    workload = trial.built(run.workload_spec)
     try:
         return child.call(workload.probed)
     except child.ChildDiedError:
@@ -162,7 +161,7 @@ def _look(left: Pending, spec: Spec, replay: Replay, options: Options) -> _Surve
     groups = _cut(left.uncut, replay, options) if left.new else []
     probed, needs, warnings = {}, [], {}
     for key, members in _by_workload(left.runs).items():
-        workload = worker.workloads().get(members[0].workload_spec, "cpu")
+        workload = trial.built(members[0].workload_spec)
         probed[key] = workload.probed()
         settings = {run.setting.key: run.setting for run in members}
         param_groups.check_arguments(workload, settings.values(), members[0].seed)
@@ -178,7 +177,7 @@ def _reasons(left: Pending) -> dict[str, Reason]:
     for run in (run for job in left.repeat if job.group.engine != "single" for run in job.runs):
         if run.built_in:
             continue
-        workload = worker.workloads().get(run.workload_spec, "cpu")
+        workload = trial.built(run.workload_spec)
         reason = stackable.workload_reason(workload)
         if reason is None and ":" in run.setting.name:
             reason = stackable.stack_reason(workload, run.setting)
@@ -213,7 +212,7 @@ def _cut(runs: Iterable[Run], replay: Replay, options: Options) -> list[Group]:
             else:
                 groups.append(Group(engine="single", runs=(run.run_id,), reason=reason))
         if together:
-            workload = worker.workloads().get(members[0].workload_spec, "cpu")
+            workload = trial.built(members[0].workload_spec)
             groups += grouping.cut(together, workload, this_machine(), options.workers, options.compile)
     return groups
 
@@ -233,7 +232,7 @@ def user_code(runs: Sequence[Run]) -> None:
     """Build the task of the first run. Raises WrongInSpec with all that is wrong with it and the user's optimizers."""
     found: list[tuple[tuple[str, ...], str]] = []
     try:
-        worker.workloads().get(runs[0].workload_spec, "cpu")
+        trial.built(runs[0].workload_spec)
     except WrongInSpec as error:
         found += error.found
     except UsageError as error:
@@ -252,7 +251,8 @@ def _refused_arguments(runs: Iterable[Run]) -> Iterator[tuple[tuple[str, ...], s
             continue
         seen.add(setting.key)
         try:
-            cls = optimizers.lookup(setting.name, run.workload_spec.base_dir)
+            with ending.told_of(f"optimizer {given_code.short(setting.name)} was being loaded"):
+                cls = optimizers.lookup(setting.name, run.workload_spec.base_dir)
             found = argument_error(cls, setting.args, [], lr=run.lr)
         except UsageError as error:
             yield ("optimizers", run.label), str(error)
@@ -268,12 +268,12 @@ def _refused_schedules(runs: Sequence[Run], spec: Spec) -> Iterator[tuple[str, t
     and the place of the schedule in the spec."""
     own = {entry.label for entry in spec.optimizers if entry.schedule is not None}
     for members in _by_workload(run for run in runs if ":" in run.setting.schedule["name"]).values():
-        workload = worker.workloads().get(members[0].workload_spec, "cpu")
+        workload = trial.built(members[0].workload_spec)
         asked = {(repr(run.setting.schedule), run.label in own): run for run in members}
         for run in asked.values():
             name = run.setting.schedule["name"]
             try:
-                with workload.user_code():
+                with workload.user_code(), child.no_exit():
                     schedules.factors(run.setting.schedule, workload.total_steps, run.workload_spec.base_dir)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
                 text = str(error) if isinstance(error, UsageError) else f"schedule {name}: {isolation.describe(error)}"
@@ -292,8 +292,8 @@ def of_runs(runs: Sequence[Run], workload: Workload) -> Iterator[str]:
         length = warmup_steps(schedule.get("warmup", 0), total) if ":" not in schedule["name"] else 0
         if length > total:
             yield (
-                f"schedule {schedule['name']}: its warmup of {length} steps is longer than the run ({total} "
-                f"steps), so lr only reaches {total / length:.3g} of its value"
+                f"schedule {schedule['name']}: its warmup of {length} steps is longer than the run "
+                f"({plural(total, 'step')}), so lr only reaches {total / length:.3g} of its value"
             )
 
 

@@ -112,7 +112,7 @@ def publish(rounds: Sequence[Round], context: Context, begun: float) -> Finished
     stored = stored_of(folder, plan, replay)
     if stopping.exit_code is not None:
         raise StoppedError(
-            f"{cause(stopping.exit_code)}: {stored.done} of {stored.total} runs saved in {context.shown}"
+            f"{cause(stopping.exit_code)}: {stored.done} of {plural(stored.total, 'run')} saved in {context.shown}"
             f"{_partly(folder)}; rerun the command to resume",
             stopping.exit_code,
         )

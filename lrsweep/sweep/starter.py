@@ -15,7 +15,6 @@ from lrsweep.spec.load import load_spec
 from lrsweep.sweep import api, trial
 from lrsweep.system.machine import size_text
 from lrsweep.wording.words import duration, plural
-from lrsweep.workers import worker
 
 if TYPE_CHECKING:
     from lrsweep.plan import Run
@@ -50,13 +49,13 @@ def for_task(task: str, path: Path) -> str:
         "optimizers": ["sgd", {"name": "sgd", "momentum": 0.9}, "adam"],
         "train": {"epochs": 10, "batch_size": BATCH},
     }
-    rows = int(worker.workloads().get(_first_run(mapping).workload_spec, "cpu").task.notes["train"])
+    rows = int(trial.built(_first_run(mapping).workload_spec).task.notes["train"])
     mapping["train"]["batch_size"] = min(BATCH, 1 << (rows.bit_length() - 1))
     estimate = api.dry_run(mapping, progress="none")
     if estimate.errors:
         raise UsageError(f"{task} cannot be swept as it is: {estimate.errors[0]}")
     run = _first_run(mapping)
-    workload = worker.workloads().get(run.workload_spec, "cpu")
+    workload = trial.built(run.workload_spec)
     lines = trial.in_a_copy(lambda: _found(task, workload, estimate), run, "cpu", meanwhile="a batch was evaluated")
     names = [f"val_{name}" for name in workload.metric_names]
     file, _, function = task.rpartition(":")

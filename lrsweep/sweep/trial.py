@@ -1,4 +1,5 @@
-"""The user's code tried in a copy of this process, so that code which ends its process cannot end the command."""
+"""The user's code built here and tried in a copy of this process: code that ends its process cannot end the command
+without a word."""
 
 from __future__ import annotations
 
@@ -7,14 +8,29 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lrsweep import given_code
 from lrsweep.errors import WrongInSpec
-from lrsweep.system import child
+from lrsweep.system import child, ending
 from lrsweep.wording import words
 from lrsweep.workers import worker
 
 if TYPE_CHECKING:
-    from lrsweep.plan import Run
+    from lrsweep.plan import Run, WorkloadSpec
+    from lrsweep.training.workload import Workload
 
 T = TypeVar("T")
+
+
+def built(workload_spec: WorkloadSpec, device: str = "cpu") -> Workload:
+    """The workload of a recipe, built in this process, whose copies and workers then have it.
+
+    Raises UsageError if the user's task cannot be built, or calls `os._exit`.
+    """
+    cache, name = worker.workloads(), workload_spec.task["name"]
+    names = [name, (workload_spec.model or {"name": ""})["name"]]
+    if cache.holds(workload_spec, device) or not any(":" in one for one in names):
+        return cache.get(workload_spec, device)
+    child.before_user_code()
+    with ending.told_of(f"task {given_code.short(name)} was being built"):
+        return cache.get(workload_spec, device)
 
 
 def in_a_copy(function: Callable[[], T], run: Run, device: str, *, meanwhile: str) -> T:
@@ -29,5 +45,5 @@ def in_a_copy(function: Callable[[], T], run: Run, device: str, *, meanwhile: st
         return child.call(function)
     except child.ChildDiedError as died:
         name = given_code.short(run.workload_spec.task["name"])
-        place = words.made_at(worker.workloads().get(run.workload_spec, device).task.made_at)
+        place = words.made_at(built(run.workload_spec, device).task.made_at)
         raise WrongInSpec((("task",), f"task {name}: the process {died} while {meanwhile}{place}")) from died

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from lrsweep.errors import LrsweepError
 from lrsweep.system import notebook, warned
@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 _baseline: list[int] = []
 _forks_only: list[bool] = []
+_copy: list[bool] = []
 
 
 CRASHES = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT")
@@ -82,10 +83,46 @@ def as_forked_worker() -> None:
         _baseline[:] = [_threads()]
 
 
+def is_copy() -> bool:
+    """Is this process a copy made by `call`, whose end is told by the process that made it?"""
+    return bool(_copy)
+
+
 def can_fork() -> bool:
     """Is a fork of this process safe? Threads are not copied, but the locks that they hold are."""
     started = bool(_baseline) and _threads() > _baseline[0]
     return sys.platform == "linux" and (must_fork() or threading.active_count() == 1) and not started
+
+
+class ProcessExit(SystemExit):
+    """`os._exit` was called where it would have ended the command, with this `status`."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"os._exit({status}) was called, which ends the whole command; raise an exception instead")
+        self.status = status
+
+
+@contextmanager
+def no_exit(before_ours: Callable[[], None] | None = None) -> Iterator[None]:
+    """Within, `os._exit` raises ProcessExit in the main thread of this process. Copies of it end as they would.
+
+    `before_ours` is called before an exit of lrsweep's own, which is not held up.
+    """
+    process, leave = os.getpid(), os._exit
+
+    def refused(status: int) -> NoReturn:
+        ours = str(sys._getframe(1).f_globals.get("__name__")).startswith("lrsweep.")
+        if ours and os.getpid() == process and before_ours is not None:
+            before_ours()
+        if ours or os.getpid() != process or threading.current_thread() is not threading.main_thread():
+            leave(status)
+        raise ProcessExit(status)
+
+    os._exit = refused
+    try:
+        yield
+    finally:
+        os._exit = leave
 
 
 def call(function: Callable[[], T]) -> T:
@@ -94,7 +131,11 @@ def call(function: Callable[[], T]) -> T:
     Raises what `function` raises, and ChildDiedError.
     """
     if not can_fork():
-        return function()
+        try:
+            with no_exit():
+                return function()
+        except ProcessExit as ended:
+            raise ChildDiedError(f"called os._exit({ended.status})") from ended
     reading, writing = os.pipe()
     parent = os.getpid()
     sys.stdout.flush()
@@ -126,6 +167,7 @@ def call(function: Callable[[], T]) -> T:
 def _serve(function: Callable[[], object], writing: int, parent: int) -> None:
     """What the copy does, to its end."""
     code = 1
+    _copy.append(True)
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)

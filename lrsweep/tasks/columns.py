@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -61,10 +61,14 @@ class Rules:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Column:
-    """The values of a column: texts as they are written, without spaces around them, or numbers (nan is missing)."""
+    """The values of a column: texts as they are written, without spaces around them, or numbers (nan is missing).
+
+    `declared`: the data say that the values are text, whatever they look like.
+    """
 
     name: str
     given: Array  # (rows,) of str as objects, or of float64
+    declared: bool = False
 
     @cached_property
     def cells(self) -> Array:
@@ -109,6 +113,11 @@ class Column:
         return self.is_text and self.number_share >= NUMBERS
 
     @cached_property
+    def is_mostly_numbers(self) -> bool:
+        """Whether it holds text, but more numbers, so that nobody may have seen the text."""
+        return self.is_text and not self.declared and self.number_share > 0.5
+
+    @cached_property
     def has_decimals(self) -> bool:
         """Whether some numbers are written other than as whole ones, so that they are hardly names."""
         rows = np.flatnonzero(~np.isnan(self.numbers))
@@ -119,7 +128,7 @@ class Column:
         return self.cells == "" if as_text else np.isnan(self.numbers) & ~self.text
 
     def rows(self, kept: Array) -> Column:
-        return self if kept.all() else Column(name=self.name, given=self.given[kept])
+        return self if kept.all() else replace(self, given=self.given[kept])
 
 
 def texts(values: Iterable[Any]) -> Array:
@@ -173,7 +182,7 @@ def table(
         for one in inputs:
             kept &= ~one.missing(as_text=rules.encodes(one))
         if gone := int((~kept & ~no_target).sum()):
-            left_out.append(f"{gone} of {len(kept)} rows with missing cells left out")
+            left_out.append(f"{gone} of {_rows(len(kept))} with missing cells left out")
     if not kept.any():
         raise WrongInSpec((("task", "missing"), f"{source}: every row has a missing cell, so drop_rows leaves none"))
     encoder = _Encoder(source, [one.rows(kept) for one in inputs], [rules.encodes(one) for one in inputs])
@@ -211,12 +220,15 @@ def _wrong_cells(
 ) -> Complaints:
     """A complaint for each column and kind of cell."""
     found: Complaints = []
+    inputs = list(inputs)
+    by_name = f"one_hot: {_yaml(one.name for one in inputs if one.is_text)}"
     for one in inputs:
         encoded, drop = rules.encodes(one), f"drop: {_yaml([*rules.drop, one.name])}"
         missing = one.missing(as_text=encoded or (one.is_text and not one.is_mistyped))
         if not encoded:
             wanted = _yaml([*rules.one_hot, one.name]) if rules.one_hot else "text_columns"
-            cure = f"write one_hot: {wanted}, or {drop}"
+            named = one.is_mostly_numbers and not rules.one_hot
+            cure = f"write {by_name if named else f'one_hot: {wanted}'}, or {drop}"
             if one.is_mistyped:
                 text = _not_numbers(one, f"column {one.name!r}", place)
                 found.append((("task",), f"{text} (if that is meant, {cure})"))
@@ -224,6 +236,11 @@ def _wrong_cells(
                 words = np.isnan(one.numbers) & ~missing & one.is_text
                 found += _complaint(one, words, "text", cure, place)
             found += _complaint(one, np.isinf(one.numbers), "infinite", f"correct it, or write {drop}", place)
+        elif rules.one_hot == "text_columns" and one.is_mostly_numbers:
+            text = _not_numbers(one, f"column {one.name!r}", place)
+            found.append(
+                (("task", "one_hot"), f"{text} (if it is text, name all columns of text: {by_name}; or {drop})")
+            )
         if missing.all():
             found.append((("task",), f"{place(0).full}: column {one.name!r}: every cell is missing (write {drop})"))
         elif rules.missing is None:

@@ -143,9 +143,9 @@ class _Saved:
         if not self.is_plain(name):
             raise WrongInSpec((("task", "target"), f"{self.path}: column {name!r} holds no plain values"))
         values = list(self.data[name])
-        if names := getattr(self.features[name], "names", None):
+        if names := getattr(self.features[name], "names", None):  # of a ClassLabel
             values = [None if value is None or value < 0 else names[value] for value in values]
-        return Column(name=name, given=texts(values))
+        return Column(name=name, given=texts(values), declared=bool(names))
 
     def images(self, name: str, size: Size | None, *, grayscale: bool) -> Array:
         data = self.data.select_columns([name])

@@ -56,7 +56,10 @@ def _table(called: str, dataset: str | int, version: int, target: str | None, ki
     words = [name for name in frame.columns if frame[name].dtype.kind not in "fiu"]
     needed = rows * (len(words) * CELL + (len(frame.columns) - len(words)) * room.NUMBER)
     room.check("dataset", needed, f"the {rows:,} rows with {len(frame.columns):,} columns of {called}", "use another")
-    columns = [Column(name=str(name), given=_values(frame[name], name in words)) for name in frame.columns]
+    columns = [
+        Column(name=str(name), given=_values(frame[name], name in words), declared=name in words)
+        for name in frame.columns
+    ]
     found = columns_table(called, columns, fetched.target_names[0], kind, rules, partial(_place, called))
     found.notes["warnings"] += remarks
     return found

@@ -61,7 +61,7 @@ class Cut:
             wrong = "the validation split has no rows (give a share such as 0.2, or a number of rows)"
             raise WrongInSpec((("task", "val"), wrong))
         if train <= 0:
-            wrong = f"val and test use {val} + {test} of {count} rows, leaving none for train"
+            wrong = f"val and test use {val} + {test} of {count} row{'s' * (count != 1)}, leaving none for train"
             raise WrongInSpec((("task", "val"), wrong))
         order = np.arange(count)
         if self.split == "shuffled":

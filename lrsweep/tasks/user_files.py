@@ -47,7 +47,7 @@ def csv(
     Text and missing cells are refused unless one of these says what becomes of them.
     `drop: [name, ...]` leaves columns out.
     `one_hot: text_columns` or `one_hot: [name, ...]` makes a 0/1 input of each value that a column has in the train
-    split; other values are 0 in all of them.
+    split; other values are 0 in all of them. A column of text and more numbers is encoded if it is named.
     `missing: drop_rows` leaves out rows with a missing cell. `missing: mean` fills in the mean of the train split and
     adds a 0/1 input that marks missing cells, if the train split has any (a one-hot column has 0 and the mark).
     Under both, rows without a target are left out. Among numbers an empty cell, NA, N/A, NaN, null, none and ? are

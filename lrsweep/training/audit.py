@@ -103,20 +103,25 @@ class Auditor:
     def check_step(
         self, module: LossModule, weights: Mapping[str, Tensor], batch: Any, seed: int, step: int, ours: Computed
     ) -> None:
-        """Compare a training step from `weights` (parameters and buffers by name) with the same step made alone."""
+        """Compare a training step from `weights` (parameters and buffers by name) with the same step made alone.
+
+        `ours` has the gradients and buffers by name, and all parameters `after_step`.
+        """
 
         def alone(weights: Mapping[str, Tensor]) -> Computed:
             _load(module, weights)
             for parameter in module.parameters():
                 parameter.grad = None
             self._workload.seed_step(seed, step)
+            before = {name: value._version for name, value in module.named_parameters()}
             loss, metrics = module.train()(*map_tensors(Tensor.clone, batch))
             loss.backward()
             grads = {name: value.grad for name, value in module.named_parameters()}
             for parameter in module.parameters():
                 parameter.grad = None
-            buffers = {name: value.detach().clone() for name, value in module.named_buffers()}
-            return Computed({"loss": loss.detach(), **metrics}, {**grads, **buffers})
+            written = {name: value for name, value in module.named_parameters() if value._version != before[name]}
+            after = {name: value.detach().clone() for name, value in module.named_buffers()}
+            return Computed({"loss": loss.detach(), **metrics}, {**grads, **after, **after_step(written)})
 
         self._check(alone, weights, ours, f"step {step + 1}")
 
@@ -196,7 +201,7 @@ class Auditor:
             reach = None if others is None else [_given(other.tensors[name], theirs) for other in others]
             if not self._close(found, theirs, reach, floor):
                 largest = float((found.double() - theirs.double()).abs().max())
-                return f"the gradient or buffer of {short} differs by {largest:.3g}"
+                return f"the gradient or value of {short} differs by {largest:.3g}"
         return None
 
     def _close(self, mine: Tensor, theirs: Tensor, reach: Sequence[Tensor] | None, floor: float) -> bool:
@@ -217,6 +222,11 @@ class Auditor:
         return float(difference.max()) <= allowed
 
 
+def after_step(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of parameters that a step may write into, beside their gradients in `Computed`."""
+    return {f"{name} after the step": value.detach().clone() for name, value in parameters.items()}
+
+
 # How far a whole run may be from the same run alone, relative to its losses: rounding grows at high rates.
 WHOLE_RUN = {"float64": 1e-6, "float32": 0.05, "bfloat16": 0.2}
 
@@ -230,7 +240,7 @@ def difference(together: RunResult, alone: RunResult, workload: Workload) -> str
     for column, values in together.history.items():
         others = alone.history.get(column, [])
         if len(others) != len(values):
-            return f"{run} has {len(values)} rows together and {len(others)} alone"
+            return f"{run} has another number of rows together ({len(values)}) than alone ({len(others)})"
         size = max((abs(value) for value in others if math.isfinite(value)), default=0.0)
         for step, mine, theirs in zip(together.history["step"], values, others, strict=True):
             same = mine == theirs or (math.isnan(mine) and math.isnan(theirs))

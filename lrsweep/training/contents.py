@@ -74,6 +74,26 @@ def digest(values: np.ndarray[Any, Any]) -> Any:
     return values.shape, hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16).digest()
 
 
+_IN_SCRIPTS = frozenset(
+    f"prim::{kind}" for kind in "Constant ListConstruct ListUnpack TupleConstruct TupleUnpack".split()
+)
+# What makes Python values of tensors, and calls that the trial does not see in compiled code.
+_ESCAPES_OF_SCRIPTS = frozenset("item Int Float Bool Complex IntImplicit FloatImplicit ComplexImplicit ScalarImplicit "
+                                "is_nonzero equal allclose tensor as_tensor manual_seed seed".split())  # fmt: skip
+
+
+def plain_script(function: Any) -> bool:
+    """Does a function that TorchScript has compiled nothing but call operations of torch on its arguments?
+
+    It can then keep nothing, and what it does next depends on no value of a tensor.
+    """
+    kinds = [node.kind() for node in function.inlined_graph.nodes()]
+    return all(
+        kind in _IN_SCRIPTS or (kind.startswith("aten::") and kind.removeprefix("aten::") not in _ESCAPES_OF_SCRIPTS)
+        for kind in kinds
+    )
+
+
 class Unnamed(NamedTuple):
     """A global variable that no code names which was reached."""
 

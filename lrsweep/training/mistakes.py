@@ -32,6 +32,13 @@ _CURES = [
             "the inputs are integers; make them floating point in the task: X.float()",
         ),
         (
+            r"same dtype, but got:? \(?(?:self\) )?(?:[Ff]loat|[Dd]ouble)\b.*\b(?:[Ff]loat|[Dd]ouble)\b"
+            r"|type \((?:torch\.)?(?:[Ff]loat|[Dd]ouble)(?:Tensor)?\) and \w+ type \((?:torch\.)?(?:[Ff]loat|[Dd]ouble)"
+            r"|expected scalar type (?:Double|Float) but found (?:Float|Double)",
+            "the model and the tensors of a batch have the train.dtype of the spec (those in objects of your own do "
+            "not); give others the same: .to(x.dtype) in place of .float(), .double() or dtype=",
+        ),
+        (
             r"Expected .* input to conv\dd",
             "a convolution takes [batch, channels, height, width]; reshape the data in the task or the model",
         ),

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lrsweep.system import notebook
-from lrsweep.training import ownership, user_state
+from lrsweep.training import ownership, reasons, user_state
 
 # What makes Python values of a tensor: what Python does next may depend on them.
 ESCAPES = frozenset(
@@ -31,11 +31,12 @@ ENTROPY = frozenset({"urandom", "getrandom"})
 
 
 class Observation(TorchFunctionMode):
-    """`found` holds what was seen, as ends of a sentence `the model ...`, in the order in which it was seen."""
+    """`found` holds what was seen, in the order in which it was seen: who did it (`the model`), and the end of the
+    sentence."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.found: list[tuple[str, str]] = []
         self.pads = False  # an embedding has a padding_idx
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -59,9 +60,9 @@ class Observation(TorchFunctionMode):
 
     def _note(self, what: str) -> None:
         place = _user_line()
-        text = f"{what}{place and f', {place}'}"
-        if text not in self.found:
-            self.found.append(text)
+        seen = reasons.who(_functions()), f"{what}{place and f', {place}'}"
+        if seen not in self.found:
+            self.found.append(seen)
 
     def _called(self, frame: FrameType, event: str, function: Any) -> None:
         if event != "c_call":
@@ -86,8 +87,8 @@ class Observation(TorchFunctionMode):
                 yield
         finally:
             if user_state.random_state() != before:
-                text = "draws random numbers from Python's or numpy's global generator"
-                self.found += [text] if text not in self.found else []
+                seen = "the code", "draws random numbers from Python's or numpy's global generator"
+                self.found += [seen] if seen not in self.found else []
 
 
 @contextmanager
@@ -131,6 +132,14 @@ def _call(name: str) -> str:
 
 def _library_frame(frame: FrameType) -> bool:
     return ownership.of_library(frame.f_globals.get("__name__"), frame.f_code.co_filename)
+
+
+def _functions() -> Iterator[str]:
+    """The names of those that are running, the innermost first."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame.f_code.co_name
+        frame = frame.f_back
 
 
 def _user_line() -> str:

@@ -27,7 +27,10 @@ from lrsweep.system import child
 from lrsweep.system.signals import ENDING, die_with
 from lrsweep.training import isolation, user_names, user_state
 from lrsweep.training.contents import Unnamed
-from lrsweep.training.data import DatasetSplit, TensorSplit, Wanted, same_batch
+from lrsweep.training.data import DatasetSplit, TensorSplit, Wanted, layout_of, map_tensors, same_batch
+
+OWN_MEMORY = "gives tensors that are its own memory, into which training may write (return a .clone())"
+KEEPS = "keeps something between calls ({}; what it keeps can be made before training, in __init__)"
 
 
 class DifferentBatchError(RuntimeError):
@@ -45,6 +48,7 @@ class ReadAhead:
         self._wanted: Iterable[Wanted] = ()
         self._number = itertools.count()
         self._reads = _Reads(split)
+        self._constant: dict[int, torch.Tensor] = {}  # what every batch holds, by its place in it: the Dataset's own
         self._loader = DataLoader(
             _Batches(split),
             batch_size=None,
@@ -79,7 +83,18 @@ class ReadAhead:
             else:
                 batch, states = prepared
                 isolation.set_generator_states(states)
-                yield self._split.place(batch)
+                yield self._split.place(self._with_constants(batch))
+
+    def _with_constants(self, batch: Any) -> Any:
+        """The batch with the Dataset's own tensors where it holds copies of them, as without workers: what is written
+        into them is then seen."""
+        if not self._constant:
+            return batch
+        tensors, place = _tensors(batch), itertools.count()
+        for at, own in self._constant.items():
+            if at >= len(tensors) or not same_batch(tensors[at], own):
+                raise DifferentBatchError(OWN_MEMORY)
+        return map_tensors(lambda tensor: self._constant.get(next(place), tensor), batch)
 
     def _compared(self, one: Wanted, prepared: Any, number: int) -> Any:
         """The batch as this process fetches it."""
@@ -89,10 +104,17 @@ class ReadAhead:
         states = isolation.generator_states()
         if number == 0:
             again = self._split.collated(one.examples)
-            if not _memory(batch).isdisjoint(_memory(again)):
-                told = "gives tensors that are its own memory, into which training may write (return a .clone())"
-                raise DifferentBatchError(told)
+            pairs = zip(_tensors(batch), _tensors(again), strict=False)
+            self._constant = {at: tensor for at, (tensor, other) in enumerate(pairs) if _same_memory(tensor, other)}
+            place = itertools.count()
+            rest = map_tensors(lambda tensor: None if next(place) in self._constant else tensor, batch)
+            if not _memory(rest).isdisjoint(_memory(again)):
+                raise DifferentBatchError(OWN_MEMORY)
             isolation.set_generator_states(states)
+        elif self._constant:
+            tensors = _tensors(batch)
+            if not all(at < len(tensors) and _same_memory(own, tensors[at]) for at, own in self._constant.items()):
+                raise DifferentBatchError(OWN_MEMORY)
         self._reads.settle()
         if isinstance(prepared, str):
             raise DifferentBatchError(prepared)
@@ -216,7 +238,7 @@ class _Batches(Dataset[Any]):
         if self._reads is None:
             self._reads = _Reads(self._split)
         elif self._calls & (self._calls - 1) == 0 and (name := self._reads.change()):
-            return f"keeps something between calls ({name})"
+            return KEEPS.format(name)
         self._calls += 1
         return batch, states
 
@@ -251,6 +273,20 @@ def _nothing(*_: object) -> None:
 
 def _unchanged(batch: Any) -> Any:
     return batch
+
+
+def _tensors(batch: Any) -> list[torch.Tensor]:
+    """Those that `map_tensors` comes to, in its order."""
+    found: list[torch.Tensor] = []
+    map_tensors(found.append, batch)
+    return found
+
+
+def _same_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Are these the same numbers, not equal ones?"""
+    if one.layout is not torch.strided or other.layout is not torch.strided or not one.numel():
+        return one is other
+    return one.data_ptr() == other.data_ptr() and layout_of((one,)) == layout_of((other,))
 
 
 def _memory(value: Any) -> set[int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import textwrap
+import traceback
+from collections.abc import Iterable
 
 from lrsweep.user_imports import user_place
 
@@ -20,21 +22,37 @@ def short(text: str) -> str:
     return textwrap.shorten(text.removesuffix(place), LONGEST - len(place), placeholder=" ...") + place
 
 
+_WHO = {"_loss_of": "the loss", "_metric_of": "a metric", "_step_of": "the step of the task", "_output": "the model"}
+"""By the functions of LossModule that call what the user gave."""
+
+
+def who(functions: Iterable[str]) -> str:
+    """The subject of a reason: what of the user's was running, by the names of the functions that led there, the
+    innermost first."""
+    module = False  # called on the way, which in a step is the model
+    for name in functions:
+        if name in _WHO:
+            return "the model" if module and name == "_step_of" else _WHO[name]
+        module |= name == "_call_impl"
+    return "the model"
+
+
 def explain(error: BaseException) -> str:
     """Why a model that trains alone does not in a stack."""
     place = user_place(error)
+    subject = who(frame.name for frame in reversed(traceback.extract_tb(error.__traceback__)))
     at = f", {place}" if place else ""
     if found := _UNBATCHED.search(str(error)):
-        return f"the model uses an operation that torch cannot batch over runs: {found[1]}{at}"
+        return f"{subject} uses an operation that torch cannot batch over runs: {found[1]}{at}"
     if "requires_grad_()" in str(error):
         other = "as it can torch.func.grad and torch.func.jvp"
-        return f"the model calls requires_grad_(), which torch cannot batch over runs, {other}{at}"
+        return f"{subject} calls requires_grad_(), which torch cannot batch over runs, {other}{at}"
     for sign, reason in _SIGNS:
         if sign in str(error):
-            return f"the model {reason}"
+            return f"{subject} {reason}"
     text = str(error).strip().split("\n")[0]
     what = f"{type(error).__name__}: {textwrap.shorten(text, LONGEST - 40, placeholder=' ...')}{at}"
-    return f"the model cannot be trained for several runs at once ({what})"
+    return f"{subject} cannot be trained for several runs at once ({what})"
 
 
 def operator(error: BaseException) -> str | None:

@@ -18,7 +18,7 @@ from lrsweep import optimizers, schedules
 from lrsweep.errors import LrsweepError, StoppedError, UsageError
 from lrsweep.run_result import Hooks, RunResult
 from lrsweep.training import guards, isolation, param_groups, user_state
-from lrsweep.training.audit import Auditor, Computed
+from lrsweep.training.audit import Auditor, Computed, after_step
 from lrsweep.training.data import DatasetSplit, map_tensors
 from lrsweep.training.divergence import finite_divergence
 from lrsweep.training.lone_steps import Captured, Check, Eager
@@ -296,14 +296,18 @@ class Trainer:
         own = map_tensors(Tensor.clone, batch)
 
         def audit(loss: Tensor, metrics: Mapping[str, Tensor]) -> None:
-            after = {name: value.detach().clone() for name, value in self.model.named_buffers()}
+            after = {name: value.detach().clone() for name, value in self.model.tensors().items()}
             ours = Computed(
                 {"loss": loss.detach().reshape(()), **{name: value.reshape(()) for name, value in metrics.items()}},
-                {**self._steps.grads(), **after},
+                {
+                    **{name: after[name] for name, _ in self.model.named_buffers()},
+                    **self._steps.grads(),
+                    **after_step(after),
+                },
             )
             kept = [(parameter, parameter.grad) for parameter in self.model.parameters()]
             auditor.check_step(self.model, before, own, self._run.seed, self.step, ours)
-            self._load({**before, **after})
+            self._load(after)  # the step may have written into parameters, too
             for parameter, grad in kept:  # what a class of the user's did not clear
                 parameter.grad = grad
 

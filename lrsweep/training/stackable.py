@@ -67,8 +67,18 @@ class Findings:
 TOO_LARGE = Reason("training these runs together would not be faster")
 
 
+DRAWS_BY_LAYOUT = (
+    "draws random numbers into tensors that do not lie in order in memory (transposed ones, for example), which would "
+    "be others in a group; call .contiguous() before"
+)
+
+
 class _Limit(Exception):
-    """Why the runs train alone: the end of the sentence `the model ...`."""
+    """Why the runs train alone: the end of the sentence `the model ...`, or of another subject."""
+
+    def __init__(self, text: str = "", subject: str = "the model") -> None:
+        super().__init__(text)
+        self.subject = subject
 
 
 class _TooLarge(_Limit):
@@ -136,7 +146,8 @@ def _findings(workload: Workload) -> Findings:
     except _TooLarge:
         return Findings(TOO_LARGE, warnings=tuple(trial.warnings))
     except (_Limit, trace.TraceError) as limit:
-        return Findings(Reason(f"the model {limit}"), warnings=tuple(trial.warnings))
+        subject = limit.subject if isinstance(limit, _Limit) else "the model"
+        return Findings(Reason(f"{subject} {limit}"), warnings=tuple(trial.warnings))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - user code and vmap may raise anything
         return Findings(Reason(reasons.explain(error)), warnings=tuple(trial.warnings))
     return Findings(mixes=trial.mixes, warnings=tuple(trial.warnings))
@@ -165,9 +176,13 @@ class _Trial:
         self._look_at_data(steps, before if drawn else None)
         self._told_of_sums(modules[0], checks)
         if observation.found:
-            raise _Limit(observation.found[0])
-        self._same_recordings(modules, batches, checks)
-        self._compare([batches[0], batches[0]], checks, shared=True)
+            subject, text = observation.found[0]
+            raise _Limit(text, subject)
+        by_layout = self._same_recordings(modules, batches, checks)
+        try:
+            self._compare([batches[0], batches[0]], checks, shared=True)
+        except _Otherwise as limit:
+            raise _Limit(DRAWS_BY_LAYOUT) if by_layout else limit from None
         tensors = not any(isinstance(split, DatasetSplit) for split in workload.splits.values())
         self.mixes = tensors and workload.shared_batches and not observation.pads
         if self.mixes:
@@ -207,7 +222,7 @@ class _Trial:
             built.append(tuple(module.tensors()))
             mistakes.refuse_untrainable(module.model, self.workload)
             if module.counts_steps:
-                raise _Limit("is given the number of the step, which its `step` asks for")
+                raise _Limit("asks for the number of the step", "the step of the task")
             if limit := guards.of_model(module) or next(filter(None, map(guards.of_batch, (*of_seed, checks))), None):
                 raise _Limit(limit)
             inside = []
@@ -332,8 +347,9 @@ class _Trial:
                 "train_loss and val_loss are sums over different numbers of examples; divide it by the batch size"
             )
 
-    def _same_recordings(self, modules: Sequence[LossModule], batches: Sequence[Sequence[Any]], checks: Any) -> None:
-        """The user's Python must do the same for two models and two batches."""
+    def _same_recordings(self, modules: Sequence[LossModule], batches: Sequence[Sequence[Any]], checks: Any) -> bool:
+        """The user's Python must do the same for two models and two batches. Returns whether it draws random numbers
+        into tensors that do not lie in order."""
         graphs = []
         for seed, module, of_seed in zip(SEEDS, modules, batches, strict=True):
             stepper = Stepper(module, self.workload, stacked=False, shared=True)
@@ -347,6 +363,7 @@ class _Trial:
             )  # fmt: skip
         if not all(trace.same(one, other) for one, other in zip(*graphs, strict=True)):
             raise _Limit("does not do the same for every batch and every seed")
+        return any(graph.draws_by_layout for graph in graphs[0])
 
     def _compare(self, batches: Sequence[Sequence[Any]], checks: Any, *, shared: bool) -> None:
         """Stacked and alone. The user's functions see the dtype of the spec; float64 they see only where that cannot
@@ -377,15 +394,16 @@ class _Trial:
 
 def _must_stay(pictures: Sequence[user_state.Picture]) -> None:
     """What changes is state."""
+    who = "the code"  # of the model, the loss or the step: they may share what they keep
     last = pictures[-1]
     if last.hidden:
-        raise _Limit(f"keeps {user_names.of_hidden(last)}, into which lrsweep cannot look")
+        raise _Limit(f"keeps {user_names.of_hidden(last)}, into which lrsweep cannot look", who)
     if not last.full:
-        raise _Limit("keeps more Python objects than lrsweep looks through")
+        raise _Limit("keeps more Python objects than lrsweep looks through", who)
     for one in pictures:
         if not one.same(last):
             name = user_names.of_change(one, last)
-            raise _Limit("changes Python state between steps" + (f": {name}" if name else ""))
+            raise _Limit("changes Python state between steps" + (f": {name}" if name else ""), who)
 
 
 def _both_ways(

@@ -20,7 +20,7 @@ from torch import Tensor
 from lrsweep.errors import StoppedError
 from lrsweep.run_result import Hooks, RunResult
 from lrsweep.training import param_groups, update_rules
-from lrsweep.training.audit import AuditFailedError, Auditor, Computed
+from lrsweep.training.audit import AuditFailedError, Auditor, Computed, after_step
 from lrsweep.training.data import map_tensors
 from lrsweep.training.divergence import finite_divergence
 from lrsweep.training.own_optimizers import OwnOptimizers, look_due
@@ -245,11 +245,12 @@ class StackedTrainer:
         def audit(result: Result) -> None:
             grads = zip(self._stepper.trainable, result.grads, strict=True)
             buffers = {name for name, _ in self._stepper.module.named_buffers()}
-            after = zip(self._stepper.non_trainable, self._non_trainable, strict=True)
+            after = {name: value[0] for name, value in self._named(slice(slot, slot + 1)).items()}
             ours = Computed(
                 {"loss": result.losses[slot], **{name: value[slot] for name, value in result.metrics.items()}},
                 {name: grad[slot] for name, grad in grads}
-                | {name: value[slot] for name, value in after if name in buffers},
+                | {name: after[name] for name in buffers}
+                | after_step(after),
             )
             auditor.check_step(auditor.module(seed), weights, own, seed, self.step, ours)
 

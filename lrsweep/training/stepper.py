@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lrsweep.compiler import passes, trace
+from lrsweep.compiler import by_run, passes, trace
 from lrsweep.compiler.channels import RunsAmongChannels
 from lrsweep.compiler.torch_private import tree_flatten, tree_unflatten
 from lrsweep.compiler.tricks import enabled
@@ -64,6 +64,7 @@ class Stepper:
         self.module = module
         self.shared = shared
         self._stacked = stacked
+        self._built_in = workload.built_in
         self._wants_metrics = workload.train_metrics
         self._compile = compile
         self.trainable = [name for name, value in module.named_parameters() if value.requires_grad]
@@ -191,7 +192,7 @@ class Stepper:
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         names: list[str] = []
         build = self._train_step if training else self._eval_step
-        step = build(leaves, spec, names)
+        step = build(leaves, spec, names, self._masks(training, params, non_trainable, batch))
         runs = params[0].shape[0] if params and self._stacked else 0
         if not enabled("replay") or sum(key[1] == runs for key in self._programs) >= MANY_SHAPES:
             self.random = True
@@ -230,13 +231,38 @@ class Stepper:
 
         return call
 
-    def _train_step(self, leaves: list[Any], spec: Any, names: list[str]) -> Callable[..., list[Tensor | None]]:
+    def _masks(
+        self, training: bool, params: Sequence[Tensor], non_trainable: Sequence[Tensor], batch: Any
+    ) -> Sequence[by_run.Layout]:
+        """How the dropout masks of one run lie in memory when it is computed alone, in plain torch."""
+        if not self._stacked or self._built_in or any(value.is_cuda for value in params):
+            return ()  # CUDA fills a mask in another way
+        leaves, spec = tree_flatten(batch)
+        part = [leaf[0] if not self.shared and training and isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        first = {
+            name: value[0].detach().clone().requires_grad_(training and name in self.trainable)
+            for name, value in zip((*self.trainable, *self.non_trainable), (*params, *non_trainable), strict=True)
+        }
+        noted = by_run.NotedMasks()
+        before = self.module.training
+        self.module.train(training)
+        try:
+            with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(training), noted:
+                given = tree_unflatten([leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in part], spec)
+                functional_call(self.module, first, tuple(given))
+        finally:
+            self.module.train(before)
+        return noted.layouts
+
+    def _train_step(
+        self, leaves: list[Any], spec: Any, names: list[str], masks: Sequence[by_run.Layout] = ()
+    ) -> Callable[..., list[Tensor | None]]:
         count = len(self.trainable)
         stacked = None if self.shared else 0
 
         def step(*inputs: Tensor) -> list[Tensor | None]:
             params = [value.detach().requires_grad_() for value in inputs[:count]]
-            losses, metrics = self._forward(params, inputs[count:], leaves, spec, stacked)
+            losses, metrics = self._forward(params, inputs[count:], leaves, spec, stacked, masks)
             names[:] = metrics if self._wants_metrics else []
             # Of the sum, since torch imports sympy (a third of a second) to look at gradients that it is given.
             grads = torch.autograd.grad(losses.sum(), params, allow_unused=True)
@@ -244,19 +270,27 @@ class Stepper:
 
         return step
 
-    def _eval_step(self, leaves: list[Any], spec: Any, names: list[str]) -> Callable[..., list[Tensor | None]]:
+    def _eval_step(
+        self, leaves: list[Any], spec: Any, names: list[str], masks: Sequence[by_run.Layout] = ()
+    ) -> Callable[..., list[Tensor | None]]:
         count = len(self.trainable)
 
         @torch.no_grad()
         def step(*inputs: Tensor) -> list[Tensor | None]:
-            losses, metrics = self._forward(inputs[:count], inputs[count:], leaves, spec, None)
+            losses, metrics = self._forward(inputs[:count], inputs[count:], leaves, spec, None, masks)
             names[:] = metrics
             return [losses, *metrics.values()]
 
         return step
 
     def _forward(
-        self, params: Sequence[Tensor], rest: Sequence[Tensor], leaves: list[Any], spec: Any, stacked: int | None
+        self,
+        params: Sequence[Tensor],
+        rest: Sequence[Tensor],
+        leaves: list[Any],
+        spec: Any,
+        stacked: int | None,
+        masks: Sequence[by_run.Layout],
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The vmapped module: `rest` are the fixed values, then the tensors of the batch."""
         non_trainable, tensors = rest[: len(self.non_trainable)], rest[len(self.non_trainable) :]
@@ -271,7 +305,8 @@ class Stepper:
             if not self._stacked:
                 loss, metrics = one(weights, tensors)
                 return loss.reshape(1), {name: value.reshape(1) for name, value in metrics.items()}
-            return vmap(one, in_dims=(0, stacked), randomness="same")(weights, list(tensors))
+            with contextlib.nullcontext() if self._built_in else by_run.ByRun(masks):
+                return vmap(one, in_dims=(0, stacked), randomness="same")(weights, list(tensors))
 
     @contextlib.contextmanager
     def _in_planes(self) -> Iterator[None]:

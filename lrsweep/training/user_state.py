@@ -47,6 +47,7 @@ from lrsweep.training.contents import (
     named,
     names_in,
     of_pandas,
+    plain_script,
     reduces,
     shallow,
     unnamed,
@@ -149,6 +150,10 @@ class Walk:
         self._others: set[str] = set()  # that may be attributes of a module
         self._modules: set[int] = set()  # the globals of those that were reached as such
         self._classes: list[tuple[int, type]] = []  # of the user's, with their looks
+        # By identity, how often the globals of a module were queued as such, and how often they were looked at: more
+        # often where the code keeps them as a dict, of which it may take any item.
+        self._queued: collections.Counter[int] = collections.Counter()
+        self._arrived: collections.Counter[int] = collections.Counter()
         self._globals: list[tuple[int, int, str, dict[str, Any]]] = []  # look, identity, file, what was not yet named
 
     def run(self, roots: list[Any]) -> None:
@@ -168,13 +173,13 @@ class Walk:
         everything = not REACHING.isdisjoint(self._names | self._others)
         any_attribute = not GETTING.isdisjoint(self._names | self._others)
         for look, space, _, left in self._globals:
-            as_module = space in self._modules
+            as_module, as_dict = space in self._modules, self._arrived[space] > self._queued[space]
             # What a module makes of names that it does not hold, its `__getattr__` says.
             attributes = self._others | {"__getattr__"}
             found = [
                 key
                 for key in left
-                if everything or key in self._names or (as_module and (any_attribute or key in attributes))
+                if everything or as_dict or key in self._names or (as_module and (any_attribute or key in attributes))
             ]
             self._later([left.pop(key) for key in found], look)
         if "__subclasses__" in self._others:
@@ -191,6 +196,8 @@ class Walk:
         if type(value) in PLAIN:
             parts.append((type(value).__name__, value))
             return
+        if type(value) is dict and "__builtins__" in value:
+            self._arrived[id(value)] += 1
         number = self._seen.get(id(value))
         if number is not None:
             parts.append(("seen", number))
@@ -209,6 +216,11 @@ class Walk:
         before = len(self._queue)
         self._queue.extend(values)
         return len(self._queue) - before
+
+    def _space(self, space: dict[str, Any]) -> dict[str, Any]:
+        """The globals of a module, about to be queued as such."""
+        self._queued[id(space)] += 1
+        return space
 
     def _content(self, value: Any) -> Any:
         """What is compared of `value` itself; what it holds is queued."""
@@ -236,6 +248,8 @@ class Walk:
             return value.get_state().numpy().tobytes()
         if isinstance(value, bytearray | memoryview | array.array):
             return bytes(value)
+        if isinstance(value, torch.jit.ScriptFunction) and plain_script(value):
+            return id(value), self._later(_attributes(value))
         if isinstance(value, nn.Module):
             return self._module(value)
         if type(value) is CONTEXT_MANAGER and inspect.getgeneratorstate(value.gen) == inspect.GEN_CREATED:
@@ -272,7 +286,7 @@ class Walk:
                 return "empty"
         if isinstance(value, types.ModuleType):
             self._modules.add(id(vars(value)))
-            own = [] if of_library(value.__name__) else [vars(value)]
+            own = [] if of_library(value.__name__) else [self._space(vars(value))]
             return value.__name__, self._later(own), self._of_subclass(value)
         if isinstance(value, types.MappingProxyType):
             return self._later([dict(value)])
@@ -386,7 +400,10 @@ class Walk:
         else:
             names = sorted(ours | others)
             imported = (sys.modules.get(name) for name in names)  # inside the function, too
-            held += [value.__globals__, *(module for module in imported if module and not of_library(module.__name__))]
+            held += [
+                self._space(value.__globals__),
+                *(module for module in imported if module and not of_library(module.__name__)),
+            ]
             held += self._kept_by_libraries(names, value.__globals__)
         return [id(value.__code__), self._later(held)]
 
@@ -423,7 +440,7 @@ class Walk:
         if module is None or of_torch_or_python(name):
             return
         if not of_library(name):
-            self._later([vars(module)])
+            self._later([self._space(vars(module))])
         else:
             kept = kept_items(vars(module))
             plain = [pair for pair in kept if self._libraries or type(pair[1]) in (*PLAIN, float)]

@@ -182,7 +182,7 @@ def warnings(row: OptimizerFacts) -> list[tuple[Caveat, str]]:
 
 
 def _mostly_diverged(row: OptimizerFacts) -> str:
-    share = f"{row.n_diverged} of {row.n_runs - row.n_failed} runs diverged"
+    share = f"{row.n_diverged} of {plural(row.n_runs - row.n_failed, 'run')} diverged"
     return f"{share}{'; the grid extends too high' * bool(too_high(row) and not row.holds_rate)}"
 
 
@@ -215,10 +215,10 @@ def _gaps(gaps: Sequence[tuple[float, float]]) -> str:
 
 def _short_budget(row: OptimizerFacts) -> str:
     improving, good = row.still_improving
+    share, were = f"{improving} of {plural(good, 'run')}", "was" if improving == 1 else "were"
     if row.holds_rate:
-        return f"{improving} of {plural(good, 'run')} were still improving: train longer"
-    text = f"{improving} of {good} runs in the good range were still improving: train longer"
-    return f"{text} (the best learning rate may shift)"
+        return f"{share} {were} still improving: train longer"
+    return f"{share} in the good range {were} still improving: train longer (the best learning rate may shift)"
 
 
 def _few_seeds(row: OptimizerFacts) -> str:
@@ -231,7 +231,10 @@ def _few_seeds(row: OptimizerFacts) -> str:
 
 
 CAVEATS: dict[Caveat, Callable[[OptimizerFacts], str]] = {
-    "failed": lambda row: f"{row.n_failed} of {row.n_runs} runs failed and are left out; rerun to retry them",
+    "failed": lambda row: (
+        f"{row.n_failed} of {plural(row.n_runs, 'run')} failed and {'is' if row.n_failed == 1 else 'are'} left out; "
+        f"rerun to retry {'it' if row.n_failed == 1 else 'them'}"
+    ),
     "broken_start": lambda row: f"{BROKEN_START}; {LOOK}",
     "all_diverged": lambda row: "at least half of the seeds diverged at every learning rate",
     "no_start": lambda row: (

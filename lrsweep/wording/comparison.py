@@ -35,11 +35,8 @@ def comparison_text(found: Comparison) -> str:
     for row in found.rows:
         lines += ["", f"{row.title} ({_basis(row)}): {_overall(row)}"]
         lines += (f"  {_change(change)}" for change in row.changes if not row.same)
-        if caution := "; ".join(_cautions(row)):
+        if row.changes and (caution := "; ".join(_cautions(row))):
             lines.append(f"  Caution: {caution}; a wider grid could change this result")
-        if row.shared < 2:
-            share = "only one learning rate" if row.shared else "no learning rate"
-            lines.append(f"  {'sensitivity':<17} not comparable: the grids share {share}")
     alone = {
         "only in A": found.only_a,
         "only in B": found.only_b,
@@ -68,10 +65,10 @@ def _notes(found: Comparison) -> Iterator[str]:
             f"The objectives differ (A: {metric_a}, {at_a}; B: {metric_b}, {at_b}): only unit-free numbers "
             "are compared."
         )
-    if found.grids_differ:
+    if found.grids_differ and any(row.shared > 1 for row in found.rows):
         yield (
-            "The grids differ: everything is computed over the learning rates that both have, where they share two or "
-            "more, so values may differ from summary.csv; otherwise over those of each."
+            "The grids differ: everything is computed over the learning rates that both have, so values may differ "
+            "from summary.csv."
         )
     if found.seeds_differ:
         yield (
@@ -102,8 +99,9 @@ def _overall(row: RowChange) -> str:
     """The row in one sentence."""
     if row.same:
         return "identical"
-    if row.shared < 2:
-        return "not comparable, the grids differ"
+    if not row.changes:
+        share = "only one learning rate" if row.shared else "no learning rate"
+        return f"not comparable: the grids share {share}"
     changed = [change.name for change in row.changes if change.verdict == "changed"]
     if changed:
         return f"changed: {', '.join(changed)}"
@@ -136,7 +134,7 @@ def verdict_text(found: Verdict) -> str:
     """A line per check, and one for the whole."""
     lines = [f"{'ok    ' if one.ok else 'FAIL  '}  {one.optimizer}: {_check(one)}" for one in found.checks]
     broken = sum(not one.ok for one in found.checks)
-    last = "all checks passed" if found.ok else f"{broken} of {len(found.checks)} checks failed"
+    last = "all checks passed" if found.ok else f"{broken} of {plural(len(found.checks), 'check')} failed"
     if found.ok and all(one.check == "trained" for one in found.checks):
         last = "no limits given; every optimizer improved on the untrained model"
     lines.append(last if found.checks else "nothing was trained: the sweep has no finished run")

@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from lrsweep.analysis.facts import Budget, OptimizerFacts, SweepFacts, shortened
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NOT_FALLEN = "before the ramp's loss clearly fell"
 """Of a learning rate in a range test: until there the loss fell by no more than its noise, or hardly at all."""
@@ -120,7 +124,7 @@ def highest_known(row: OptimizerFacts) -> float:
 def facts_line(row: OptimizerFacts) -> str:
     """Best rate, good range and sensitivity in one line."""
     if not row.trained:
-        return f"{row.n_diverged} of {row.n_runs} runs diverged"
+        return f"{row.n_diverged} of {plural(row.n_runs, 'run')} diverged"
     if len(row.rates) == 1:
         return f"one learning rate tried, {compact(row.best_lr.value)}"
     at_least = "≥ " if row.good_range.at_least else ""
@@ -172,6 +176,14 @@ def budget_line(facts: SweepFacts, setting: str = "") -> str:
 def made_at(place: str) -> str:
     """`; its task was made at mytask.py:29 in make`; empty for a task whose place is not known."""
     return f"; its task was made at {place}" if place else ""
+
+
+def failures_by_text(failed: pd.DataFrame) -> dict[str, list[Any]]:
+    """Failed runs by the first line of what they raised, in the order in which the texts come."""
+    found: dict[str, list[Any]] = {}
+    for row in failed.itertuples():
+        found.setdefault(without_processes(str(row.error).split("\n", 1)[0]), []).append(row)
+    return found
 
 
 def without_processes(text: str) -> str:

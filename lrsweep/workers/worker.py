@@ -110,6 +110,9 @@ class WorkloadCache:
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str], Workload] = {}
 
+    def holds(self, workload_spec: WorkloadSpec, device: str) -> bool:
+        return (workload_spec.key, device) in self._kept
+
     def get(self, workload_spec: WorkloadSpec, device: str) -> Workload:
         """Raises UsageError if the user's task cannot be built."""
         key = (workload_spec.key, device)

@@ -80,6 +80,23 @@ def test_without_any_gain_to_compare_with(e: float, expected: str) -> None:
     assert label_of(np.r_[2.1, np.full(20, e)], reach=0.0, typical_reach=0.0, above_best=False) == expected
 
 
+@pytest.mark.parametrize("eps", [2.0**-23, 2.0**-52])
+@pytest.mark.parametrize("start", [2.3, -50.0])
+def test_changes_within_rounding_are_none(start: float, eps: float) -> None:
+    """Of runs at tiny rates that all fall, rise or jump by the last digits of a loss."""
+    unit = eps * abs(start)
+    for shape in (-K, K, 3.0 * (-1.0) ** K, np.r_[0.0, -5.0 * K[1:] ** 0]):
+        y = start + unit * shape
+        curves = group({lr: [y] * 3 for lr in (1e-9, 1e-8)})
+        assert set(diagnose(curves, eps=eps)) == {"stuck"}
+    large = start - 1000 * unit * K
+    assert set(diagnose(group({1e-9: [large]}), eps=eps)) == {"improving"}
+    assert diagnose(group({1e-9: [start - unit * K], 1.0: [start + np.minimum(K, 1.0)]}), eps=eps) == [
+        "stuck",
+        "worse_than_start",
+    ]
+
+
 def group(shapes: dict[float, Sequence[np.ndarray]], statuses: dict[float, str] | None = None) -> list[Curve]:
     return [
         Curve(lr=lr, seed=seed, status=(statuses or {}).get(lr, "ok"), train_loss=y.tolist())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from lrsweep.analysis.cells import PLATEAU_METRIC, config_of, tracks_of
 from lrsweep.analysis.diagnosis import Curve, diagnose
 from lrsweep.analysis.facts import SweepFacts
 from lrsweep.analysis.summary import summary_rows
+from lrsweep.objective import is_best_possible
 from lrsweep.training.divergence import finite_divergence
 from lrsweep.wording import advice
 from lrsweep.wording.notes import notes as notes_of
@@ -353,6 +355,19 @@ def test_flat() -> None:
 
 def test_short_budget() -> None:
     assert "short_budget" in kinds(valley(LRS, 1e-3, depth=0.05)[:, None] + OFFSETS, diagnosis="improving")
+
+
+@pytest.mark.parametrize(
+    ("metric", "best", "advised"),
+    [("val_accuracy", 1.0, False), ("val_accuracy", 0.99, True), ("val_error", 0.0, False), ("val_loss", 0.0, True)],
+)
+def test_longer_training_is_not_advised_where_nothing_can_be_better(metric: str, best: float, advised: bool) -> None:
+    assert is_best_possible(metric, best) is not advised
+    (row,) = analyse(frame(table("adam", LRS, valley(LRS, 1e-3, depth=0.05)[:, None] + OFFSETS, STARTS)), None,
+                     spec("adam"), {}).rows  # fmt: skip
+    improving = tuple(replace(run, diagnosis="improving") for run in row.runs)
+    row = replace(row, runs=improving, cannot_improve=is_best_possible(metric, best))
+    assert ("short_budget" in dict(advice.warnings(row))) is advised
 
 
 def test_one_seed() -> None:

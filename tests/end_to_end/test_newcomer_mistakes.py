@@ -48,6 +48,8 @@ FIRST = HEAD.count("\n") + 1  # the line of what a case adds
 SPEC = {"task": "task.py:make", "optimizers": "[sgd]", "lr": "[0.01, 0.1]", "seeds": "1"}
 SPEC["train"] = "{epochs: 2, batch_size: 16}"
 
+DOUBLE = (("train", "{epochs: 2, batch_size: 16, dtype: float64}"),)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -122,6 +124,34 @@ CASES = {
         "def make(): return made(model=lambda: nn.Conv2d(1, 4, 3))", 3, ("[batch, channels, height, width]; reshape", 0)
     ),
     "integers as inputs": Case("def make(): return made((X.long(), Y), (X.long(), Y))", 3, ("X.float()",)),
+    "float32 in the model under float64": Case(
+        "class Net(nn.Linear):\n    def forward(self, x): return super().forward(x.float())\n"
+        "def make(): return made(model=lambda: Net(4, 1))",
+        3,
+        ("the train.dtype of the spec", ".to(x.dtype) in place of .float()", 1),
+        changed=DOUBLE,
+    ),
+    "float32 in the loss under float64": Case(
+        "def loss(o, t): return mse(o.T @ torch.ones(len(o), 1, dtype=torch.float32), t[:1])\n"
+        "def make(): return made(loss=loss)",
+        3,
+        ("the train.dtype of the spec", 0),
+        changed=DOUBLE,
+    ),
+    "float32 in a convolution under float64": Case(
+        "class Net(nn.Conv1d):\n    def forward(self, x): return super().forward(x.float()[:, None])[:, 0]\n"
+        "def make(): return made(model=lambda: Net(1, 1, 4))",
+        3,
+        ("the train.dtype of the spec", 1),
+        changed=DOUBLE,
+    ),
+    "float64 in objects of a batch": Case(
+        "class Item:\n    def __init__(self, rows): self.x = torch.stack([x for x, _ in rows]).double()\n"
+        "def make(): return Task(train=TensorDataset(X, Y), val=TensorDataset(X, Y), model=model, collate_fn=Item,\n"
+        "    step=lambda model, item: model(item.x).mean())",
+        3,
+        ("those in objects of your own do not", 3),
+    ),
     "labels that are floats": Case("def make(): return classified(C.float())", 3, ("y.long()",)),
     "labels in a column": Case("def make(): return classified(C[:, None])", 3, ("y.squeeze(1)",)),
     "labels out of range": Case("def make(): return classified(C + 1)", 3, ("from 0 to the number",)),

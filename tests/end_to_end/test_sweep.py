@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 import lrsweep
 from lrsweep import plot
 from lrsweep.analysis.suggest import ROUNDS, refine
-from lrsweep.cli import output
+from lrsweep.cli import app, output
 from lrsweep.compiler import onednn
 from lrsweep.errors import SpecError, StoppedError, StorageError, UsageError
 from lrsweep.report import page
@@ -173,6 +173,29 @@ def test_a_spec_that_shrinks_keeps_its_runs_in_the_journal(tmp_path: Path) -> No
     assert (status.total, status.done, status.outside, status.to_do) == (6, 6, 6, 0)
     assert sweeps.run(tmp_path).trained == 0
     assert sweeps.tables(tmp_path / "small") == whole
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_curves_that_change_by_rounding_alone_are_called_flat(tmp_path: Path, dtype: str) -> None:
+    lr = [1e-9, 1e-8, 1e-7] if dtype == "float32" else [1e-17, 1e-16]
+    train = {"epochs": 10, "batch_size": "full", "dtype": dtype}
+    sweeps.run(tmp_path, sweeps.spec(lr=lr, train=train, optimizers=["sgd"]))
+    assert set(tables.read_runs(tmp_path / "small")["diagnosis"]) == {"stuck"}
+
+
+def test_a_sweep_of_one_run_is_told_of_in_the_singular(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    one = {"lr": [0.1], "optimizers": ["sgd"], "seeds": 1}
+    sweeps.run(tmp_path, sweeps.spec(**one))
+    app._print_finished(sweeps.run(tmp_path, sweeps.spec(**one)), quiet=False)
+    assert "nothing to train: the run is done (--fresh retrains)" in capfd.readouterr().err
+    reporter = Silent()
+    changed = sweeps.spec(
+        **one, train={"epochs": 3, "batch_size": 20}, objective={"metric": "val_loss", "at": "last_9"}
+    )
+    sweeps.run(tmp_path, changed, reporter=reporter)
+    assert any("(1 run with the old settings stays in the journal)" in note for note in told(reporter))
+    changed["train"] = {"epochs": 1, "batch_size": 20}
+    assert any("with 1 evaluation after the first" in text for text in lrsweep.load_spec(changed).warnings)
 
 
 def test_a_changed_recipe_trains_its_own_runs_and_says_which_keys(tmp_path: Path) -> None:

@@ -124,6 +124,46 @@ def test_the_whole_spec_is_in_it(page: Structure, sweep: Path) -> None:
     assert (sweep / "spec.yaml").read_text(encoding="utf-8") in page.text
 
 
+def test_a_diverged_seed_is_the_worst_one(tmp_path: Path) -> None:
+    """It costs more than any other, though its objective may be finite."""
+    facts = plot.load(fabricate.folder(tmp_path, rates=fabricate.grid(per_decade=1))).facts
+    row = facts.rows[0]
+    point = replace(row.rates[2], n_diverged=1, worst=0.5)
+    assert html_tables._worst(row, point) == TableCell("diverged", math.inf)
+    turned = replace(row, initial_objective=0.1, best_objective=0.9)
+    assert html_tables._worst(turned, point) == TableCell("diverged", -math.inf)
+    assert html_tables._worst(row, replace(point, n_diverged=0)).value == 0.5
+    shown = html_tables.rates(replace(row, rates=(point,)))
+    assert '<td class="n" data-v="1e999">diverged</td>' in shown
+
+
+def test_failed_runs_of_one_error_are_one_line_with_their_count() -> None:
+    of = {"status": "failed", "axis": "x"}
+    lost = "RuntimeError: DataLoader worker (pid {}) is killed"
+    runs = pd.DataFrame(
+        [
+            {**of, "optimizer": "sgd", "lr": 0.1, "seed": 0, "error": "KeyError: 'x'\nmore"},
+            {**of, "optimizer": "sgd", "lr": 0.1, "seed": 2, "error": "KeyError: 'x'"},
+            {**of, "optimizer": "adam", "lr": 0.001, "seed": 0, "error": "KeyError: 'x'"},
+            {**of, "optimizer": "adam", "lr": 0.001, "seed": 0, "error": "KeyError: 'x'"},  # another axis value
+            {**of, "optimizer": "adam", "lr": 0.01, "seed": 1, "error": lost.format(7)},
+            {**of, "optimizer": "adam", "lr": 0.01, "seed": 0, "error": lost.format(81)},
+            {**of, "optimizer": "adam", "lr": 0.01, "seed": 3, "error": "", "status": "ok"},
+        ]
+    )
+    assert re.findall(r"<tr>.*?</tr>", html_tables.failures(runs))[1:] == [
+        '<tr><th scope="row">KeyError: &#x27;x&#x27;</th><td class="n" data-v="4.0">4</td>'
+        "<td>sgd 0.1 (seeds 0, 2), adam 0.001 (seed 0)</td></tr>",
+        '<tr><th scope="row">RuntimeError: DataLoader worker (pid) is killed</th><td class="n" data-v="2.0">2</td>'
+        "<td>adam 0.01 (seeds 1, 0)</td></tr>",
+    ]
+    assert "Failed runs (6)" in html_tables.failures(runs)
+    many = pd.DataFrame([{**of, "optimizer": "sgd", "lr": 0.1 + n, "seed": 0, "error": f"no {n}"} for n in range(60)])
+    assert "Failed runs (60; the first 50 of 60 errors)" in html_tables.failures(many)
+    many["error"] = "no"
+    assert "and 40 more" in html_tables.failures(many)
+
+
 def test_failed_runs_are_listed_with_their_error(page: Structure) -> None:
     assert "ValueError: <script>alert(1)</script> made up" in page.text
 

@@ -18,6 +18,7 @@ from lrsweep.analysis.cells import cells_of, config_of, tracks_of
 from lrsweep.errors import UsageError
 from lrsweep.results import tables
 from lrsweep.results.compare import Change, Comparison, Limits, Side, check, check_summary, compare, compare_sides
+from lrsweep.wording.comparison import SUMMARY_NOTE
 from tests.support import tables as fabricate
 from tests.support.planted_tables import HALF_DECADES, curves, frame, spec, table, valley
 
@@ -275,18 +276,32 @@ def test_other_grids_are_compared_over_the_rates_they_share() -> None:
 
 
 @pytest.mark.parametrize(("start", "told"), [(2, "no learning rate"), (1, "only one learning rate"), (0, None)])
-def test_fewer_than_two_shared_rates_say_nothing_of_the_sensitivity(start: int, told: str | None) -> None:
+def test_with_fewer_than_two_shared_rates_no_number_is_compared(start: int, told: str | None) -> None:
     tried = [0.5, 0.7, 0.9, 1.2]
     before = side("A", table("adam", LRS[:2], [[y] * 3 for y in tried[:2]], STARTS))
     after = side("B", table("adam", LRS[start : start + 2], [[y] * 3 for y in tried[start : start + 2]], STARTS))
     found = compare_sides(before, after)
     names = [change.name for change in found.rows[0].changes]
-    assert ("sensitivity" in names, "sensitivity_norm" in names) == (told is None,) * 2
-    lines = [line.strip() for line in found.text().splitlines() if line.strip().startswith("sensitivity")]
     if told is not None:
-        assert lines == [f"sensitivity       not comparable: the grids share {told}"]
+        assert names == []
+        lines = found.text().splitlines()
+        assert lines[3:] == [f"adam (3 paired seeds): not comparable: the grids share {told}", "", SUMMARY_NOTE]
+        assert not found.same
+        (row,) = found.as_json()["rows"]
+        assert (row["changes"], row["shared_rates"]) == ([], 2 - start)
     else:
-        assert all("identical" in line for line in lines)
+        assert {"sensitivity", "sensitivity_norm", "best_lr"} <= set(names)
+        assert found.same
+
+
+def test_sweeps_of_the_same_single_rate_are_compared_by_their_objective() -> None:
+    before = side("A", table("adam", LRS[:1], [[0.5, 0.6, 0.7]], STARTS))
+    after = side("B", table("adam", LRS[:1], [[0.3, 0.41, 0.5]], STARTS))
+    found = compare_sides(before, after)
+    (change,) = found.rows[0].changes
+    assert (change.name, change.verdict) == ("best_objective", "changed")
+    assert change.change.value == pytest.approx(-0.59 / 3)
+    assert compare_sides(before, before).same
 
 
 def test_other_objectives_share_only_numbers_without_units() -> None:

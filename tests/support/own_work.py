@@ -23,14 +23,14 @@ class Example:
 EXAMPLES = {
     "resnet": Example(),
     "hugging_face": Example(
-        alone="the model changes Python state between steps: BertConfig.problem_type",
+        alone="the code changes Python state between steps: BertConfig.problem_type",
         needs=("transformers",),
     ),
     "lstm": Example(alone="the model has a layer that torch cannot batch over runs: LSTM"),
     "vae": Example(),
     "lora": Example(),
     "contrastive": Example(),
-    "physics": Example(alone="the model calls requires_grad_()", differentiates=True),
+    "physics": Example(alone="the step of the task calls requires_grad_()", differentiates=True),
     "diffusion": Example(),
     "layerwise": Example(),
     "mup": Example(),

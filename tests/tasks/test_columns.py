@@ -168,11 +168,33 @@ def test_a_table_of_numbers_says_nothing_of_it(tmp_path: Path, arguments: dict[s
 
 def test_columns_that_are_odd_to_encode_are_pointed_out(tmp_path: Path) -> None:
     rows = "".join(f"{'three' if i == 7 else i % 5},name {i},{i}.5\n" for i in range(80))
-    task = csv(tmp_path, f"rooms,name,price\n{rows}", one_hot="text_columns")
+    task = csv(tmp_path, f"rooms,name,price\n{rows}", one_hot=["rooms", "name"])
     assert task.notes["warnings"] == [
         "column 'rooms' is one-hot encoded as text, but 79 of its 80 cells are numbers; 'three' is not one of them",
         "column 'name' has 79 values, a 0/1 input each (drop: [name] leaves it out)",
     ]
+
+
+@pytest.mark.parametrize("odd", [1, 31, 39])
+def test_text_columns_encodes_no_column_of_more_numbers_unless_it_is_named(tmp_path: Path, odd: int) -> None:
+    """One bad cell would make an input of each number."""
+    rows = "".join(f"{'three' if 7 <= i < 7 + odd else i % 5},{'ab'[i % 2]},{i}.5\n" for i in range(80))
+    text = f"rooms,name,price\n{rows}"
+    found = complaints(tmp_path, text, one_hot="text_columns")
+    cells = "1 of 80 cells is not a number: 'three'; correct it" if odd == 1 else f"{odd} of 80 cells are not numbers: "
+    assert len(found) == 1
+    assert found[0][0] == "task.one_hot"
+    assert found[0][1].startswith(f"table.csv:9: column 'rooms': {cells}")
+    assert found[0][1].endswith(" (if it is text, name all columns of text: one_hot: [rooms, name]; or drop: [rooms])")
+    assert csv(tmp_path, text, one_hot=["rooms", "name"]).notes["inputs"][-2:] == ["name=a", "name=b"]
+    assert csv(tmp_path, text, one_hot="text_columns", drop=["rooms"]).notes["inputs"] == ["name=a", "name=b"]
+    # Without one_hot at all the way out is the same, not text_columns.
+    assert any("write one_hot: [rooms, name], or drop: [rooms]" in wrong for _, wrong in complaints(tmp_path, text))
+
+
+def test_text_columns_encodes_a_column_of_as_much_text(tmp_path: Path) -> None:
+    rows = "".join(f"{'two' if i % 2 else i % 5},{i}.5\n" for i in range(80))
+    assert csv(tmp_path, f"rooms,price\n{rows}", one_hot="text_columns").notes["inputs"][0] == "rooms=0"
 
 
 def test_typing_errors_among_numbers_are_told_as_such(tmp_path: Path) -> None:
@@ -184,7 +206,7 @@ def test_typing_errors_among_numbers_are_told_as_such(tmp_path: Path) -> None:
         "table.csv:9: column 'area m2': 2 of 80 cells are not numbers: '71,5' (line 9), '6O.2' (line 32); correct them",
         "table.csv:33: column 'area m2': 1 cell is missing: '?'",
     ]
-    assert found[0][1].endswith("; correct them (if that is meant, write one_hot: text_columns, or drop: [area m2])")
+    assert found[0][1].endswith("; correct them (if that is meant, write one_hot: [area m2], or drop: [area m2])")
     rows = rows.replace("6O.2", "60.2")
     assert (
         "9: column 'area m2': 1 of 80 cells is not a number: '71,5'; correct it ("

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from lrsweep.compiler import by_run
 from lrsweep.run_result import NoHooks
 from lrsweep.training import audit, stacked, stepper, workload
 from lrsweep.training.audit import AuditFailedError, Auditor
@@ -56,8 +58,8 @@ def test_what_is_right_passes(dtype: str) -> None:
     ("damage", "told"),
     [
         (lambda call, result: result.losses.mul_(1.01), "loss is"),
-        (lambda call, result: result.grads[0].mul_(1.01), "gradient or buffer of"),
-        (lambda call, result: result.grads[-1].zero_(), "gradient or buffer of"),
+        (lambda call, result: result.grads[0].mul_(1.01), "gradient or value of"),
+        (lambda call, result: result.grads[-1].zero_(), "gradient or value of"),
     ],
 )
 def test_a_wrong_step_is_noticed(
@@ -113,6 +115,45 @@ def test_what_only_a_later_evaluation_does_is_noticed(
     runs, made = group(eval_every={"steps": 10})
     with pytest.raises(AuditFailedError, match=rf"^the evaluation after step \d+: {told}"):
         list(stacked.train(runs, made, NoHooks()))
+
+
+SLOW = """
+import torch
+from torch import nn
+from lrsweep import Task
+
+
+class Slow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fast, self.slow = nn.Linear(4, 1), nn.Linear(4, 1)
+        self.slow.requires_grad_(False)
+
+    def forward(self, x):
+        if self.training:
+            with torch.no_grad():
+                self.slow.weight.lerp_(self.fast.weight, 0.1)
+        return self.fast(x) + 0 * self.slow(x)
+
+
+def make():
+    x = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    return Task(train=(x, x[:, :1]), val=(x, x[:, :1]), model=Slow, loss=nn.functional.mse_loss)
+"""
+
+
+def test_frozen_weights_that_a_step_writes_into_are_audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    shared = workload_spec({"name": f"{tmp_path}/slow.py:make"}, steps=20, batch_size=10)
+    runs = [run(shared, "sgd", lr=lr) for lr in (0.01, 0.1)]
+    hooks = NoHooks()
+    assert {one.status for one in stacked.train(runs, workload.build(shared), hooks)} == {"ok"}
+    assert hooks.audits > 4
+    monkeypatch.setattr(by_run, "_lerp_", lambda values, end, weight: values)
+    with pytest.raises(
+        AuditFailedError, match=r"^step 1: the gradient or value of slow\.weight after the step differs"
+    ):
+        list(stacked.train(runs, workload.build(shared), NoHooks()))
 
 
 def test_nothing_is_told_of_a_group_before_its_last_audit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,44 @@ class Views(Noisy):
     def view(self, numbers):
         return self.x[numbers[0] // 8 * 8:][:len(numbers)], self.y[numbers]
 
+class Graphs(Noisy):
+    """Nodes of graphs that all have the same edges."""
+
+    def __init__(self, *given):
+        super().__init__(*given)
+        self.edges = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]])
+
+def graphs(examples, edges):
+    return {"x": torch.stack([x for x, _ in examples]), "edges": edges, "y": torch.stack([y for _, y in examples])}
+
+class Of:
+    """One of the two Datasets' edges."""
+
+    def __init__(self, data, kind):
+        self.data, self.kind, self.calls = data, kind, 0
+
+    def __call__(self, examples):
+        edges = self.data.edges
+        if self.kind == "refilled graphs":
+            edges.fill_(len(examples)).add_(int(examples[0][0].sum() * 1e3) % 7)
+        return graphs(examples, edges[:] if self.kind == "viewed graphs" else edges)
+
+def of_graphs(model, batch):
+    x, edges = batch["x"], batch["edges"]
+    return nn.functional.cross_entropy(model(x.index_add(1, edges[0] % 8, x[:, edges[1] % 8])), batch["y"])
+
+def of_turned_graphs(model, batch, step):
+    if step == 5 and model.training:
+        batch["edges"][1] = batch["edges"][1].flip(0)
+    return of_graphs(model, batch)
+
 def make(workers=0, alone=False, kind="", n=60):
+    if "graphs" in kind:
+        train = Graphs(n, 0, kind)
+        return Task(
+            train=train, val=train, model=lambda: Net(alone), collate_fn=Of(train, kind), workers=workers,
+            step=of_turned_graphs if kind == "turned graphs" else of_graphs,
+        )
     if kind.startswith("views"):
         train, val = Views(n, 0, kind), Views(100, 1, kind)
         return Task(
@@ -169,6 +206,16 @@ def test_batches_of_objects_and_arrays_are_compared_by_what_they_hold(sweep: Any
     assert (code, with_workers) == (0, curves), told
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["graphs", "viewed graphs"])
+def test_a_tensor_that_every_batch_holds_may_be_the_datasets_own(sweep: Any, kind: str) -> None:
+    code, told, curves, _, _ = sweep("plain", kind=kind)
+    assert code == 0, told
+    code, told, with_workers, _, several = sweep("apart", kind=kind, workers=2)
+    assert (code, with_workers) == (0, curves), told
+    assert len(several) >= 3
+
+
 def test_a_mistake_in_the_dataset_is_told_with_its_place(sweep: Any) -> None:
     code, told, _, runs, _ = sweep("raises", kind="raises", alone=True, workers=1)
     assert code == 3
@@ -181,10 +228,12 @@ def test_what_only_a_worker_comes_to_fails_the_run(sweep: Any) -> None:
     kinds = {
         "other in a worker": "gives other examples",
         "raises in a worker": "OSError: no such disk",
-        "counts": "keeps something between calls (Noisy.calls)",
+        "counts": "keeps something between calls (Noisy.calls; what it keeps can be made before",
         "curriculum": "reads what training changes (Noisy.NOW)",
         "views": "gives tensors that are its own memory",
         "views in objects": "gives tensors that are its own memory",
+        "refilled graphs": "",
+        "turned graphs": "",
     }
     for kind, said in kinds.items():
         code, _, _, runs, _ = sweep(kind.replace(" ", "_"), kind=kind, alone=True, workers=2, n=300)

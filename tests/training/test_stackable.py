@@ -192,8 +192,8 @@ def test_an_operator_that_takes_functions_is_told_in_a_line(tmp_path: Path) -> N
     ("forward", "told"),
     [
         (
-            "h = torch.zeros_like(h).lerp_(h, 0.5)",
-            "uses an operation that torch cannot batch over runs: lerp_",
+            "h = torch.ones_like(h).cumsum_(0)",
+            "uses an operation that torch cannot batch over runs: cumsum_",
         ),
         (
             "h.requires_grad_()",
@@ -206,6 +206,115 @@ def test_what_torch_cannot_batch_is_named_with_its_place(forward: str, told: str
     assert reason is not None
     assert reason.text.startswith(f"the model {told}")
     assert reason.text.endswith("task.py:22 in forward")
+
+
+LAYER = "self.layer = nn.TransformerEncoderLayer(2, 1, 4, dropout=0.2, batch_first=True)"
+
+
+@pytest.mark.parametrize(
+    ("build", "forward"),
+    [
+        (LAYER, "h = self.layer(h.unflatten(-1, (4, 2))).flatten(-2)"),
+        (
+            "self.register_buffer('mean', torch.zeros(8))",
+            "self.mean.lerp_(h.detach().mean(0), 0.5) if self.training else 0",
+        ),
+        (
+            "self.register_buffer('mean', torch.zeros(8))",
+            "torch._foreach_lerp_([self.mean], [h.detach().mean(0)], 0.5) if self.training else 0",
+        ),
+    ],
+)
+def test_dropout_of_transposed_tensors_and_moving_averages_train_together(
+    build: str, forward: str, tmp_path: Path
+) -> None:
+    assert found(tmp_path, build=build, forward=forward) == Findings()
+
+
+def test_numbers_drawn_in_the_order_of_memory_are_told_with_the_cure(tmp_path: Path) -> None:
+    reason = found(tmp_path, forward="h = F.alpha_dropout(h.t(), 0.3, self.training).t()").reason
+    assert reason is not None
+    assert reason.text == (
+        "the model draws random numbers into tensors that do not lie in order in memory (transposed ones, for "
+        "example), which would be others in a group; call .contiguous() before"
+    )
+    assert found(tmp_path, forward="h = F.alpha_dropout(h.t().contiguous(), 0.3, self.training).t()") == Findings()
+
+
+def test_functions_that_torchscript_compiled_are_looked_into(tmp_path: Path) -> None:
+    source = """
+import warnings
+import torch
+
+warnings.simplefilter("ignore", DeprecationWarning)
+
+
+@torch.jit.script
+def {0}(h: torch.Tensor) -> torch.Tensor:
+    {1}
+    return h * 2
+"""
+    for name, body, together in (
+        ("plain", "h = torch.relu(h)", True),
+        ("branching", "h = h if bool(h.sum() > 0) else -h", False),
+        ("listing", "v: list[float] = h.detach().sum(1).to(torch.float64).tolist(); h = h * v[0]", False),
+    ):
+        (tmp_path / f"scripts_{name}.py").write_text(source.format(name, body))
+        text = (
+            TASK.replace("BUILD", "pass")
+            .replace("FORWARD", f"h = {name}(h)")
+            .replace("LOSS", "F.mse_loss(output, target)")
+        )
+        (tmp_path / "task.py").write_text(f"from scripts_{name} import {name}\n{text}")
+        spec = workload_spec({"name": f"{tmp_path}/task.py:make"}, steps=20, batch_size=13)
+        reason = stackable.findings(workload.build(spec)).reason
+        assert together == (reason is None), reason
+        assert together or str(reason).startswith("the code keeps a ScriptFunction"), reason
+
+
+@pytest.mark.parametrize(
+    ("given", "subject"),
+    [
+        ("loss=lambda o, t: F.mse_loss(o, t) * (1 if o.sum() > -99 else 2)", "the loss turns a tensor into Python"),
+        (
+            "loss=F.mse_loss, metrics={'m': lambda o, t: torch.tensor(o.sum().item())}",
+            "a metric turns a tensor into Python values (.item())",
+        ),
+        (
+            "step=lambda model, batch: F.mse_loss(model(batch[0]), batch[1]) * (1 if batch[0].sum() > -99 else 2)",
+            "the step of the task turns a tensor into Python values",
+        ),
+        (
+            "step=lambda model, batch, step: F.mse_loss(model(batch[0]), batch[1])",
+            "the step of the task asks for the number of the step",
+        ),
+        ("step=counted", "the code changes Python state between steps: calls in task.py"),
+    ],
+)
+def test_a_reason_names_what_of_the_task_it_is_about(given: str, subject: str, tmp_path: Path) -> None:
+    counted = """
+calls = []
+
+
+def counted(model, batch):
+    calls.append(1)
+    return F.mse_loss(model(batch[0]), batch[1])
+"""
+    text = TASK.replace("BUILD", "pass").replace("FORWARD", "pass").replace("loss=lambda output, target: LOSS", given)
+    (tmp_path / "task.py").write_text(text + counted)
+    spec = workload_spec({"name": f"{tmp_path}/task.py:make"}, steps=20, batch_size=13)
+    reason = stackable.findings(workload.build(spec)).reason
+    assert reason is not None
+    assert reason.text.startswith(subject)
+
+
+def test_what_a_model_does_within_a_step_is_said_of_the_model(tmp_path: Path) -> None:
+    step = "step=lambda model, batch: F.mse_loss(model(batch[0]), batch[1])"
+    forward = "h = h if h.sum() > -99 else -h"
+    text = TASK.replace("BUILD", "pass").replace("FORWARD", forward).replace("loss=lambda output, target: LOSS", step)
+    (tmp_path / "task.py").write_text(text)
+    spec = workload_spec({"name": f"{tmp_path}/task.py:make"}, steps=20, batch_size=13)
+    assert str(stackable.findings(workload.build(spec)).reason).startswith("the model turns a tensor into Python")
 
 
 def test_a_reason_is_a_line_that_ends_with_its_place() -> None:

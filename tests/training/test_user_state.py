@@ -441,6 +441,25 @@ code_of_another.HELD, get = Box(), operator.attrgetter("HELD")
 def root(): return get(code_of_another)
 def change(): code_of_another.HELD.n += 1
 """,
+    "a getter of items for the variables of a module": """
+import code_of_another
+code_of_another.HELD = Box()
+variables, get = vars(code_of_another), operator.itemgetter("DLEH"[::-1])
+def root(): return get(variables)
+def change(): code_of_another.HELD.n += 1
+""",
+    "the variables of its own module kept in a table": """
+table = {"mine": globals()}
+def root(): return table["mine"]["XOB"[::-1]]
+def change(): BOX.n += 1
+""",
+    "a method of the variables of a module": """
+import code_of_another
+code_of_another.HELD = Box()
+get = vars(code_of_another).get
+def root(): return get("DLEH"[::-1])
+def change(): code_of_another.HELD.n += 1
+""",
     "getattr under another name": """
 import code_of_another
 code_of_another.HELD, get = Box(), getattr

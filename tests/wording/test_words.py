@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
@@ -33,6 +34,30 @@ def test_long_lists_are_cut_with_a_count() -> None:
 )
 def test_durations(seconds: float, said: str) -> None:
     assert words.duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        ({"n_failed": 1, "n_runs": 6}, "1 of 6 runs failed and is left out; rerun to retry it"),
+        ({"n_failed": 1, "n_runs": 1}, "1 of 1 run failed and is left out; rerun to retry it"),
+        ({"n_failed": 2, "n_runs": 6}, "2 of 6 runs failed and are left out; rerun to retry them"),
+    ],
+)
+def test_what_is_said_of_failed_runs_agrees_with_their_number(of: dict[str, int], said: str) -> None:
+    assert advice.CAVEATS["failed"](SimpleNamespace(**of)) == said  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ((1, 1), "1 of 1 run in the good range was still improving: train longer"),
+        ((2, 5), "2 of 5 runs in the good range were still improving: train longer"),
+    ],
+)
+def test_what_is_said_of_a_short_budget_agrees_with_the_number(counts: tuple[int, int], said: str) -> None:
+    row = SimpleNamespace(still_improving=counts, holds_rate=False)
+    assert advice.CAVEATS["short_budget"](row).startswith(said)  # type: ignore[arg-type]
 
 
 def test_every_caveat_and_every_reason_has_its_words() -> None:

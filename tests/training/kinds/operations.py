@@ -287,6 +287,86 @@ class RandomSlope(Dropout):
     layer = staticmethod(lambda: nn.RReLU())
 
 
+class TransposedDropout(Net):
+    """Masks of tensors that do not lie in order, among others, drawn in three ways."""
+
+    def middle(self, h):
+        h = F.dropout(super().middle(F.dropout(h.t(), 0.3, self.training).t()), 0.1, self.training)
+        h = F.dropout(h.t().clone(), 0.2, training=self.training, inplace=True).t()
+        h = torch.dropout(h.unflatten(1, (4, 4)).transpose(0, 2), 0.1, self.training).transpose(0, 2).flatten(1)
+        return torch.dropout_(h.t().clone(), p=0.1, train=self.training).t()
+
+
+class TransposedDropoutAlways(Net):
+    """In evaluation too."""
+
+    def middle(self, h):
+        return F.dropout(super().middle(h).t(), 0.3).t()
+
+
+class TransposedNoise(Net):
+    """Of numbers that are drawn in the order of memory by other functions."""
+
+    def middle(self, h):
+        return super().middle(h + 0.1 * torch.randn_like(h.t()).t() if self.training else h)
+
+
+class EncoderLayers(Net):
+    """Two layers of a transformer, with dropout in several places."""
+
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.2, batch_first=True)
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+    def middle(self, h):
+        return self.layers(h.unflatten(1, (4, 4))).flatten(1)
+
+
+def script(function):
+    """Compiled, without the word that this is going out of use."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.script(function)
+
+
+@script
+def scripted(h: torch.Tensor) -> torch.Tensor:
+    return torch.tanh(h) * torch.sigmoid(h)
+
+
+class Scripted(Net):
+    def middle(self, h):
+        return scripted(self.b(h))
+
+
+@script
+def scripted_branch(h: torch.Tensor) -> torch.Tensor:
+    if bool(h.mean() > 0):
+        return torch.tanh(h)
+    return torch.sigmoid(h)
+
+
+class ScriptedBranch(Net):
+    """Differs from run to run."""
+
+    def middle(self, h):
+        return scripted_branch(self.b(h))
+
+
+@script
+def scripted_list(h: torch.Tensor) -> torch.Tensor:
+    first: list[float] = h.detach().to(torch.float64).mean(1).tolist()
+    return torch.tanh(h) * first[0]
+
+
+class ScriptedList(Net):
+    """Makes Python values where nothing sees it."""
+
+    def middle(self, h):
+        return scripted_list(self.b(h))
+
+
 class DropoutAlways(Net):
     """Dropout in evaluation too."""
 
@@ -333,6 +413,37 @@ class OwnBuffer(Net):
         if self.training:
             self.mean.lerp_(h.detach().mean(0), 0.1)
         return super().middle(h - self.mean)
+
+
+class SlowWeights(Net):
+    """Keeps a moving average of the weights, which takes part in the output."""
+
+    def __init__(self):
+        super().__init__()
+        self.slow = nn.Linear(16, 16)
+        self.slow.load_state_dict(self.b.state_dict())
+        self.slow.requires_grad_(False)
+
+    @torch.no_grad()
+    def average(self):
+        for slow, fast in zip(self.slow.parameters(), self.b.parameters(), strict=True):
+            slow.lerp_(fast, torch.tensor(0.1))
+
+    def middle(self, h):
+        if self.training:
+            self.average()
+        return torch.tanh(self.b(h) + 0.5 * self.slow(h))
+
+
+class SlowLists(SlowWeights):
+    """By functions of lists of tensors."""
+
+    @torch.no_grad()
+    def average(self):
+        slow, fast = list(self.slow.parameters()), list(self.b.parameters())
+        torch._foreach_lerp_(slow, fast, 0.1)
+        torch._foreach_mul_(slow, [0.9, 0.8])
+        torch._foreach_add_(slow, fast, alpha=0.1)
 
 
 class NewBuffer(OwnBuffer):

@@ -643,6 +643,17 @@ class Attrgetter(Skipping):
         return GETTER(kinds_made).late()
 
 
+VARIABLES = vars(kinds_made)
+ITEM = operator.itemgetter("EDISEB"[::-1])
+
+
+class Itemgetter(Skipping):
+    """Counts in a global of another module, which a getter of items gives."""
+
+    def skips(self):
+        return ITEM(VARIABLES).late()
+
+
 class OnTorch(Skipping):
     """Counts in an object that was put on a module of torch."""
 

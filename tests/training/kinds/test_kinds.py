@@ -233,14 +233,20 @@ SAMPLE = [
     for family, names in {
         "python_values": "PythonRandom Count Global EvaluationOwnDraws CachedFeatures",
         "parameters": "LateLayer OneSeed GradientMask Tied Multiplied CountsOnWeight",
-        "operations": "PaddingIndex Selected CumulativeBatchNorm Dropout",
+        "operations": "PaddingIndex Selected CumulativeBatchNorm Dropout TransposedDropout SlowLists",
         "steps": "annealed queue parameter_groups own_generator physics data_own_generator data_augmented_once",
         "optimizers": "DistanceFromStart SelfHalving EditsGradients KeptClass Averaged SwappedMean CachedClock",
         "scheduled": "SelfHalving",
     }.items()
     for name in names.split()
 ]
-APART = ["python_values-OwnRandom", "operations-Dropout", "optimizers-TorchNoise", "optimizers-KeepsGradients"]
+APART = [
+    "python_values-OwnRandom",
+    "operations-Dropout",
+    "operations-SlowWeights",
+    "optimizers-TorchNoise",
+    "optimizers-KeepsGradients",
+]
 """Trained by two workers, a run each."""
 
 
