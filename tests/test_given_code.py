@@ -21,8 +21,6 @@ from lrsweep.spec.load import load_spec
 from lrsweep.spec.resolved import dump_resolved
 from tests.support import sweeps
 
-pytestmark = pytest.mark.unit
-
 CODE = """
     import torch
     from torch import nn

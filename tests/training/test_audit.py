@@ -15,8 +15,6 @@ from lrsweep.training import audit, stacked, stepper, workload
 from lrsweep.training.audit import AuditFailedError, Auditor
 from tests.support.oracle import run, workload_spec
 
-pytestmark = pytest.mark.unit
-
 STEPS = 60
 
 

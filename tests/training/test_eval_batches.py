@@ -15,8 +15,6 @@ from tests.support import contrastive_tasks as contrastive
 from tests.support import sweeps
 from tests.support.oracle import double, run, workload_spec
 
-pytestmark = pytest.mark.unit
-
 SIZE, STEPS, LR = 12, 9, 0.3
 FORMS = ("tensors", "step", "dataset", "collate")
 

@@ -17,8 +17,6 @@ from lrsweep.user_imports import resolve
 from tests.support import stacked_tasks
 from tests.support.oracle import double, run, workload_spec
 
-pytestmark = pytest.mark.unit
-
 OWN = '''
 import collections
 import functools

@@ -21,7 +21,6 @@ from tests.support.oracle import double, run, workload_spec
 from tests.support.stacked_tasks import data
 from tests.training.test_own_optimizers import Interrupted
 
-
 STEPS = 24
 SIGNED = "group_tasks.py:Signed"
 CLASSES = {

@@ -16,8 +16,6 @@ from lrsweep.training import guards, reasons, stackable, workload
 from lrsweep.training.stackable import Findings
 from tests.support.oracle import workload_spec
 
-pytestmark = pytest.mark.unit
-
 TASK = """
 import random, time
 import numpy as np

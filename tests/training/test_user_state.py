@@ -28,9 +28,6 @@ from torch import nn
 
 from lrsweep.training import user_names, user_state
 
-pytestmark = pytest.mark.unit
-
-
 SOURCE = """
 import collections
 import functools
