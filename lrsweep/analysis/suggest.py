@@ -195,13 +195,13 @@ def filled(grid: Sequence[float], low: float, high: float, inside: int) -> tuple
     span = grid[max(near[0] - 1, 0) : near[-1] + 2]
     found: tuple[float, ...] = ()
     for parts in range(2, FINEST + 1):
-        found = tuple(rate for rate in cut(span, parts) if low < rate < high)
+        found = tuple(rate for rate in divided(span, parts) if low < rate < high)
         if len(found) + inside >= ENOUGH:
             break
-    return found or tuple(cut(span, 2))
+    return found or tuple(divided(span, 2))
 
 
-def cut(rates: Sequence[float], parts: int) -> list[float]:
+def divided(rates: Sequence[float], parts: int) -> list[float]:
     """The rates that cut every gap into equal parts in log lr, or into as many as leave them far enough apart, to 6
     significant digits."""
     out = []

@@ -38,7 +38,7 @@ LINEAR: Callable[..., Tensor] | None = getattr(torch.ops.mkldnn, "_linear_pointw
 FUSED = {name: getattr(torch, f"_fused_{name}_", None) for name in ("sgd", "adam", "adagrad")}
 
 
-def schema(op: Any) -> Any:
+def schema_of(op: Any) -> Any:
     """What an operation writes to and what its results share memory with; None for what is no operation of torch."""
     return getattr(op, "_schema", None)
 

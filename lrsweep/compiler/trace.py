@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrsweep.compiler.torch_private import UNSAFE_VIEW, TorchDispatchMode, bare, schema
+from lrsweep.compiler.torch_private import UNSAFE_VIEW, TorchDispatchMode, bare, schema_of
 
 # Views that their schemas do not call views.
 VIEWS = {UNSAFE_VIEW, torch.ops.aten.reshape.default}
@@ -84,7 +84,7 @@ class TensorMeta:
 
 def is_view(op: Any) -> bool:
     """Is the result of this operation another look at the memory of its first argument?"""
-    known = schema(op)
+    known = schema_of(op)
     aliases = known is not None and not known.is_mutable and any(one.alias_info is not None for one in known.returns)
     return op in VIEWS or aliases
 
@@ -135,7 +135,7 @@ class Node:
 
     @property
     def mutates(self) -> bool:
-        known = schema(self.op)
+        known = schema_of(self.op)
         return known is not None and known.is_mutable
 
     @property

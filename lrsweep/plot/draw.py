@@ -187,7 +187,7 @@ def load(
         raise WrongOption("width", width, f"must be from {LEAST_WIDTH:g} to {MOST_WIDTH:g} inches")
     folder = given(folder)
     tables.ensure(folder)
-    fingerprint = tables.fingerprint(folder)
+    fingerprint = tables.digest_of(folder)
     spec = read_resolved(folder / tables.SPEC)
     found = sweep_of(
         spec, tables.read_runs(folder), tables.read_curves(folder), tables.read_summary(folder), metric, at, optimizers

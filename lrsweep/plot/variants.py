@@ -24,7 +24,7 @@ def redraw(folder: Path, tell: Callable[[str], None]) -> list[Path]:
     Raises StorageError.
     """
     paths: list[Path] = []
-    stale = figures.outdated_variants(folder, tables.fingerprint(folder))
+    stale = figures.outdated_variants(folder, tables.digest_of(folder))
     spec = read_resolved(folder / tables.SPEC) if stale else None
     columns = [str(name) for name in tables.read_curves(folder).columns] if stale else []
     for suffix, files in stale.items():

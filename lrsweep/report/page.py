@@ -51,7 +51,7 @@ def stale(folder: Path) -> tuple[str, ...]:
     Raises what `write` raises.
     """
     tables.ensure(folder)
-    return outdated(folder, tables.fingerprint(folder))
+    return outdated(folder, tables.digest_of(folder))
 
 
 def make(folder: Path, formats: Sequence[str]) -> Report:
@@ -67,7 +67,7 @@ class ReportBuilder:
     def __init__(self, folder: Path, rates: dict[str, float]) -> None:
         """Analyse the tables in `folder`; `rates` are torch's default ones by label."""
         self.folder = folder
-        fingerprint = tables.fingerprint(folder)
+        fingerprint = tables.digest_of(folder)
         self._runs, curves = tables.read_runs(folder), tables.read_curves(folder)
         spec = read_resolved(folder / tables.SPEC)
         self.summary = tables.summary_of(self._runs, curves, spec, rates)

@@ -61,7 +61,13 @@ class Verdict:
     def as_json(self) -> dict[str, Any]:
         """For `json.dumps`; nan and inf become the texts "nan" and "inf", which JSON has no numbers for."""
         checks = [
-            {"optimizer": c.optimizer, "check": c.check, "value": plain(c.value), "limit": plain(c.limit), "ok": c.ok}
+            {
+                "optimizer": c.optimizer,
+                "check": c.check,
+                "value": json_value(c.value),
+                "limit": json_value(c.limit),
+                "ok": c.ok,
+            }
             for c in self.checks
         ]
         return {"ok": self.ok, "checks": checks}
@@ -208,7 +214,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def plain(value: float | tuple[float, float]) -> Any:
+def json_value(value: float | tuple[float, float]) -> Any:
     """A number for `json.dumps`, which has none for nan and inf: these become text."""
     if isinstance(value, tuple):
         return list(value)

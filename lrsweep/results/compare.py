@@ -24,7 +24,7 @@ from lrsweep.analysis.good_range import best_rate, good_range, widths
 from lrsweep.analysis.sensitivity import normed, sensitivity
 from lrsweep.analysis.stats import Bools, Floats, medians, paired, t_quantile
 from lrsweep.results import tables
-from lrsweep.results.check import Check, Limits, Verdict, check, check_summary, plain
+from lrsweep.results.check import Check, Limits, Verdict, check, check_summary, json_value
 from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import call_text
 from lrsweep.spec.resolved import differences, resolved_dict
@@ -154,9 +154,9 @@ class Comparison:
                 "shared_rates": row.shared,
                 "changes": [
                     {
-                        "name": one.name, "before": plain(one.before), "after": plain(one.after),
-                        "difference": plain(one.change.value), "low": plain(one.change.low),
-                        "high": plain(one.change.high), "seeds": one.change.n, "verdict": one.verdict,
+                        "name": one.name, "before": json_value(one.before), "after": json_value(one.after),
+                        "difference": json_value(one.change.value), "low": json_value(one.change.low),
+                        "high": json_value(one.change.high), "seeds": one.change.n, "verdict": one.verdict,
                     }
                     for one in row.changes
                 ],
@@ -281,7 +281,7 @@ def _row(a: Cell, b: Cell, config: AnalysisConfig, *, same_objective: bool) -> R
     changes = []
     for number, unit in units.items():
         (before, seeds_a), (after, seeds_b) = (side[number] for side in numbers)
-        change = difference(seeds_a, seeds_b, paired_seeds=len(seeds) > 1)
+        change = mean_difference(seeds_a, seeds_b, paired_seeds=len(seeds) > 1)
         same = seeds_a.shape == seeds_b.shape and np.array_equal(seeds_a, seeds_b, equal_nan=True)
         if number == "best_lr" and not same:
             change = _widened(change, sum(_both(lambda cell: _grid_step(cell) / 2, a, b)))
@@ -346,7 +346,7 @@ def _s(lrs: Floats, m: Floats, l0: Floats | float) -> Floats:
     return np.where(np.isfinite(m).any(axis=-1), sensitivity(lrs, m, l0), np.nan)
 
 
-def difference(a: Floats, b: Floats, *, paired_seeds: bool) -> Interval:
+def mean_difference(a: Floats, b: Floats, *, paired_seeds: bool) -> Interval:
     """Mean of b - a over seeds with a t interval: of the paired differences, or else the unpaired one of Welch (1947),
     with the degrees of freedom of the smaller side. nan ends for fewer than three seeds or where a number is missing or
     infinite at some seed."""

@@ -297,7 +297,7 @@ def current(folder: Path) -> bool:
         return False
 
 
-def fingerprint(folder: Path) -> str:
+def digest_of(folder: Path) -> str:
     """A hash of what plots and report show: `spec.yaml`, `runs.csv`, `curves.csv` and this version's way to read them.
 
     What is read later than this is called is at least as new. Raises StorageError.

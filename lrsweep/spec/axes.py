@@ -13,9 +13,9 @@ from typing import Any
 
 from lrsweep.errors import did_you_mean
 from lrsweep.spec import check, sections
-from lrsweep.spec.check import Note, Notes
+from lrsweep.spec.check import Mistakes, Note
 from lrsweep.spec.model import Named, OptimizerSpec, Spec, TrainSpec, call_text, canonical, value_text
-from lrsweep.spec.sections import Context
+from lrsweep.spec.sections import SectionContext
 from lrsweep.spec.yaml_tree import Keys
 
 NAMED = ("task", "model", "schedule")
@@ -146,13 +146,13 @@ def twins(spec: Spec) -> list[tuple[int, int, dict[str, Any]]]:
 
 
 def resolved(
-    ctx: Context,
+    ctx: SectionContext,
     raw: Any,
     written: Mapping[str, Any],
     wrong: Set[str],
     optimizers: list[OptimizerSpec],
     invalid: Sequence[Any],
-    notes: Notes,
+    notes: Mistakes,
 ) -> dict[str, list[Any]]:
     """The axes with every value resolved. `written` holds the sections as the user wrote them.
 
@@ -192,7 +192,7 @@ def resolved(
     return {axis: resolved_axes[axis] for axis in raw if axis in resolved_axes}
 
 
-def _sound(axis: str, values: Any, raw: Mapping[str, Any], notes: Notes) -> bool:
+def _sound(axis: str, values: Any, raw: Mapping[str, Any], notes: Mistakes) -> bool:
     """Whether the path may be an axis and its values are a list."""
     path: Keys = ("axes", axis)
     head, *below = parts(axis)
@@ -227,9 +227,9 @@ def _sound(axis: str, values: Any, raw: Mapping[str, Any], notes: Notes) -> bool
 
 
 def _of_section(
-    ctx: Context, head: str, mine: dict[str, list[Any]], base: Any, notes: Notes, *, wrong: bool
+    ctx: SectionContext, head: str, mine: dict[str, list[Any]], base: Any, notes: Mistakes, *, wrong: bool
 ) -> dict[str, list[Any]]:
-    def make(section: Any, local: Notes) -> Any:
+    def make(section: Any, local: Mistakes) -> Any:
         if head == "train":
             return sections.train(section, (head,), local)
         return sections.named(ctx, head, section, (head,), local)
@@ -238,14 +238,14 @@ def _of_section(
 
 
 def _of_optimizers(
-    ctx: Context,
+    ctx: SectionContext,
     mine: dict[str, list[Any]],
     entries: list[Any],
     optimizers: list[OptimizerSpec],
     invalid: Sequence[Any],
-    notes: Notes,
+    notes: Mistakes,
 ) -> dict[str, list[Any]]:
-    def make(section: Any, local: Notes) -> Any:
+    def make(section: Any, local: Mistakes) -> Any:
         return sections.optimizer(ctx, section, ("optimizers",), local)
 
     found: dict[str, list[Any]] = {}
@@ -265,7 +265,7 @@ def _of_optimizers(
     return found
 
 
-def _arguments(ctx: Context, raw: Any) -> Mapping[str, Any] | None:
+def _arguments(ctx: SectionContext, raw: Any) -> Mapping[str, Any] | None:
     """The arguments of the optimizer in an invalid entry; None if it is unknown."""
     return ctx.known.optimizers.get(sections.builtin(ctx, raw)) if ctx.known else None
 
@@ -274,8 +274,8 @@ def _checked(
     head: str,
     mine: dict[str, list[Any]],
     base: Any,
-    make: Callable[[Any, Notes], Any],
-    notes: Notes,
+    make: Callable[[Any, Mistakes], Any],
+    notes: Mistakes,
     who: str = "",
     wrong: bool = False,
 ) -> dict[str, list[Any]]:
@@ -288,7 +288,7 @@ def _checked(
     for places in itertools.product(*(range(len(values)) for values in mine.values())):
         at = dict(zip(mine, places, strict=True))
         texts: dict[Keys, str] = {parts(axis): notes.texts.get(("axes", axis, i), "") for axis, i in at.items()}
-        local = Notes(texts=texts)
+        local = Mistakes(texts=texts)
         made = make(applied(base, head, {axis: mine[axis][i] for axis, i in at.items()}), local)
         for note in local.found:
             if wrong and not any(note.path[: len(parts(axis))] == parts(axis) for axis in mine):

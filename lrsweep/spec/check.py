@@ -36,7 +36,7 @@ class Note:
 
 
 @dataclass
-class Notes:
+class Mistakes:
     """Everything wrong so far. `texts` has numbers as they are written in the spec."""
 
     found: dict[Note, None] = field(default_factory=dict)  # an ordered set
@@ -64,7 +64,7 @@ GRID: dict[str, Argument] = {
 
 
 def arguments(
-    table: Mapping[str, Argument], given: Mapping[str, Any], path: Keys, notes: Notes, what: str
+    table: Mapping[str, Argument], given: Mapping[str, Any], path: Keys, notes: Mistakes, what: str
 ) -> dict[str, Any]:
     """The values of `given`, coerced, and the defaults of the rest, in the order of `table`.
 
@@ -102,7 +102,7 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-def check_value(annotation: Any, value: Any, path: Keys, notes: Notes) -> tuple[Any, bool]:
+def check_value(annotation: Any, value: Any, path: Keys, notes: Mistakes) -> tuple[Any, bool]:
     """The value coerced to its annotation (an integer to a float where one is asked for), and whether it fits."""
     try:
         return plain(_adapter(annotation).validate_python(value)), True

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from lrsweep import given_code
 from lrsweep.errors import did_you_mean
-from lrsweep.spec.check import Notes, with_hint
+from lrsweep.spec.check import Mistakes, with_hint
 from lrsweep.spec.yaml_tree import Keys
 
 IMPORT_PATH = re.compile(r"(?P<file>.*\.py|[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<what>[^\W\d]\w*(\.[^\W\d]\w*)*)")
 
 
-def import_path(base_dir: Path, text: str, path: Keys, notes: Notes) -> bool:
+def import_path(base_dir: Path, text: str, path: Keys, notes: Mistakes) -> bool:
     """Whether `text` is an import path and its file is there. Nothing is imported."""
     if given_code.is_name(text):
         return True

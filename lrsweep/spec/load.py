@@ -18,11 +18,11 @@ from lrsweep.registry import DATA_FILES, Known
 from lrsweep.registry import known as everything
 from lrsweep.spec import axes as axis_rules
 from lrsweep.spec import given, sections
-from lrsweep.spec.check import TRAIN, Notes, repr_value, unknown_key, with_hint
+from lrsweep.spec.check import TRAIN, Mistakes, repr_value, unknown_key, with_hint
 from lrsweep.spec.model import Named, ObjectiveSpec, OptimizerSpec, Spec, TrainSpec, value_text
 from lrsweep.spec.overrides import choose_axis_value, override, refuse_overruled
 from lrsweep.spec.resolved import resolved_dict
-from lrsweep.spec.sections import Context
+from lrsweep.spec.sections import SectionContext
 from lrsweep.spec.yaml_tree import Keys, Tree, dotted, from_dict, parse, read_text, refuse_other_breaks
 from lrsweep.system import folders
 
@@ -73,7 +73,7 @@ def load_spec(
     for text in texts:
         refuse_overruled(tree, text)
     given.refuse_missing(tree.data, tree.file)
-    return _build(tree, Context(known=known or everything(), base_dir=base_dir), stem)
+    return _build(tree, SectionContext(known=known or everything(), base_dir=base_dir), stem)
 
 
 def read_resolved(source: str | Path, base_dir: Path | None = None) -> Spec:
@@ -87,18 +87,18 @@ def read_resolved(source: str | Path, base_dir: Path | None = None) -> Spec:
         text, file, base_dir = read_text(source), str(source), base_dir or source.absolute().parent
     else:
         text, file = source, "spec.yaml"
-    return _build(parse(text, file), Context(known=None, base_dir=base_dir or Path.cwd()), "sweep")
+    return _build(parse(text, file), SectionContext(known=None, base_dir=base_dir or Path.cwd()), "sweep")
 
 
-def _build(tree: Tree, ctx: Context, stem: str) -> Spec:
-    notes = Notes(texts=tree.texts)
+def _build(tree: Tree, ctx: SectionContext, stem: str) -> Spec:
+    notes = Mistakes(texts=tree.texts)
     spec = _resolve(tree.data, ctx, stem, notes)
     if notes.found or tree.refused or spec is None:
         raise SpecError(_issues(tree, notes))
     return replace(spec, tree=tree)
 
 
-def _issues(tree: Tree, notes: Notes) -> list[SpecIssue]:
+def _issues(tree: Tree, notes: Mistakes) -> list[SpecIssue]:
     issues = [refusal.issue for refusal in tree.refused]
     for note in notes.found:
         if tree.is_void(note.path):
@@ -110,7 +110,7 @@ def _issues(tree: Tree, notes: Notes) -> list[SpecIssue]:
     return sorted(issues, key=lambda issue: (issue.file != tree.file, issue.file, issue.line, issue.column))
 
 
-def _resolve(data: Any, ctx: Context, stem: str, notes: Notes) -> Spec | None:
+def _resolve(data: Any, ctx: SectionContext, stem: str, notes: Mistakes) -> Spec | None:
     """The resolved spec; None if the notes say what is wrong. A wrong section does not hide what is wrong in others."""
     if not isinstance(data, dict):
         what = "the spec is empty" if data is None else f"the spec is {notes.quoted((), data)}"
@@ -168,7 +168,7 @@ def _name_of(raw: Any) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _unknown_keys(data: Mapping[str, Any], notes: Notes) -> None:
+def _unknown_keys(data: Mapping[str, Any], notes: Mistakes) -> None:
     for key in data:
         if key in KEYS:
             continue
@@ -181,13 +181,13 @@ def _unknown_keys(data: Mapping[str, Any], notes: Notes) -> None:
         notes.add((key,), message, key=True)
 
 
-def _required(data: Mapping[str, Any], key: str, what: str, notes: Notes) -> bool:
+def _required(data: Mapping[str, Any], key: str, what: str, notes: Mistakes) -> bool:
     if key not in data:
         notes.add((key,), f"is missing; give {what}")
     return key in data
 
 
-def _model(data: Mapping[str, Any], task: Named | None, ctx: Context, notes: Notes) -> Any:
+def _model(data: Mapping[str, Any], task: Named | None, ctx: SectionContext, notes: Mistakes) -> Any:
     """The model as written, or the default model of the task; None if the task has its own."""
     if data.get("model") is not None:
         return data["model"]
@@ -204,7 +204,7 @@ def _model(data: Mapping[str, Any], task: Named | None, ctx: Context, notes: Not
     return ctx.known.default_models.get(task.name) if task else None
 
 
-def _optimizers(data: Mapping[str, Any], ctx: Context, notes: Notes) -> list[OptimizerSpec | None]:
+def _optimizers(data: Mapping[str, Any], ctx: SectionContext, notes: Mistakes) -> list[OptimizerSpec | None]:
     """The listed optimizers, None for each that is wrong."""
     if not _required(data, "optimizers", "a list, for example [sgd, adam]", notes):
         return []
@@ -225,7 +225,7 @@ def _optimizers(data: Mapping[str, Any], ctx: Context, notes: Notes) -> list[Opt
 
 
 def _refined(
-    raw: Any, optimizers: list[OptimizerSpec], invalid: Sequence[Any], ctx: Context, notes: Notes
+    raw: Any, optimizers: list[OptimizerSpec], invalid: Sequence[Any], ctx: SectionContext, notes: Mistakes
 ) -> dict[str, list[float]]:
     if not isinstance(raw, dict):
         notes.add(("refined",), f"must be a mapping from labels to lists of learning rates, not {repr_value(raw)}")
@@ -235,23 +235,23 @@ def _refined(
     for label in raw:
         if "" not in maybe and label not in labels and str(label).partition("(")[0] not in maybe:
             notes.add(("refined", label), unknown_key(label, labels, "the list of optimizers"), key=True)
-    rates = {label: sections.listed(values, ("refined", label), notes) for label, values in raw.items()}
+    rates = {label: sections.learning_rates(values, ("refined", label), notes) for label, values in raw.items()}
     return {label: values for label, values in rates.items() if values is not None}
 
 
-def _label_start(raw: Any, ctx: Context) -> str:
+def _label_start(raw: Any, ctx: SectionContext) -> str:
     """How the label of an invalid optimizer begins, or is, once it is corrected; "" if unknown."""
     return str(raw["label"]).strip() if isinstance(raw, dict) and "label" in raw else sections.builtin(ctx, raw)
 
 
-def _check_run_count(spec: Spec, notes: Notes) -> None:
+def _check_run_count(spec: Spec, notes: Mistakes) -> None:
     count = math.prod(len(values) for values in spec.axes.values()) * len(spec.seeds)
     count *= sum(len(spec.rates(optimizer)) for optimizer in spec.optimizers)
     if count > MAX_RUNS:
         notes.add((), f"{count} runs are too many (limit {MAX_RUNS}); reduce the grid, the axes or the seeds")
 
 
-def _check_equal_settings(spec: Spec, places: Sequence[int], notes: Notes) -> None:
+def _check_equal_settings(spec: Spec, places: Sequence[int], notes: Mistakes) -> None:
     """No two optimizers may be the same setting at some axis values. `places`: theirs in the list as written."""
     for first, second, chosen in axis_rules.twins(spec):
         if spec.optimizers[first].label != spec.optimizers[second].label:  # else it is noted already
@@ -260,7 +260,7 @@ def _check_equal_settings(spec: Spec, places: Sequence[int], notes: Notes) -> No
             notes.add(("optimizers", places[second]), same)
 
 
-def _check_columns(spec: Spec, ctx: Context, places: Sequence[int], axes: set[str], notes: Notes) -> None:
+def _check_columns(spec: Spec, ctx: SectionContext, places: Sequence[int], axes: set[str], notes: Mistakes) -> None:
     """The metrics of the objective and of `plateau` schedules must be recorded."""
     schedules: list[tuple[Keys, dict[str, Any]]] = [(("schedule",), spec.schedule.as_dict())]
     for i, entry in zip(places, spec.optimizers, strict=True):

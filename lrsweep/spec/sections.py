@@ -1,6 +1,6 @@
 """The sections of a spec, from the values as written to resolved ones: defaults filled in, mistakes noted.
 
-Each function takes the value as written, its path and the `Notes`, and returns the section, or None if the notes say
+Each function takes the value as written, its path and the `Mistakes`, and returns the section, or None if the notes say
 what is wrong with it. Without `known` (a spec that lrsweep wrote itself) names and arguments are not checked.
 """
 
@@ -20,7 +20,7 @@ from lrsweep.grids import Grid
 from lrsweep.objective import default_mode
 from lrsweep.registry import DATA_FILES, DATA_FOLDERS, REFUSED, Known, signature
 from lrsweep.spec import check
-from lrsweep.spec.check import GRID, OBJECTIVE, TRAIN, Notes, check_value, with_hint
+from lrsweep.spec.check import GRID, OBJECTIVE, TRAIN, Mistakes, check_value, with_hint
 from lrsweep.spec.import_paths import import_path, missing_data
 from lrsweep.spec.model import Count, Named, ObjectiveSpec, OptimizerSpec, Rate, TrainSpec, call_text
 from lrsweep.spec.yaml_tree import Keys
@@ -33,14 +33,14 @@ MAX_SEEDS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Context:
+class SectionContext:
     """What sections are resolved against. `known` is None for a spec that lrsweep wrote itself."""
 
     known: Known | None
     base_dir: Path
 
 
-def name(raw: Any, path: Keys, notes: Notes) -> str | None:
+def name(raw: Any, path: Keys, notes: Mistakes) -> str | None:
     """The name of the sweep, which is that of its folder."""
     allowed = "one path component of letters, digits, `.`, `_`, `-`, not starting with a dot"
     if isinstance(raw, str) and NAME.fullmatch(raw):
@@ -55,7 +55,7 @@ def name(raw: Any, path: Keys, notes: Notes) -> str | None:
     return None
 
 
-def as_mapping(raw: Any, path: Keys, notes: Notes, what: str) -> dict[str, Any] | None:
+def as_mapping(raw: Any, path: Keys, notes: Mistakes, what: str) -> dict[str, Any] | None:
     """A bare name as `{name: <name>}`; a mapping that has a name unchanged."""
     if isinstance(raw, str):
         raw = {"name": raw}
@@ -71,7 +71,7 @@ def as_mapping(raw: Any, path: Keys, notes: Notes, what: str) -> dict[str, Any] 
     return raw
 
 
-def named(ctx: Context, kind: str, raw: Any, path: Keys, notes: Notes) -> Named | None:
+def named(ctx: SectionContext, kind: str, raw: Any, path: Keys, notes: Mistakes) -> Named | None:
     """A `task`, `model` or `schedule`."""
     mapping = as_mapping(raw, path, notes, kind)
     if mapping is None:
@@ -116,7 +116,7 @@ def unknown_name(text: str, kind: str, table: Mapping[str, Any]) -> str:
     return with_hint(f"unknown {kind} {text!r}", allowed, near)
 
 
-def metric(text: str, path: Keys, notes: Notes) -> bool:
+def metric(text: str, path: Keys, notes: Mistakes) -> bool:
     """Whether `text` can be a column of curves.csv."""
     if METRIC.fullmatch(text):
         return True
@@ -133,10 +133,10 @@ def metric(text: str, path: Keys, notes: Notes) -> bool:
     return False
 
 
-def grid(raw: Any, path: Keys, notes: Notes) -> Grid | None:
+def grid(raw: Any, path: Keys, notes: Mistakes) -> Grid | None:
     """Learning rates: a list, or a mapping with `min`, `max` and one of `per_decade` and `points`."""
     if isinstance(raw, list):
-        rates = listed(raw, path, notes)
+        rates = learning_rates(raw, path, notes)
         return None if rates is None else Grid(listed=tuple(rates))
     if not isinstance(raw, dict):
         fix = (
@@ -167,7 +167,7 @@ def grid(raw: Any, path: Keys, notes: Notes) -> Grid | None:
     return None
 
 
-def listed(raw: Any, path: Keys, notes: Notes) -> list[float] | None:
+def learning_rates(raw: Any, path: Keys, notes: Mistakes) -> list[float] | None:
     """A list of learning rates: finite, above 0, each given once."""
     if not isinstance(raw, list) or not raw:
         notes.add(path, f"must be a list of at least one learning rate, not {notes.quoted(path, raw)}")
@@ -175,7 +175,7 @@ def listed(raw: Any, path: Keys, notes: Notes) -> list[float] | None:
     return _distinct(Rate, raw, path, notes)
 
 
-def _distinct(annotation: Any, raw: list[Any], path: Keys, notes: Notes) -> list[Any] | None:
+def _distinct(annotation: Any, raw: list[Any], path: Keys, notes: Mistakes) -> list[Any] | None:
     """The values of a list if each fits the annotation and none is given twice."""
     before = len(notes.found)
     values = [check_value(annotation, item, (*path, i), notes)[0] for i, item in enumerate(raw)]
@@ -187,7 +187,7 @@ def _distinct(annotation: Any, raw: list[Any], path: Keys, notes: Notes) -> list
     return values if len(notes.found) == before else None
 
 
-def seeds(raw: Any, path: Keys, notes: Notes) -> list[int] | None:
+def seeds(raw: Any, path: Keys, notes: Mistakes) -> list[int] | None:
     """A number n for 0 ... n - 1, or a list."""
     if isinstance(raw, list) and raw:
         return _distinct(check.Seed, raw, path, notes)
@@ -200,7 +200,7 @@ def seeds(raw: Any, path: Keys, notes: Notes) -> list[int] | None:
     return None
 
 
-def train(raw: Any, path: Keys, notes: Notes, *, given_by_axes: bool = False) -> TrainSpec | None:
+def train(raw: Any, path: Keys, notes: Mistakes, *, given_by_axes: bool = False) -> TrainSpec | None:
     """The `train` section; exactly one of `epochs` and `steps`, unless an axis gives it."""
     if not isinstance(raw, dict):
         notes.add(path, f"must be a mapping, not {notes.quoted(path, raw)}; for example {{epochs: 20, batch_size: 64}}")
@@ -219,7 +219,7 @@ def train(raw: Any, path: Keys, notes: Notes, *, given_by_axes: bool = False) ->
     return TrainSpec(**full) if len(notes.found) == before else None
 
 
-def objective(raw: Any, path: Keys, notes: Notes) -> ObjectiveSpec | None:
+def objective(raw: Any, path: Keys, notes: Mistakes) -> ObjectiveSpec | None:
     """The `objective` section; the direction follows the metric unless it is given."""
     if not isinstance(raw, dict):
         example = "{metric: val_loss, at: final}"
@@ -239,7 +239,7 @@ def objective(raw: Any, path: Keys, notes: Notes) -> ObjectiveSpec | None:
     return ObjectiveSpec(metric=full["metric"], at=at, mode=full["mode"] or default_mode(full["metric"]))
 
 
-def optimizer(ctx: Context, raw: Any, path: Keys, notes: Notes) -> OptimizerSpec | None:
+def optimizer(ctx: SectionContext, raw: Any, path: Keys, notes: Mistakes) -> OptimizerSpec | None:
     """One entry of `optimizers`: a name, or a mapping with a name, the sweep's keys and the optimizer's arguments."""
     mapping = as_mapping(raw, path, notes, "an optimizer")
     if mapping is None:
@@ -270,13 +270,13 @@ def optimizer(ctx: Context, raw: Any, path: Keys, notes: Notes) -> OptimizerSpec
     return OptimizerSpec(name=chosen, label=label, args=args, lr=lr, schedule=schedule, independent_weight_decay=decay)
 
 
-def builtin(ctx: Context, raw: Any) -> str:
+def builtin(ctx: SectionContext, raw: Any) -> str:
     """The built-in optimizer that an entry names, even if the rest is wrong; "" if it names none."""
     name = raw.get("name") if isinstance(raw, dict) else raw
     return name.lower() if isinstance(name, str) and ctx.known and name.lower() in ctx.known.optimizers else ""
 
 
-def _label(raw: Any, path: Keys, notes: Notes) -> str | None:
+def _label(raw: Any, path: Keys, notes: Mistakes) -> str | None:
     if isinstance(raw, str) and raw.strip() == raw and raw.isprintable() and 0 < len(raw) <= 200:
         return raw
     quoted = notes.quoted(path, raw)
@@ -285,7 +285,7 @@ def _label(raw: Any, path: Keys, notes: Notes) -> str | None:
     return None
 
 
-def _independent(mapping: dict[str, Any], path: Keys, notes: Notes) -> float | None:
+def _independent(mapping: dict[str, Any], path: Keys, notes: Mistakes) -> float | None:
     if mapping.get("independent_weight_decay") is None:
         return None
     key = "independent_weight_decay"
@@ -296,7 +296,7 @@ def _independent(mapping: dict[str, Any], path: Keys, notes: Notes) -> float | N
 
 
 def _torch_arguments(
-    known: Known, chosen: str, written: dict[str, Any], independent: bool, path: Keys, notes: Notes
+    known: Known, chosen: str, written: dict[str, Any], independent: bool, path: Keys, notes: Mistakes
 ) -> dict[str, Any] | None:
     defaults = known.optimizers[chosen]
     before = len(notes.found)

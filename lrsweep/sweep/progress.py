@@ -96,7 +96,7 @@ class NotebookReporter:
     rich would need ipywidgets for that.
     """
 
-    def __init__(self, output: notebook.Output) -> None:
+    def __init__(self, output: notebook.CellOutput) -> None:
         self._output = output
         self._lines: list[str] = []
         self._started = self._shown = 0.0
@@ -208,7 +208,7 @@ def reporter(style: str) -> Iterator[Reporter]:
         style = "rich" if terminal or kernel is not None else "plain"
     chosen: Reporter
     if style == "rich" and kernel is not None:
-        chosen = NotebookReporter(notebook.Output(kernel))
+        chosen = NotebookReporter(notebook.CellOutput(kernel))
     elif style == "rich":
         chosen = BarReporter()
     else:

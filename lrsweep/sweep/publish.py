@@ -146,21 +146,21 @@ def _partly(folder: Path) -> str:
 
 def _is_drawn(folder: Path) -> bool:
     """Whether report and pictures are of the tables as they are."""
-    fingerprint = tables.fingerprint(folder)
+    fingerprint = tables.digest_of(folder)
     return figures.report_is_current(folder, fingerprint) and not figures.outdated(folder, fingerprint)
 
 
 def draw(context: Context) -> None:
     """Pictures and report. What goes wrong in them is told and loses nothing: they can be drawn again."""
     with _told(context, "the report could not be written ({}); retry with `lrsweep report`"):
-        outdated = figures.outdated(context.folder, tables.fingerprint(context.folder))
+        outdated = figures.outdated(context.folder, tables.digest_of(context.folder))
         context.renderer.report(context.folder, tuple(sorted({*FORMATS, *outdated})))
 
 
 def redraw_variants(context: Context) -> None:
     """The plots of another metric, of some optimizers or of another width, if there are any of older tables."""
     with _told(context, "plots with options could not be redrawn ({}); retry with `lrsweep plot`"):
-        if figures.outdated_variants(context.folder, tables.fingerprint(context.folder)):
+        if figures.outdated_variants(context.folder, tables.digest_of(context.folder)):
             from lrsweep import plot  # matplotlib, which a sweep that only trains does without
 
             plot.redraw(context.folder, context.notes.note)

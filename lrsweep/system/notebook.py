@@ -42,7 +42,7 @@ def print_by_descriptors() -> None:
             setattr(sys, name, stream)
 
 
-class Output:
+class CellOutput:
     """One output below the running cell, changed in place: lines of text and, while something runs, a bar."""
 
     def __init__(self, kernel_shell: Any) -> None:

@@ -95,7 +95,7 @@ class Auditor:
 
     def check_python_values(self, seed: int, module: LossModule) -> None:
         """Models may differ between seeds in their weights only: one recording, and one module, serve all of them."""
-        now = user_state.picture([module.model], alike=True)
+        now = user_state.snapshot([module.model], alike=True)
         first, wanted = self._workload.once("Python values", lambda: (seed, now))
         if not wanted.same(now):
             raise AuditFailedError(f"step 1: the model of seed {seed} holds other Python values than that of {first}")

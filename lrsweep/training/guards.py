@@ -123,7 +123,7 @@ def of_optimizer(name: str, args: Mapping[str, Any], module: LossModule, base_di
     raises is then known before it trains. Raises what the class raises.
     """
     params = list(module.model.parameters())
-    kept = user_state.picture([optimizers.lookup(name, base_dir)])
+    kept = user_state.snapshot([optimizers.lookup(name, base_dir)])
     refuse_shared(kept, f"{name.rpartition(':')[2]} or its module", place=())
     if kept.hidden or not kept.full:
         what = user_names.of_hidden(kept) if kept.hidden else "more Python objects than lrsweep looks through"
@@ -146,7 +146,7 @@ def of_optimizer(name: str, args: Mapping[str, Any], module: LossModule, base_di
 
 
 def refuse_shared(
-    kept: user_state.Picture | None,
+    kept: user_state.Snapshot | None,
     who: str = "the task",
     place: tuple[str, ...] = ("task",),
     *,

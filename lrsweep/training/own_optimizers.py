@@ -239,11 +239,11 @@ class Outside:
 
     def __init__(self, setting: OptimizerSetting, base_dir: str, label: str) -> None:
         self._cls, self._label = optimizers.lookup(setting.name, base_dir), label
-        self._known = user_state.picture([self._cls], libraries=True)
+        self._known = user_state.snapshot([self._cls], libraries=True)
 
     def look(self, step: int) -> None:
         """Raises AuditFailedError if something has changed."""
-        now = user_state.picture([self._cls], libraries=True)
+        now = user_state.snapshot([self._cls], libraries=True)
         if not self._known.same(now):
             name = user_names.of_change(self._known, now)
             where = f" ({name})" if name else ""

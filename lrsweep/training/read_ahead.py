@@ -137,16 +137,16 @@ class ReadAhead:
 
 
 class _Reads:
-    """A picture of what the code of a Dataset can reach, and whether that is still so."""
+    """A snapshot of what the code of a Dataset can reach, and whether that is still so."""
 
     def __init__(self, split: DatasetSplit) -> None:
         self._code = split.code
         self._looked = self._cost = 0.0
-        self._before = self._picture()
+        self._before = self._snapshot()
 
-    def _picture(self) -> user_state.Picture:
+    def _snapshot(self) -> user_state.Snapshot:
         begun = time.monotonic()
-        found = user_state.picture(self._code)
+        found = user_state.snapshot(self._code)
         self._looked = time.monotonic()
         self._cost = self._looked - begun
         return found
@@ -156,11 +156,11 @@ class _Reads:
 
     def settle(self) -> None:
         """What is there now is what counts."""
-        self._before = self._picture()
+        self._before = self._snapshot()
 
     def change(self) -> str:
         """What has changed, "" if nothing has."""
-        now = self._picture()
+        now = self._snapshot()
         # Variables of its module that it does not name are none that it reads.
         before, after = ([part for part in one.parts if not isinstance(part, Unnamed)] for one in (self._before, now))
         return "" if user_state.equal(before, after) else user_names.of_change(self._before, now) or "its state"

@@ -121,7 +121,7 @@ class Trainer:
         self._own = ":" in setting.name
         users = not workload.built_in
         # What the user's code kept before its first step, where a checkpoint may need to know.
-        self._kept = self._picture() if (users or self._own) and not captured else None
+        self._kept = self._snapshot() if (users or self._own) and not captured else None
         # A run in a copy of its process needs no such look.
         self._outside = Outside(setting, workload_spec.base_dir, run.label) if captured and self._own else None
         self.step = 0  # steps applied
@@ -141,13 +141,13 @@ class Trainer:
         if self._auditor is not None:
             self._auditor.check_python_values(run.seed, self.model)
 
-    def _picture(self) -> user_state.Picture:
+    def _snapshot(self) -> user_state.Snapshot:
         task = self._workload.task
         setting, base_dir = self._run.setting, self._workload.workload_spec.base_dir
         functions = [*self.model.functions, self._workload.builder, task.collate_fn, task.param_groups]
         functions += [optimizers.lookup(setting.name, base_dir)] if self._own else []
         data = [split.data for split in self._workload.splits.values() if isinstance(split, DatasetSplit)]
-        return user_state.picture([self.model.model, *functions, *data])
+        return user_state.snapshot([self.model.model, *functions, *data])
 
     @property
     def audits(self) -> int:
@@ -403,7 +403,7 @@ class Trainer:
         None if the user's code keeps anything that is not proven to come back from it.
         """
         if self._kept is not None:
-            now = self._picture()
+            now = self._snapshot()
             if now.hidden or not now.full or not now.same(self._kept):
                 return None
         if self._own:

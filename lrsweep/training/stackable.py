@@ -191,11 +191,11 @@ class _Trial:
             except Exception:  # noqa: BLE001 - whatever it is, it is for want of equal batches
                 self.mixes = False
 
-    def _data(self) -> user_state.Picture | None:
+    def _data(self) -> user_state.Snapshot | None:
         """What the Datasets keep, None where the data are tensors."""
         of_datasets = any(isinstance(split, DatasetSplit) for split in self.workload.splits.values())
         task = self.workload.task
-        return user_state.picture([task.train, task.val]) if of_datasets else None
+        return user_state.snapshot([task.train, task.val]) if of_datasets else None
 
     def _first_batches(self, steps: Sequence[int]) -> tuple[list[list[Any]], Any, bool]:
         """Batches per seed, one for evaluation, and whether fetching them draws random numbers."""
@@ -252,7 +252,7 @@ class _Trial:
                     module.eval()(*map_tensors(Tensor.clone, checks))
                 if versions(module.tensors().values()) != buffers:
                     raise _Limit("writes into a parameter or a buffer in evaluations")
-                inside.append(user_state.picture([module.model, *module.functions]))
+                inside.append(user_state.snapshot([module.model, *module.functions]))
                 outside.append(self._outside())
             _must_stay(inside[1 if len(inside) > 2 else 0 :])  # of the model itself, what settles in the first step may
         _must_stay(outside)
@@ -288,11 +288,11 @@ class _Trial:
             )
             raise WrongInSpec((("train", "batch_size"), text)) from error
 
-    def _outside(self) -> user_state.Picture:
+    def _outside(self) -> user_state.Snapshot:
         """What the user's functions keep, those of the data included where they can be looked through."""
-        return user_state.picture([self.workload.builder, *self.workload.task.functions])
+        return user_state.snapshot([self.workload.builder, *self.workload.task.functions])
 
-    def _refuse_parameters(self, outside: user_state.Picture, modules: Sequence[LossModule]) -> None:
+    def _refuse_parameters(self, outside: user_state.Snapshot, modules: Sequence[LossModule]) -> None:
         trained = {id(value) for module in modules for value in module.parameters()}
         for value in outside.alive:
             if isinstance(value, Tensor) and value.is_leaf and value.grad is not None and id(value) not in trained:
@@ -302,7 +302,7 @@ class _Trial:
                     "train it; make it a parameter of the model, or call requires_grad_(False)"
                 )
 
-    def _look_at_data(self, steps: Sequence[int], before_first: user_state.Picture | None) -> None:
+    def _look_at_data(self, steps: Sequence[int], before_first: user_state.Snapshot | None) -> None:
         """A Dataset must give the same batch for the same seed and step, whatever was asked of it in between.
 
         `before_first`: of the Datasets, if what they then filled may have been drawn at random.
@@ -392,15 +392,15 @@ class _Trial:
             _compare(*results, BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE[torch.float64])
 
 
-def _must_stay(pictures: Sequence[user_state.Picture]) -> None:
+def _must_stay(snapshots: Sequence[user_state.Snapshot]) -> None:
     """What changes is state."""
     who = "the code"  # of the model, the loss or the step: they may share what they keep
-    last = pictures[-1]
+    last = snapshots[-1]
     if last.hidden:
         raise _Limit(f"keeps {user_names.of_hidden(last)}, into which lrsweep cannot look", who)
     if not last.full:
         raise _Limit("keeps more Python objects than lrsweep looks through", who)
-    for one in pictures:
+    for one in snapshots:
         if not one.same(last):
             name = user_names.of_change(one, last)
             raise _Limit("changes Python state between steps" + (f": {name}" if name else ""), who)

@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from lrsweep.training.contents import Unnamed
-from lrsweep.training.user_state import Picture, Walk, environment, equal
+from lrsweep.training.user_state import Snapshot, Walk, environment, equal
 
 
-def of_change(earlier: Picture, later: Picture) -> str:
-    """Where what is there at the later picture, the latest, differs from an earlier one; "" if it has no name."""
+def of_change(earlier: Snapshot, later: Snapshot) -> str:
+    """Where what is there at the later snapshot, the latest, differs from an earlier one; "" if it has no name."""
     return _named(later, lambda walk: walk.name_of_difference(earlier))
 
 
-def of_hidden(picture: Picture) -> str:
+def of_hidden(snapshot: Snapshot) -> str:
     """The first thing that cannot be looked into, with its name if it has one: `a generator (Net.draws)`."""
-    name = _named(picture, lambda walk: walk.name(walk.hidden[0]))
-    return f"a {picture.hidden[0]}{name and f' ({name})'}"
+    name = _named(snapshot, lambda walk: walk.name(walk.hidden[0]))
+    return f"a {snapshot.hidden[0]}{name and f' ({name})'}"
 
 
-def _named(picture: Picture, name: Callable[[_NamingWalk], str]) -> str:
-    walk = _NamingWalk(Picture(parts=[environment()]), alike=False, libraries=picture.libraries)
+def _named(snapshot: Snapshot, name: Callable[[_NamingWalk], str]) -> str:
+    walk = _NamingWalk(Snapshot(parts=[environment()]), alike=False, libraries=snapshot.libraries)
     with suppress(Exception):  # a name is a help; the user's classes may raise what they like when asked for it
-        walk.run(list(picture.roots))
+        walk.run(list(snapshot.roots))
         return name(walk)
     return ""
 
@@ -35,7 +35,7 @@ def _named(picture: Picture, name: Callable[[_NamingWalk], str]) -> str:
 class _NamingWalk(Walk):
     """The same walk, slower, which remembers how it came to each object."""
 
-    def __init__(self, found: Picture, alike: bool, libraries: bool) -> None:
+    def __init__(self, found: Snapshot, alike: bool, libraries: bool) -> None:
         super().__init__(found, alike, libraries)
         self._came: list[tuple[int, int]] = []  # to object number k: from which, as the how manieth that it holds
         self._values: list[Any] = []
@@ -61,7 +61,7 @@ class _NamingWalk(Walk):
             self._held[now] += count
         return count
 
-    def name_of_difference(self, earlier: Picture) -> str:
+    def name_of_difference(self, earlier: Snapshot) -> str:
         for index, (one, other) in enumerate(zip(self._found.parts, earlier.parts, strict=False)):
             if not equal(one, other):
                 if isinstance(one, Unnamed):

@@ -1,4 +1,4 @@
-"""What the user's code keeps between calls, as a picture that stays equal while nothing in it changes.
+"""What the user's code keeps between calls, as a snapshot that stays equal while nothing in it changes.
 
 Weights and buffers are not part of it: they are trained, and recordings and checkpoints know them. Everything else
 that can be reached from a model, a loss, a step, a Dataset or an optimizer is: attributes, slots, closures, function
@@ -97,8 +97,8 @@ _MODULE_OWN = frozenset({"_parameters", "_buffers", "training"})
 
 
 @dataclass(slots=True)
-class Picture:
-    """`parts` of two pictures of the same roots are equal if nothing changed. `hidden` names what cannot be looked
+class Snapshot:
+    """`parts` of two snapshots of the same roots are equal if nothing changed. `hidden` names what cannot be looked
     into: an iterator on its way, an object of a library in C."""
 
     parts: list[Any] = field(default_factory=list)
@@ -109,7 +109,7 @@ class Picture:
     roots: tuple[Any, ...] = ()
     libraries: bool = False
 
-    def same(self, other: Picture) -> bool:
+    def same(self, other: Snapshot) -> bool:
         return equal(self.parts, other.parts)
 
 
@@ -117,15 +117,15 @@ def environment() -> list[tuple[str, str]]:
     return sorted((key, value) for key, value in os.environ.items() if not key.startswith(OF_TORCH))
 
 
-def picture(roots: Iterable[Any], *, alike: bool = False, libraries: bool = False) -> Picture:
+def snapshot(roots: Iterable[Any], *, alike: bool = False, libraries: bool = False) -> Snapshot:
     """Look at `roots` and all they hold.
 
     `libraries`: also at containers that are globals of installed modules. A class of optimizers may keep its state
     there; the caches of a library that a model uses are none.
-    `alike`: so that the pictures of two objects that were made in the same way are equal; what they are is left out.
+    `alike`: so that the snapshots of two objects that were made in the same way are equal; what they are is left out.
     """
     roots = tuple(roots)
-    found = Picture(parts=[environment()], roots=() if alike else roots, libraries=libraries)
+    found = Snapshot(parts=[environment()], roots=() if alike else roots, libraries=libraries)
     Walk(found, alike, libraries).run(list(roots))
     if alike:
         found.alive.clear()
@@ -141,7 +141,7 @@ def random_state() -> tuple[Any, ...]:
 class Walk:
     """One walk, in an order that depends on the objects alone."""
 
-    def __init__(self, found: Picture, alike: bool, libraries: bool = False) -> None:
+    def __init__(self, found: Snapshot, alike: bool, libraries: bool = False) -> None:
         self._found, self._alike, self._libraries = found, alike, libraries
         self._seen: dict[int, int] = {}
         self._queue: collections.deque[Any] = collections.deque()

@@ -16,7 +16,7 @@ from lrsweep.analysis.cells import Cell, cells_of, config_of
 from lrsweep.analysis.good_range import good_range, widths
 from lrsweep.analysis.sensitivity import normed, sensitivity
 from lrsweep.analysis.stats import Floats, interval, resampled_medians, resamples
-from lrsweep.results.compare import Side, compare_sides, difference
+from lrsweep.results.compare import Side, compare_sides, mean_difference
 from tests.support.planted_tables import HALF_DECADES, frame, spec, table, valley
 
 LRS = np.array(HALF_DECADES)
@@ -184,7 +184,7 @@ def test_of_two_sweeps_without_a_difference_at_most_5_percent_are_called_changed
         other = one if paired else seeds_of(rng, seeds)
         a, b = (per_seed(costs(rng, shared, 0.02), start) for shared, start in (one, other))
         for name in a:
-            found = difference(a[name], b[name], paired_seeds=paired)
+            found = mean_difference(a[name], b[name], paired_seeds=paired)
             false[name] = false.get(name, 0) + (not found.low <= 0 <= found.high)
     share = {name: count / pairs for name, count in false.items()}
     print(f"\nfalse positives, {seeds} seeds, {'paired' if paired else 'unpaired'}: {share}")

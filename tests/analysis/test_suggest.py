@@ -13,7 +13,7 @@ import yaml
 from lrsweep.analysis.analyse import analyse
 from lrsweep.analysis.caveats import caveats_of
 from lrsweep.analysis.facts import SweepFacts
-from lrsweep.analysis.suggest import cut, extended, refine, spaced
+from lrsweep.analysis.suggest import divided, extended, refine, spaced
 from lrsweep.grids import generate
 from lrsweep.wording import advice, words
 from tests.support.planted_tables import HALF_DECADES, curves, frame, opening, said, spec, table, valley
@@ -256,8 +256,8 @@ def test_grids_stop_somewhere() -> None:
 
 
 def test_cut_is_even_in_log() -> None:
-    assert cut([1e-2, 1e-1], 2) == [0.0316228]
-    assert cut([1e-3, 1e-2, 1e-1], 3) == [0.00215443, 0.00464159, 0.0215443, 0.0464159]
+    assert divided([1e-2, 1e-1], 2) == [0.0316228]
+    assert divided([1e-3, 1e-2, 1e-1], 3) == [0.00215443, 0.00464159, 0.0215443, 0.0464159]
 
 
 @pytest.mark.parametrize(("low", "high", "per_decade"), [(1e-6, 1.0, 2), (3e-4, 3.0, 3), (1e-5, 0.1, 1)])

@@ -663,7 +663,7 @@ def test_an_extended_sweep_draws_what_there_is_in_every_format(drawn: tuple[Path
     assert list(small) == list(grown)
     assert {Path(name).suffix for name in small} == {".png", ".svg", ".pdf", ".html"}
     assert all(small[name] != grown[name] for name in small)
-    fingerprint = tables.fingerprint(drawn[1] / "small")
+    fingerprint = tables.digest_of(drawn[1] / "small")
     assert all(fingerprint.encode() in data for data in grown.values())
 
 

@@ -96,7 +96,7 @@ def test_the_bar_is_full_only_after_the_last_run(shell: Shell) -> None:
 
 
 def test_what_changes_nothing_is_not_sent_again(shell: Shell) -> None:
-    output = notebook.Output(shell)
+    output = notebook.CellOutput(shell)
     for _ in range(3):
         output.show(["one line"])
     assert len(shell.shown) == 1

@@ -1,4 +1,4 @@
-"""The picture of what user code keeps: equal while nothing changes, another as soon as anything does."""
+"""The snapshot of what user code keeps: equal while nothing changes, another as soon as anything does."""
 
 from __future__ import annotations
 
@@ -136,26 +136,26 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
 def test_a_change_is_seen(name: str) -> None:
     make, change = CHANGES[name]
     held = make()
-    before = user_state.picture([held])
-    assert before.same(user_state.picture([held])), "nothing has changed"
+    before = user_state.snapshot([held])
+    assert before.same(user_state.snapshot([held])), "nothing has changed"
     assert not before.hidden
     change(held)
-    assert not before.same(user_state.picture([held]))
+    assert not before.same(user_state.snapshot([held]))
 
 
 def test_weights_and_buffers_are_no_state() -> None:
     held = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    before = user_state.picture([held])
+    before = user_state.snapshot([held])
     held(torch.randn(4, 2)).sum().backward()
     with torch.no_grad():
         held[0].weight.add_(1)
-    assert before.same(user_state.picture([held]))
+    assert before.same(user_state.snapshot([held]))
 
 
 def test_what_cannot_be_looked_into_is_named() -> None:
     with open(__file__, "rb") as file:
-        assert user_state.picture([{"x": file}]).hidden == ["BufferedReader"]
-    assert user_state.picture([{"x": (n for n in range(3))}]).hidden == ["generator"]
+        assert user_state.snapshot([{"x": file}]).hidden == ["BufferedReader"]
+    assert user_state.snapshot([{"x": (n for n in range(3))}]).hidden == ["generator"]
 
 
 @contextlib.contextmanager
@@ -166,20 +166,20 @@ def switched_off() -> Iterator[None]:
 def test_a_context_manager_that_decorates_is_its_function() -> None:
     """It keeps a generator, which never runs: every call makes its own."""
     decorated = switched_off()(lambda x: x)
-    before = user_state.picture([decorated])
+    before = user_state.snapshot([decorated])
     assert not before.hidden
     decorated(1)
-    assert before.same(user_state.picture([decorated]))
+    assert before.same(user_state.snapshot([decorated]))
 
     kept = switched_off()
-    before = user_state.picture([kept])
+    before = user_state.snapshot([kept])
     with kept:
-        assert user_state.picture([kept]).hidden == ["generator"]
-        assert not before.same(user_state.picture([kept]))
+        assert user_state.snapshot([kept]).hidden == ["generator"]
+        assert not before.same(user_state.snapshot([kept]))
 
 
 def test_a_union_of_types_is_plain() -> None:
-    one, other = (user_state.picture([kind]) for kind in (int | None, str | None))
+    one, other = (user_state.snapshot([kind]) for kind in (int | None, str | None))
     assert not one.hidden
     assert not one.same(other)
 
@@ -187,11 +187,11 @@ def test_a_union_of_types_is_plain() -> None:
 def test_circles_and_shared_parts_end() -> None:
     held: list[Any] = []
     held += [held, {"again": held}]
-    assert user_state.picture([held]).same(user_state.picture([held]))
+    assert user_state.snapshot([held]).same(user_state.snapshot([held]))
 
 
 def test_what_is_too_much_is_said() -> None:
-    assert not user_state.picture([[[n] for n in range(user_state.MOST_OBJECTS + 1)]]).full
+    assert not user_state.snapshot([[[n] for n in range(user_state.MOST_OBJECTS + 1)]]).full
 
 
 plain = st.recursive(
@@ -201,20 +201,20 @@ plain = st.recursive(
 
 
 @given(plain)
-def test_equal_values_have_equal_pictures(value: Any) -> None:
-    assert user_state.picture([value]).same(user_state.picture([copy.deepcopy(value)]))
+def test_equal_values_have_equal_snapshots(value: Any) -> None:
+    assert user_state.snapshot([value]).same(user_state.snapshot([copy.deepcopy(value)]))
 
 
 @given(plain, plain)
-def test_other_values_have_other_pictures(one: Any, other: Any) -> None:
+def test_other_values_have_other_snapshots(one: Any, other: Any) -> None:
     if repr(one) != repr(other):
-        assert not user_state.picture([one]).same(user_state.picture([other]))
+        assert not user_state.snapshot([one]).same(user_state.snapshot([other]))
 
 
 def test_an_abstract_class_hides_nothing() -> None:
     found: dict[str, Any] = {"__name__": "own"}
     exec("import abc\nclass Base(abc.ABC):\n    @abc.abstractmethod\n    def step(self): ...", found)
-    assert not user_state.picture([found["Base"]]).hidden
+    assert not user_state.snapshot([found["Base"]]).hidden
 
 
 def test_what_raises_when_it_is_looked_at_is_hidden() -> None:
@@ -223,12 +223,12 @@ def test_what_raises_when_it_is_looked_at_is_hidden() -> None:
         def __dict__(self) -> Any:  # type: ignore[override]
             raise RuntimeError("not yours")
 
-    found = user_state.picture([Raising()])
+    found = user_state.snapshot([Raising()])
     assert found.hidden == ["Raising"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated
         compiled = torch.jit.script(nn.Linear(2, 2))
-    assert "Module" in user_state.picture([nn.Sequential(compiled)]).hidden[0]
+    assert "Module" in user_state.snapshot([nn.Sequential(compiled)]).hidden[0]
 
 
 def test_looking_at_a_class_runs_none_of_its_descriptors() -> None:
@@ -244,7 +244,7 @@ class Own(Base):
 """
     found: dict[str, Any] = {"__name__": "own"}
     exec(text, found)
-    user_state.picture([found["Own"]])
+    user_state.snapshot([found["Own"]])
     assert not found["calls"]
 
 
@@ -263,9 +263,9 @@ class Own(Base):
 )
 def test_what_has_changed_is_named(name: str, change: Callable[..., None]) -> None:
     net, (step, seen, slots) = user.Named(), user.stepping()
-    before = user_state.picture([net, step])
+    before = user_state.snapshot([net, step])
     change(net, step, seen, slots)
-    after = user_state.picture([net, step])
+    after = user_state.snapshot([net, step])
     assert not before.same(after)
     assert user_names.of_change(before, after) == name
 
@@ -273,20 +273,20 @@ def test_what_has_changed_is_named(name: str, change: Callable[..., None]) -> No
 def test_what_a_logger_notes_for_itself_is_no_state() -> None:
     logger = logging.getLogger("lrsweep.tests.user_state")
 
-    before = user_state.picture([logger])
+    before = user_state.snapshot([logger])
     logger.debug("a step")
-    assert before.same(user_state.picture([logger]))
+    assert before.same(user_state.snapshot([logger]))
     logger.clock = [0]  # type: ignore[attr-defined]
-    assert not before.same(user_state.picture([logger]))
+    assert not before.same(user_state.snapshot([logger]))
 
 
 def test_what_torchs_compiler_sets_in_the_environment_is_no_state_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = user_state.picture([])
+    before = user_state.snapshot([])
     monkeypatch.setenv("_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR", "1")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/tmp/cache")
-    assert before.same(user_state.picture([]))
+    assert before.same(user_state.snapshot([]))
     monkeypatch.setenv("STEPS", "1")
-    assert not before.same(user_state.picture([]))
+    assert not before.same(user_state.snapshot([]))
 
 
 def test_a_dataclass_and_a_compiled_pattern_hide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,9 +297,9 @@ def test_a_dataclass_and_a_compiled_pattern_hide_nothing(monkeypatch: pytest.Mon
         "import dataclasses, re\n@dataclasses.dataclass\nclass Config:\n    width: int = 4\nWORD = re.compile('a+')"
     )
     exec(source, found)
-    before = user_state.picture([found["Config"], found["WORD"]])
+    before = user_state.snapshot([found["Config"], found["WORD"]])
     assert not before.hidden
-    assert not before.same(user_state.picture([found["Config"], re.compile("b+")]))
+    assert not before.same(user_state.snapshot([found["Config"], re.compile("b+")]))
 
 
 BESIDE = """
@@ -333,18 +333,18 @@ def beside(*lines: str) -> dict[str, Any]:
 def test_globals_that_the_code_does_not_name_need_not_be_looked_into() -> None:
     """A notebook is full of them: DataFrames, results, files, iterators."""
     names = beside("numbers = iter([1])")
-    assert user_state.picture([names["step"]]).hidden == []
-    assert user_state.picture([names["prepare"]]).hidden == ["DataFrame"]
+    assert user_state.snapshot([names["step"]]).hidden == []
+    assert user_state.snapshot([names["prepare"]]).hidden == ["DataFrame"]
 
 
 def test_an_attribute_is_no_global_of_the_same_name() -> None:
     names = beside("def step(p=0):\n    return p.frame")
-    assert user_state.picture([names["step"]]).hidden == []
+    assert user_state.snapshot([names["step"]]).hidden == []
     module = types.ModuleType("beside")
     vars(module).update(names)
     taken: dict[str, Any] = {"beside": module}
     exec("def step():\n    return beside.frame", taken)
-    assert user_state.picture([taken["step"]]).hidden == ["DataFrame"]
+    assert user_state.snapshot([taken["step"]]).hidden == ["DataFrame"]
 
 
 def test_a_computed_attribute_of_a_module_may_be_any() -> None:
@@ -353,12 +353,12 @@ def test_a_computed_attribute_of_a_module_may_be_any() -> None:
     for code, hidden in {"getattr(beside, 'fr' + str(p))": ["DataFrame"], "beside, p": []}.items():
         taken: dict[str, Any] = {"beside": module}
         exec(f"def step(p=0):\n    return {code}", taken)
-        assert [kind for kind in user_state.picture([taken["step"]]).hidden if kind == "DataFrame"] == hidden
+        assert [kind for kind in user_state.snapshot([taken["step"]]).hidden if kind == "DataFrame"] == hidden
 
 
 @pytest.mark.parametrize("code", ["globals()", "vars(__import__('sys').modules['beside'])", "eval('frame')"])
 def test_code_that_can_reach_all_globals_has_them_all_looked_into(code: str) -> None:
-    assert user_state.picture([beside(f"def step():\n    return {code}")["step"]]).hidden
+    assert user_state.snapshot([beside(f"def step():\n    return {code}")["step"]]).hidden
 
 
 @pytest.mark.parametrize(
@@ -373,10 +373,10 @@ def test_code_that_can_reach_all_globals_has_them_all_looked_into(code: str) -> 
 def test_a_change_of_any_global_is_seen(name: str, change: Callable[[dict[str, Any]], None]) -> None:
     """Those that the code names, from a function within a function here, are looked through; others to some depth."""
     names = beside()
-    before = user_state.picture([names["step"]])
-    assert before.same(user_state.picture([names["step"]]))
+    before = user_state.snapshot([names["step"]])
+    assert before.same(user_state.snapshot([names["step"]]))
     change(names)
-    after = user_state.picture([names["step"]])
+    after = user_state.snapshot([names["step"]])
     assert not before.same(after)
     assert user_names.of_change(before, after) == name
 
@@ -508,11 +508,11 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
 @pytest.mark.parametrize("name", MADE)
 def test_a_change_is_seen_wherever_python_may_keep_it(name: str, made: Callable[[str], Any]) -> None:
     user = made(MADE[name])
-    before = user_state.picture([user.root])
-    assert before.same(user_state.picture([user.root]))
+    before = user_state.snapshot([user.root])
+    assert before.same(user_state.snapshot([user.root]))
     assert not before.hidden
     user.change()
-    assert not before.same(user_state.picture([user.root]))
+    assert not before.same(user_state.snapshot([user.root]))
 
 
 def test_a_file_of_the_users_may_be_named_as_one_of_pythons(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -521,12 +521,12 @@ def test_a_file_of_the_users_may_be_named_as_one_of_pythons(monkeypatch: pytest.
     monkeypatch.delitem(sys.modules, "profile", raising=False)
     own = importlib.import_module("profile").Own
     monkeypatch.setitem(sys.modules, "profile", sys.modules["profile"])
-    before = user_state.picture([own])
+    before = user_state.snapshot([own])
     own.inner = types.SimpleNamespace(n=1)
-    now = user_state.picture([own])
+    now = user_state.snapshot([own])
     own.inner.n = 2
     assert not before.same(now)
-    assert not now.same(user_state.picture([own]))
+    assert not now.same(user_state.snapshot([own]))
     del sys.modules["profile"]
 
 
@@ -575,7 +575,7 @@ root = Net()
 
 def test_plain_code_neither_hides_nor_changes_anything(made: Callable[[str], Any]) -> None:
     user = made(PLAIN)
-    before = user_state.picture([user.root])
+    before = user_state.snapshot([user.root])
     user.root(torch.ones(2))
     assert before.hidden == []
-    assert before.same(user_state.picture([user.root]))
+    assert before.same(user_state.snapshot([user.root]))
