@@ -276,7 +276,8 @@ class StackedTrainer:
             own = frozenset(number for number, grad in enumerate(grads) if grad.is_contiguous())
         grads = self._weights.gathered(grads)
         rates = self._rates_of_rules()
-        drawn = torch.default_generator.get_state() if self._own and self._stepper.random else None
+        draws = self._own and self._stepper.random and self._same_batch  # the steps of several seeds draw nothing
+        drawn = torch.default_generator.get_state() if draws else None
         for (slots, rule), parts, (lr, factor) in zip(self._rules, self._parts, rates, strict=True):
             if isinstance(rule, OwnOptimizers):
                 named = {}

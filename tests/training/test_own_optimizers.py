@@ -368,6 +368,7 @@ CLASSES = (
 )
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=["constant", "cosine"])
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_class_is_stacked_as_it_is_alone(name: str, schedule: dict[str, Any], tmp_path: Path) -> None:

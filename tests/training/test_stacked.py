@@ -16,6 +16,7 @@ from lrsweep import optimizers
 from lrsweep.compiler import passes, trace
 from lrsweep.errors import StoppedError
 from lrsweep.run_result import NoHooks
+from lrsweep.system.plain import uses
 from lrsweep.training import sequential, stackable, stacked, workload
 from tests.support import stacked_tasks
 from tests.support.oracle import double, run, workload_spec
@@ -23,6 +24,7 @@ from tests.support.oracle import double, run, workload_spec
 captured = functools.partial(sequential.train, captured=True)
 
 STEPS = 200
+recorded_only = pytest.mark.skipif(not uses("replay"), reason="nothing is recorded")
 # What trains the small network stably for 200 steps.
 STABLE: list[tuple[str, float, dict[str, Any]]] = [
     ("sgd", 0.1, {}),
@@ -386,6 +388,7 @@ def test_batches_of_many_shapes_need_no_recording(monkeypatch: pytest.MonkeyPatc
     _same_curves(recorded, outcomes(stacked.train, runs, shared))
 
 
+@recorded_only
 def test_a_rewrite_is_checked_with_healthy_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """When a step is first recorded must not decide what replaces it: a resumed run records it at another time."""
     checked: list[torch.Tensor] = []
@@ -404,6 +407,7 @@ def test_a_rewrite_is_checked_with_healthy_values(monkeypatch: pytest.MonkeyPatc
     assert all(not torch.equal(value[0], value[1]) for value in stacks)
 
 
+@recorded_only
 def test_groups_of_many_sizes_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = []
     record = trace.record
