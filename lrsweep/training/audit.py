@@ -59,6 +59,7 @@ class Auditor:
         self._layouts: set[Any] = set()
         self._modules: dict[int, LossModule] = {}
         self._steps: frozenset[int] = workload.once("audited steps", self._drawn_steps)
+        self._parameters: Sequence[str] = ()  # names
         self.count = 0
         bfloat16 = workload.workload_spec.train["dtype"] == "bfloat16"
         self._tolerance = BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE[workload.dtype]
@@ -123,6 +124,7 @@ class Auditor:
             after = {name: value.detach().clone() for name, value in module.named_buffers()}
             return Computed({"loss": loss.detach(), **metrics}, {**grads, **after, **after_step(written)})
 
+        self._parameters = [name for name, _ in module.named_parameters()]
         self._check(alone, weights, ours, f"step {step + 1}")
 
     def check_evaluation(
@@ -199,10 +201,21 @@ class Auditor:
             if found is None:
                 return f"{short} has no gradient together and one alone"
             reach = None if others is None else [_given(other.tensors[name], theirs) for other in others]
-            if not self._close(found, theirs, reach, floor):
+            if not self._close(
+                found, theirs, reach, floor if others is None else max(floor, self._of_layer(name, right))
+            ):
                 largest = float((found.double() - theirs.double()).abs().max())
                 return f"the gradient or value of {short} differs by {largest:.3g}"
         return None
+
+    def _of_layer(self, name: str, right: Computed) -> float:
+        """The largest number in a gradient of the layer that this tensor is of.
+
+        Of a bias before BatchNorm, whose gradient is 0, only rounding is left, of sums as large as those for weights.
+        """
+        layer = name.rpartition(".")[0]
+        grads = (right.tensors.get(other) for other in self._parameters if other.rpartition(".")[0] == layer)
+        return max((float(grad.abs().max()) for grad in grads if grad is not None and grad.numel()), default=0.0)
 
     def _close(self, mine: Tensor, theirs: Tensor, reach: Sequence[Tensor] | None, floor: float) -> bool:
         mine, theirs = mine.detach().double(), theirs.detach().double()

@@ -226,6 +226,7 @@ NETS = {
     "inplace": lambda: nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 8), nn.ReLU(inplace=True), nn.Linear(8, 3)),
     "wide": lambda: nn.Sequential(nn.Linear(4, 64), nn.GELU(), nn.Linear(64, 40), nn.SiLU(), nn.Linear(40, 3)),
     "batchnorm": lambda: nn.Sequential(nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)),
+    "biased_batchnorm": lambda: nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)),
     "dropout": lambda: nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.5), nn.Tanh(), nn.Linear(16, 3)),
     "conv": lambda: Shaped(
         (1, 2, 2),

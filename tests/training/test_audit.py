@@ -81,6 +81,25 @@ def test_a_unit_that_rounding_turned_over_is_no_mistake() -> None:
     Auditor(group("float32")[1])._check(alone, weights, together, "step 3")
 
 
+def test_a_gradient_of_rounding_alone_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bias before BatchNorm has a gradient of 0: of what is left, a stack's sums may leave more than those alone."""
+    task = {"name": "stacked_tasks.py:task", "net": "biased_batchnorm"}
+    shared = workload_spec(task, steps=12, batch_size=24, dtype="float32")
+    runs = [run(shared, "adam", lr=0.003, seed=seed) for seed in (0, 1)]
+    real, moved = stepper.Stepper.train, []
+
+    def train(self: Any, *args: Any) -> stepper.Result:
+        result = real(self, *args)
+        (bias,) = (grad for name, grad in zip(self.trainable, result.grads, strict=True) if name == "model.0.bias")
+        moved.append(float(bias.abs().max()))
+        bias.add_(4e-6)
+        return result
+
+    monkeypatch.setattr(stepper.Stepper, "train", train)
+    assert {one.status for one in stacked.train(runs, workload.build(shared), NoHooks())} == {"ok"}
+    assert max(moved) < 1e-6
+
+
 def test_a_wrong_evaluation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     broken(monkeypatch, "evaluate", lambda call, result: result.losses.add_(0.01))
     runs, prepared = group()
