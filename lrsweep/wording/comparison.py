@@ -50,7 +50,7 @@ def comparison_text(found: Comparison) -> str:
 def _caveats(found: Comparison) -> Iterator[str]:
     """What the two sweeps do not have in common and no number below makes up for."""
     if found.tasks is not None:
-        what = " and ".join(found.tasks) if len(set(found.tasks)) > 1 else "not the same data"
+        what = " and ".join(found.tasks) if len(set(found.tasks)) > 1 else "not the same arguments"
         yield f"the tasks differ ({what}): best_objective and sensitivity are not comparable across tasks."
     (metric_a, _), (metric_b, _) = found.objectives
     if metric_a != metric_b:

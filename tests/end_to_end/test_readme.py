@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from lrsweep.cli import output
 from lrsweep.results.results import load
 from lrsweep.spec.load import load_spec
+from tests.support import sweeps
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -53,6 +55,18 @@ def test_the_output_that_is_shown_is_of_the_results_that_are_kept() -> None:
     kept = Path("results/quickstart")
     printed = output.summary(load(ROOT / kept).facts(), kept).rpartition("\n\n")[0]  # the files are not all kept
     assert any(printed in block for block in blocks("text"))
+
+
+def test_the_loop_that_is_shown_is_what_a_run_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (loop,) = (block for block in blocks("python", COOKBOOK) if "randperm" in block)
+    monkeypatch.syspath_prepend(str(COOKBOOK.parent))
+    exec(loop, {})
+    printed = float(capsys.readouterr().out)
+    finished = sweeps.run(tmp_path, COOKBOOK.parent / "own_task.yaml", set=["lr=[0.01]", "seeds=1"])
+    runs = pd.read_csv(finished.path / "runs.csv").set_index("optimizer")
+    assert runs.loc["adam", "final_val_loss"] == pytest.approx(printed, rel=1e-4)
 
 
 def headings(page: Path) -> set[str]:
