@@ -17,9 +17,6 @@ from lrsweep.system import child
 from lrsweep.system.child import no_exit
 from lrsweep.system.signals import ENDING
 
-LOOK_SECONDS = 0.2
-"""Between two looks of the other process: what the user's code starts may hold the pipe open."""
-
 
 @contextmanager
 def told_of(doing: str) -> Iterator[None]:
@@ -30,12 +27,21 @@ def told_of(doing: str) -> Iterator[None]:
         with no_exit():
             yield
         return
+    try:
+        this = os.pidfd_open(os.getpid())
+    except OSError:  # the system has none
+        with no_exit():
+            yield
+        return
     reading, writing = os.pipe()
-    parent = os.getpid()
-    other = os.fork()
-    if other == 0:
-        _watch(reading, writing, parent, doing)
+    between = os.fork()
+    if between == 0:  # and ends, so that the other is no child of this process, which may wait for all it has
+        if os.fork() == 0:
+            _watch(reading, writing, this, doing)
+        os._exit(0)
+    os.waitpid(between, 0)
     os.close(reading)
+    os.close(this)
 
     def done() -> None:
         with suppress(OSError):
@@ -48,19 +54,15 @@ def told_of(doing: str) -> Iterator[None]:
         done()
         with suppress(OSError):
             os.close(writing)
-        with suppress(ChildProcessError):  # the user's code has waited for it
-            os.waitpid(other, 0)
 
 
-def _watch(reading: int, writing: int, parent: int, doing: str) -> NoReturn:
-    """What the other process does, to its end."""
+def _watch(reading: int, writing: int, watched: int, doing: str) -> NoReturn:
+    """What the other process does, to its end. `watched`: a file descriptor of the process that made it."""
     try:
         for number in ENDING:
-            signal.signal(number, signal.SIG_IGN)  # they are meant for its parent
+            signal.signal(number, signal.SIG_IGN)  # they are meant for the other
         os.close(writing)
-        while not select.select([reading], [], [], LOOK_SECONDS)[0]:
-            if os.getppid() != parent:
-                break
+        select.select([reading, watched], [], [])  # what the user's code starts may hold the pipe open
         ready = select.select([reading], [], [], 0)[0]
         if not ready or not os.read(reading, 1):
             text = f"the process ended while {doing} (a crash in native code, or out of memory?)\n"

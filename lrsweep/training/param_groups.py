@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lrsweep.training.loss_module import LossModule
     from lrsweep.training.workload import Workload
 
+INITIAL = "initial_accumulator_value"
 EXAMPLE = '{"params": model.head.parameters(), "lr_scale": 0.1}'
 
 
@@ -192,6 +193,8 @@ def _refused(setting: OptimizerSetting, options: Mapping[str, Any], base_dir: st
     """What is wrong with the `options` of a group under this optimizer."""
     label = setting.name.rpartition(":")[2]
     known = optimizers.argument_names(setting.name, base_dir)
+    if setting.name == "adagrad" and INITIAL in options:
+        yield f"{INITIAL} of adagrad is one for all groups, and torch ignores it in one; give it in the spec"
     unknown = [] if known is None else [key for key in options if key not in known]
     for key in unknown:
         hint = did_you_mean(str(key), known or ())

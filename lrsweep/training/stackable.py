@@ -65,8 +65,6 @@ class Findings:
 
 
 TOO_LARGE = Reason("training these runs together would not be faster")
-
-
 DRAWS_BY_LAYOUT = (
     "draws random numbers into tensors that do not lie in order in memory (transposed ones, for example), which would "
     "be others in a group; call .contiguous() before"
@@ -237,9 +235,7 @@ class _Trial:
                 with observation.watching(), counter if first else nullcontext():
                     result, _ = module.train()(*given)
                     mistakes.backward(result, module, self.workload.task)
-                written = any(leaf._version for leaf in tree_flatten(given)[0] if isinstance(leaf, Tensor))
-                if written and not self.workload.shared_batches:
-                    raise _Limit("writes into batches that may be the memory of the Dataset")
+                self._stop_if_written(given)
                 if first:
                     self._stop_if_too_large(counter, module, checks)
                 loss = result.item()
@@ -248,8 +244,10 @@ class _Trial:
                     raise _Limit("starts from a loss that is not finite, so training runs together cannot be checked")
                 used.append(tuple(parameter.grad is not None for parameter in module.parameters()))
                 buffers = versions(module.tensors().values())
+                given = map_tensors(Tensor.clone, checks)
                 with torch.no_grad(), observation.watching():
-                    module.eval()(*map_tensors(Tensor.clone, checks))
+                    module.eval()(*given)
+                self._stop_if_written(given)
                 if versions(module.tensors().values()) != buffers:
                     raise _Limit("writes into a parameter or a buffer in evaluations")
                 inside.append(user_state.snapshot([module.model, *module.functions]))
@@ -262,6 +260,12 @@ class _Trial:
         if len(set(used)) > 1:
             raise _Limit("uses some of its parameters for some batches only")
         return modules
+
+    def _stop_if_written(self, batch: Any) -> None:
+        """Raises _Limit if this copy of a batch was written into, whose tensors may be the Dataset's own."""
+        leaves = [leaf for leaf in tree_flatten(batch)[0] if isinstance(leaf, Tensor)]
+        if any(leaf._version for leaf in leaves) and not self.workload.shared_batches:
+            raise _Limit("writes into batches that may be the memory of the Dataset")
 
     def _stop_if_too_large(self, counter: Counter, module: LossModule, checks: Any) -> None:
         """Raises _TooLarge where the rest of the trial, many steps, would change nothing."""
@@ -394,8 +398,7 @@ class _Trial:
 
 def _must_stay(snapshots: Sequence[user_state.Snapshot]) -> None:
     """What changes is state."""
-    who = "the code"  # of the model, the loss or the step: they may share what they keep
-    last = snapshots[-1]
+    last, who = snapshots[-1], "the code"  # of the model, the loss or the step: they may share what they keep
     if last.hidden:
         raise _Limit(f"keeps {user_names.of_hidden(last)}, into which lrsweep cannot look", who)
     if not last.full:

@@ -254,7 +254,7 @@ class Walk:
             return self._module(value)
         if type(value) is CONTEXT_MANAGER and inspect.getgeneratorstate(value.gen) == inspect.GEN_CREATED:
             # As a decorator it keeps a generator that never runs: each call makes its own.
-            return self._later([value.func, value.args, value.kwds])
+            return self._later([{key: item for key, item in vars(value).items() if key != "gen"}])
         if isinstance(value, functools._lru_cache_wrapper):
             return value.cache_info().misses, self._later(gc.get_referents(value))
         if type(value).__name__ == "_lru_list_elem":

@@ -63,8 +63,14 @@ def quick(model):
     return [{"params": model.head.parameters(), "beta": 0.5}, {"params": model.backbone.parameters(), "lr_scale": 0.2}]
 
 
-def task(groups="layerwise"):
-    return Task(train=data(72), val=data(40, seed=2), model=Net, loss=F.cross_entropy, param_groups=globals()[groups])
+def headed(options):
+    """The head has these options, the backbone none."""
+    return lambda model: [{"params": model.head.parameters(), **options}, {"params": model.backbone.parameters()}]
+
+
+def task(groups="layerwise", options=None):
+    made = globals()[groups] if options is None else headed(options)
+    return Task(train=data(72), val=data(40, seed=2), model=Net, loss=F.cross_entropy, param_groups=made)
 
 
 def by_step(groups="layerwise"):

@@ -150,6 +150,13 @@ def test_a_crash_while_a_task_is_built_is_told(
     assert text in told
 
 
+def test_a_task_may_wait_for_all_its_processes(tmp_path: Path) -> None:
+    """The one that would tell of a crash is none of them."""
+    code = "while True:\n        try: os.waitpid(-1, 0)\n        except ChildProcessError: break"
+    (tmp_path / "task.py").write_text(BUILT.format(at_import="", in_make=code))
+    assert sweeps.forked(lambda: _called("run", tmp_path, optimizers=["sgd"])) == 0
+
+
 def test_a_task_may_start_processes_that_leave_with_os_exit(tmp_path: Path) -> None:
     code = "pid = os.fork()\n    if pid == 0: os._exit(7)\n    assert os.waitpid(pid, 0)[1] == 7 << 8"
     (tmp_path / "task.py").write_text(BUILT.format(at_import="", in_make=code))

@@ -127,6 +127,44 @@ def test_what_a_recording_could_not_repeat_trains_alone(build: str, forward: str
     assert not reason.raised
 
 
+OWN_BATCHES = """
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from lrsweep import Task
+
+class Net(nn.Linear):
+    def forward(self, x):
+        if self.training is {training}:
+            x.mul_(0.9)
+        return super().forward(x)
+
+class Own(Dataset):
+    def __init__(self, seed):
+        self.x = torch.randn(12, 5, 3, generator=torch.Generator().manual_seed(seed))
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return self.x[index], self.x[index, :, :1]
+
+def make():
+    loss = nn.functional.mse_loss
+    return Task(train=Own(0), val=Own(1), model=lambda: Net(3, 1), loss=loss, collate_fn=lambda one: one[0])
+"""
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_what_writes_into_the_memory_of_a_dataset_trains_alone(training: bool, tmp_path: Path) -> None:
+    """Beside others, it would write once for each of them."""
+    (tmp_path / "own.py").write_text(OWN_BATCHES.format(training=training))
+    shared = workload_spec({"name": f"{tmp_path}/own.py:make"}, batch_size=1)
+    reason = stackable.workload_reason(workload.build(shared))
+    assert "writes into batches that may be the memory of the Dataset" in str(reason)
+
+
 def test_padding_trains_together_with_runs_of_its_seed_only(tmp_path: Path) -> None:
     """torch's batching rule forgets `padding_idx` where the indices differ between runs. These batches hold no padding,
     so that comparing them shows nothing."""

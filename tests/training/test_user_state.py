@@ -171,6 +171,9 @@ def test_a_context_manager_that_decorates_is_its_function() -> None:
     decorated(1)
     assert before.same(user_state.snapshot([decorated]))
 
+    decorated.__closure__[0].cell_contents.calls = 1
+    assert not before.same(user_state.snapshot([decorated])), "the object may keep more"
+
     kept = switched_off()
     before = user_state.snapshot([kept])
     with kept:
