@@ -8,6 +8,7 @@ import contextlib
 import copy
 import functools
 import importlib
+import inspect
 import itertools
 import logging
 import random
@@ -171,7 +172,8 @@ def test_a_context_manager_that_decorates_is_its_function() -> None:
     decorated(1)
     assert before.same(user_state.snapshot([decorated]))
 
-    decorated.__closure__[0].cell_contents.calls = 1
+    manager = inspect.getclosurevars(decorated).nonlocals["self"]
+    manager.calls = 1
     assert not before.same(user_state.snapshot([decorated])), "the object may keep more"
 
     kept = switched_off()
