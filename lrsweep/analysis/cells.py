@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from lrsweep.analysis.facts import Budget, RunPoint, title
+from lrsweep.analysis.facts import Budget, RunPoint, full_title
 from lrsweep.analysis.stats import Bools, Floats, Ints, medians
 from lrsweep.objective import Mode, cost, default_mode, objective_of
 
@@ -87,7 +87,7 @@ class Cell:
 
     @property
     def title(self) -> str:
-        return title(self.optimizer, self.axes)
+        return full_title(self.optimizer, self.axes)
 
     @property
     def start(self) -> float:

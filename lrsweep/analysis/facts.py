@@ -235,7 +235,7 @@ class OptimizerFacts:
     @property
     def title(self) -> str:
         """`adam` or `adam, train.batch_size=16`."""
-        return title(self.optimizer, self.axes)
+        return full_title(self.optimizer, self.axes)
 
     def lost_share(self, objective: float) -> float:
         """The share of the gain over the untrained model that an objective loses against the best one; +inf where it
@@ -432,7 +432,7 @@ def shortened(text: str) -> str:
     return f"{text[:head]}…{text[head + 1 - LONGEST_NAME :]}"
 
 
-def title(optimizer: str, axes: Mapping[str, str]) -> str:
+def full_title(optimizer: str, axes: Mapping[str, str]) -> str:
     """`adam` or `adam, train.batch_size=16`."""
     return ", ".join([shortened(optimizer), *(f"{axis}={shortened(value)}" for axis, value in axes.items())])
 

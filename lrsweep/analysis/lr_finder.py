@@ -76,7 +76,7 @@ class RampResult:
 
     @property
     def spread(self) -> float:
-        return spread(self.suggested)
+        return decades_spanned(self.suggested)
 
     @property
     def best_lr(self) -> float:
@@ -217,7 +217,7 @@ def _slide(x: Floats, y: Floats) -> float:
     return float(x[chosen])
 
 
-def spread(suggested: Mapping[str, float]) -> float:
+def decades_spanned(suggested: Mapping[str, float]) -> float:
     """Decades between the lowest and the highest suggestion, `per_unit` aside; nan if there is none."""
     lrs = [lr for rule, lr in suggested.items() if rule != "per_unit" and math.isfinite(lr)]
     return math.log10(max(lrs) / min(lrs)) if lrs else math.nan

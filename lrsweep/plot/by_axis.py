@@ -335,7 +335,7 @@ def _key(rows: Sequence[OptimizerFacts], limits: Range, seeds: int, *, of_number
     found: list[Artist] = [
         legend.mark("o", "one seed", size=3.4),
         legend.line("median over seeds", linewidth=1.6 * of_numbers, marker="o", markersize=4),
-        *legend.spread(seeds),
+        *legend.seed_range(seeds),
         *(legend.untrained(rows) if any(limits.inside(untrained([row])) for row in rows) else []),
     ]
     if trained:

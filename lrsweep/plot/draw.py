@@ -41,7 +41,7 @@ from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import Spec, call_text
 from lrsweep.system.folders import given
 from lrsweep.system.machine import available_cores
-from lrsweep.system.parallel import spread
+from lrsweep.system.parallel import in_processes
 from lrsweep.system.process import few_collections
 from lrsweep.wording import words
 
@@ -348,7 +348,7 @@ def rendered(sweep: SweepFigures, formats: Sequence[str], only: Sequence[str] = 
 
     order = sorted(drafts, key=lambda name: LONGEST.index(name) if name in LONGEST else len(LONGEST))
     with few_collections():
-        done = dict(zip(order, spread([partial(one, name) for name in order], available_cores()), strict=True))
+        done = dict(zip(order, in_processes([partial(one, name) for name in order], available_cores()), strict=True))
     return [done[name] for name in drafts]
 
 

@@ -122,6 +122,6 @@ def _key(
     if len(shown) < len(values):
         found.append(keys.line(f"and {len(values) - len(shown)} values between, dark to light", linestyle=""))
     if spread:
-        found += keys.spread(max(row.n_seeds for row in rows))
+        found += keys.seed_range(max(row.n_seeds for row in rows))
     found += [keys.star()] * any(row.trained for row in rows)
     return found + overlay_key(rows, limits)

@@ -98,7 +98,7 @@ def quartiles(n: int) -> Artist:
     return Patch(color=GREY, alpha=0.3, linewidth=0, label=f"middle half of {words.plural(n, 'seed')} (quartiles)")
 
 
-def spread(n: int) -> list[Artist]:
+def seed_range(n: int) -> list[Artist]:
     """What is drawn of the spread over so many seeds."""
     return [] if n < 2 else [seeds_range(n) if n <= FEW_SEEDS else quartiles(n)]
 
@@ -117,7 +117,7 @@ def of_runs(rows: Sequence[OptimizerFacts], limits: Range, *, default: bool) -> 
     found: list[Artist] = [
         mark("o", "one seed", size=3.4),
         line("median over seeds", linewidth=1.6, marker="o", markersize=4),
-        *spread(max((row.n_seeds for row in rows), default=1)),
+        *seed_range(max((row.n_seeds for row in rows), default=1)),
         *untrained(rows),
     ]
     if any(row.trained for row in rows):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrsweep import plot
-from lrsweep.analysis.facts import OptimizerFacts, SweepFacts, title
+from lrsweep.analysis.facts import OptimizerFacts, SweepFacts, full_title
 from lrsweep.plot import selection
 from lrsweep.report import first_screen, points, svg
 from lrsweep.report import tables as html_tables
@@ -214,8 +214,8 @@ def _listed(facts: SweepFacts) -> SweepFacts:
     kept = {row.title for row in rows}
     return replace(
         selection.with_rows(facts, rows),
-        against_adam=tuple(one for one in facts.against_adam if title(one.optimizer, one.axes) in kept),
-        ratios=tuple(one for one in facts.ratios if title(one.optimizer, one.axes) in kept),
+        against_adam=tuple(one for one in facts.against_adam if full_title(one.optimizer, one.axes) in kept),
+        ratios=tuple(one for one in facts.ratios if full_title(one.optimizer, one.axes) in kept),
     )
 
 

@@ -16,7 +16,7 @@ from lrsweep.analysis.facts import (
     RatePoint,
     RateRatio,
     SweepFacts,
-    title,
+    full_title,
 )
 from lrsweep.report.template import TableCell, table
 from lrsweep.wording.notes import no_drift
@@ -186,7 +186,7 @@ def rates(row: OptimizerFacts) -> str:
 def against_adam(facts: SweepFacts) -> str:
     """The best of every other optimizer against Adam at its default rate."""
     columns: dict[str, Callable[[AgainstAdam], TableCell | str]] = {
-        "curve": lambda one: title(one.optimizer, one.axes),
+        "curve": lambda one: full_title(one.optimizer, one.axes),
         "best lr": lambda one: rate(one.best_lr),
         "objective": lambda one: number(one.best_objective),
         f"{facts.adam} at": lambda one: rate(one.adam_lr),
@@ -205,7 +205,7 @@ def against_adam(facts: SweepFacts) -> str:
 
 def drifts(facts: SweepFacts) -> str:
     columns: dict[str, Callable[[Drift], TableCell | str]] = {
-        "curve": lambda one: title(one.optimizer, one.fixed),
+        "curve": lambda one: full_title(one.optimizer, one.fixed),
         "against": lambda one: "budget (steps)" if one.against == "budget" else one.against,
         "from": lambda one: number(one.values[0]),
         "to": lambda one: number(one.values[-1]),
@@ -218,7 +218,7 @@ def drifts(facts: SweepFacts) -> str:
 
 def ratios(facts: SweepFacts) -> str:
     columns: dict[str, Callable[[RateRatio], TableCell | str]] = {
-        "curve": lambda one: title(one.optimizer, one.axes),
+        "curve": lambda one: full_title(one.optimizer, one.axes),
         "relative to": lambda one: one.reference,
         "ratio of best learning rates": lambda one: with_interval(one.ratio),
     }

@@ -145,7 +145,7 @@ def twins(spec: Spec) -> list[tuple[int, int, dict[str, Any]]]:
     return [(first, second, chosen) for (first, second), chosen in pairs.items()]
 
 
-def resolved(
+def resolved_axes(
     ctx: SectionContext,
     raw: Any,
     written: Mapping[str, Any],

@@ -143,7 +143,7 @@ def _resolve(data: Any, ctx: SectionContext, stem: str, notes: Mistakes) -> Spec
     written = {head: raw[head] for head in made if isinstance(raw.get(head), str | dict)}
     wrong = {head for head in written if made[head] is None}
     written["optimizers"] = [data["optimizers"][i] for i in valid]
-    axes = axis_rules.resolved(ctx, raw_axes, written, wrong, optimizers, invalid, notes)
+    axes = axis_rules.resolved_axes(ctx, raw_axes, written, wrong, optimizers, invalid, notes)
     refined = _refined(data.get("refined", {}), optimizers, invalid, ctx, notes)
     # Stand-ins for wrong sections, so that the others can be checked against each other.
     spec = Spec(

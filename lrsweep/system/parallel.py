@@ -39,7 +39,7 @@ class _Helper:
     results: int
 
 
-def spread(calls: Sequence[Callable[[], T]], processes: int) -> list[T]:
+def in_processes(calls: Sequence[Callable[[], T]], processes: int) -> list[T]:
     """The results of `calls` in their order. Raises what a call raises.
 
     Each process takes the next call that nobody has taken. Results must be picklable. A call that a helper failed in,

@@ -172,7 +172,7 @@ def table(
     if complaints := _wrong_cells(inputs, by_name[target], kind, rules, place):
         by_keys = any(keys == ("task",) for keys, _ in complaints)
         more = [(("task",), "what drop, one_hot and missing do: lrsweep list tasks")] if by_keys else []
-        raise WrongInSpec(*shortened(complaints), *more)
+        raise WrongInSpec(*abridged(complaints), *more)
     labels, left_out = by_name[target], []
     no_target = labels.missing(as_text=labels.is_text)
     kept = ~no_target
@@ -299,7 +299,7 @@ def _complaint(column: Column, wrong: Array, what: str, cure: str, place: Callab
     return [(("task",), f"{place(first).full}: column {column.name!r}: {cells} {_short(column.cells[first])} ({cure})")]
 
 
-def shortened(complaints: Complaints) -> Complaints:
+def abridged(complaints: Complaints) -> Complaints:
     """The first of them, and how many more there are."""
     more = len(complaints) - COMPLAINTS
     return complaints if more <= 0 else [*complaints[:COMPLAINTS], (("task",), f"and {more} more problems like these")]

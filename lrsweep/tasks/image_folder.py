@@ -9,7 +9,7 @@ from PIL import Image
 
 from lrsweep.errors import WrongInSpec
 from lrsweep.system.digests import files_below
-from lrsweep.tasks.columns import listed, shortened
+from lrsweep.tasks.columns import abridged, listed
 from lrsweep.tasks.images import SHOWN_NAMES, Size, stacked
 from lrsweep.tasks.splits import SPLITS, Array, Table, table_task
 
@@ -57,7 +57,7 @@ def image_folder(
         there = f"only {classes[0]}" if classes else "none"
         found.append(f"{splits['train']}: a folder for each class is needed; there is {there}")
     if found:
-        raise WrongInSpec(*shortened([(("task", "path"), text) for text in found]))
+        raise WrongInSpec(*abridged([(("task", "path"), text) for text in found]))
     pixels = stacked([str(file) for file, _ in files], lambda i: Image.open(files[i][0]), size, grayscale=grayscale)
     unused = []
     if left_out:

@@ -17,7 +17,7 @@ from annotated_types import Len
 from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.system.machine import size_text
 from lrsweep.tasks import room
-from lrsweep.tasks.columns import CELL, Column, Missing, OneHot, Place, Rules, shortened, suggest, texts, with_kind
+from lrsweep.tasks.columns import CELL, Column, Missing, OneHot, Place, Rules, abridged, suggest, texts, with_kind
 from lrsweep.tasks.columns import table as columns_table
 from lrsweep.tasks.splits import Array, Kind, Table, table_task
 
@@ -110,7 +110,7 @@ def _read_table(path: Path, delimiter: str, target: str) -> tuple[list[Column], 
         cells, first = f"{len(rows[odd[0]])} cells, but the header has {len(header)}", f"{path}:{lines[odd[0]]}"
         wrong.append(f"{first}: the row has {cells}" + (f" ({len(odd)} such rows)" if len(odd) > 1 else ""))
     if wrong:
-        raise WrongInSpec(*shortened([(("task",), text) for text in wrong]))
+        raise WrongInSpec(*abridged([(("task",), text) for text in wrong]))
     return [Column(name=name, given=texts(row[i] for row in rows)) for i, name in enumerate(header)], lines
 
 

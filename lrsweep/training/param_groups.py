@@ -49,7 +49,7 @@ def differ(models: Iterable[LossModule]) -> bool:
     return any(groups != first for first, groups in pairwise(model.groups for model in models))
 
 
-def of_model(workload: Workload, model: nn.Module) -> tuple[ParamGroup, ...] | None:
+def made_for(workload: Workload, model: nn.Module) -> tuple[ParamGroup, ...] | None:
     """What the task's `param_groups` gives for a model that was just built; None if the task has none.
 
     Raises WrongInSpec for what it raises, and for what it should not have returned.

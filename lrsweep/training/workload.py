@@ -181,7 +181,7 @@ class Workload:
                 self._first_pass(module, seed)
             self.once(WEIGHTS, lambda: sum(parameter.nbytes for parameter in module.parameters()))
             module.train()
-            module.groups = param_groups.of_model(self, module.model)
+            module.groups = param_groups.made_for(self, module.model)
             return module
 
     @property

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from lrsweep.analysis.cells import PLATEAU_METRIC
-from lrsweep.analysis.facts import Drift, OptimizerFacts, SweepFacts, title
+from lrsweep.analysis.facts import Drift, OptimizerFacts, SweepFacts, full_title
 from lrsweep.wording.words import interval_name, listed, rate_text
 
 MANY = 12
@@ -106,7 +106,7 @@ def _slope_text(drift: Drift, what: str) -> str:
 
 def _moved(drift: Drift) -> str:
     what = "the budget (earlier evaluations of the same runs)" if drift.from_rows else drift.against
-    where = title(drift.optimizer, drift.fixed)
+    where = full_title(drift.optimizer, drift.fixed)
     if drift.stays:
         kept = next(lr for lr, used in zip(drift.best_lrs, drift.refined_lrs, strict=True) if math.isfinite(used))
         text = f"{where}: {no_drift(drift)} along {what}; the best learning rate stays at {rate_text(kept)}"

@@ -136,7 +136,7 @@ def workloads() -> WorkloadCache:
     return WorkloadCache()
 
 
-def prepare() -> None:
+def one_thread() -> None:
     """One thread: the results of a run must not depend on the number of cores, and a fork must find no threads."""
     torch.set_num_threads(1)
 
@@ -296,7 +296,7 @@ def serve(connection: Connection) -> None:
         config: WorkerConfig = connection.recv()
         die_with(config.parent)
         lock.drop_inherited(Path(config.folder))
-        prepare()
+        one_thread()
         keep_freed_memory()
         leaving: list[bool] = []
         waiting = warned.Waiting()

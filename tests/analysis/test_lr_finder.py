@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrsweep.analysis.lr_finder import Ramp, has_fallen, must_stop, ramp_lrs, smoothed, spread, suggestions
+from lrsweep.analysis.lr_finder import Ramp, decades_spanned, has_fallen, must_stop, ramp_lrs, smoothed, suggestions
 from lrsweep.errors import UsageError
 
 
@@ -33,7 +33,7 @@ def test_the_vector(change: str) -> None:
     assert found["valley"] == pytest.approx(10**-4.4, rel=1e-12)
     assert found["slide"] == pytest.approx(10**-6.4, rel=1e-12)
     assert found["per_unit"] == pytest.approx(1e-7, rel=1e-12)
-    assert spread(found) == pytest.approx(3.7, rel=1e-12)
+    assert decades_spanned(found) == pytest.approx(3.7, rel=1e-12)
 
 
 def test_valley_depends_on_where_the_ramp_starts() -> None:
@@ -86,7 +86,7 @@ def test_any_losses_give_rates_of_the_ramp_or_nan(losses: list[float]) -> None:
     found = suggestions(lrs, losses)
     for rate in (found["steepest"], found["minimum_over_10"] * 10, found["valley"], found["slide"], found["per_unit"]):
         assert math.isnan(rate) or np.isclose(lrs, rate, rtol=1e-12).any()
-    assert math.isnan(spread(found)) or spread(found) >= 0
+    assert math.isnan(decades_spanned(found)) or decades_spanned(found) >= 0
 
 
 def test_smoothing_corrects_its_start_and_shifts_with_the_losses() -> None:

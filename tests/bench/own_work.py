@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--fraction", type=float, default=1.0, help="of the epochs, for a quick look")
     given = parser.parse_args()
-    worker.prepare()
+    worker.one_thread()
     print(*HEAD, sep="\n", flush=True)
     for name in given.names or names:
         with tempfile.TemporaryDirectory() as temporary:

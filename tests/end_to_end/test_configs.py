@@ -20,7 +20,7 @@ COOKBOOK = (CONFIGS / "README.md").read_text(encoding="utf-8")
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    worker.prepare()
+    worker.one_thread()
 
 
 def shortened(path: Path) -> list[str]:

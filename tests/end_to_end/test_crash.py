@@ -30,7 +30,7 @@ REFINED = sweeps.spec(lr=[0.001, 0.01, 0.1, 1e38], optimizers=["sgd"], train={"e
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forked sweeps need a process without threads; checkpoints come after every update."""
-    worker.prepare()
+    worker.one_thread()
     monkeypatch.setattr(runner, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(worker, "CHECKPOINT_SHARE", 1e9)
 
@@ -43,7 +43,7 @@ def extended(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
-    worker.prepare()
+    worker.one_thread()
     folder = tmp_path_factory.mktemp("reference")
     sweeps.run(folder)
     plain = sweeps.tables(folder / "small")

@@ -40,7 +40,7 @@ REPLACED = ("report.html", "u_curve.png", "loss_curves.png")
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    worker.prepare()
+    worker.one_thread()
     folder = tmp_path_factory.mktemp("finished")
     sweeps.run(folder, draw=True)
     return folder

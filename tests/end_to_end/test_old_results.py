@@ -77,7 +77,7 @@ def write(folder: Path) -> None:
     from tests.support.sweeps import run
 
     socket.gethostname = lambda: "host"
-    worker.prepare()
+    worker.one_thread()
     run(folder, folder / "stored.yaml")
     for name in ("manifest.json", "report.html", ".lock", ".tables.lock", "journal/tables.json"):
         (folder / "stored" / name).unlink(missing_ok=True)

@@ -21,7 +21,7 @@ COOKBOOK = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    worker.prepare()
+    worker.one_thread()
 
 
 def check(folder: Path, name: str, overrides: Sequence[str]) -> None:

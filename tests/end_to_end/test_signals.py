@@ -26,7 +26,7 @@ LONG = sweeps.spec(train={"steps": 150_000, "batch_size": 20, "eval_every": {"st
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    worker.prepare()
+    worker.one_thread()
 
 
 class Telling(Silent):

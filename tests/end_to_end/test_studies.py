@@ -24,7 +24,7 @@ COURSE = (ROOT / "results/README.md").read_text(encoding="utf-8")
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    worker.prepare()
+    worker.one_thread()
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)

@@ -43,7 +43,7 @@ from tests.support import tables as fabricate
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    worker.prepare()
+    worker.one_thread()
 
 
 class Watching(Silent):
@@ -644,7 +644,7 @@ def test_a_finished_sweep_redraws_pictures_of_another_objective(tmp_path: Path) 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A sweep with all its pictures, in every format, and the same with another seed."""
-    worker.prepare()
+    worker.one_thread()
     small, grown = tmp_path_factory.mktemp("small"), tmp_path_factory.mktemp("grown")
     sweeps.run(small, draw=True)
     plot.draw_all(small / "small", ("svg", "pdf"))
