@@ -41,7 +41,7 @@ def spec(**changed: Any) -> dict[str, Any]:
 
 class _Undrawn(LocalRenderer):
     def report(self, folder: Path, formats: tuple[str, ...] = ()) -> None:
-        atomic.replace(folder / "report.html", figures.mark(results.fingerprint(folder)))
+        atomic.replace(folder / "report.html", figures.mark(results.digest_of(folder)))
 
 
 def run(folder: Path, config: Any = None, *, reporter: Any = None, draw: bool = False, **options: Any) -> Finished:
