@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
-
-if TYPE_CHECKING:
-    pass
-
 
 COLUMNS: dict[str, Callable[[OptimizerFacts], Any]] = {
     "best_lr": lambda row: row.best_lr.value,

@@ -87,7 +87,7 @@ def run(
     threads: Annotated[
         int,
         typer.Option(
-            metavar="N", help="Threads per process; more are faster for large models in fewer runs than cores."
+            metavar="N", help="Threads per process; raise it for large models if there are fewer runs than cores."
         ),
     ] = 1,
     executor: Annotated[

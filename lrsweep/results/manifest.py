@@ -57,6 +57,10 @@ def write(
     foreign.keep(folder / FILE, lambda head: b'"lrsweep"' in head)
     before = read(folder)
     notes_before, sessions = before.get("tasks"), before.get("sessions")
+    all_sessions = [*(sessions if isinstance(sessions, list) else []), session]
+    # Those that ended before the journal was begun wrote into one that `--fresh` has set aside.
+    begun = journal.begun(folder)
+    told = [one for one in all_sessions if isinstance(one, dict) and not _is_before(one.get("ended"), begun)]
     wanted = {run.run_id for run in plan.runs}
     kept = _trained_by(written.replay, wanted)
     facts = {
@@ -69,25 +73,29 @@ def write(
         "seeds": list(plan.spec.seeds),
         "fingerprints": plan.fingerprints,
         "tasks": {**(notes_before if isinstance(notes_before, dict) else {}), **tasks},
-        "determinism": {"threads_per_worker": session["threads"], "initial_weights_and_batches": written.hashes},
-        "audits": _audits([*(sessions if isinstance(sessions, list) else []), session], journal.begun(folder)),
+        "determinism": {"threads_per_worker": _threads(told), "initial_weights_and_batches": written.hashes},
+        "audits": _audits(told),
         "tables": written.sha256,
         "groups": [
             {"id": g.id, "engine": g.engine, "compile": g.compile, "reason": g.reason, "runs": list(g.runs)}
             for g in kept
         ],
-        "sessions": [*(sessions if isinstance(sessions, list) else []), session],
+        "sessions": all_sessions,
     }
     atomic.replace(folder / FILE, json.dumps(facts, indent=1, default=str) + "\n")
 
 
-def _audits(sessions: Sequence[Any], begun: float) -> dict[str, Any]:
-    """How often user code was computed alone for comparison, how often that failed, and where.
+def _threads(sessions: Sequence[dict[str, Any]]) -> Any:
+    """Of the workers that trained: their number, or a list where sessions had different ones."""
+    trained = [one for one in sessions if one.get("runs_trained")] or sessions[-1:]
+    found = list(dict.fromkeys(one.get("threads", 1) for one in trained))
+    return found[0] if len(found) == 1 else found
 
-    Sessions that ended before the journal was `begun` wrote into one that `--fresh` has set aside.
-    """
+
+def _audits(sessions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """How often user code was computed alone for comparison, how often that failed, and where."""
     known = {"count": int, "failed": int, "where": list}  # a manifest from elsewhere may hold anything
-    told = [one.get("audits") for one in sessions if isinstance(one, dict) and not _is_before(one.get("ended"), begun)]
+    told = [one.get("audits") for one in sessions]
     each = [one for one in told if isinstance(one, dict) and all(type(one.get(key)) is known[key] for key in known)]
     return {
         "count": sum(one["count"] for one in each),

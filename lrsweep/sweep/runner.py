@@ -27,7 +27,6 @@ from lrsweep.sweep.preflight import Work
 from lrsweep.sweep.progress import Notes, Start
 from lrsweep.sweep.publish import Finished, Round
 from lrsweep.sweep.supervisor import Supervisor
-from lrsweep.training.stackable import TOO_LARGE
 from lrsweep.user_imports import current_versions, one_version
 from lrsweep.wording.words import plural
 from lrsweep.workers import executors
@@ -131,9 +130,7 @@ def _records(record: dict[str, Any], jobs: Iterable[Job], replay: Replay) -> lis
 
 def _tell_reasons(groups: Iterable[Group], notes: Notes) -> None:
     """Why runs are trained one at a time. The supervisor tells of those that raised something, once it knows more."""
-    alone = [group.reason for group in groups if group.engine != "stacked" and not group.raised]
-    if len(alone) == 1 and alone[0] == TOO_LARGE.text:
-        return  # one run has nothing to be together with
+    alone = (group.reason for group in groups if group.engine != "stacked" and not group.raised)
     for reason, count in Counter(filter(None, alone)).items():
         notes.once(f"{plural(count, 'run')} trained one at a time: {reason}", reason)
 

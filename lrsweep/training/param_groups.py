@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lrsweep import given_code, optimizers
 from lrsweep.errors import UsageError, WrongInSpec, did_you_mean
-from lrsweep.training import isolation
+from lrsweep.training import isolation, user_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,8 +45,8 @@ class ParamGroup:
 
 
 def differ(models: Iterable[LossModule]) -> bool:
-    """Have these models, which a builder made for several seeds, other groups?"""
-    return any(groups != first for first, groups in pairwise(model.groups for model in models))
+    """Have these models, which a builder made for several seeds, other groups, or some that do not compare?"""
+    return not all(user_state.equal(*pair) for pair in pairwise(model.groups for model in models))
 
 
 def made_for(workload: Workload, model: nn.Module) -> tuple[ParamGroup, ...] | None:

@@ -150,6 +150,12 @@ def test_a_crash_while_a_task_is_built_is_told(
     assert text in told
 
 
+def test_a_task_is_built_where_the_system_has_no_pidfd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    (tmp_path / "task.py").write_text(BUILT.format(at_import="", in_make="pass"))
+    assert sweeps.forked(lambda: _called("run", tmp_path, optimizers=["sgd"])) == 0
+
+
 def test_a_task_may_wait_for_all_its_processes(tmp_path: Path) -> None:
     """The one that would tell of a crash is none of them."""
     code = "while True:\n        try: os.waitpid(-1, 0)\n        except ChildProcessError: break"

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -424,3 +425,10 @@ def test_a_sweep_with_groups_is_extended_and_verified(dtype: str, tmp_path: Path
     assert (whole.path / "curves.csv").read_text().splitlines() == again
     rates = {tuple(line.split(",")[2:4]) for line in again[1:]}
     assert rates == set(itertools.product(("0.01", "0.03", "0.1"), "012"))
+
+
+def test_groups_whose_options_do_not_compare_count_as_different() -> None:
+    """An optimizer of the user's may take tensors; of two such, Python cannot say whether they are equal."""
+    groups = [(param_groups.ParamGroup(names=("a",), lr_scale=1.0, options={"beta": torch.ones(2)}),) for _ in range(2)]
+    assert param_groups.differ(SimpleNamespace(groups=each) for each in groups)
+    assert not param_groups.differ(SimpleNamespace(groups=groups[0]) for _ in range(2))

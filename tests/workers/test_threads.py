@@ -68,6 +68,19 @@ def test_runs_alone_have_so_many_threads(threads: int, tmp_path: Path) -> None:
     assert manifest["determinism"]["threads_per_worker"] == manifest["sessions"][0]["threads"] == threads
 
 
+def test_the_manifest_tells_the_threads_of_what_was_trained(tmp_path: Path) -> None:
+    """A command that trains nothing changes nothing about that."""
+
+    def told(**options: Any) -> Any:
+        finished = sweeps.run(tmp_path, sweeps.spec(), workers=1, **options)
+        return json.loads((finished.path / "manifest.json").read_text())["determinism"]["threads_per_worker"]
+
+    assert told(threads=2) == 2
+    assert told() == 2
+    assert told(set=["seeds=3"]) == [2, 1]
+    assert told(fresh=True) == 1
+
+
 def test_results_are_the_same_to_rounding(tmp_path: Path) -> None:
     curves = {}
     for threads in (1, 2):
