@@ -421,3 +421,13 @@ def test_values_off_the_scale_keep_clear_of_each_other() -> None:
         boxes = [text.get_window_extent() for text in ax.texts]
         assert boxes, "room for one"
         assert not any(one.overlaps(other) for one, other in combinations(boxes, 2)), low
+
+
+# --- minor ticks ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("width", "numbers"), [(9.0, [2, 3, 4, 5, 6, 7, 8, 9]), (4.0, [2, 5]), (0.8, [])])
+def test_a_log_axis_has_the_minor_ticks_that_can_be_told_apart(width: float, numbers: list[int]) -> None:
+    ax = Figure(figsize=(width, 2)).add_axes((0, 0, 1, 1))
+    ticks.rate_axis(ax, 1e-6, 1.0)
+    assert [round(tick * 1e3, 9) for tick in ax.xaxis.get_minorticklocs() if 1e-3 < tick < 1e-2] == numbers
