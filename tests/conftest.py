@@ -16,6 +16,8 @@ from lrsweep.system.plain import VARIABLE
 
 # Before torch is imported: threads that a test starts would keep every later one in this process from forking.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# As in a command of lrsweep's own, whose workers are copies of it: see lrsweep/compiler/torch_private.py.
+os.environ.setdefault("MKL_CBWR", "AUTO")
 
 SLOWER = (
     "tests/bench/",

@@ -26,6 +26,7 @@ from lrsweep.compiler.torch_private import functorch, tree_leaves, tree_map_only
 from lrsweep.compiler.trace import Graph, Node, Value
 
 aten = torch.ops.aten
+SHARING = 8  # runs that share an image, about
 FEW_CHANNELS = 16  # of less than a vector a convolution makes little
 
 
@@ -120,15 +121,33 @@ def _convolution(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    """`weight` [M, out, C / groups, h, w]. Images that all runs share get the filters of all of them at once."""
+    """`weight` [M, out, C / groups, h, w]. Images that all runs share get the filters of all of them at once.
+
+    That sums up the gradients of weights in another order than where images differ, so runs of several seeds are not
+    trained together (Sizes.convolves). Which way a run's filters go depends on nothing but their own sizes.
+    """
     if shared and groups > 1:
         images, shared = images.repeat(1, runs, 1, 1), False
-    parts = groups if shared else groups * runs
     filters, biases = weight.flatten(0, 1), None if bias is None else bias.flatten()
-    if shared and not images.requires_grad and _worth_unfolding(filters) and not isinstance(padding, str):
-        columns = _columns(images, weight.shape[-2:], _two(stride), _two(padding), _two(dilation))
-        return func(columns, filters.flatten(1)[:, :, None, None], biases)
-    return func(_side_by_side(images), filters, biases, stride, padding, dilation, parts)
+    if shared:
+        if not images.requires_grad and _worth_unfolding(weight.shape[1:]) and not isinstance(padding, str):
+            columns = _columns(images, weight.shape[-2:], _two(stride), _two(padding), _two(dilation))
+            return func(columns, filters.flatten(1)[:, :, None, None], biases)
+        return func(_side_by_side(images), filters, biases, stride, padding, dilation, groups)
+    channels, outputs = images.shape[1] // runs, weight.shape[1]
+    added = _runs_to_add(runs, channels)
+    if added:
+        images = F.pad(images, (0, 0, 0, 0, 0, added * channels))
+        filters = F.pad(filters, (0, 0, 0, 0, 0, 0, 0, added * outputs))
+        biases = None if biases is None else F.pad(biases, (0, added * outputs))
+    out = func(_side_by_side(images), filters, biases, stride, padding, dilation, groups * (runs + added))
+    return out[:, : runs * outputs] if added else out
+
+
+def _runs_to_add(runs: int, channels: int) -> int:
+    """Runs of zeros beside these: torch has kernels for one run, and for up to three channels in all, that sum in
+    another order than those for more."""
+    return max(0, 2 - runs, math.ceil(4 / channels) - runs)
 
 
 def _two(value: Any) -> tuple[int, ...]:
@@ -137,9 +156,10 @@ def _two(value: Any) -> tuple[int, ...]:
     return pair * 2 if len(pair) == 1 else pair
 
 
-def _worth_unfolding(filters: Tensor) -> bool:
-    outputs, channels, height, width = filters.shape
-    return channels < FEW_CHANNELS and 2 * channels * height * width <= outputs
+def _worth_unfolding(filters: Sequence[int]) -> bool:
+    """Of the filters of one run, with several runs to look at the same columns."""
+    outputs, channels, height, width = filters
+    return channels < FEW_CHANNELS and 2 * channels * height * width <= SHARING * outputs
 
 
 def _columns(
@@ -161,25 +181,6 @@ def _per_channel(
     func: Callable[..., Tensor], runs: int, images: Tensor, shared: bool, *args: Any, **kwargs: Any
 ) -> Tensor:
     return func(_side_by_side(images), *args, **kwargs)
-
-
-def bias_gradients_by_sums(graph: Graph) -> None:
-    """Where channels lie side by side, adding them up takes a third of what a convolution's own kernel takes for it.
-
-    +2 % on c: below what a trick should save, but it rounds in its own way, and results made with it stand.
-    """
-    nodes: list[Node] = []
-    for node in graph.nodes:
-        nodes.append(node)
-        if node.op is not aten.convolution_backward.default or node.outs[2] is None:
-            continue
-        like = graph.meta[node.args[0]]
-        if len(like.shape) != 4 or like.stride[1] != 1:
-            continue
-        nodes.append(Node(aten.sum.dim_IntList, (node.args[0], [0, 2, 3]), {}, (node.outs[2],)))
-        node.args = (*node.args[:-1], [*node.args[-1][:2], False])
-        node.outs = (*node.outs[:2], None)
-    graph.nodes = nodes
 
 
 def rectify_what_was_pooled(graph: Graph) -> None:

@@ -6,8 +6,12 @@ still does what it did is found out by tests of the tricks that need it (tricks.
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -104,3 +108,37 @@ def _needs_wrapper(optimizer: Any) -> bool:
     code = getattr(torch.optim.Optimizer, "_optimizer_step_code", None)
     own = "_optimizer_step_code" in vars(optimizer)
     return code is None or own or getattr(cls, "_optimizer_step_code", None) is not code
+
+
+# MKL_CBWR_AUTO of Intel's "conditional numerical reproducibility": kernels for this processor, the same wherever
+# numbers lie in memory. Without it, kernels of narrow matrices are chosen by the alignment of their operands, and each
+# run of a stack has another one.
+_AUTO = 2
+
+
+def products_ignore_place() -> bool:
+    """Do products of matrices round alike in this process wherever the matrices lie in memory?"""
+    if not torch.backends.mkl.is_available():
+        return True
+    mkl = _mkl()
+    return mkl is not None and mkl.mkl_serv_cbwr_get(-1) == _AUTO
+
+
+def make_products_ignore_place() -> bool:
+    """See to it, for the rest of this process; False where it is too late, since it has multiplied matrices."""
+    if not torch.backends.mkl.is_available():
+        return True
+    mkl = _mkl()
+    return mkl is not None and mkl.mkl_serv_cbwr_set(_AUTO) == 0
+
+
+@functools.cache
+def _mkl() -> Any:
+    """Intel's library within torch; None where nothing can be asked of it."""
+    folder = Path(torch.__file__).parent / "lib"
+    for name in ("libtorch_cpu.so", "libtorch_cpu.dylib", "torch_cpu.dll"):
+        with suppress(OSError, AttributeError):
+            library = ctypes.CDLL(str(folder / name))
+            if library.mkl_serv_cbwr_get and library.mkl_serv_cbwr_set:
+                return library
+    return None

@@ -62,7 +62,9 @@ def log_names(ax: Axes, low: float, high: float, *, alone: float | None = None) 
     ticks, named = log_ticks(low, high, most=40), log_ticks(low, high)
     texts = [text if tick in named else "" for tick, text in zip(ticks, log_texts(ticks), strict=True)]
     room = inches(ax) / math.log10(high / low)
-    name_ticks(ax.xaxis, ticks, apart([math.log10(tick) * room for tick in ticks], texts), minor=between(low, high, room))
+    name_ticks(
+        ax.xaxis, ticks, apart([math.log10(tick) * room for tick in ticks], texts), minor=between(low, high, room)
+    )
 
 
 def inches(ax: Axes, *, upright: bool = False) -> float:

@@ -75,6 +75,7 @@ def write(
         "tasks": {**(notes_before if isinstance(notes_before, dict) else {}), **tasks},
         "determinism": {"threads_per_worker": _threads(told), "initial_weights_and_batches": written.hashes},
         "audits": _audits(told),
+        "company": _company(told),
         "tables": written.sha256,
         "groups": [
             {"id": g.id, "engine": g.engine, "compile": g.compile, "reason": g.reason, "runs": list(g.runs)}
@@ -102,6 +103,13 @@ def _audits(sessions: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "failed": sum(one["failed"] for one in each),
         "where": [text for one in each for text in one["where"]],
     }
+
+
+def _company(sessions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Is a run the same to the bit whatever runs it trained with, on one kind of machine? If not: why."""
+    each = [one.get("company") for one in sessions]
+    texts = list(dict.fromkeys(str(text) for one in each if isinstance(one, list) for text in one))
+    return {"same_bits": not texts, "why_not": texts}
 
 
 def _is_before(ended: Any, begun: float) -> bool:

@@ -224,6 +224,7 @@ def _opened(
             from lrsweep.system.caller import restored
 
             stack.enter_context(restored())
+            from lrsweep.compiler.torch_private import make_products_ignore_place
             from lrsweep.spec.given import names
             from lrsweep.spec.load import load_spec
             from lrsweep.spec.resolved import located, resolved_dict
@@ -238,7 +239,8 @@ def _opened(
             notes.note(warning)
         shown = given(results) / spec.name
         context = Context(folder=absolute(shown), shown=shown, options=resolved, notes=notes, stopping=stopping)
-        if renderer is not None:
+        if renderer is not None:  # the command line's: this process is our own, and its workers are copies of it
+            make_products_ignore_place()
             context = dataclasses.replace(context, renderer=renderer)
         stack.enter_context(warned.told(notes.once))
         stack.enter_context(located(spec))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lrsweep import given_code, optimizers, schedules, tasks
+from lrsweep.compiler.torch_private import make_products_ignore_place, products_ignore_place
 from lrsweep.errors import UsageError, WrongInSpec
 from lrsweep.schedules import warmup_steps
 from lrsweep.store.journal import Group
@@ -18,6 +19,7 @@ from lrsweep.sweep import pending, trial
 from lrsweep.system import child, ending
 from lrsweep.system.machine import memory_limit, size_text, this_machine
 from lrsweep.training import grouping, isolation, memory, param_groups, stackable
+from lrsweep.training.company import dependence
 from lrsweep.training.workload import Probed
 from lrsweep.user_imports import argument_error
 from lrsweep.wording.words import plural
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """What is about to be trained, by how many processes. `descriptions` and `task_notes` (by workload) are of the
-    tasks; `remarks` are sentences about the spec, `warnings` those of the tasks about their data."""
+    tasks; `remarks` are sentences about the spec, `warnings` those of the tasks about their data, `company` about runs
+    whose last digits may depend on the runs they train with."""
 
     jobs: tuple[Job, ...] = ()
     workers: int = 1
@@ -44,6 +47,10 @@ class Work:
     task_notes: dict[str, Any] = dataclasses.field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    company: tuple[str, ...] = ()
+
+
+DIGITS = "the last digits of a run may depend on the runs it trains with"
 
 
 def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work:
@@ -90,7 +97,21 @@ def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work
             f"warning: {text}"
             for text in (*found.warnings, *(text for each in described.values() for text in each.get("warnings", ())))
         ),
+        company=(*found.company, *_of_company(jobs)),
     )
+
+
+def _of_company(jobs: Iterable[Job]) -> Iterator[str]:
+    """Why any model may come out differently in its last digits, besides what is wrong with single ones."""
+    together = [job.group for job in jobs if job.group.engine == "stacked"]
+    if any(group.compile for group in together):
+        yield f"{DIGITS}: compiled steps are optimized for the size of a group"
+    if together and child.must_fork() and not child.call(make_products_ignore_place):
+        yield (
+            f"{DIGITS}: code that is given in Python trains in copies of this process, which has multiplied matrices "
+            "before, and then their products depend on where they lie in memory (set MKL_CBWR=AUTO before torch is "
+            "imported, or name a file in the spec)"
+        )
 
 
 def _fitting(needs: Iterable[memory.Needed], jobs: int, options: Options) -> tuple[int, list[str]]:
@@ -127,15 +148,17 @@ class _Survey:
     probed: dict[str, Probed]
     needs: tuple[memory.Needed, ...]
     warnings: tuple[str, ...]
+    company: tuple[str, ...] = ()
 
 
 def _survey(left: Pending, spec: Spec, replay: Replay, options: Options) -> _Survey:
-    """In a copy of this process where user code runs: what it keeps must not reach the workers.
+    """In a copy of this process where user code runs: what it keeps must not reach the workers. And where this process
+    is not our own: whether its copies multiply alike is settled by its first product.
 
     Raises UsageError if a task cannot be built, its loss has parameters of its own, its parameter groups cannot be, or
     a schedule gives no factors.
     """
-    if all(run.built_in for run in left.runs):
+    if all(run.built_in for run in left.runs) and products_ignore_place():
         return _look(left, spec, replay, options)
     try:
         return child.call(lambda: _look(left, spec, replay, options))
@@ -160,6 +183,7 @@ def _look(left: Pending, spec: Spec, replay: Replay, options: Options) -> _Surve
         raise WrongInSpec(*((path, text) for text, path in wrong.items()))
     groups = _cut(left.uncut, replay, options) if left.new else []
     probed, needs, warnings = {}, [], {}
+    company: list[str] = []
     for key, members in _by_workload(left.runs).items():
         workload = trial.built(members[0].workload_spec)
         probed[key] = workload.probed()
@@ -168,7 +192,30 @@ def _look(left: Pending, spec: Spec, replay: Replay, options: Options) -> _Surve
         needs.append(memory.needed(workload, this_machine()))
         if groups:
             warnings.update(dict.fromkeys(stackable.findings(workload).warnings))
-    return _Survey(groups=groups, reasons=_reasons(left), probed=probed, needs=tuple(needs), warnings=tuple(warnings))
+            company += _dependences(workload, members, groups)
+    return _Survey(
+        groups=groups,
+        reasons=_reasons(left),
+        probed=probed,
+        needs=tuple(needs),
+        warnings=tuple(warnings),
+        company=tuple(company),
+    )
+
+
+def _dependences(workload: Workload, members: Sequence[Run], groups: Iterable[Group]) -> Iterator[str]:
+    """What of runs of one recipe depends on the size of their group: of the largest, if it is code of the user's."""
+    seeds = {run.run_id: run.seed for run in members}
+    together = [group.runs for group in groups if group.engine == "stacked" and group.runs[0] in seeds]
+    if workload.built_in or not together:
+        return
+    largest = max(together, key=len)
+    try:
+        found = dependence(workload, list(dict.fromkeys(seeds[run] for run in largest)), len(largest))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything, and will tell when it trains
+        found = f"its steps could not be compared, {isolation.describe(error)}; it"
+    if found is not None:
+        yield f"{DIGITS}: {found} does, with {given_code.short(workload.workload_spec.task['name'])}"
 
 
 def _reasons(left: Pending) -> dict[str, Reason]:

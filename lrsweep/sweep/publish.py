@@ -42,6 +42,7 @@ class Round:
     seconds: float = 0.0
     task_notes: dict[str, Any] = field(default_factory=dict)
     audits: Audits = field(default_factory=Audits)
+    company: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,7 @@ def publish(rounds: Sequence[Round], context: Context, begun: float) -> Finished
                 "failed": sum(len(one.audits.failed) for one in rounds),
                 "where": [text for one in rounds for text in one.audits.failed],
             },
+            company=list(dict.fromkeys(text for one in rounds for text in one.company)),
             **dataclasses.asdict(context.options),
         )
         notes = {key: note for one in rounds for key, note in one.task_notes.items()}

@@ -115,7 +115,7 @@ def train_missing(spec: Spec, context: Context, writer: Journal, *, retry: bool 
     if not work.jobs:
         return Round(plan=plan, replay=replay, settled=sum(run.run_id in replay.entries for run in plan.runs))
     _tell_reasons([job.group for job in work.jobs], notes)
-    for text in work.warnings:
+    for text in (*work.warnings, *work.company):
         notes.once(text)
     return _train(work, plan, replay, context, writer)
 
@@ -185,6 +185,7 @@ def _train(work: Work, plan: Plan, replay: Replay, context: Context, writer: Jou
         seconds=seconds,
         task_notes=work.task_notes,
         audits=supervisor.audits,
+        company=work.company,
     )
 
 

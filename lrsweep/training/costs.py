@@ -28,7 +28,8 @@ WORTH = 0.9  # a stack must promise this share of the time alone
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sizes:
     """One training step of one run: `ops` that compute, `flops` in products and (weighted) convolutions, `moved` bytes
-    elsewhere, and the bytes of `weights` and of all `values` that are alive."""
+    elsewhere, and the bytes of `weights` and of all `values` that are alive. `random`: it draws random numbers;
+    `convolves`: it has convolutions."""
 
     ops: int
     flops: float
@@ -36,6 +37,7 @@ class Sizes:
     weights: float
     values: float
     random: bool
+    convolves: bool = False
 
     @property
     def alone(self) -> float:
@@ -105,7 +107,16 @@ def sizes_of(graph: Graph, weights: float) -> Sizes:
         if not product:
             moved += sum(_bytes(one) for one in (*like, *out))
     values = sum(_bytes(graph.meta[ref]) for node in graph.nodes if node.computes for ref in node.outs if ref)
-    return Sizes(ops=ops, flops=flops, moved=moved, weights=weights, values=float(values), random=graph.random)
+    convolves = any("convolution" in str(node.op) for node in graph.nodes)
+    return Sizes(
+        ops=ops,
+        flops=flops,
+        moved=moved,
+        weights=weights,
+        values=float(values),
+        random=graph.random,
+        convolves=convolves,
+    )
 
 
 def _bytes(like: TensorMeta | Tensor) -> float:

@@ -76,15 +76,18 @@ def _alone(run: Run, reason: Reason, recorded: bool) -> Group:
 def _cut_stackable(
     runs: Sequence[Run], workload: Workload, sizes: Sizes, machine: Machine, workers: int, compile: str
 ) -> list[tuple[Group, float]]:
-    """The cut with the shortest estimated time to the end, among runs alone and stacks of several sizes.
+    """The cut into stacks with the shortest estimated time to the end, or all alone where stacks gain nothing.
 
+    Which of the two depends on a run's own sizes only, so that it comes out the same in whatever company it trains.
     Each group comes with the seconds of a step of it.
     """
+    if not _gains(sizes):
+        return [(_alone(run, TOO_LARGE, True), sizes.alone) for run in runs]
     rule = {key: rates.rule_of(run.setting) for key, run in {run.setting.key: run for run in runs}.items()}
     runs = sorted(runs, key=lambda run: rule[run.setting.key])  # runs of one rule stay together: a part has few rules
-    best, best_time = None, _time([sizes.alone] * len(runs), workers) * WORTH
+    best, best_time = None, math.inf
     pools = [[_Pool.of(of_seed, rule) for of_seed in _by_seed(runs)]]
-    if not sizes.random and workload.shared_batches and stackable.findings(workload).mixes:
+    if not sizes.random and not sizes.convolves and workload.shared_batches and stackable.findings(workload).mixes:
         pools.append([_Pool.of(runs, rule)])
     part_sizes = _part_sizes(len(runs), sizes, machine, workers)
     for pool, size, multiple in itertools.product(pools, part_sizes, {1, workers}):
@@ -93,8 +96,7 @@ def _cut_stackable(
         time = _time(steps, workers)
         if time < best_time * BETTER:
             best, best_time = (parts, steps), time
-    if best is None:
-        return [(_alone(run, TOO_LARGE, True), sizes.alone) for run in runs]
+    assert best is not None
     return [
         (Group(engine="stacked", runs=tuple(run.run_id for run in pool.runs[low:high]), compile=compile == "on"), step)
         for (pool, low, high), step in zip(*best, strict=True)
@@ -136,10 +138,20 @@ def _largest(sizes: Sizes, machine: Machine, workers: int) -> int:
     """The most runs in a group: enough to spread what a group costs, as long as they fit the caches or are few."""
     # Of the values, half are alive at once.
     per_run = max(1.0, sizes.values / 2 + 4 * sizes.weights)
-    enough = math.ceil((sizes.around + RULE) / (SPREAD * sizes.inside))
     fits = max(FEW, int(machine.cache_per_worker(workers) / per_run))
     memory = int(MEMORY_SHARE * machine.memory / workers / per_run)
-    return max(1, min(LARGEST, enough, fits, memory))
+    return max(1, min(LARGEST, _enough(sizes), fits, memory))
+
+
+def _enough(sizes: Sizes) -> int:
+    """The runs that spread what a group costs."""
+    return math.ceil((sizes.around + RULE) / (SPREAD * sizes.inside))
+
+
+def _gains(sizes: Sizes) -> bool:
+    """Is a group of enough runs faster than its runs alone?"""
+    enough = _enough(sizes)
+    return sizes.stacked(enough) + RULE < WORTH * enough * sizes.alone
 
 
 def _by_seed(runs: Iterable[Run]) -> list[list[Run]]:

@@ -495,6 +495,9 @@ def _clipped(grads: Sequence[Tensor], max_norm: float) -> list[Tensor]:
 
     Not in place: two parameters that are added have one gradient, and one that is summed has one number for all.
     """
-    norms = torch.stack([torch.linalg.vector_norm(grad.unsqueeze(-1).flatten(1), dim=1) for grad in grads])
-    scale = (max_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
+    runs = len(grads[0])
+    # The norm of a single row is summed in another order than those of several.
+    rows = [grad.unsqueeze(-1).flatten(1).expand(max(runs, 2), -1) for grad in grads]
+    norms = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(row, dim=1) for row in rows]), dim=0)
+    scale = (max_norm / (norms[:runs] + 1e-6)).clamp(max=1.0)
     return [grad * scale.view(-1, *[1] * (grad.ndim - 1)) for grad in grads]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lrsweep.compiler import by_run, passes, trace
+from lrsweep.compiler import by_run, passes, trace, vectors
 from lrsweep.compiler.channels import RunsAmongChannels
 from lrsweep.compiler.torch_private import tree_flatten, tree_unflatten
 from lrsweep.compiler.tricks import enabled
@@ -206,6 +206,8 @@ class Stepper:
             except trace.NotRepeatableError:
                 self.random = True  # which is not known of a step that is not recorded
                 return _Program(self._eager(step, training), names, recorded=False)
+            if self._stacked:
+                vectors.fill_vectors(graph)
             checks = (*self._untrained((*params, *non_trainable)), *tensors)
             call, own = passes.program(graph, checks, inductor=self._compile and training)
         if training:

@@ -5,6 +5,9 @@ own optimizer, built at lr = 1 over *zero-valued* tensors and given the stacked 
 the weights then move by `u` times the rate of their run, and `u` is zeroed again. Weight decay reads the weights and is
 therefore applied outside: coupled decay joins the gradient, the other kinds shrink the weights before the step.
 
+In these tensors every run has whole vectors of the processor, more than it fills: what is left over at the end of a
+tensor torch's kernels round in another way, and a run would depend on its place among the others.
+
 # m runs under one rule, P parameters of a run; p_l, g_l, u_l have shape [m, *shapes[l]]
 """
 
@@ -25,6 +28,7 @@ from torch import Tensor
 from lrsweep import optimizers
 from lrsweep.compiler import torch_private
 from lrsweep.compiler.torch_private import foreach
+from lrsweep.compiler.vectors import padded
 from lrsweep.system.plain import uses
 
 # Rules that one factor per run cannot express, and why their runs train alone.
@@ -84,6 +88,7 @@ class StackedRule:
         name, args = json.loads(rule)
         self._name = name
         self._shapes = [tuple(shape) for shape in shapes]
+        self._sizes = [math.prod(shape) for shape in self._shapes]
         self._dtype, self._device = dtype, torch.device(device)
         self._sign = -1.0 if args.get("maximize") else 1.0
         # Plain SGD moves along the gradient itself and needs no tensors of its own.
@@ -94,7 +99,7 @@ class StackedRule:
         self._decays = kinds.to(dtype).to(self._device)
         self._allocate()
         args |= optimizers.fused(name, self._device.type)
-        self._optimizer: Any = optimizers.build(name, args, self._u, 1.0, ".")
+        self._optimizer: Any = optimizers.build(name, args, self._memory, 1.0, ".")
         self._step = optimizers.step_of(self._optimizer)
         self._kernel: Kernel | None = None
 
@@ -104,12 +109,21 @@ class StackedRule:
         self._coupled, self._decoupled, self._independent = self._decays
         self._couples = bool(self._coupled.any())
         self._shrinks = bool(self._decoupled.any()) or bool(self._independent.any())
-        self._u = [self._zeros(0 if self._plain else m, *shape) for shape in self._shapes]
+        self._memory = [self._zeros(0 if self._plain else m, padded(size, self._dtype)) for size in self._sizes]
+        self._u = [self._of_runs(memory, i) for i, memory in enumerate(self._memory)]
+        self._grads: list[Tensor | None] = [
+            torch.zeros_like(memory) if memory.shape[1] > size else None
+            for memory, size in zip(self._memory, self._sizes, strict=True)
+        ]
         self._lr, self._lr_views = self._per_run(m)
         self._shrink, self._shrink_views = self._per_run(m)
         # torch negates the gradient under `maximize` before it adds the decay.
         coupled, self._coupled_views = self._per_run(m)
         coupled.copy_(self._sign * self._coupled)
+
+    def _of_runs(self, memory: Tensor, number: int) -> Tensor:
+        """The parameter of this number in memory that has a row per run."""
+        return memory[:, : self._sizes[number]].view(len(memory), *self._shapes[number])
 
     def _zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=self._dtype, device=self._device)
@@ -143,7 +157,7 @@ class StackedRule:
             self._lr.mul_(-self._sign)
         foreach("addcmul", params, moves, self._lr_views)
         if not self._plain:
-            foreach("zero", self._u)
+            foreach("zero", self._memory)
 
     def _displacements(self, params: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
         """What torch's rule does to weights at lr 1, without weight decay."""
@@ -152,29 +166,36 @@ class StackedRule:
         if self._couples:
             coupled = zip(grads, params, self._coupled_views, strict=True)
             grads = [torch.addcmul(grad, param, decay) for grad, param, decay in coupled]
-        # The fused CPU kernels read any gradient as if it were contiguous.
-        grads = [grad.contiguous() for grad in grads]
+        grads = [self._in_memory(number, grad) for number, grad in enumerate(grads)]
         if self._kernel is not None:
             self._kernel(grads)
             return self._u
-        for u, grad in zip(self._u, grads, strict=True):
-            u.grad = grad
+        for memory, grad in zip(self._memory, grads, strict=True):
+            memory.grad = grad
         self._step()
         self._find_kernel()
         return self._u
 
+    def _in_memory(self, number: int, grad: Tensor) -> Tensor:
+        """As the optimizer's memory lies: torch's fused CPU kernels read any gradient as if it were contiguous."""
+        filled = self._grads[number]
+        if filled is None:
+            return grad.contiguous().view_as(self._memory[number])
+        self._of_runs(filled, number).copy_(grad)
+        return filled
+
     def _find_kernel(self) -> None:
         """What makes the updates after the first, if there is something faster than the optimizer."""
         self._kernel = None
-        if uses("kernels") and all(self._optimizer.state.get(u) for u in self._u):
+        if uses("kernels") and all(map(self._optimizer.state.get, self._memory)):
             self._kernel = kernel_of(self._name, self._optimizer, self._device.type)
 
     def keep(self, index: Tensor) -> None:
         """Go on with these runs only (positions in the present order, ascending)."""
-        before = self._u
+        before = self._memory
         self._decays = self._decays[:, index]
         self._allocate()
-        replaced = dict(zip(before, self._u, strict=True))
+        replaced = dict(zip(before, self._memory, strict=True))
         state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         for old, new in replaced.items():
             for key, value in self._optimizer.state[old].items():
@@ -188,7 +209,7 @@ class StackedRule:
     def state(self) -> dict[str, Any]:
         """Everything the next step depends on: tensors and plain values, copies of both."""
         groups = [{key: v for key, v in group.items() if key != "params"} for group in self._optimizer.param_groups]
-        tensors = [dict(self._optimizer.state[u]) for u in self._u]
+        tensors = [dict(self._optimizer.state[memory]) for memory in self._memory]
         return copy.deepcopy({"groups": groups, "tensors": tensors})
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -196,8 +217,22 @@ class StackedRule:
         state = copy.deepcopy(dict(state))
         for group, saved in zip(self._optimizer.param_groups, state["groups"], strict=True):
             group.update(saved)
-        self._optimizer.state = defaultdict(dict, zip(self._u, state["tensors"], strict=True))
+        tensors = [
+            {key: self._restored(number, value) for key, value in saved.items()}
+            for number, saved in enumerate(state["tensors"])
+        ]
+        self._optimizer.state = defaultdict(dict, zip(self._memory, tensors, strict=True))
         self._find_kernel()
+
+
+    def _restored(self, number: int, value: Any) -> Any:
+        """What a version of lrsweep has saved that kept no memory beside what the runs fill."""
+        memory = self._memory[number]
+        if not isinstance(value, Tensor) or value.shape in (memory.shape, ()):
+            return value
+        filled = value.new_zeros(memory.shape)
+        self._of_runs(filled, number).copy_(value.view(len(memory), *self._shapes[number]))
+        return filled
 
 
 class GroupedRule:
@@ -232,9 +267,9 @@ ROWS_UP_TO = 2048
 class Weights:
     """The weights of K stacked runs, copied: `params` [K, ...], and the same memory as the `parts` that rules update.
 
-    Parts are a row of P numbers per run for small runs, else the parameters. Rows save next to nothing (2 % on workload
-    a of `python -m tests.bench.tricks`, 2026-11), but torch's kernels round the last numbers of a tensor in their own
-    way, and results made with rows stand.
+    Parts are a row of P numbers per run for small runs, else the parameters: one call instead of one per parameter, in
+    which every run fills whole vectors but once. Without rows training takes 2 % longer on workload a of
+    `python -m tests.bench.tricks`, in which they did not have to be filled (2026-11).
     """
 
     def __init__(self, params: Sequence[Tensor], *, in_rows: bool = True) -> None:

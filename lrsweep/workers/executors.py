@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Protocol
 
+from lrsweep.compiler.torch_private import make_products_ignore_place, products_ignore_place
 from lrsweep.system import child
 from lrsweep.system.process import collect_own_objects
 from lrsweep.system.signals import undisturbed
@@ -82,7 +83,7 @@ class Local:
     def start(self) -> None:
         """Start all workers; call it before anything starts a thread."""
         simple = child.can_fork() and not multiprocessing.current_process().daemon
-        fork = child.must_fork() or (self._config.device == "cpu" and simple)
+        fork = child.must_fork() or (self._config.device == "cpu" and simple and _copies_multiply_alike())
         while len(self._workers) < self._count:
             try:
                 self._add(fork)
@@ -198,6 +199,11 @@ class Local:
             return process.exitcode
 
         return Worker(process=process, connection=ours, exit_code=exit_code)
+
+
+def _copies_multiply_alike() -> bool:
+    """Do products in copies of this process round as in a worker that is started anew?"""
+    return products_ignore_place() or child.call(make_products_ignore_place)
 
 
 def _work(serve: Callable[[Connection, list[Connection]], None], theirs: Connection, others: list[Connection]) -> None:

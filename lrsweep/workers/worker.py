@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lrsweep.compiler.torch_private import make_products_ignore_place
 from lrsweep.errors import StoppedError, StorageError, WrongOption
 from lrsweep.optimizers import without_compiler
 from lrsweep.registry import DATA_FILES
@@ -297,6 +298,7 @@ def serve(connection: Connection) -> None:
         die_with(config.parent)
         lock.drop_inherited(Path(config.folder))
         one_thread()
+        make_products_ignore_place()
         keep_freed_memory()
         leaving: list[bool] = []
         waiting = warned.Waiting()

@@ -30,7 +30,6 @@ TRICKS = (
     "tidy",
     "predict_by_max",
     "rectify_what_was_pooled",
-    "bias_gradients_by_sums",
     "widen_products",
     "gradients_in_place",
     "add_within_products",

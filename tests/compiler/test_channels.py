@@ -267,20 +267,3 @@ def test_a_relu_that_is_seen_elsewhere_stays(name: str, trained: bool) -> None:
 def test_a_relu_whose_gradient_is_changed_stays() -> None:
     graph, changed = rewritten(hooked, with_ties(2, 4, 6, 6))
     assert sizes(changed, "threshold_backward") == sizes(graph, "threshold_backward") == [288]
-
-
-def test_bias_gradients_are_sums() -> None:
-    generator = torch.Generator().manual_seed(0)
-    images_, weight, bias = (torch.randn(s, generator=generator) for s in ((5, 4, 6, 6), (8, 4, 3, 3), (8,)))
-
-    def step(images: Tensor, *parts: Tensor) -> list[Tensor]:
-        leaves = [part.detach().requires_grad_() for part in parts]
-        with RunsAmongChannels():
-            return gradients(F.conv2d(images, *leaves).tanh(), leaves)
-
-    graph = trace.record(step, images_, weight, bias)
-    wanted = trace.compiled(graph)(images_, weight, bias)
-    channels.bias_gradients_by_sums(graph)
-    assert [node.args[-1][2] for node in graph.nodes if "convolution_backward" in str(node.op)] == [False]
-    for ours, torchs in zip(trace.compiled(graph)(images_, weight, bias), wanted, strict=True):
-        torch.testing.assert_close(ours, torchs)
