@@ -350,8 +350,8 @@ def check(
 def status(results: Folder) -> None:
     """Show finished, pending and failed runs.
 
-    Works while the sweep is running. Of a submitted sweep it shows the job, too
-    (queued, running or done). Writes nothing.
+    And whether the job of a submitted sweep is queued, running or done. Works
+    while the sweep is running. Writes nothing.
 
     Example:
       lrsweep status results

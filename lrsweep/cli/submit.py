@@ -47,12 +47,13 @@ def submit(
         ),
     ] = Cluster.slurm,
 ) -> None:
-    """Run a sweep as a SLURM job; needs lrsweep[slurm].
+    """Run a sweep as a SLURM job.
 
-    Checks the spec first. Writes the script and logs of the job to
-    results/NAME/slurm, and prints its id. The job reads the spec and your files
-    by their paths, saves the sweep before its time limit or a preemption, is
-    requeued and resumes. It ends with the exit code of the sweep.
+    Checks the spec as run --dry-run does, then submits one job and prints its
+    id. Writes the script and logs of the job to results/NAME/slurm. The job
+    reads the spec and your files by their paths. Before its time limit or a
+    preemption it saves the sweep, is requeued and resumes; it ends with the exit
+    code of the sweep. Needs submitit, the extra slurm of lrsweep.
 
     Example:
       lrsweep submit sweep.yaml --partition gpu --time 4:00:00 --gpus 1 --cpus 8

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import yaml
 
 from lrsweep.errors import BusyError, SpecError, UsageError, WrongOption
 from lrsweep.results import batch_job
-from lrsweep.results.status import below, status
+from lrsweep.results.status import status
 from lrsweep.store import lock
 from lrsweep.sweep import submit as submitting
 from lrsweep.sweep.progress import Silent
@@ -27,7 +27,7 @@ from tests.support.slurm import NUMBER, Cluster
 
 needs_submitit = pytest.mark.usefixtures("submitit")
 LONG = sweeps.spec(
-    name="long", train={"steps": 60_000, "batch_size": 20, "eval_every": {"steps": 20_000}}, optimizers=["sgd"]
+    name="long", train={"steps": 30_000, "batch_size": 20, "eval_every": {"steps": 10_000}}, optimizers=["sgd"]
 )
 
 
@@ -79,11 +79,14 @@ def test_the_script_asks_for_what_was_asked_for(tmp_path: Path, cluster: Cluster
     assert (made.job, made.folder, made.cancel) == (NUMBER, scripts, f"scancel {NUMBER}")
     assert [call.split()[0] for call in cluster.calls] == ["sbatch"]
     found = flags(scripts / f"{NUMBER}_submission.sh")
-    assert found.items() >= {
-        **{"partition": "gpu", "time": "1590", "gpus-per-node": "2", "cpus-per-task": "8", "mem": "500M"},
-        **{"account": "lab", "job-name": "small", "signal": "USR2@120", "requeue": "", "open-mode": "append"},
-        **{"output": f"{scripts}/%j_0_log.out", "error": f"{scripts}/%j_0_log.err"},
-    }.items()
+    assert (
+        found.items()
+        >= {
+            **{"partition": "gpu", "time": "1590", "gpus-per-node": "2", "cpus-per-task": "8", "mem": "500M"},
+            **{"account": "lab", "job-name": "small", "signal": "USR2@120", "requeue": "", "open-mode": "append"},
+            **{"output": f"{scripts}/%j_0_log.out", "error": f"{scripts}/%j_0_log.err"},
+        }.items()
+    )
     assert " --cpus-per-task=8 " in (scripts / f"{NUMBER}_submission.sh").read_text()
 
 
@@ -160,7 +163,7 @@ def test_code_that_needs_a_gpu_is_tried_by_the_job(tmp_path: Path, cluster: Clus
 @needs_submitit
 def test_a_job_that_sbatch_refuses_leaves_nothing(tmp_path: Path, cluster: Cluster, config: Path) -> None:
     cluster.tool("sbatch", "echo 'sbatch: error: invalid partition specified: gpux' >&2; exit 1")
-    with pytest.raises(UsageError, match="^sbatch: error: invalid partition specified: gpux$"):
+    with pytest.raises(UsageError, match=r"^sbatch: error: invalid partition specified: gpux$"):
         submit(config, tmp_path / "results", partition="gpux")
     assert not (tmp_path / "results").exists()
 
@@ -268,10 +271,13 @@ def outcomes(folder: Path) -> int:
     return sum(path.read_text().count('"kind":"outcome"') for path in (folder / "journal").glob("*.jsonl"))
 
 
-def process_of(log: Path) -> int:
-    """The process that submitit has started for a local job."""
-    (child,) = Path(f"/proc/{log}/task/{log}/children").read_text().split()
-    return int(child)
+def children(pid: int) -> list[int]:
+    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def descendants(pid: int) -> list[int]:
+    found = children(pid)
+    return found + [below for child in found for below in descendants(child)]
 
 
 def finished(folder: Path) -> bool:
@@ -287,8 +293,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "log.txt"
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log.txt"
 
 
 @needs_submitit
@@ -308,16 +314,15 @@ def test_a_local_job_ends_with_the_tables_of_run(tmp_path: Path, config: Path) -
 @needs_submitit
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_local_job_that_is_preempted_goes_on(
-    tmp_path: Path, alone: dict[str, bytes], number: signal.Signals
-) -> None:
-    """From where it was: the second start trains less than the first, and the tables are those of one without a stop."""
+def test_a_local_job_that_is_preempted_goes_on(tmp_path: Path, alone: dict[str, bytes], number: signal.Signals) -> None:
+    """From where it was: the second start trains less than the first, and the tables are those without a stop."""
     sent = lrsweep("submit", written(tmp_path, LONG), "--cluster=local", "--cpus=1", cwd=tmp_path)
     assert sent.returncode == 0, sent.stderr
     folder = tmp_path / "results" / "long"
     (job,) = batch_job.jobs_of([folder]).values()
     until(lambda: outcomes(folder) >= 2)  # those that diverge at once
-    os.kill(process_of(Path(job.id)), number)
+    (process,) = children(int(job.id))  # the one that submitit starts in a shell of its own on a cluster
+    os.kill(process, number)
     until(lambda: finished(folder))
     said = job.log.read_text()
     assert f"stopped by {number.name}: 2 of 6 runs saved in {folder} and 4 more trained in part" in said
@@ -337,7 +342,8 @@ def test_a_slurm_job_is_requeued_before_its_time_limit(
     script = folder / "slurm" / f"{NUMBER}_submission.sh"
     first = cluster.started(script, log)
     until(lambda: outcomes(folder) >= 2)
-    os.kill(process_of(Path(str(first.pid))), signal.SIGUSR2)
+    for process in descendants(first.pid):  # SLURM signals all of them, but not the script
+        os.kill(process, signal.SIGUSR2)
     assert first.wait(60) != 0
     assert cluster.calls[-1] == f"scontrol requeue {NUMBER}"
     second = cluster.started(script, log)
@@ -354,9 +360,24 @@ def test_a_slurm_job_that_is_cancelled_is_saved_and_not_requeued(tmp_path: Path,
     cluster.queue(f"{NUMBER} COMPLETING")
     job = cluster.started(folder / "slurm" / f"{NUMBER}_submission.sh", log)
     until(lambda: outcomes(folder) >= 2)
-    os.kill(process_of(Path(str(job.pid))), signal.SIGTERM)
+    for process in descendants(job.pid):
+        os.kill(process, signal.SIGTERM)
     assert job.wait(60) == 128 + signal.SIGTERM
     assert not any(call.startswith("scontrol") for call in cluster.calls)
+    assert status(folder).done == 2
+    assert list((folder / "checkpoints").glob("*.pt"))
+
+
+@needs_submitit
+@pytest.mark.slow
+def test_a_sweep_does_not_outlive_its_job(tmp_path: Path, cluster: Cluster, log: Path) -> None:
+    submit(written(tmp_path, LONG), tmp_path / "results")
+    folder = tmp_path / "results" / "long"
+    job = cluster.started(folder / "slurm" / f"{NUMBER}_submission.sh", log)
+    until(lambda: outcomes(folder) >= 2)
+    os.kill(children(job.pid)[0], signal.SIGKILL)
+    assert job.wait(60) == 128 + signal.SIGKILL
+    until(lambda: not lock.is_held(folder))
     assert status(folder).done == 2
     assert list((folder / "checkpoints").glob("*.pt"))
 
