@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 
 CLUSTERS = ("slurm", "local", "debug")
 
-WARNING_SECONDS = {"slurm": 120, "local": 30}
-"""Before the time limit, when the scheduler sends SIGUSR2."""
-PATIENCE = {"slurm": 100.0, "local": 20.0}
-"""Of these, what the sweep may take to save itself. It is killed then, which loses a checkpoint at most: a job that is
-still there at its limit could not be requeued."""
+WARNING_SECONDS = 120
+"""Before the time limit, when the scheduler sends SIGUSR2; in a job of a few minutes half of its time at most."""
+PATIENCE = 0.8
+"""Of these, the share that the sweep may take to save itself. It is killed then, which loses a checkpoint at most: a
+job that is still there at its limit could not be requeued."""
 LOOK_SECONDS = 0.25
 """Between two looks at whether the sweep still runs."""
 ASKING = tuple(one for one in ENDING if one.name in ("SIGUSR1", "SIGUSR2", "SIGTERM", "SIGINT"))
@@ -68,7 +68,7 @@ class Allocation:
     """What the job asks the scheduler for, on one node; None leaves it to the cluster.
 
     `time` and `memory` as sbatch takes them: `4:00:00`, `8G`. `requeues`: how often a job that ran into its time limit
-    goes on; preemptions do not count.
+    goes on; preemptions do not count. `minutes` is the time; `warning` seconds before its end the job is told.
     """
 
     time: str = "4:00:00"
@@ -79,12 +79,14 @@ class Allocation:
     account: str | None = None
     requeues: int = 3
     minutes: int = field(init=False)
+    warning: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Raises WrongOption."""
         if self.memory is not None and not _MEMORY.fullmatch(self.memory):
             raise WrongOption("memory", self.memory, "give a whole number with a unit, such as 8G or 500M")
         object.__setattr__(self, "minutes", _minutes(self.time))
+        object.__setattr__(self, "warning", min(WARNING_SECONDS, 30 * self.minutes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +142,7 @@ def submit(
     with _scheduler_folder(folder) as scripts:
         executor = _executor(cluster, scripts, allocation, name=found.name)
         with _detached() if cluster == "local" else nullcontext():
-            job = _sent(executor, arguments, PATIENCE.get(cluster, PATIENCE["slurm"]))
+            job = _sent(executor, arguments, PATIENCE * allocation.warning)
     if cluster == "debug":
         return dataclasses.replace(nothing, job=job.job_id, exit_code=job.result())
     batch_job.write(folder, cluster=cluster, job=job.job_id)
@@ -229,14 +231,14 @@ def _scheduler_folder(folder: Path) -> Iterator[Path]:
         )
     links.is_plain(scripts, stat.S_ISDIR)
     missing = [path for path in (scripts, *scripts.parents) if not path.exists()]
-    before = {*scripts.iterdir()} if scripts.is_dir() else {*()}
+    before = set(scripts.iterdir()) if scripts.is_dir() else set()
     atomic.make_folder(scripts)
     try:
         with atomic.storage_errors(scripts):
             yield scripts
     except BaseException:
         with suppress(OSError):
-            for path in {*scripts.iterdir()} - before:
+            for path in set(scripts.iterdir()) - before:
                 path.unlink()
             for made in missing:
                 made.rmdir()
@@ -256,7 +258,7 @@ def _executor(cluster: str, scripts: Path, allocation: Allocation, *, name: str)
         executor.update_parameters(
             timeout_min=allocation.minutes,
             gpus_per_node=allocation.gpus,
-            signal_delay_s=WARNING_SECONDS["local"],
+            signal_delay_s=allocation.warning,
         )
         return executor
     wanted: dict[str, Any] = {
@@ -272,7 +274,7 @@ def _executor(cluster: str, scripts: Path, allocation: Allocation, *, name: str)
     executor.update_parameters(
         job_name=name,
         time=allocation.minutes,
-        signal_delay_s=WARNING_SECONDS["slurm"],
+        signal_delay_s=allocation.warning,
         additional_parameters={"requeue": True},  # where SLURM itself preempts, or a node fails
         **{key: value for key, value in wanted.items() if value is not None},
     )

@@ -95,7 +95,14 @@ def test_what_is_not_asked_for_is_left_to_the_cluster(tmp_path: Path, cluster: C
     submit(config, tmp_path / "results")
     found = flags(tmp_path / "results" / "small" / "slurm" / f"{NUMBER}_submission.sh")
     assert not {"partition", "gpus-per-node", "cpus-per-task", "mem", "account"} & set(found)
-    assert found["time"] == "240"
+    assert (found["time"], found["signal"]) == ("240", "USR2@120")
+
+
+@needs_submitit
+def test_a_short_job_is_warned_at_half_of_its_time(tmp_path: Path, cluster: Cluster, config: Path) -> None:
+    submit(config, tmp_path / "results", time="2:30")
+    found = flags(tmp_path / "results" / "small" / "slurm" / f"{NUMBER}_submission.sh")
+    assert (found["time"], found["signal"]) == ("3", "USR2@90")
 
 
 @needs_submitit
@@ -320,6 +327,7 @@ def test_a_local_job_that_is_preempted_goes_on(tmp_path: Path, alone: dict[str, 
     assert sent.returncode == 0, sent.stderr
     folder = tmp_path / "results" / "long"
     (job,) = batch_job.jobs_of([folder]).values()
+    assert job.state == "running"  # the command has not waited for it
     until(lambda: outcomes(folder) >= 2)  # those that diverge at once
     (process,) = children(int(job.id))  # the one that submitit starts in a shell of its own on a cluster
     os.kill(process, number)
