@@ -15,7 +15,6 @@ import re
 import shlex
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -29,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrsweep.errors import BusyError, UsageError, WrongOption
 from lrsweep.results import batch_job
-from lrsweep.store import atomic, links, lock
+from lrsweep.store import atomic, lock
 from lrsweep.system.folders import absolute, given
 from lrsweep.system.signals import ENDING, stop_with_parent
 
@@ -203,7 +202,8 @@ def _checked(
 
 
 def _refuse_second(folder: Path, shown: Path) -> None:
-    """Raises BusyError while the sweep is run by a process, or a job of it is queued or running."""
+    """Raises BusyError while the sweep is run by a process, or a job of it is queued or running, and StorageError if
+    the scheduler's folder is a link."""
     if lock.is_held(folder):
         raise BusyError(lock.busy_text(shown))
     job = batch_job.jobs_of([folder]).get(folder)
@@ -229,7 +229,6 @@ def _scheduler_folder(folder: Path) -> Iterator[Path]:
         raise UsageError(
             f"{folder}: SLURM cannot write into a path with {wrong[0]!r}; choose another one with --results"
         )
-    links.is_plain(scripts, stat.S_ISDIR)
     missing = [path for path in (scripts, *scripts.parents) if not path.exists()]
     before = set(scripts.iterdir()) if scripts.is_dir() else set()
     atomic.make_folder(scripts)
@@ -315,8 +314,8 @@ def _detached() -> Iterator[None]:
 def run_sweep(arguments: Sequence[str], folder: str, patience: float) -> int:
     """The job: `lrsweep` with these arguments, in `folder`; returns its exit code, which becomes that of the job.
 
-    A sweep that is asked to stop has `patience` seconds to save itself. Then submitit requeues the job, unless it was
-    cancelled; that call does not return.
+    A sweep that is asked to stop has `patience` seconds to save itself. Then this process ends and the job is requeued,
+    unless it was cancelled or has been requeued often enough.
     """
     before = {number: signal.getsignal(number) for number in ASKING}
     came: list[int] = []
@@ -327,10 +326,19 @@ def run_sweep(arguments: Sequence[str], folder: str, patience: float) -> int:
     if own is None:  # with submitit's debug executor nobody requeues, or waits for an exit code
         return code
     if code - 128 in ASKING and _goes_on({*came, code - 128}):
-        requeue: Any = before[own]
-        requeue(own, None)
+        _requeue(before[own], own)
     atexit.register(partial(_leave, code))  # submitit ends with 0 whatever the function returns
     return code
+
+
+def _requeue(handler: Any, number: int) -> None:
+    """Let submitit do so and end this process; return where the job ran into its time limit too often."""
+    from submitit.core.utils import UncompletedJobError
+
+    try:
+        handler(number, None)
+    except UncompletedJobError as error:
+        sys.stderr.write(f"{error} Run lrsweep submit again to resume.\n")
 
 
 def _again(*arguments: Any) -> DelayedSubmission:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lrsweep.errors import BusyError, SpecError, UsageError, WrongOption
+from lrsweep.errors import BusyError, SpecError, StorageError, UsageError, WrongOption
 from lrsweep.results import batch_job
 from lrsweep.results.status import status
 from lrsweep.store import lock
@@ -221,7 +221,7 @@ def test_nothing_is_written_behind_a_link(tmp_path: Path, cluster: Cluster, conf
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "results" / "small").mkdir(parents=True)
     (tmp_path / "results" / "small" / "slurm").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(Exception, match="symbolic link"):
+    with pytest.raises(StorageError, match="symbolic link"):
         submit(config, tmp_path / "results")
     assert not list((tmp_path / "elsewhere").iterdir())
 
@@ -362,15 +362,26 @@ def test_a_slurm_job_is_requeued_before_its_time_limit(
 
 @needs_submitit
 @pytest.mark.slow
-def test_a_slurm_job_that_is_cancelled_is_saved_and_not_requeued(tmp_path: Path, cluster: Cluster, log: Path) -> None:
-    submit(written(tmp_path, LONG), tmp_path / "results")
+@pytest.mark.parametrize(
+    ("number", "asked", "said"),
+    [
+        (signal.SIGTERM, {}, "stopped by SIGTERM"),  # cancelled
+        (signal.SIGUSR2, {"time": "5", "requeues": 0}, "timed-out too many times. Run lrsweep submit again to resume."),
+    ],
+)
+def test_a_slurm_job_that_does_not_come_back_is_saved(
+    tmp_path: Path, cluster: Cluster, log: Path, number: signal.Signals, asked: dict[str, Any], said: str
+) -> None:
+    submit(written(tmp_path, LONG), tmp_path / "results", **asked)
     folder = tmp_path / "results" / "long"
     cluster.queue(f"{NUMBER} COMPLETING")
     job = cluster.started(folder / "slurm" / f"{NUMBER}_submission.sh", log)
     until(lambda: outcomes(folder) >= 2)
     for process in descendants(job.pid):
-        os.kill(process, signal.SIGTERM)
-    assert job.wait(60) == 128 + signal.SIGTERM
+        os.kill(process, number)
+    assert job.wait(60) == 128 + number
+    assert said in log.read_text()
+    assert "Traceback" not in log.read_text()
     assert not any(call.startswith("scontrol") for call in cluster.calls)
     assert status(folder).done == 2
     assert list((folder / "checkpoints").glob("*.pt"))
