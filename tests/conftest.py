@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 SLOWER = (
     "tests/bench/",
     "tests/cli/test_app.py",
+    "tests/cli/test_submit.py",
     "tests/end_to_end/",
     "tests/plot/",
     "tests/report/",
