@@ -22,6 +22,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 SLOWER = (
     "tests/bench/",
     "tests/cli/test_app.py",
+    "tests/cli/test_submit.py",
     "tests/end_to_end/",
     "tests/plot/",
     "tests/report/",

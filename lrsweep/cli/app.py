@@ -36,6 +36,9 @@ from lrsweep.cli.options import (
     show_version,
     worker_count,
 )
+from lrsweep.cli.submit import submit
+from lrsweep.cli.terminal import EXIT_LIMITS_BROKEN, EXIT_SOME_FAILED
+from lrsweep.cli.terminal import say as _say
 from lrsweep.errors import LimitError, LrsweepError, StorageError, UsageError, WrongOption, printable
 from lrsweep.system import limits, process
 from lrsweep.system.process import exit_without_teardown, few_collections
@@ -44,8 +47,6 @@ from lrsweep.system.signals import leave_at_once
 if TYPE_CHECKING:
     from lrsweep.results.results import Results
     from lrsweep.sweep.publish import Finished
-
-EXIT_SOME_FAILED, EXIT_LIMITS_BROKEN = 3, 6
 
 app = typer.Typer(
     name="lrsweep",
@@ -58,12 +59,7 @@ app = typer.Typer(
 command = partial(app.command, cls=PlainFlagsCommand)
 
 Range = tuple[float, float]
-WITH_TORCH = ("run", "range-test", "list", "schema")
-
-
-def _say(text: str, err: bool = False) -> None:
-    """One text on stdout, or on stderr; no name or value in it can steer the terminal."""
-    typer.echo(printable(text), err=err)
+WITH_TORCH = ("run", "submit", "range-test", "list", "schema")
 
 
 @app.callback()
@@ -178,6 +174,9 @@ def _stored(folder: Path) -> Results:
     from lrsweep.results import results  # and pandas, which a sweep that has just run does without
 
     return results.load(folder)
+
+
+command()(submit)
 
 
 @command()
@@ -351,17 +350,17 @@ def check(
 def status(results: Folder) -> None:
     """Show finished, pending and failed runs.
 
-    Works while the sweep is running. Writes nothing.
+    And whether the job of a submitted sweep is queued, running or done. Works
+    while the sweep is running. Writes nothing.
 
     Example:
       lrsweep status results
     """
     from lrsweep.cli import output
     from lrsweep.results import status as stored
-    from lrsweep.results import tables
 
-    for folder in tables.sweeps_below(results):
-        _say(output.status(stored.status(folder)))
+    for one in stored.below(results):
+        _say(output.status(one))
 
 
 @command("range-test")

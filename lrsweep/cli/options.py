@@ -12,6 +12,7 @@ import typer
 from lrsweep.errors import WrongOption, printable
 
 Device = StrEnum("Device", ["auto", "cpu", "cuda"])
+Cluster = StrEnum("Cluster", ["slurm", "local", "debug"])
 ExecutorName = StrEnum("ExecutorName", ["local", "ray"])
 CompileMode = StrEnum("CompileMode", ["auto", "on", "off"])
 ProgressStyle = StrEnum("ProgressStyle", ["auto", "rich", "plain", "none"])

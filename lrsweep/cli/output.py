@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 
     from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
     from lrsweep.analysis.lr_finder import RangeTest
+    from lrsweep.results.batch_job import BatchJob
     from lrsweep.results.status import SweepStatus
     from lrsweep.sweep.dry_run import CostEstimate
+    from lrsweep.sweep.submit import Submitted
 
 MOST_FAILURES = 20
 
@@ -96,8 +99,16 @@ def failures(runs: pd.DataFrame, place: str = "") -> str:
 
 def nothing_to_train(total: int) -> str:
     """Of a sweep whose runs are all done."""
-    done = "the run is" if total == 1 else f"all {total} runs are"
-    return f"nothing to train: {done} done (--fresh retrains)"
+    return f"nothing to train: {_all_done(total)} (--fresh retrains)"
+
+
+def nothing_to_submit(total: int) -> str:
+    """The same, where a job would have nothing to do."""
+    return f"nothing to submit: {_all_done(total)}"
+
+
+def _all_done(total: int) -> str:
+    return "the run is done" if total == 1 else f"all {total} runs are done"
 
 
 def estimate(facts: CostEstimate) -> str:
@@ -128,8 +139,23 @@ def estimate(facts: CostEstimate) -> str:
     )
 
 
+def submitted(made: Submitted) -> str:
+    """What was submitted, how to watch it and how to cancel it."""
+    found = made.estimate
+    rows = [
+        ("folder", f"{found.path}/"),
+        ("log", f"{made.folder}/{made.job}_0_log.err"),
+        ("watch", f"lrsweep status {shlex.quote(found.path)}"),
+        ("cancel", made.cancel),
+    ]
+    runs, lines = plural(found.to_do, "run"), [f"  {name:<6}  {value}" for name, value in rows]
+    return "\n".join([f"{found.name}: submitted as {_of_cluster(made.cluster)} {made.job}, {runs} to train", *lines])
+
+
 def status(facts: SweepStatus) -> str:
-    """Done, to do, failed of one sweep."""
+    """Done, to do, failed of one sweep, and its job."""
+    if facts.job is not None and not facts.total:
+        return f"{facts.name} ({facts.path}): nothing trained yet; {_job(facts.job, unfinished=True)}"
     parts = [
         f"{facts.done} of {plural(facts.total, 'run')} done",
         f"{facts.to_do} to do",
@@ -140,7 +166,21 @@ def status(facts: SweepStatus) -> str:
         parts.append(f"{facts.outside} obsolete (no longer in the spec)")
     if facts.busy:
         parts.append("running now")
-    return f"{facts.name} ({facts.path}): {', '.join(parts)}"
+    job = f"; {_job(facts.job, unfinished=facts.to_do > 0)}" if facts.job is not None else ""
+    return f"{facts.name} ({facts.path}): {', '.join(parts)}{job}"
+
+
+def _job(job: BatchJob, *, unfinished: bool) -> str:
+    name = f"{_of_cluster(job.cluster)} {job.id}"
+    if job.state == "unknown":
+        return f"cannot ask about {name}: {job.detail}"
+    detail = f" ({job.detail})" if job.detail else ""
+    log = f", see {job.log}" if job.state == "done" and unfinished else ""
+    return f"{name} is {job.state}{detail}{log}"
+
+
+def _of_cluster(cluster: str) -> str:
+    return "SLURM job" if cluster == "slurm" else "local job"
 
 
 def range_test_axes(found: RangeTest) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrsweep.errors import StorageError, UsageError, printable
-from lrsweep.results import tables
+from lrsweep.results import batch_job, tables
+from lrsweep.results.batch_job import BatchJob
 from lrsweep.store import fresh as fresh_start
 from lrsweep.store import journal, lock
 from lrsweep.store.journal import Replay
@@ -24,7 +27,10 @@ _log = logging.getLogger("lrsweep")
 
 @dataclass(frozen=True, kw_only=True)
 class SweepStatus:
-    """What is stored of a sweep. `outside`: stored runs that its spec no longer asks for. `busy`: it is being run."""
+    """What is stored of a sweep. `outside`: stored runs that its spec no longer asks for. `busy`: it is being run.
+
+    `job`: the last one that it was submitted as; where that has not begun yet, all counts are 0.
+    """
 
     name: str
     path: Path
@@ -35,26 +41,40 @@ class SweepStatus:
     to_do: int
     outside: int
     busy: bool
+    job: BatchJob | None = None
 
 
 def status(folder: Path | str) -> SweepStatus:
-    """What is done, to do and failed in a sweep's folder. Needs neither torch nor the user's code.
+    """What is done, to do and failed in a sweep's folder, and its batch job. Needs neither torch nor the user's code.
 
     Raises UsageError for a folder without a sweep, StorageError.
     """
     folder = given(folder)
+    return dataclasses.replace(_stored(folder), job=batch_job.jobs_of([folder]).get(folder))
+
+
+def below(folder: Path | str) -> Iterator[SweepStatus]:
+    """The same of the sweep in `folder`, or of every sweep below it; one by one, but the jobs are asked for at once."""
+    folders = tables.sweeps_below(folder, submitted=True)
+    jobs = batch_job.jobs_of(folders)
+    for one in folders:
+        yield dataclasses.replace(_stored(one), job=jobs.get(one))
+
+
+def _stored(folder: Path) -> SweepStatus:
     tables.refuse_links(folder)
     before, replay = tables.stamped(folder), journal.replay(folder)
     if gone := tables.lost(before, replay):
         _log.warning("%s", printable(f"{folder / journal.FOLDER}: {gone}; {tables.RESTORE}"))
     if not journal.exists(folder):
-        return _published(folder)
+        submitted = batch_job.is_submitted(folder) and not (folder / tables.RUNS).is_file()
+        return _not_begun(folder) if submitted else _published(folder)
     running = lock.is_held(folder)
     for damage in journal.new_damage(replay):
         if not (damage.tail and running):
             _log.warning("%s; rerun `lrsweep run`, which trains again what it held", printable(str(damage)))
     if replay.plan is None:
-        raise UsageError(f"{folder}: no sweep here yet; run `lrsweep run` first")
+        return _not_begun(folder)
     return stored_of(folder, tables.planned(replay.plan, folder), replay)
 
 
@@ -82,6 +102,15 @@ def _published(folder: Path) -> SweepStatus:
         name=folder.name, path=folder, total=total, done=total - counts["failed"], diverged=counts["diverged"],
         failed=counts["failed"], to_do=counts["failed"], outside=0, busy=False,
     )  # fmt: skip
+
+
+def _not_begun(folder: Path) -> SweepStatus:
+    """Of a sweep that was submitted: its job will plan it. Raises UsageError if it was not."""
+    if not batch_job.is_submitted(folder):
+        raise UsageError(f"{folder}: no sweep here yet; run `lrsweep run` first")
+    return SweepStatus(
+        name=folder.name, path=folder, total=0, done=0, diverged=0, failed=0, to_do=0, outside=0, busy=False
+    )
 
 
 def with_refined(spec: Spec, folder: Path, fresh: bool) -> Spec:

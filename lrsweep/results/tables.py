@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lrsweep import __version__
 from lrsweep.errors import StorageError, UsageError, printable
-from lrsweep.results import manifest
+from lrsweep.results import batch_job, manifest
 from lrsweep.store import atomic, foreign, journal, links, lock
 from lrsweep.system.digests import of_file
 from lrsweep.system.folders import given
@@ -76,14 +76,22 @@ class Summary:
 Summarise: TypeAlias = "Callable[[Path, Spec, dict[str, float]], Summary]"
 
 
-def sweeps_below(folder: Path | str) -> list[Path]:
-    """`folder` itself if it is a sweep, else every sweep below it. Raises UsageError if there is none."""
+def sweeps_below(folder: Path | str, *, submitted: bool = False) -> list[Path]:
+    """`folder` itself if it is a sweep, else every sweep below it. Raises UsageError if there is none.
+
+    With `submitted`, also those whose batch job has not begun yet.
+    """
     folder = given(folder)
-    if is_sweep(folder):
+
+    def counts(path: Path) -> bool:
+        return is_sweep(path) or (submitted and batch_job.is_submitted(path))
+
+    if counts(folder):
         return [folder]
     _check_folder(folder)
-    parents = {path.parent for name in (RUNS, journal.FOLDER) for path in folder.rglob(name)}
-    found = [path for path in sorted(parents) if is_sweep(path)]
+    names = (RUNS, journal.FOLDER, *((batch_job.FOLDER,) if submitted else ()))
+    parents = {path.parent for name in names for path in folder.rglob(name)}
+    found = [path for path in sorted(parents) if counts(path)]
     if not found:
         raise UsageError(f"{folder}: no sweep in this folder or below it (a sweep has {RUNS} or a journal)")
     return found

@@ -23,15 +23,15 @@ def refuse(folder: Path, files: Iterable[str]) -> None:
     """
     with atomic.storage_errors(folder, "read"):
         for name in _FOLDERS:
-            if _is_plain(folder / name, stat.S_ISDIR):
+            if is_plain(folder / name, stat.S_ISDIR):
                 for path in (folder / name).iterdir():
-                    _is_plain(path, stat.S_ISREG)
+                    is_plain(path, stat.S_ISREG)
         for name in (*_FILES, *files):
-            _is_plain(folder / name, stat.S_ISREG)
+            is_plain(folder / name, stat.S_ISREG)
 
 
-def _is_plain(path: Path, wanted: Callable[[int], bool]) -> bool:
-    """Whether it is there. Raises StorageError if it is something else than `wanted`."""
+def is_plain(path: Path, wanted: Callable[[int], bool]) -> bool:
+    """Whether it is there. Raises StorageError if it is something else than `wanted`, such as `stat.S_ISREG`."""
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):

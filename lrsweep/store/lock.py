@@ -30,7 +30,7 @@ def hold(folder: Path) -> Iterator[None]:
         try:
             guard.acquire(timeout=PATIENCE, poll_interval=PATIENCE / 10)
         except filelock.Timeout:
-            raise BusyError(_busy_text(folder)) from None
+            raise BusyError(busy_text(folder)) from None
     try:
         facts = {"host": socket.gethostname(), "pid": os.getpid(), "since": datetime.now(UTC).isoformat("T", "seconds")}
         atomic.replace(folder / HOLDER, json.dumps(facts) + "\n")
@@ -93,7 +93,8 @@ def _guard(path: Path) -> filelock.BaseFileLock:
     return filelock.FileLock(str(path))
 
 
-def _busy_text(folder: Path) -> str:
+def busy_text(folder: Path) -> str:
+    """Who runs the sweep in `folder`, and what to do."""
     facts = atomic.read_object(folder / HOLDER)
     known = {"pid", "host", "since"} <= set(facts)
     who = f"process {facts['pid']} on {facts['host']} (since {facts['since']})" if known else "another process"

@@ -26,7 +26,7 @@ optimizers: [sgd, adam]
 seeds: 2
 train: {epochs: 2, batch_size: 32}
 """
-COMMANDS = ("run", "plot", "report", "compare", "check", "status", "range-test", "init", "list", "schema")
+COMMANDS = ("run", "submit", "plot", "report", "compare", "check", "status", "range-test", "init", "list", "schema")
 
 
 def lrsweep(*args: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

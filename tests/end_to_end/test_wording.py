@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 AGAIN = "read the change, then run `python -m tests.end_to_end.test_wording`"
-COMMANDS = ("", "run", "plot", "report", "compare", "check", "status", "range-test", "init", "list", "schema")
+COMMANDS = ("", "run", "submit", "plot", "report", "compare", "check", "status", "range-test", "init", "list", "schema")
 WIDTH = 100
 
 # Words that a PyTorch user would not say, each with what is said in its place.
