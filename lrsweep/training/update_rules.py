@@ -224,7 +224,6 @@ class StackedRule:
         self._optimizer.state = defaultdict(dict, zip(self._memory, tensors, strict=True))
         self._find_kernel()
 
-
     def _restored(self, number: int, value: Any) -> Any:
         """What a version of lrsweep has saved that kept no memory beside what the runs fill."""
         memory = self._memory[number]
