@@ -16,6 +16,8 @@ Mode: TypeAlias = Literal["min", "max"]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 _SPLITS = ("train_", "val_", "test_")
+SHORT = 50
+"""Rows of a curve that are sooner looked at one by one."""
 _MINIMISED = ("mse", "mae", "rmse", "nll", "perplexity")
 
 
@@ -45,6 +47,10 @@ def uncost(value: float, mode: Mode) -> float:
 
 def best_row(values: Sequence[float] | Floats, mode: Mode) -> int | None:
     """Index of the best finite row after row 0, the first of equals; None if there is none."""
+    if type(values) is list and len(values) <= SHORT:
+        sign = 1.0 if mode == "min" else -1.0
+        known = [row for row in range(1, len(values)) if math.isfinite(values[row])]
+        return min(known, key=lambda row: sign * values[row], default=None)
     later = np.asarray(values[1:], dtype=np.float64)
     finite = np.flatnonzero(np.isfinite(later))
     if not len(finite):

@@ -94,9 +94,9 @@ def resamples(n: int, draws: int = DRAWS) -> tuple[Counts, Ints]:
             some = min(size, draws - first)
             counts[:, first : first + some] = _counts(random.integers(n, size=(some, n)), n)
         return counts, np.ones(draws, dtype=np.intp)
-    draws = list(itertools.combinations_with_replacement(range(n), n))
-    orders = [math.factorial(n) // math.prod(math.factorial(k) for k in Counter(draw).values()) for draw in draws]
-    return _counts(np.array(draws, dtype=np.intp).reshape(len(draws), n), n), np.array(orders, dtype=np.intp)
+    every = list(itertools.combinations_with_replacement(range(n), n))
+    orders = [math.factorial(n) // math.prod(math.factorial(k) for k in Counter(draw).values()) for draw in every]
+    return _counts(np.array(every, dtype=np.intp).reshape(len(every), n), n), np.array(orders, dtype=np.intp)
 
 
 def _counts(index: Ints, n: int) -> Counts:

@@ -1,7 +1,7 @@
 """Results folders of as many runs as asked for, with nothing trained: the journal that such a sweep would have left.
 
-The records are made by the functions that a sweep writes them with; only their numbers are made up, by the crude model
-of loss curves of tests/support/tables.py (exponential descent, divergence far above an optimizer's largest stable rate).
+The records are made by the functions that a sweep writes them with; only their numbers are made up, by a crude
+model of loss curves (exponential descent, divergence far above an optimizer's largest stable rate).
 """
 
 from __future__ import annotations
