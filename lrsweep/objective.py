@@ -5,6 +5,7 @@ Every statistic works on a *cost*, smaller is better: the objective itself under
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
@@ -21,6 +22,7 @@ SHORT = 50
 _MINIMISED = ("mse", "mae", "rmse", "nll", "perplexity")
 
 
+@functools.cache
 def default_mode(metric: str) -> Mode:
     """`min` for losses and errors (named *loss, *error, mse, mae, rmse, nll, perplexity, with or without a split)."""
     bare = next((metric.removeprefix(split) for split in _SPLITS if metric.startswith(split)), metric)

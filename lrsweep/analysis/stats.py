@@ -106,26 +106,33 @@ def _counts(index: Ints, n: int) -> Counts:
 
 
 def resampled_medians(values: Floats, draws: int = DRAWS) -> Floats:
-    """Median of every row in every draw of seeds, the same draw for all rows: (R, S) -> (B, R)."""
+    """Median of every row in every draw of seeds, the same draw for all rows: (R, S) -> (B, R).
+
+    A row is ranked once; its medians are found by counting up to the middle of each draw.
+    """
     counts, weight = resamples(values.shape[1], draws)
-    return np.stack([_resampled(row, counts) for row in values], axis=1) if len(values) else np.empty((len(weight), 0))
-
-
-def _resampled(row: Floats, counts: Counts) -> Floats:
-    """Medians (B,) of one row (S,): ranked once, then found by counting up to the middle of each draw."""
-    row, counts = row[~np.isnan(row)], counts[~np.isnan(row)]
-    if not len(row):
-        return np.full(counts.shape[1], np.nan)
-    order = np.argsort(row)
-    ranked, last = row[order], len(row) - 1
+    if not values.size:
+        return np.full((len(weight), len(values)), np.nan)
+    order = np.argsort(values, axis=1)
+    ranked = np.take_along_axis(values, order, axis=1)
+    known = ~np.isnan(ranked)
+    there = known.sum(axis=1)
+    gaps = not known.all()
     drawn = counts.sum(axis=0, dtype=np.int16)
+    if gaps:
+        drawn = np.stack([counts[of[:n]].sum(axis=0, dtype=np.int16) for of, n in zip(order, there, strict=True)])
     before, middle = np.maximum(drawn - 1, 0) // 2, drawn // 2
-    upto, low, high = np.zeros_like(drawn), np.zeros_like(drawn), np.zeros_like(drawn)
-    for times in counts[order]:
+    upto, low, high = (np.zeros((len(values), len(weight)), dtype=np.int16) for _ in range(3))
+    for place in range(values.shape[1]):
+        times = counts[order[:, place]]
+        if gaps:
+            times[~known[:, place]] = 0
         upto += times
         low += upto <= before
         high += upto <= middle
-    return np.where(drawn > 0, halfway(ranked[np.minimum(low, last)], ranked[np.minimum(high, last)]), np.nan)
+    last = np.maximum(there - 1, 0)[:, None]
+    ends = (np.take_along_axis(ranked, np.minimum(at, last), axis=1) for at in (low, high))
+    return np.ascontiguousarray(np.where(drawn > 0, halfway(*ends), np.nan).T)
 
 
 def interval(values: Floats, counts: Ints) -> tuple[float, float]:
