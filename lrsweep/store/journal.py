@@ -118,7 +118,7 @@ class Replay:
     """What the journal says. Outcomes stay on disk and are read one at a time.
 
     `groups` are in the order in which they were last written; `plan` is the last one, `specs` are the texts of all.
-    `sizes` are the bytes that were read, by name of the file. `distrusted` holds the (key of a workload, label or None)
+    `sizes` are the bytes that were read, by name of the file, `changed` when it had last changed. `distrusted` holds the (key of a workload, label or None)
     whose results were thrown away, and why.
     """
 
@@ -129,6 +129,7 @@ class Replay:
     specs: set[str] = field(default_factory=set)
     damage: list[Damage] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
+    changed: dict[str, int] = field(default_factory=dict)
     distrusted: dict[tuple[str, str | None], str] = field(default_factory=dict)
     shared: dict[Any, Any] = field(default_factory=dict)
     last: tuple[Path, Header] | None = None
@@ -260,6 +261,11 @@ def sizes(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in sorted((folder / FOLDER).glob("*.jsonl"))}
 
 
+def changed(folder: Path) -> dict[str, int]:
+    """When its files last changed, in nanoseconds, by name."""
+    return {path.name: path.stat().st_mtime_ns for path in (folder / FOLDER).glob("*.jsonl")}
+
+
 def paths(folder: Path) -> list[Path]:
     """The journal's files in the order in which they were begun.
 
@@ -298,6 +304,7 @@ def replay(folder: Path) -> Replay:
     for path in paths(folder):
         offset = 0
         with atomic.storage_errors(path, "read"), path.open("rb") as stream:
+            found.changed[path.name] = os.fstat(stream.fileno()).st_mtime_ns
             for number, line in enumerate(stream, 1):
                 try:
                     record = records.decode(line)
