@@ -9,6 +9,13 @@ need besides), `groups` (which runs train together, on which engine), `outcome` 
 that replay reads the rest alone), `checkpoint` (a file from which a group goes on). A line that cannot be read is
 skipped, copied to `<file>.corrupt` and reported; what it said is trained again. `plan`, `groups` and `void` (results
 that were thrown away) are written twice for that reason.
+
+Several writers. Files of two processes, of two machines, or copied here from the journal of another folder, are merged
+by what they hold: an outcome belongs to the run whose id it names, wherever it was trained. A run that is there twice
+counts once, by the first file in the order above (files with one number: by their clock, then their name) and in it by
+the first line, so every reader picks the same one; the other lines stay. A failed outcome gives way to any other. Only
+`void` knows nothing of files after its own: what another writer trained of a group whose results were thrown away still
+counts. So one process at a time trains in a folder, see lock.py.
 """
 
 from __future__ import annotations
