@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrsweep import plot
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts, full_title
+from lrsweep.analysis.stats import DRAWS, ENUMERATED, draws_for
 from lrsweep.plot import selection
 from lrsweep.report import first_screen, points, svg
 from lrsweep.report import tables as html_tables
@@ -21,6 +22,7 @@ from lrsweep.spec.model import call_text
 from lrsweep.store import atomic
 from lrsweep.system.folders import given
 from lrsweep.wording import advice
+from lrsweep.wording.grouped import few_warnings
 from lrsweep.wording.notes import notes as notes_of
 from lrsweep.wording.words import budget_text, interval_name, plural
 
@@ -128,7 +130,7 @@ def html(
     ]
     sections = {
         "summary": ("Summary", _summary(sweep, known)),
-        "caveats": ("Caveats", _caveats(facts)),
+        "caveats": ("Caveats", _caveats(facts, listed)),
         "plots": ("Plots", figures),
         "details": ("Details", _details(facts, listed)),
         "numbers": ("Numbers", _numbers(facts, listed)),
@@ -144,7 +146,7 @@ def html(
         f"<header>{_title(facts, sweep.setting or budget_text(facts.budget))}</header>",
         f'<nav aria-label="contents">{links}</nav>',
         *parts.values(),
-        data(known.said(facts, "".join(figures))),
+        data(known.said(facts, "".join(figures), parts["summary"])),
     ]
     return page(f"{facts.name}: learning-rate sensitivity", body, sweep.mark)
 
@@ -173,8 +175,12 @@ def _summary(sweep: plot.SweepFigures, known: points.Curves) -> Iterable[str]:
         yield f'<p>Shown: {said}; <a href="#numbers">all of them</a> further down.</p>'
 
 
-def _caveats(facts: SweepFacts) -> Iterable[str]:
-    if texts := advice.sweep_warnings(facts):
+def _caveats(facts: SweepFacts, listed: SweepFacts) -> Iterable[str]:
+    texts = advice.sweep_warnings(listed)
+    if shown := selection.said(len(listed.rows), len(facts.rows), "curves"):
+        yield bullets(few_warnings(facts), "warnings")
+        yield folded(f"Every caveat of {shown}", bullets(texts, "warnings"))
+    elif texts:
         yield bullets(texts[:MOST_LINES], "warnings")
         if len(texts) > MOST_LINES:
             yield folded(f"{len(texts) - MOST_LINES} more", bullets(texts[MOST_LINES:], "warnings"))
@@ -198,6 +204,10 @@ def _numbers(facts: SweepFacts, listed: SweepFacts) -> Iterable[str]:
     yield f"<p>{code(objective + of_grid * (not facts.one_rate))}{sort}</p>"
     if shown := selection.said(len(listed.rows), len(facts.rows), "curves"):
         yield paragraph(f"Tables and lists show {shown}; summary.csv has all of them.")
+    if (draws := draws_for(len(facts.rows))) < DRAWS and any(row.n_seeds > ENUMERATED for row in facts.rows):
+        yield paragraph(
+            f"With {len(facts.rows):,} curves, intervals are of {draws:,} draws of the seeds instead of {DRAWS:,}."
+        )
     yield from html_tables.numbers(listed)
     detailed = () if facts.one_rate else _detailed(listed)
     if detailed and (shown := selection.said(len(detailed), len(facts.rows), "curves")):

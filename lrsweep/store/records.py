@@ -145,8 +145,7 @@ _TEST = rb'"[a-z_A-Z0-9]+":' + _NUMBER
 _PLAIN = re.compile(
     rb'\{"kind":"outcome","run":%b,"status":"(ok|diverged)","group":%b,"worker_died":(true|false),"diverged_step":%b,'
     rb'"steps":%b,"error":null,"columns":(\["[a-z_A-Z0-9]+"(?:,"[a-z_A-Z0-9]+")*\]),"test":(\{(?:%b(?:,%b)*)?\}),'
-    rb'"weights_hash":%b,"batches_hash":%b,"rows":'
-    % (_TEXT, _TEXT, _COUNT, _COUNT, _TEST, _TEST, _TEXT, _TEXT)
+    rb'"weights_hash":%b,"batches_hash":%b,"rows":' % (_TEXT, _TEXT, _COUNT, _COUNT, _TEST, _TEST, _TEXT, _TEXT)
 )
 """An outcome up to its curve as `encode` writes it, without an error: nearly every line of a large journal. It is taken
 apart here in a tenth of the time that a validation takes; any other line is validated."""
