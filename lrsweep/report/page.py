@@ -33,8 +33,9 @@ MOST_LINES = 10
 """A longer list is folded after as many lines."""
 MOST_CURVES = 200
 """Curves in a table or list: the best ones, where there are more; summary.csv has all."""
-MOST_DETAILS = 4000
-"""Lines in the tables with a line for each learning rate, all together; runs.csv has all."""
+MOST_DETAILS, FEW_DETAILS = 4000, 1000
+"""Lines in the tables with a line for each learning rate, all together: all of them up to MOST_DETAILS; where there are
+more, FEW_DETAILS, so that the page stays one that opens. runs.csv has all."""
 
 
 def write(folder: Path | str, *, formats: Sequence[str] = ()) -> Path:
@@ -232,7 +233,9 @@ def _listed(facts: SweepFacts) -> SweepFacts:
 def _detailed(facts: SweepFacts) -> tuple[OptimizerFacts, ...]:
     """The rows whose learning rates are all shown: the best ones, where these are too many."""
     longest = max((len(row.rates) for row in facts.rows), default=1)
-    return selection.best(facts.rows, facts.mode, max(1, MOST_DETAILS // max(1, longest)))
+    if longest * len(facts.rows) <= MOST_DETAILS:
+        return facts.rows
+    return selection.best(facts.rows, facts.mode, max(1, FEW_DETAILS // max(1, longest)))
 
 
 def _diagnosis(facts: SweepFacts, runs: pd.DataFrame) -> Iterable[str]:
