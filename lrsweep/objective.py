@@ -50,9 +50,8 @@ def uncost(value: float, mode: Mode) -> float:
 def best_row(values: Sequence[float] | Floats, mode: Mode) -> int | None:
     """Index of the best finite row after row 0, the first of equals; None if there is none."""
     if type(values) is list and len(values) <= SHORT:
-        sign = 1.0 if mode == "min" else -1.0
-        known = [row for row in range(1, len(values)) if math.isfinite(values[row])]
-        return min(known, key=lambda row: sign * values[row], default=None)
+        known = list(filter(math.isfinite, values[1:]))
+        return values.index(min(known) if mode == "min" else max(known), 1) if known else None
     later = np.asarray(values[1:], dtype=np.float64)
     finite = np.flatnonzero(np.isfinite(later))
     if not len(finite):

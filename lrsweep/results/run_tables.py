@@ -201,7 +201,7 @@ class _Table:
         self.lines(map(line, rows))
 
     def lines(self, lines: Iterable[str]) -> None:
-        self._text.writelines(lines)
+        self._text.write("".join(lines))
 
 
 @contextmanager
