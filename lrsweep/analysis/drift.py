@@ -206,8 +206,9 @@ def _fitted(drawn: Sequence[tuple[Floats, Floats]], *, fine: bool) -> Floats:
     grid = np.stack([best_lrs(lrs, m) for lrs, m in drawn], axis=1)
     if not fine:
         return grid
-    sound = np.logical_and.reduce([is_refined(lrs, m) for lrs, m in drawn])
-    return np.where(sound[:, None], np.stack([refined(lrs, m) for lrs, m in drawn], axis=1), grid)
+    between = [_parabola(lrs, m) for lrs, m in drawn]
+    sound = np.logical_and.reduce([is_fine for _, is_fine in between])
+    return np.where(sound[:, None], np.stack([rates for rates, _ in between], axis=1), grid)
 
 
 def inside(lrs: Floats, m: Floats) -> bool:

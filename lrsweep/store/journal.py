@@ -125,8 +125,8 @@ class Replay:
     """What the journal says. Outcomes stay on disk and are read one at a time.
 
     `groups` are in the order in which they were last written; `plan` is the last one, `specs` are the texts of all.
-    `sizes` are the bytes that were read, by name of the file, `changed` when it had last changed. `distrusted` holds the (key of a workload, label or None)
-    whose results were thrown away, and why.
+    `sizes` are the bytes that were read, by name of the file, `changed` when it had last changed. `distrusted` holds
+    the (key of a workload, label or None) whose results were thrown away, and why.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict)
