@@ -5,6 +5,7 @@ Every statistic works on a *cost*, smaller is better: the objective itself under
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
@@ -16,9 +17,12 @@ Mode: TypeAlias = Literal["min", "max"]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 _SPLITS = ("train_", "val_", "test_")
+SHORT = 50
+"""Rows of a curve that are sooner looked at one by one."""
 _MINIMISED = ("mse", "mae", "rmse", "nll", "perplexity")
 
 
+@functools.cache
 def default_mode(metric: str) -> Mode:
     """`min` for losses and errors (named *loss, *error, mse, mae, rmse, nll, perplexity, with or without a split)."""
     bare = next((metric.removeprefix(split) for split in _SPLITS if metric.startswith(split)), metric)
@@ -45,6 +49,9 @@ def uncost(value: float, mode: Mode) -> float:
 
 def best_row(values: Sequence[float] | Floats, mode: Mode) -> int | None:
     """Index of the best finite row after row 0, the first of equals; None if there is none."""
+    if type(values) is list and len(values) <= SHORT:
+        known = list(filter(math.isfinite, values[1:]))
+        return values.index(min(known) if mode == "min" else max(known), 1) if known else None
     later = np.asarray(values[1:], dtype=np.float64)
     finite = np.flatnonzero(np.isfinite(later))
     if not len(finite):

@@ -23,7 +23,16 @@ from lrsweep.analysis.facts import (
 from lrsweep.analysis.good_range import SHARE, STRICT, good_range, recommended, unusable_rate, usable, widths
 from lrsweep.analysis.margins import SAME, at_default, margins
 from lrsweep.analysis.sensitivity import sensitivity_facts, weights
-from lrsweep.analysis.stats import Bools, Floats, Ints, bootstrapped, medians, resampled_medians, weighted_median
+from lrsweep.analysis.stats import (
+    Bools,
+    Floats,
+    Ints,
+    bootstrapped,
+    draws_for,
+    medians,
+    resampled_medians,
+    weighted_median,
+)
 from lrsweep.analysis.targets import arrived, expected_bests, target_facts, target_of, times
 from lrsweep.analysis.tied import best_lr_interval, tied_rates
 from lrsweep.analysis.trained import Middle, middle_of
@@ -58,12 +67,13 @@ def facts_of(runs: pd.DataFrame, tracks: Mapping[str, Track], config: AnalysisCo
     middles = [middle_of(cell, tracks) for cell in cells]
     learned = [cell for cell, middle in zip(cells, middles, strict=True) if middle.trained]
     target = target_of([middle.start for middle in middles], [middle.least for middle in middles if middle.trained])
-    drawn = [resampled_medians(cell.cost) for cell in cells]
+    draws = draws_for(len(cells))
+    drawn = [resampled_medians(cell.cost, draws) for cell in cells]
     rows = (
-        row_of(cell, middle, medians_BR, times(cell, tracks, target, config.mode), target, config)
+        row_of(cell, middle, medians_BR, times(cell, tracks, target, config.mode), target, config, draws)
         for cell, middle, medians_BR in zip(cells, middles, drawn, strict=True)
     )
-    from_rows = [drift for cell in learned if (drift := budget_drift(cell, tracks, config)) is not None]
+    from_rows = [drift for cell in learned if (drift := budget_drift(cell, tracks, config, draws)) is not None]
     return SweepFacts(
         name=config.name,
         metric=config.metric,
@@ -77,20 +87,22 @@ def facts_of(runs: pd.DataFrame, tracks: Mapping[str, Track], config: AnalysisCo
         seeds=tuple(int(seed) for seed in np.unique(runs["seed"].to_numpy(dtype=np.int64))),
         target=uncost(target, config.mode),
         rows=tuple(rows),
-        drifts=(*from_rows, *axis_drifts(learned, tuple(config.axes))),
+        drifts=(*from_rows, *axis_drifts(learned, tuple(config.axes), draws)),
         adam=adam_label(config),
         against_adam=against_adam(cells, drawn, config),
-        ratios=tuple(rate_ratios(cells, [best_lrs(cell.lrs, one) for cell, one in zip(cells, drawn, strict=True)])),
+        ratios=tuple(
+            rate_ratios(cells, [best_lrs(cell.lrs, one) for cell, one in zip(cells, drawn, strict=True)], draws)
+        ),
         coupled_decay=config.decay,
         plateau_metrics=config.watched,
     )
 
 
 def row_of(
-    cell: Cell, middle: Middle, drawn: Floats, time: Floats, target: float, config: AnalysisConfig
+    cell: Cell, middle: Middle, drawn: Floats, time: Floats, target: float, config: AnalysisConfig, draws: int
 ) -> OptimizerFacts:
-    """`drawn` (B, R) are the medians of every bootstrap draw, `time` (R, S) is the time to `target` (a cost)."""
-    starts = resampled_medians(cell.initial[None])[:, 0]
+    """`drawn` (B, R) are the medians of all `draws`, `time` (R, S) is the time to `target` (a cost)."""
+    starts = resampled_medians(cell.initial[None], draws)[:, 0]
     seeds, m, l0, best, mode = len(cell.seeds), middle.m, middle.start, middle.best, config.mode
     learned, start = middle.trained_best, l0 if middle.trained else math.nan
     stable: Bools = ~np.any(cell.diverged, axis=1)

@@ -65,7 +65,7 @@ def optimism(cost: Floats, drawn: Floats) -> float:
     scale = math.ldexp(1.0, math.frexp(float(np.abs(cost[known]).max()))[1] - 1) or 1.0
     scaled = cost[known] / scale
     scaled = scaled - scaled.min()
-    counts, weight = resamples(cost.shape[1])
+    counts, weight = resamples(cost.shape[1], len(drawn))
     chosen = drawn[:, known].argmin(axis=1)
     there = np.take_along_axis(scaled @ counts / cost.shape[1], chosen[None], axis=0)[0]
     return scale * max(float((scaled.mean(axis=1)[chosen] - there) @ weight / weight.sum()), 0.0)

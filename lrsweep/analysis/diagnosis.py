@@ -134,7 +134,8 @@ def _unfinished(p: float, g: float, above_best: bool) -> Label:
 
 def level(y: Floats) -> float:
     """Where a series ended: the median of its last ceil(n/10) rows."""
-    return float(np.median(y[-max(1, -(-(len(y) - 1) // 10)) :]))
+    last = max(1, -(-(len(y) - 1) // 10))
+    return float(y[-1]) if last == 1 else float(np.median(y[-last:]))
 
 
 def _is_sound(y: Floats) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from lrsweep.analysis.cells import AnalysisConfig, Cell, Track, value_at
 from lrsweep.analysis.facts import Drift, Interval, RateRatio
 from lrsweep.analysis.good_range import best_rate
-from lrsweep.analysis.stats import Bools, Floats, bootstrapped, medians, resampled_medians
+from lrsweep.analysis.stats import DRAWS, Bools, Floats, bootstrapped, medians, resampled_medians
 from lrsweep.objective import cost
 
 HALVINGS = 4
@@ -94,16 +94,19 @@ def budgets_of(cell: Cell, tracks: Mapping[str, Track]) -> list[float]:
     return sorted(rows)
 
 
-def budget_drift(cell: Cell, tracks: Mapping[str, Track], config: AnalysisConfig) -> Drift | None:
-    """Drift with the budget from earlier rows, for optimizers whose rate is constant; None if there are no rows."""
+def budget_drift(cell: Cell, tracks: Mapping[str, Track], config: AnalysisConfig, draws: int = DRAWS) -> Drift | None:
+    """Drift with the budget from earlier rows, for optimizers whose rate is constant; None if there are no rows.
+
+    `draws`: how often the seeds are drawn, as of `stats.resamples`.
+    """
     budgets = budgets_of(cell, tracks) if config.from_rows.get(cell.optimizer, False) else []
     if len(budgets) < 2:
         return None
-    costs = [budget_costs(cell, tracks, config, budget) for budget in budgets]
-    return _drift(cell, "budget", dict(cell.axes), budgets, [(cell.lrs, table) for table in costs], from_rows=True)
+    tables = [(cell.lrs, budget_costs(cell, tracks, config, budget)) for budget in budgets]
+    return _drift(cell, "budget", dict(cell.axes), budgets, tables, draws, from_rows=True)
 
 
-def axis_drifts(cells: Sequence[Cell], axes: Sequence[str]) -> list[Drift]:
+def axis_drifts(cells: Sequence[Cell], axes: Sequence[str], draws: int = DRAWS) -> list[Drift]:
     """Drift along every axis with at least two positive numbers, at each setting of the other axes."""
     out = []
     for axis in axes:
@@ -111,11 +114,11 @@ def axis_drifts(cells: Sequence[Cell], axes: Sequence[str]) -> list[Drift]:
         groups: dict[object, list[Cell]] = {}
         for cell in cells:
             groups.setdefault(key[id(cell)], []).append(cell)
-        out += [drift for group in groups.values() if (drift := _along(group, axis)) is not None]
+        out += [drift for group in groups.values() if (drift := _along(group, axis, draws)) is not None]
     return out
 
 
-def _along(cells: Sequence[Cell], axis: str) -> Drift | None:
+def _along(cells: Sequence[Cell], axis: str, draws: int) -> Drift | None:
     numbers = [number(cell.axes[axis]) for cell in cells]
     ranked = sorted((value, i) for i, value in enumerate(numbers) if value > 0 and math.isfinite(value))
     if len(ranked) < 2 or len(ranked) < len(cells):
@@ -123,7 +126,7 @@ def _along(cells: Sequence[Cell], axis: str) -> Drift | None:
     seeds = [seed for seed in cells[0].seeds if all(seed in cell.seeds for cell in cells)]
     tables = [(cells[i].lrs, costs_of(cells[i], seeds)) for _, i in ranked]
     fixed = {name: value for name, value in cells[0].axes.items() if name != axis}
-    return _drift(cells[0], axis, fixed, [value for value, _ in ranked], tables, from_rows=False)
+    return _drift(cells[0], axis, fixed, [value for value, _ in ranked], tables, draws, from_rows=False)
 
 
 def number(text: str) -> float:
@@ -137,7 +140,7 @@ def number(text: str) -> float:
 
 def _drift(
     cell: Cell, against: str, fixed: dict[str, str], values: Sequence[float],
-    tables: Sequence[tuple[Floats, Floats]], *, from_rows: bool,
+    tables: Sequence[tuple[Floats, Floats]], draws: int, *, from_rows: bool,
 ) -> Drift:  # fmt: skip
     """`tables` holds (rates, costs (R, S)) for each of `values`, with the same seeds throughout."""
     middles = [(lrs, medians(costs)) for lrs, costs in tables]
@@ -153,7 +156,9 @@ def _drift(
     seeds = tables[0][1].shape[1]
     spread = np.empty(0)
     if seeds > 1 and len(curve) >= LEAST_FOR_INTERVAL and not stays:
-        drawn = [(lrs, resampled_medians(costs)) for (lrs, costs), kept in zip(tables, used, strict=True) if kept]
+        drawn = [
+            (lrs, resampled_medians(costs, draws)) for (lrs, costs), kept in zip(tables, used, strict=True) if kept
+        ]
         spread = slope(x[used], _fitted(drawn, fine=fine))
     rates = iter(fitted)
     return Drift(
@@ -201,8 +206,9 @@ def _fitted(drawn: Sequence[tuple[Floats, Floats]], *, fine: bool) -> Floats:
     grid = np.stack([best_lrs(lrs, m) for lrs, m in drawn], axis=1)
     if not fine:
         return grid
-    sound = np.logical_and.reduce([is_refined(lrs, m) for lrs, m in drawn])
-    return np.where(sound[:, None], np.stack([refined(lrs, m) for lrs, m in drawn], axis=1), grid)
+    between = [_parabola(lrs, m) for lrs, m in drawn]
+    sound = np.logical_and.reduce([is_fine for _, is_fine in between])
+    return np.where(sound[:, None], np.stack([rates for rates, _ in between], axis=1), grid)
 
 
 def inside(lrs: Floats, m: Floats) -> bool:
@@ -212,7 +218,7 @@ def inside(lrs: Floats, m: Floats) -> bool:
     return best is not None and bool(known[0] < best < known[-1])
 
 
-def rate_ratios(cells: Sequence[Cell], drawn: Sequence[Floats]) -> list[RateRatio]:
+def rate_ratios(cells: Sequence[Cell], drawn: Sequence[Floats], draws: int = DRAWS) -> list[RateRatio]:
     """Best rate of every optimizer over that of the first one, on the same axis values and seeds.
 
     `drawn` holds the best rate (B,) of every bootstrap draw of each cell's seeds.
@@ -220,17 +226,17 @@ def rate_ratios(cells: Sequence[Cell], drawn: Sequence[Floats]) -> list[RateRati
     groups: dict[tuple[str, ...], list[tuple[Cell, Floats]]] = {}
     for cell, bests in zip(cells, drawn, strict=True):
         groups.setdefault(tuple(cell.axes.values()), []).append((cell, bests))
-    return [_ratio(first, other) for first, *others in groups.values() for other in others]
+    return [_ratio(first, other, draws) for first, *others in groups.values() for other in others]
 
 
-def _ratio(first: tuple[Cell, Floats], other: tuple[Cell, Floats]) -> RateRatio:
+def _ratio(first: tuple[Cell, Floats], other: tuple[Cell, Floats], draws: int) -> RateRatio:
     """The interval is that of the bootstrap, wider by half a grid step of either: without that it covered 25 % where
     the noise is small (5 and 10 seeds, optima off the grid, simulated), with it 99 % or more."""
     (below, bests_below), (above, bests_above) = first, other
     seeds = [seed for seed in below.seeds if seed in above.seeds]
     if below.seeds != above.seeds:  # draws of the seeds they share
         bests_below, bests_above = (
-            best_lrs(cell.lrs, resampled_medians(costs_of(cell, seeds))) for cell in (below, above)
+            best_lrs(cell.lrs, resampled_medians(costs_of(cell, seeds), draws)) for cell in (below, above)
         )
     middles = [(cell.lrs, medians(cell.cost)) for cell in (above, below)]
     top, bottom = (float(best_lrs(lrs, m)) for lrs, m in middles)

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from lrsweep.analysis.facts import GoodRange, RecommendedBy
-from lrsweep.analysis.stats import Bools, Floats, Ints
+from lrsweep.analysis.stats import Bools, Floats, Ints, distinct
 from lrsweep.objective import Mode, uncost
 
 T = TypeVar("T", float, Floats)
@@ -72,7 +72,7 @@ def widths(lrs: Floats, m: Floats, l0: Floats, clean: Bools, share: float = SHAR
     out = np.full(len(m), np.nan)
     least = np.min(np.where(np.isfinite(m), m, np.inf), axis=1, initial=np.inf)
     trained = (least < l0) & np.isfinite(l0)
-    for mask in np.unique(~np.isnan(m[trained]), axis=0):
+    for mask in distinct(~np.isnan(m[trained])):
         these = trained & (~np.isnan(m) == mask).all(axis=1)
         rates, sound, costs = lrs[mask], clean[mask], m[np.ix_(these, mask)]
         bests = np.where(np.isfinite(costs), costs, np.inf).argmin(axis=1)

@@ -49,7 +49,7 @@ def best_lr_interval(lrs: Floats, best: int | None, drawn: Floats, seeds: int) -
     those simulations: valleys with a rounded, a lopsided and a noisy floor, on 1, 2 and 4 rates per decade.
     """
     value = float(lrs[best]) if best is not None else math.nan
-    low, high = interval(drawn, resamples(seeds)[1]) if seeds > 1 else (math.nan, math.nan)
+    low, high = interval(drawn, resamples(seeds, len(drawn))[1]) if seeds > 1 else (math.nan, math.nan)
     if math.isnan(low) or best is None:
         return Interval(value=value, low=math.nan, high=math.nan, n=seeds)
     first = max(int(np.searchsorted(lrs, low, side="right")) - 1, 0)

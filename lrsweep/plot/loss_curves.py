@@ -60,6 +60,8 @@ RunCurves: TypeAlias = Mapping[str, RunCurve]
 
 def lines(curves: pd.DataFrame, facts: SweepFacts, column: str, *, x: str = "epoch") -> dict[str, RunCurve]:
     """The rows of `column` cut into one line per run, in the order of the file."""
+    if len(runs := [run.run_id for row in facts.rows for run in row.runs]) < facts.n_runs:
+        curves = curves[curves["run_id"].isin(runs)]
     parts = by_run(curves, (x, column))
     return {
         run.run_id: RunCurve(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrsweep import plot
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts, full_title
+from lrsweep.analysis.stats import DRAWS, ENUMERATED, draws_for
 from lrsweep.plot import selection
 from lrsweep.report import first_screen, points, svg
 from lrsweep.report import tables as html_tables
@@ -21,6 +22,7 @@ from lrsweep.spec.model import call_text
 from lrsweep.store import atomic
 from lrsweep.system.folders import given
 from lrsweep.wording import advice
+from lrsweep.wording.grouped import few_warnings
 from lrsweep.wording.notes import notes as notes_of
 from lrsweep.wording.words import budget_text, interval_name, plural
 
@@ -31,8 +33,9 @@ MOST_LINES = 10
 """A longer list is folded after as many lines."""
 MOST_CURVES = 200
 """Curves in a table or list: the best ones, where there are more; summary.csv has all."""
-MOST_DETAILS = 4000
-"""Lines in the tables with a line for each learning rate, all together; runs.csv has all."""
+MOST_DETAILS, FEW_DETAILS = 4000, 1000
+"""Lines in the tables with a line for each learning rate, all together: all of them up to MOST_DETAILS; where there are
+more, FEW_DETAILS, so that the page stays one that opens. runs.csv has all."""
 
 
 def write(folder: Path | str, *, formats: Sequence[str] = ()) -> Path:
@@ -128,7 +131,7 @@ def html(
     ]
     sections = {
         "summary": ("Summary", _summary(sweep, known)),
-        "caveats": ("Caveats", _caveats(facts)),
+        "caveats": ("Caveats", _caveats(facts, listed)),
         "plots": ("Plots", figures),
         "details": ("Details", _details(facts, listed)),
         "numbers": ("Numbers", _numbers(facts, listed)),
@@ -144,7 +147,7 @@ def html(
         f"<header>{_title(facts, sweep.setting or budget_text(facts.budget))}</header>",
         f'<nav aria-label="contents">{links}</nav>',
         *parts.values(),
-        data(known.said(facts, "".join(figures))),
+        data(known.said(facts, "".join(figures), parts["summary"])),
     ]
     return page(f"{facts.name}: learning-rate sensitivity", body, sweep.mark)
 
@@ -173,8 +176,12 @@ def _summary(sweep: plot.SweepFigures, known: points.Curves) -> Iterable[str]:
         yield f'<p>Shown: {said}; <a href="#numbers">all of them</a> further down.</p>'
 
 
-def _caveats(facts: SweepFacts) -> Iterable[str]:
-    if texts := advice.sweep_warnings(facts):
+def _caveats(facts: SweepFacts, listed: SweepFacts) -> Iterable[str]:
+    texts = advice.sweep_warnings(listed)
+    if shown := selection.said(len(listed.rows), len(facts.rows), "curves"):
+        yield bullets(few_warnings(facts), "warnings")
+        yield folded(f"Every caveat of {shown}", bullets(texts, "warnings"))
+    elif texts:
         yield bullets(texts[:MOST_LINES], "warnings")
         if len(texts) > MOST_LINES:
             yield folded(f"{len(texts) - MOST_LINES} more", bullets(texts[MOST_LINES:], "warnings"))
@@ -198,6 +205,10 @@ def _numbers(facts: SweepFacts, listed: SweepFacts) -> Iterable[str]:
     yield f"<p>{code(objective + of_grid * (not facts.one_rate))}{sort}</p>"
     if shown := selection.said(len(listed.rows), len(facts.rows), "curves"):
         yield paragraph(f"Tables and lists show {shown}; summary.csv has all of them.")
+    if (draws := draws_for(len(facts.rows))) < DRAWS and any(row.n_seeds > ENUMERATED for row in facts.rows):
+        yield paragraph(
+            f"With {len(facts.rows):,} curves, intervals are of {draws:,} draws of the seeds instead of {DRAWS:,}."
+        )
     yield from html_tables.numbers(listed)
     detailed = () if facts.one_rate else _detailed(listed)
     if detailed and (shown := selection.said(len(detailed), len(facts.rows), "curves")):
@@ -222,7 +233,9 @@ def _listed(facts: SweepFacts) -> SweepFacts:
 def _detailed(facts: SweepFacts) -> tuple[OptimizerFacts, ...]:
     """The rows whose learning rates are all shown: the best ones, where these are too many."""
     longest = max((len(row.rates) for row in facts.rows), default=1)
-    return selection.best(facts.rows, facts.mode, max(1, MOST_DETAILS // max(1, longest)))
+    if longest * len(facts.rows) <= MOST_DETAILS:
+        return facts.rows
+    return selection.best(facts.rows, facts.mode, max(1, FEW_DETAILS // max(1, longest)))
 
 
 def _diagnosis(facts: SweepFacts, runs: pd.DataFrame) -> Iterable[str]:

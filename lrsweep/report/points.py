@@ -11,6 +11,9 @@ from lrsweep.plot import tags
 from lrsweep.wording import words
 from lrsweep.wording.words import objective_text_of, plural, rate_text
 
+MOST_TOLD = 200
+"""Curves whose numbers are all on the page."""
+
 
 class Curves:
     """The numbers by which the page knows the curves of a sweep."""
@@ -21,10 +24,17 @@ class Curves:
     def place(self, row: OptimizerFacts) -> int:
         return self.places[tags.key(row.title)]
 
-    def said(self, facts: SweepFacts, figures: str) -> dict[str, Any]:
-        """Texts by number of the curve and of its rate or run; the runs of those curves alone whose runs are drawn."""
+    def said(self, facts: SweepFacts, figures: str, summary: str = "") -> dict[str, Any]:
+        """Texts by number of the curve and of its rate or run; the runs of those curves alone whose runs are drawn.
+
+        Of more than MOST_TOLD curves, those alone that have marks in `figures` or in the figure of the `summary`.
+        """
         drawn = {int(place) for place in re.findall(r'data-row="(\d+)" data-runs', figures)}
-        rows = [_row(row, runs=place in drawn) for place, row in enumerate(facts.rows)]
+        told = {int(place) for text in (figures, summary) for place in re.findall(r'data-row="(\d+)" data-r', text)}
+        few = len(facts.rows) <= MOST_TOLD
+        rows = [
+            _row(row, runs=place in drawn) if few or place in told else None for place, row in enumerate(facts.rows)
+        ]
         return {"objective": words.objective_text(facts), "rows": rows}
 
 

@@ -9,6 +9,7 @@ import csv
 import io
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from lrsweep.plan import Plan, Run
     from lrsweep.spec.model import ObjectiveSpec
 
+_QUOTED = re.compile('["\r\n]')
 FIRST_CURVE_COLUMNS = ("step", "epoch", "lr_now", "train_loss", "val_loss")
 
 
@@ -79,13 +81,13 @@ def write(folder: Path, plan: Plan, replay: Replay) -> dict[str, Any]:
     with _table(folder / "runs.csv", columns.runs) as runs, _table(folder / "curves.csv", columns.curves) as curves:
         # The plan keeps the runs of one optimizer at one set of axis values together: a diagnosis compares them.
         for _, members in itertools.groupby(plan.runs, key=lambda run: (run.label, repr(run.axes))):
+            finished = [run for run in members if run.run_id in replay.entries]
             cell = _Cell(plan, columns)
-            for run in members:
-                if run.run_id in replay.entries:
-                    outcome = replay.outcome(run.run_id)
-                    cell.add(run, outcome)
-                    curves.lines(_curve_lines(run, outcome, columns))
-                    _note_hashes(hashes, run, outcome)
+            for run, outcome in zip(finished, replay.outcomes(run.run_id for run in finished), strict=True):
+                head = _head(run)
+                cell.add(run, head, outcome)
+                curves.lines(_curve_lines(head, outcome, columns))
+                _note_hashes(hashes, run, outcome)
             runs.rows(cell.rows())
     return hashes
 
@@ -94,13 +96,13 @@ class _Cell:
     """The runs of one optimizer at one set of axis values, until their diagnosis is known."""
 
     def __init__(self, plan: Plan, columns: Columns) -> None:
-        self._objective, self._columns = plan.spec.objective, columns
+        self._objective, self._columns, self._names = plan.spec.objective, columns, columns.runs
         self._eps = 0.0
         self._rows: list[dict[str, Any]] = []
         self._curves: list[Curve] = []
 
-    def add(self, run: Run, outcome: RunResult) -> None:
-        row = dict(zip(self._columns.head, _head(run), strict=True))
+    def add(self, run: Run, head: Sequence[str], outcome: RunResult) -> None:
+        row: dict[str, Any] = dict(zip(self._columns.head, head, strict=True))
         row.update(_facts(outcome))
         if outcome.status != "failed":
             row.update(_finals(outcome, self._columns))
@@ -113,11 +115,16 @@ class _Cell:
     def rows(self) -> Iterator[list[str]]:
         for row, label in zip(self._rows, diagnose(self._curves, eps=self._eps), strict=True):
             row["diagnosis"] = label
-            yield [cell(row.get(name)) for name in self._columns.runs]
+            yield [cell(row.get(name)) for name in self._names]
 
 
-def _head(run: Run) -> list[Any]:
-    return [run.run_id, run.label, run.lr, run.seed, *map(axis_text, run.axes)]
+def _head(run: Run) -> list[str]:
+    """The cells that both tables begin with."""
+    return [run.run_id, cell(run.label), repr(run.lr), str(run.seed), *_axis_cells(run.axes)]
+
+
+def _axis_cells(axes: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(cell(axis_text(value)) for value in axes)
 
 
 def _facts(outcome: RunResult) -> dict[str, Any]:
@@ -168,14 +175,14 @@ def _objective(outcome: RunResult, objective: ObjectiveSpec) -> float | None:
     return objective_of(outcome.history, objective.metric, objective.at, objective.mode)
 
 
-def _curve_lines(run: Run, outcome: RunResult, columns: Columns) -> Iterator[str]:
+def _curve_lines(head: Sequence[str], outcome: RunResult, columns: Columns) -> Iterator[str]:
     """The rows of one run as text; millions of them are written, so nothing here is done number by number."""
     count = len(outcome.history.get("step", []))
-    head = line([cell(value) for value in _head(run)]).removesuffix("\n")
+    begin = line(head).removesuffix("\n")
     missing = [""] * count
     texts = [list(map(repr, outcome.history[name])) if name in outcome.history else missing for name in columns.curve]
     for values in zip(*texts, strict=True):
-        yield f"{head},{','.join(values)}\n"
+        yield f"{begin},{','.join(values)}\n"
 
 
 def _note_hashes(hashes: dict[str, Any], run: Run, outcome: RunResult) -> None:
@@ -194,7 +201,7 @@ class _Table:
         self.lines(map(line, rows))
 
     def lines(self, lines: Iterable[str]) -> None:
-        self._text.writelines(lines)
+        self._text.write("".join(lines))
 
 
 @contextmanager
@@ -210,6 +217,9 @@ def _table(path: Path, header: Sequence[str]) -> Iterator[_Table]:
 
 def line(cells: Sequence[str]) -> str:
     """The cells as a line of CSV, quoted where that is needed."""
+    joined = ",".join(cells)
+    if len(cells) > 1 and joined.count(",") == len(cells) - 1 and not _QUOTED.search(joined):
+        return f"{joined}\n"
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerow(cells)  # so that a CR in a cell is quoted too
     return text.getvalue().removesuffix("\r\n") + "\n"
@@ -223,9 +233,13 @@ def write_frame(path: Path, header: Sequence[str], rows: Iterable[Mapping[str, A
 
 def cell(value: Any) -> str:
     """The text of a cell."""
+    if type(value) is float:  # most cells
+        return repr(value)
     if value is None:
         return ""
     if isinstance(value, str):
+        if value.isascii() and "\0" not in value:
+            return str(value)
         # What UTF-8 or a CSV reader cannot hold is written as an escape; a spec has no such text, an error may.
         return str(value.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8"))
     if isinstance(value, bool | np.bool_):

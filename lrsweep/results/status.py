@@ -63,6 +63,8 @@ def below(folder: Path | str) -> Iterator[SweepStatus]:
 
 def _stored(folder: Path) -> SweepStatus:
     tables.refuse_links(folder)
+    if journal.exists(folder) and (known := tables.known_counts(folder)) is not None:
+        return _status(folder, *known)
     before, replay = tables.stamped(folder), journal.replay(folder)
     if gone := tables.lost(before, replay):
         _log.warning("%s", printable(f"{folder / journal.FOLDER}: {gone}; {tables.RESTORE}"))
@@ -79,17 +81,20 @@ def _stored(folder: Path) -> SweepStatus:
 
 
 def stored_of(folder: Path, planned: Plan, replay: Replay) -> SweepStatus:
-    entries = [replay.entries[run.run_id].status for run in planned.runs if run.run_id in replay.entries]
-    counts = Counter(entries)
+    return _status(folder, planned.spec.name, tables.counts_of(planned, replay))
+
+
+def _status(folder: Path, name: str, counts: dict[str, int]) -> SweepStatus:
+    done = counts["ok"] + counts["diverged"]
     return SweepStatus(
-        name=planned.spec.name,
+        name=name,
         path=folder,
-        total=len(planned.runs),
-        done=counts["ok"] + counts["diverged"],
+        total=counts["total"],
+        done=done,
         diverged=counts["diverged"],
         failed=counts["failed"],
-        to_do=len(planned.runs) - counts["ok"] - counts["diverged"],
-        outside=len(replay.entries) - len(entries),
+        to_do=counts["total"] - done,
+        outside=counts["outside"],
         busy=lock.is_held(folder),
     )
 

@@ -14,14 +14,16 @@ import hashlib
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from lrsweep import __version__
 from lrsweep.errors import StorageError, UsageError, printable
 from lrsweep.results import batch_job, manifest
+from lrsweep.run_result import Status
 from lrsweep.store import atomic, foreign, journal, links, lock
 from lrsweep.system.digests import of_file
 from lrsweep.system.folders import given
@@ -254,9 +256,37 @@ def write(
     summary = summarise(folder, plan.spec, default_rates(record))
     run_tables.write_frame(folder / SUMMARY, summary.header, summary.rows)
     digests = {name: of_file(folder / name) for name in (SPEC, RUNS, CURVES, SUMMARY)}
-    stamp = {"lrsweep": __version__, "format": FORMAT, "journal": replay.sizes, "files": digests}
+    stamp: dict[str, Any] = {"lrsweep": __version__, "format": FORMAT, "journal": replay.sizes, "files": digests}
+    if not replay.damage and not replay.lost:
+        stamp |= {"changed": replay.changed, "name": plan.spec.name, "counts": counts_of(plan, replay)}
     atomic.replace(folder / journal.FOLDER / STAMP, json.dumps(stamp, indent=1) + "\n")
     return Written(replay=replay, hashes=hashes, sha256=digests, facts=summary.facts)
+
+
+def counts_of(plan: Plan, replay: Replay) -> dict[str, int]:
+    """The runs of the plan by their status, with their `total`, and those `outside` of it."""
+    found = Counter(replay.entries[run.run_id].status for run in plan.runs if run.run_id in replay.entries)
+    outside = len(replay.entries) - found.total()
+    return {"total": len(plan.runs), **{name: found[name] for name in get_args(Status)}, "outside": outside}
+
+
+def known_counts(folder: Path) -> tuple[str, dict[str, int]] | None:
+    """The name of the sweep and these counts from when its tables were last written; None if a file of the journal has
+    changed since then.
+
+    So `status` need not read a journal of a million runs.
+    """
+    stamp = _stamp(folder)
+    name, known = stamp.get("name"), stamp.get("counts")
+    same = (
+        (stamp.get("lrsweep"), stamp.get("format")) == (__version__, FORMAT)
+        and stamp.get("journal") == journal.sizes(folder)
+        and stamp.get("changed") == journal.changed(folder)
+    )
+    if not same or not isinstance(name, str) or not isinstance(known, dict):
+        return None
+    sound = known.keys() == {"total", "outside", *get_args(Status)} and all(type(n) is int for n in known.values())
+    return (name, known) if sound else None
 
 
 def default_rates(record: dict[str, Any]) -> dict[str, float]:

@@ -9,6 +9,13 @@ need besides), `groups` (which runs train together, on which engine), `outcome` 
 that replay reads the rest alone), `checkpoint` (a file from which a group goes on). A line that cannot be read is
 skipped, copied to `<file>.corrupt` and reported; what it said is trained again. `plan`, `groups` and `void` (results
 that were thrown away) are written twice for that reason.
+
+Several writers. Files of two processes, of two machines, or copied here from the journal of another folder, are merged
+by what they hold: an outcome belongs to the run whose id it names, wherever it was trained. A run that is there twice
+counts once, by the first file in the order above (files with one number: by their clock, then their name) and in it by
+the first line, so every reader picks the same one; the other lines stay. A failed outcome gives way to any other. Only
+`void` knows nothing of files after its own: what another writer trained of a group whose results were thrown away still
+counts. So one process at a time trains in a folder, see lock.py.
 """
 
 from __future__ import annotations
@@ -20,25 +27,25 @@ import re
 import socket
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 from lrsweep import __version__
 from lrsweep.errors import StorageError
 from lrsweep.run_result import RunResult, Status
 from lrsweep.store import atomic, failpoints, records
 from lrsweep.store.records import (
+    INT_COLUMNS,
     CheckpointRecord,
     DamagedError,
     GroupRecord,
     GroupsRecord,
     Header,
-    OutcomeRecord,
     PlanRecord,
+    Told,
     VoidRecord,
-    WholeOutcomeRecord,
     encode,
 )
 
@@ -54,7 +61,8 @@ _LONGEST_HEADER = 10_000
 """In bytes; a line that is longer is none."""
 _RAISED = "an error in "
 """How such a reason began in journals whose groups have no key `raised`."""
-_INT_COLUMNS = frozenset({"step"})
+_MOST_OPEN = 32
+"""Files of a journal that are open at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,8 +107,7 @@ class Damage:
         return f"{self.file}, line {self.line}: {self.cause}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """Where a finished run stands in the journal, and what is asked of it often."""
 
     file: Path
@@ -118,8 +125,8 @@ class Replay:
     """What the journal says. Outcomes stay on disk and are read one at a time.
 
     `groups` are in the order in which they were last written; `plan` is the last one, `specs` are the texts of all.
-    `sizes` are the bytes that were read, by name of the file. `distrusted` holds the (key of a workload, label or None)
-    whose results were thrown away, and why.
+    `sizes` are the bytes that were read, by name of the file, `changed` when it had last changed. `distrusted` holds
+    the (key of a workload, label or None) whose results were thrown away, and why.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -129,8 +136,9 @@ class Replay:
     specs: set[str] = field(default_factory=set)
     damage: list[Damage] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
+    changed: dict[str, int] = field(default_factory=dict)
     distrusted: dict[tuple[str, str | None], str] = field(default_factory=dict)
-    shared: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
+    shared: dict[Any, Any] = field(default_factory=dict)
     last: tuple[Path, Header] | None = None
     """The file that was begun last, by its header."""
 
@@ -148,17 +156,29 @@ class Replay:
 
     def outcome(self, run_id: str) -> RunResult:
         """The outcome of a finished run. Raises KeyError for any other, StorageError if it cannot be read."""
-        entry = self.entries[run_id]
-        with atomic.storage_errors(entry.file, "read"), entry.file.open("rb") as stream:
-            stream.seek(entry.offset)
-            line = stream.read(entry.length)
-        try:
-            return outcome_of(records.decode_outcome(line))
-        except DamagedError as error:
-            raise StorageError(
-                f"{entry.file}: cannot read the result of run {run_id}: {error}; restore the file from a copy, or "
-                "rerun with --fresh, which sets the journal aside"
-            ) from error
+        return next(self.outcomes([run_id]))
+
+    def outcomes(self, run_ids: Iterable[str]) -> Iterator[RunResult]:
+        """Those of many runs, one at a time in this order. Raises as `outcome`."""
+        with ExitStack() as files:
+            streams: dict[Path, BinaryIO] = {}
+            for run_id in run_ids:
+                entry = self.entries[run_id]
+                with atomic.storage_errors(entry.file, "read"):
+                    if entry.file not in streams:
+                        if len(streams) == _MOST_OPEN:
+                            files.close()
+                            streams.clear()
+                        streams[entry.file] = files.enter_context(entry.file.open("rb"))
+                    streams[entry.file].seek(entry.offset)
+                    line = streams[entry.file].read(entry.length)
+                try:
+                    yield records.decode_outcome(line)
+                except DamagedError as error:
+                    raise StorageError(
+                        f"{entry.file}: cannot read the result of run {run_id}: {error}; restore the file from a "
+                        "copy, or rerun with --fresh, which sets the journal aside"
+                    ) from error
 
 
 class Journal:
@@ -216,27 +236,10 @@ def outcome_record(outcome: RunResult, group: str, *, worker_died: bool = False)
         "weights_hash": outcome.weights_hash,
         "batches_hash": outcome.batches_hash,
         "rows": {
-            name: [int(value) for value in values] if name in _INT_COLUMNS else [float(value) for value in values]
+            name: [int(value) for value in values] if name in INT_COLUMNS else [float(value) for value in values]
             for name, values in outcome.history.items()
         },
     }
-
-
-def outcome_of(record: WholeOutcomeRecord) -> RunResult:
-    """The run that a record tells of."""
-    return RunResult(
-        run_id=record.run,
-        status=record.status,
-        diverged_step=record.diverged_step,
-        steps=record.steps,
-        error=record.error,
-        history={
-            name: list(map(int if name in _INT_COLUMNS else float, values)) for name, values in record.rows.items()
-        },
-        test={name: float(value) for name, value in record.test.items()},
-        weights_hash=record.weights_hash,
-        batches_hash=record.batches_hash,
-    )
 
 
 def groups_record(groups: Iterable[Group]) -> dict[str, Any]:
@@ -263,6 +266,11 @@ def exists(folder: Path) -> bool:
 def sizes(folder: Path) -> dict[str, int]:
     """The bytes of the journal's files, by name."""
     return {path.name: path.stat().st_size for path in sorted((folder / FOLDER).glob("*.jsonl"))}
+
+
+def changed(folder: Path) -> dict[str, int]:
+    """When its files last changed, in nanoseconds, by name."""
+    return {path.name: path.stat().st_mtime_ns for path in (folder / FOLDER).glob("*.jsonl")}
 
 
 def paths(folder: Path) -> list[Path]:
@@ -303,6 +311,7 @@ def replay(folder: Path) -> Replay:
     for path in paths(folder):
         offset = 0
         with atomic.storage_errors(path, "read"), path.open("rb") as stream:
+            found.changed[path.name] = os.fstat(stream.fileno()).st_mtime_ns
             for number, line in enumerate(stream, 1):
                 try:
                     record = records.decode(line)
@@ -369,9 +378,9 @@ def _number(path: Path) -> int | None:
     return None
 
 
-def _take(found: Replay, record: records.AnyRecord | None, path: Path, offset: int, length: int) -> None:
+def _take(found: Replay, record: records.AnyRecord | Told | None, path: Path, offset: int, length: int) -> None:
     match record:
-        case OutcomeRecord():
+        case Told():
             _take_outcome(found, record, path, offset, length)
         case GroupsRecord():
             for group in map(_group, record.groups):
@@ -405,20 +414,14 @@ def _group(record: GroupRecord) -> Group:
     return Group(engine=record.engine, runs=record.runs, compile=record.compile, reason=record.reason, raised=raised)
 
 
-def _take_outcome(found: Replay, record: OutcomeRecord, path: Path, offset: int, length: int) -> None:
-    before = found.entries.get(record.run)
+def _take_outcome(found: Replay, record: Told, path: Path, offset: int, length: int) -> None:
+    run, status, group, worker_died, columns, tests = record
+    before = found.entries.get(run)
     if before is not None and before.status != "failed":
         return
-    columns, tests = record.columns, tuple(record.test)
-    found.entries[record.run] = Entry(
-        file=path,
-        offset=offset,
-        length=length,
-        status=record.status,
-        group=record.group,
-        worker_died=record.worker_died,
-        columns=found.shared.setdefault(columns, columns),  # one tuple for thousands of runs
-        tests=found.shared.setdefault(tests, tests),
+    shared = found.shared.setdefault  # one text or tuple for thousands of runs
+    found.entries[run] = Entry(
+        path, offset, length, status, shared(group, group), worker_died, shared(columns, columns), shared(tests, tests)
     )
 
 

@@ -8,17 +8,19 @@ passed over: a later version may add some.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
 import textwrap
 import zlib
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from lrsweep.run_result import Status
+from lrsweep.run_result import RunResult, Status
 
+INT_COLUMNS = frozenset({"step"})
 ROWS = b',"rows":'
 """What comes before the last key of an outcome, its curve, which replay does not read."""
 
@@ -136,6 +138,31 @@ _WHOLE_OUTCOME = TypeAdapter(WholeOutcomeRecord)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+_TEXT = rb'"([ !#-\[\]-~]*)"'
+_COUNT = rb"(null|0|[1-9][0-9]{0,17})"
+_NUMBER = rb'(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?|"nan"|"inf"|"-inf")'
+_TEST = rb'"[a-z_A-Z0-9]+":' + _NUMBER
+_PLAIN = re.compile(
+    rb'\{"kind":"outcome","run":%b,"status":"(ok|diverged)","group":%b,"worker_died":(true|false),"diverged_step":%b,'
+    rb'"steps":%b,"error":null,"columns":(\["[a-z_A-Z0-9]+"(?:,"[a-z_A-Z0-9]+")*\]),"test":(\{(?:%b(?:,%b)*)?\}),'
+    rb'"weights_hash":%b,"batches_hash":%b,"rows":' % (_TEXT, _TEXT, _COUNT, _COUNT, _TEST, _TEST, _TEXT, _TEXT)
+)
+"""An outcome up to its curve as `encode` writes it, without an error: nearly every line of a large journal. It is taken
+apart here in a tenth of the time that a validation takes; any other line is validated."""
+_NAMES = re.compile(rb'"([a-z_A-Z0-9]+)":')
+
+
+class Told(NamedTuple):
+    """What replay asks of an outcome."""
+
+    run: str
+    status: Status
+    group: str
+    worker_died: bool
+    columns: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
 class DamagedError(Exception):
     """A line is not what lrsweep writes; the text says why."""
 
@@ -150,18 +177,108 @@ def encode(record: dict[str, Any]) -> bytes:
     return b"%08x %b\n" % (zlib.crc32(data), data)
 
 
-def decode(line: bytes) -> AnyRecord | None:
-    """The record of a line, an outcome without its curve; None for a kind that is not known. Raises DamagedError."""
-    head, separator, _ = _content(line).partition(ROWS)
-    return _validated(_ANY, head + b"}" if separator else head)
+def decode(line: bytes) -> AnyRecord | Told | None:
+    """The record of a line; None for a kind that is not known. Raises DamagedError.
+
+    Of an outcome that is what replay asks of it; its curve is not read.
+    """
+    data = _content(line)
+    if plain := _PLAIN.match(data):
+        run, status, group, worker_died, _, _, columns, test, _, _ = plain.groups()
+        return Told(
+            run.decode(), _STATUS[status], group.decode(), worker_died == b"true", _columns(columns), _tests(test)
+        )
+    head, separator, _ = data.partition(ROWS)
+    record = _validated(_ANY, head + b"}" if separator else head)
+    if isinstance(record, OutcomeRecord):
+        tests = tuple(record.test)
+        return Told(record.run, record.status, record.group, record.worker_died, record.columns, tests)
+    return record
 
 
-def decode_outcome(line: bytes) -> WholeOutcomeRecord:
+def decode_outcome(line: bytes) -> RunResult:
     """The outcome of a line, with its curve. Raises DamagedError."""
-    record = _validated(_WHOLE_OUTCOME, _content(line))
+    data = _content(line)
+    if (plain := _PLAIN.match(data)) and (found := _plain_result(plain, data)):
+        return found
+    record = _validated(_WHOLE_OUTCOME, data)
     if record is None:
         raise DamagedError("not an outcome")
-    return record
+    return RunResult(
+        run_id=record.run,
+        status=record.status,
+        diverged_step=record.diverged_step,
+        steps=record.steps,
+        error=record.error,
+        history={name: list(map(int if name in INT_COLUMNS else float, of)) for name, of in record.rows.items()},
+        test={name: float(value) for name, value in record.test.items()},
+        weights_hash=record.weights_hash,
+        batches_hash=record.batches_hash,
+    )
+
+
+def _plain_result(plain: re.Match[bytes], data: bytes) -> RunResult | None:
+    """The same of an outcome with such a head; None if its curve needs a closer look."""
+    run, status, _, _, diverged_step, steps, columns, test, weights_hash, batches_hash = plain.groups()
+    if steps == b"null":
+        return None
+    try:
+        rows = _JSON.decode(data[plain.end() : -1].decode("ascii"))
+        history = {name: _plain_column(values, whole=name in INT_COLUMNS) for name, values in rows.items()}
+        tests = {name: _plain_number(value) for name, value in _JSON.decode(test.decode("ascii")).items()}
+    except (ValueError, KeyError, AttributeError, TypeError, OverflowError, RecursionError):
+        return None
+    lengths = {len(values) for values in history.values()}
+    if tuple(history) != _columns(columns) or len(lengths) != 1 or not {"step", "epoch"} <= history.keys():
+        return None
+    return RunResult(
+        run_id=run.decode(),
+        status=_STATUS[status],
+        diverged_step=None if diverged_step == b"null" else int(diverged_step),
+        steps=int(steps),
+        history=history,
+        test=tests,
+        weights_hash=weights_hash.decode(),
+        batches_hash=batches_hash.decode(),
+    )
+
+
+def _plain_column(values: list[Any], *, whole: bool) -> list[Any]:
+    """The numbers of a column. Raises KeyError, TypeError or ValueError for anything else."""
+    kinds = set(map(type, values))
+    if kinds <= ({int} if whole else {float}):
+        return values
+    if whole:
+        raise ValueError(kinds)
+    return list(map(_plain_number, values))
+
+
+def _plain_number(value: Any) -> float:
+    return value if type(value) is float else _NOT_FINITE[value]
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no JSON")
+
+
+_STATUS: dict[bytes, Status] = {b"ok": "ok", b"diverged": "diverged"}
+_NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+_JSON = json.JSONDecoder(parse_constant=_refuse)
+
+
+@functools.lru_cache
+def _columns(text: bytes) -> tuple[str, ...]:
+    return tuple(json.loads(text))
+
+
+def _tests(text: bytes) -> tuple[str, ...]:
+    """One tuple for thousands of runs."""
+    return _decoded(tuple(_NAMES.findall(text))) if len(text) > 2 else ()
+
+
+@functools.lru_cache
+def _decoded(names: tuple[bytes, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.decode() for name in names))
 
 
 def _content(line: bytes) -> bytes:

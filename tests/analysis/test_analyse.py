@@ -22,6 +22,7 @@ from lrsweep.analysis.good_range import good_range, recommended, unusable_rate, 
 from lrsweep.analysis.margins import at_default, margins, read_at
 from lrsweep.analysis.sensitivity import is_even, normed, sensitivity, sensitivity_facts, weights, window
 from lrsweep.analysis.stats import (
+    draws_for,
     interval,
     medians,
     paired,
@@ -482,6 +483,22 @@ def test_many_seeds_use_the_same_ten_thousand_draws_each_time() -> None:
     assert drawn.shape == (10_000, 1)
     resamples.cache_clear()
     assert np.array_equal(drawn, resampled_medians(cost))
+
+
+@pytest.mark.parametrize("draws", [30, 2000])
+def test_medians_of_draws_are_those_of_the_seeds_drawn(draws: int) -> None:
+    rng = np.random.default_rng(1)
+    cost = rng.normal(size=(5, 9))
+    cost[0, :2], cost[1, 3], cost[2], cost[3] = NAN, INF, NAN, np.round(cost[3])
+    counts, weight = resamples(9, draws)
+    assert (counts.shape, weight.sum()) == ((9, draws), draws)
+    wanted = [[medians(np.repeat(row, drawn)) for row in cost] for drawn in counts.T]
+    assert np.array_equal(resampled_medians(cost, draws), wanted, equal_nan=True)
+
+
+@pytest.mark.parametrize(("settings", "draws"), [(1, 10_000), (200, 10_000), (400, 5_000), (4000, 1000), (10**6, 1000)])
+def test_sweeps_of_many_settings_take_fewer_draws_for_each(settings: int, draws: int) -> None:
+    assert draws_for(settings) == draws
 
 
 def test_percentiles_against_numpy() -> None:

@@ -210,7 +210,7 @@ def test_a_checkpoint_record_deletes_nothing_outside(folder: Path, victim: Path,
     path, *_ = journal.paths(folder)
     lines = path.read_bytes().splitlines(keepends=True)
     kept = [line for line in lines if b'"kind":"outcome"' not in line]
-    (group,) = {str(records.decode_outcome(line).group) for line in lines if line not in kept}
+    (group,) = {str(records.decode(line).group) for line in lines if line not in kept}
     file = {
         "climbing": "../../../victim/thesis.txt",
         "absolute": str(victim / "thesis.txt"),

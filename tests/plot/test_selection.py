@@ -109,6 +109,7 @@ def test_the_report_lists_the_best_and_says_where_all_are(
     runs = tables.read_runs(fabricate.folder(tmp_path, optimizers=["sgd"], rates=RATES))
     monkeypatch.setattr(page, "MOST_CURVES", 5)
     monkeypatch.setattr(page, "MOST_DETAILS", 2 * len(RATES))
+    monkeypatch.setattr(page, "FEW_DETAILS", 2 * len(RATES))
     text = page.html(many, [], runs, "name: x").partition('<section id="details"')[2]
     assert "Tables and lists show the 5 best of 9 curves; summary.csv has all of them." in text
     assert "Every learning rate of the 2 best of 9 curves; runs.csv has all of them." in text

@@ -6,8 +6,10 @@ import csv
 import hashlib
 import json
 import math
+import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +170,53 @@ def test_equal_journals_give_equal_bytes(tmp_path: Path) -> None:
     write(tmp_path / "b", of, outcomes[::-1])
     for name in ("runs.csv", "curves.csv", "summary.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_runs_that_two_writers_trained_are_in_the_tables_once(tmp_path: Path) -> None:
+    of = planned()
+    outcomes = [outcome(run.run_id, [3.0, 1.0 + number]) for number, run in enumerate(of.runs)]
+    write(tmp_path / "alone", of, outcomes)
+    for name, some in (("first", outcomes[:5]), ("second", outcomes[3:])):
+        write(tmp_path / name, of, some)
+    for path in (tmp_path / "second" / journal.FOLDER).glob("*.jsonl"):
+        shutil.copy(path, tmp_path / "first" / journal.FOLDER)
+    tables.ensure(tmp_path / "first")
+    assert content(tmp_path / "first") == content(tmp_path / "alone")
+
+
+def test_of_a_run_with_two_results_the_tables_hold_that_of_the_file_begun_first(tmp_path: Path) -> None:
+    of = planned()
+    outcomes = [outcome(run.run_id, [3.0, 1.0]) for run in of.runs]
+    others = [outcome(run.run_id, [3.0, 2.0]) for run in of.runs]
+    write(tmp_path / "alone", of, outcomes)
+    write(tmp_path / "both", of, outcomes)
+    before = content(tmp_path / "both")
+    append(tmp_path / "both", *(journal.outcome_record(one, "g") for one in others))
+    tables.ensure(tmp_path / "both")
+    assert content(tmp_path / "both") == before == content(tmp_path / "alone")
+    assert sum(path.read_bytes().count(b'"kind":"outcome"') for path in journal.paths(tmp_path / "both")) == 16
+
+
+def test_status_need_not_read_a_journal_that_has_not_changed_since_the_tables_were_written(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = status(finished)
+    with monkeypatch.context() as patched:
+        patched.delattr(journal, "replay")
+        assert status(finished) == whole
+    append(finished, journal.outcome_record(outcome("0" * 16, [1.0]), "g"))
+    assert status(finished) == replace(whole, outside=whole.outside + 1)
+
+
+def test_status_reads_a_journal_again_of_which_a_byte_was_changed(
+    finished: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (path,) = journal.paths(finished)
+    data = path.read_bytes()
+    path.write_bytes(data[:-9] + b"#" + data[-8:])
+    os.utime(path, ns=(1, 1))
+    assert status(finished).to_do == 1
+    assert "rerun `lrsweep run`" in caplog.text
 
 
 def content(folder: Path) -> dict[str, bytes]:

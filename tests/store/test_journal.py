@@ -78,6 +78,45 @@ def test_the_first_outcome_of_a_run_counts_but_failed_gives_way(tmp_path: Path) 
     assert found.entries["a"].status == "ok"
 
 
+def two_writers(folder: Path, *, swapped: bool = False) -> None:
+    """Files of two processes that were begun together: runs b and c were trained by both, c with other results, and d
+    failed in the first alone."""
+    theirs = {
+        "host1-1-100.jsonl": [outcome("a", losses=[1.0]), outcome("b", losses=[2.0]), outcome("d", "failed")],
+        "host2-1-200.jsonl": [outcome("c", losses=[9.0]), outcome("b", losses=[2.0]), outcome("d", losses=[4.0])],
+    }
+    theirs["host1-1-100.jsonl"].append(outcome("c", losses=[3.0]))
+    for name, outcomes in reversed(theirs.items()) if swapped else theirs.items():
+        path = write(folder, *[journal.outcome_record(one, "g") for one in outcomes])
+        renumbered(path, name, number=1, files_before=0, bytes_before=0)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_of_two_writers_every_reader_takes_the_outcomes_of_the_file_that_was_begun_first(
+    tmp_path: Path, swapped: bool
+) -> None:
+    two_writers(tmp_path, swapped=swapped)
+    found = journal.replay(tmp_path)
+    losses = {run: found.outcome(run).history["train_loss"] for run in sorted(found.entries)}
+    assert losses == {"a": [1.0], "b": [2.0], "c": [3.0], "d": [4.0]}
+    assert found.damage == []
+    assert found.lost == ""
+
+
+def test_two_writers_that_append_in_turn_lose_nothing(tmp_path: Path) -> None:
+    first, second = Journal(tmp_path), Journal(tmp_path)
+    for number in range(6):
+        for writer, shift in ((first, 0), (second, 3)):
+            writer.append([journal.outcome_record(outcome(str(number + shift), losses=[float(number + shift)]), "g")])
+    first.close()
+    second.close()
+    found = journal.replay(tmp_path)
+    assert {run: found.outcome(run).history["train_loss"] for run in found.entries} == {
+        str(number): [float(number)] for number in range(9)
+    }
+    assert found.lost == ""
+
+
 def test_groups_checkpoints_and_plans_come_back(tmp_path: Path) -> None:
     a, b = Group(engine="stacked", runs=("1", "2")), Group(engine="single", runs=("3",), reason="why", raised=True)
     write(
