@@ -264,8 +264,7 @@ class StackedTrainer:
         self._recorder.add(losses, result.metrics, runs=None if whole else self._present_runs)
         if math.isfinite(losses.sum().item()):
             return
-        bad = [slot for slot, loss in enumerate(losses.tolist()) if not math.isfinite(loss)]
-        if bad:
+        if bad := [slot for slot, loss in enumerate(losses.tolist()) if not math.isfinite(loss)]:
             self._diverge(bad, self.step + 1)
 
     @torch.no_grad()
@@ -448,8 +447,7 @@ class StackedTrainer:
 
         None if an optimizer of the user's keeps what a checkpoint cannot hold.
         """
-        rules = [rule.state() for _, rule in self._rules]
-        if any(rule is None for rule in rules):
+        if None in (rules := [rule.state() for _, rule in self._rules]):
             return None
         return {
             "run_id": "",
@@ -495,9 +493,8 @@ def _clipped(grads: Sequence[Tensor], max_norm: float) -> list[Tensor]:
 
     Not in place: two parameters that are added have one gradient, and one that is summed has one number for all.
     """
-    runs = len(grads[0])
-    # The norm of a single row is summed in another order than those of several.
+    runs = len(grads[0])  # of at least two rows: one alone is summed in another order
     rows = [grad.unsqueeze(-1).flatten(1).expand(max(runs, 2), -1) for grad in grads]
-    norms = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(row, dim=1) for row in rows]), dim=0)
-    scale = (max_norm / (norms[:runs] + 1e-6)).clamp(max=1.0)
+    norms = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(row, dim=1) for row in rows]), dim=0)[:runs]
+    scale = (max_norm / (norms + 1e-6)).clamp(max=1.0)
     return [grad * scale.view(-1, *[1] * (grad.ndim - 1)) for grad in grads]
