@@ -24,7 +24,7 @@ Ints: TypeAlias = npt.NDArray[np.intp]
 ENUMERATED = 6
 """Up to this many seeds all n^n bootstrap draws are taken, beyond it `DRAWS` of a generator with a fixed seed."""
 DRAWS, LEAST_DRAWS = 10_000, 1000
-MANY_SETTINGS = 200
+MANY_SETTINGS = 500
 """A sweep of more settings takes fewer draws for each, so that together they take no longer, down to LEAST_DRAWS: an
 end of an interval of S then differs by 1 % of its width at the median, and by up to 16 % (10 seeds, simulated)."""
 AT_ONCE = 1 << 20
