@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from lrsweep import given_code, optimizers, schedules, tasks
 from lrsweep.errors import UsageError, WrongInSpec
+from lrsweep.run_result import Probed
 from lrsweep.schedules import warmup_steps
 from lrsweep.store.journal import Group
 from lrsweep.sweep import pending, trial
 from lrsweep.system import child, ending
 from lrsweep.system.machine import memory_limit, size_text, this_machine
 from lrsweep.training import grouping, isolation, memory, param_groups, stackable
-from lrsweep.training.workload import Probed
 from lrsweep.user_imports import argument_error
 from lrsweep.wording.words import plural
 
