@@ -58,7 +58,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 command = partial(app.command, cls=PlainFlagsCommand)
-
 Range = tuple[float, float]
 WITH_TORCH = ("run", "range-test", "list", "schema")
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -210,14 +210,9 @@ def _spawned_on_windows(ours: Connection, theirs: Connection) -> Worker:
     return Worker(process=process, connection=ours, exit_code=exit_code)
 
 
-def spawned(
-    ours: Connection,
-    theirs: Connection,
-    path: Sequence[str] | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> Worker:
-    """One that is started anew, with the import path and the environment of this process unless others are given."""
-    process = helper("lrsweep.workers.worker", theirs.fileno(), path=path, env=environment)
+def spawned(ours: Connection, theirs: Connection, path: Sequence[str] | None = None, **options: Any) -> Worker:
+    """One that is started anew; `path` is its import path, that of this process if None."""
+    process = helper("lrsweep.workers.worker", theirs.fileno(), path, **options)
 
     def exit_code() -> int | None:
         with suppress(subprocess.TimeoutExpired):

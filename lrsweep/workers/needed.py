@@ -10,17 +10,18 @@ import ast
 import platform
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from lrsweep import user_imports
+from lrsweep import __version__, user_imports
 from lrsweep.system import digests
 from lrsweep.user_imports import Versions
 
-LIBRARIES = ("lrsweep", "torch", "numpy")
-"""Results may differ between two versions of these."""
+LIBRARIES = ("torch", "numpy")
+"""Results may differ between two versions of these, and of lrsweep."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +45,7 @@ def here(versions: Versions | None) -> Needed:
     found = {name for text in texts for name in _imported(text)} | set(named)
     return Needed(
         host=platform.node(),
-        versions={name: metadata.version(name) for name in LIBRARIES},
+        versions=_versions(),
         files={
             **({} if versions is None else versions.digests),
             **{str(path): digests.of_file(path) for path in beside},
@@ -74,15 +75,20 @@ def _imported(source: bytes) -> Iterator[str]:
             yield node.module.split(".")[0]
 
 
+def _versions() -> dict[str, str]:
+    """Those that are installed."""
+    found = {"lrsweep": __version__}
+    for name in LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
 def _other_versions(versions: dict[str, str]) -> Iterator[str]:
+    installed = _versions()
     for name, wanted in versions.items():
-        try:
-            found = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            yield f"{name} is not installed"
-            continue
-        if found != wanted:
-            yield f"{name} {found} in place of {wanted}"
+        if (found := installed.get(name)) != wanted:
+            yield f"{name} {wanted} is not installed" if found is None else f"{name} {found} in place of {wanted}"
 
 
 def _other_files(files: dict[str, str]) -> Iterator[str]:

@@ -11,6 +11,7 @@ import platform
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -58,10 +59,12 @@ class Joined:
 
 @dataclass(slots=True)
 class Batch:
-    """What a worker has said. `files` holds the checkpoints that only this machine has, by name."""
+    """What a worker has said, and what the user's code has printed there. `files` holds the checkpoints that only this
+    machine has, by name."""
 
     messages: list[Message] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
+    printed: str = ""
 
     @property
     def ended(self) -> bool:
@@ -77,6 +80,7 @@ class Agent:
         self._events: Iterator[list[Event]] = iter(())
         self._folder = Path()
         self._own: Path | None = None
+        self._printed: deque[str] = deque()
 
     def join(self, settings: Settings) -> Joined:
         """Start the worker."""
@@ -90,7 +94,8 @@ class Agent:
             self._folder = self._own = Path(tempfile.mkdtemp(prefix="lrsweep-"))
         if not absent:
             config = replace(settings.config, folder=str(self._folder), parent=os.getpid())
-            self._local = Local(config, 1, partial(spawned, path=path, environment=_environment(settings.environment)))
+            environment = _environment(settings.environment)
+            self._local = Local(config, 1, partial(spawned, path=path, env=environment, stderr=self._listen()))
             self._local.start()
         return Joined(platform.node(), cpu_name(), shared, absent)
 
@@ -115,9 +120,21 @@ class Agent:
                     self._take(message, batch)
             if batch.messages or time.monotonic() > until:
                 break
+        batch.printed = "".join(self._printed.popleft() for _ in range(len(self._printed)))
         if steps:
             batch.messages.insert(0, Ticked(steps))
         return batch
+
+    def _listen(self) -> int:
+        """Where workers are to print: Ray would keep it in a file of its own."""
+        reading, writing = os.pipe()
+
+        def listen() -> None:
+            with open(reading, encoding="utf-8", errors="replace") as lines:
+                self._printed.extend(lines)
+
+        threading.Thread(target=listen, daemon=True).start()
+        return writing
 
     def _take(self, saved: Saved, batch: Batch) -> None:
         """The sweep is sent the checkpoint; this machine may be gone when it is needed."""

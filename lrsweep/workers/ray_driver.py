@@ -109,7 +109,7 @@ class Driver:
         self._send(("joined", agent.number, joined))
 
     def _on_told(self, agent: _Agent, batch: Batch) -> None:
-        if batch.messages:
+        if batch.messages or batch.printed:
             self._send(("told", agent.number, batch))
         if batch.ended:
             agent.busy = False

@@ -259,6 +259,7 @@ class Ray:
             yield next(iter(self._busy.values())), Warned(text, text)
 
     def _take(self, number: int, batch: Batch) -> Iterator[Event]:
+        sys.stderr.write(batch.printed)
         for message in batch.messages:
             job = self._busy.get(number)
             if job is None:

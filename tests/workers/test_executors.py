@@ -25,7 +25,8 @@ from lrsweep.sweep.progress import Notes, Silent
 from lrsweep.sweep.supervisor import TRIES, Supervisor
 from lrsweep.system import child
 from lrsweep.workers import worker
-from lrsweep.workers.executors import Event, Local
+from lrsweep.workers.executors import Event
+from lrsweep.workers.local import Local
 from lrsweep.workers.messages import (
     AuditFailed,
     Died,
