@@ -237,7 +237,7 @@ class Here:
 
     def __init__(self, address: str | None = None) -> None:
         if address is not None:
-            raise WrongOption("address", address, "only --executor ray has one")
+            raise WrongOption("address", address, "only the executor ray has an address")
 
     def begin(self, workers: int, device: str, threads: int) -> None: ...
 

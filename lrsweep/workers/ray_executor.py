@@ -40,7 +40,7 @@ CLOSE_SECONDS = 10.0
 """How long it may take to end before it is killed."""
 MARGIN_SECONDS = 5.0
 """What a stop may take beyond STOP_SECONDS; workers that are not heard of by then have lost what they did."""
-ADDRESS = re.compile(r"auto|\S+:\d{1,5}")
+ADDRESS = re.compile(r"auto|[^\s/]+:\d{1,5}")
 OURS = ("LRSWEEP_", "OMP_NUM_THREADS", "PYTHONHASHSEED")
 """How variables begin that workers have as the sweep has them, on every machine."""
 # Of a cluster of this machine alone. Without the first, Ray would listen on all networks.
