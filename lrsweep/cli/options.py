@@ -68,7 +68,7 @@ SetOption = Annotated[
 ]
 ExecutorOption = Annotated[
     ExecutorName,
-    typer.Option(metavar="local|ray", help="Train in processes of this machine, or in a Ray cluster (lrsweep[ray])."),
+    typer.Option(metavar="local|ray", help="Train in processes of this machine, or in a Ray cluster."),
 ]
 AddressOption = Annotated[
     str | None,

@@ -173,7 +173,11 @@ def test_help_imports_nothing_heavy() -> None:
         (["run", "nowhere.yaml"], 2, "nowhere.yaml"),
         (["run", "tiny.yaml", "--workers", "0"], 2, "--workers 0"),
         (["run", "tiny.yaml", "--set", "seeds=3", "--executor", "mail"], 2, "mail"),
-        (["run", "tiny.yaml", "--address", "head:6379"], 2, "--address head:6379: only the executor ray has an address"),
+        (
+            ["run", "tiny.yaml", "--address", "head:6379"],
+            2,
+            "--address head:6379: only the executor ray has an address",
+        ),
         (["run", "tiny.yaml", "--set", "train.epoch=3"], 2, "did you mean epochs"),
         (["run", "tiny.yaml", "--device", "tpu"], 2, "--device"),
         (["plot", "nowhere"], 2, "nowhere"),

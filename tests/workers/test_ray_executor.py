@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lrsweep.errors import UsageError, WrongOption
+from lrsweep.errors import LimitError, UsageError, WrongOption
 from lrsweep.sweep.progress import Silent, Start, Update
 from lrsweep.user_imports import one_version
 from lrsweep.workers import needed, ray_executor
@@ -181,3 +181,23 @@ def test_a_machine_that_is_lost_costs_time_only(tmp_path: Path, monkeypatch: pyt
     assert killing.done
     assert any("was lost" in note and "trained elsewhere" in note for note in killing.notes), killing.notes
     assert sweeps.tables(tmp_path / "ray" / "small") == sweeps.tables(tmp_path / "local" / "small")
+
+
+class Ending(Silent):
+    """Kills Ray's driver, and with it the cluster, once steps have been made."""
+
+    def update(self, update: Update) -> None:
+        for pid in drivers() if update.run_steps > 0 else ():
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@places.needs_ray
+def test_a_cluster_that_is_lost_costs_what_was_not_yet_saved(tmp_path: Path) -> None:
+    spec = sweeps.spec(train={"steps": 8_000, "batch_size": 20, "eval_every": {"steps": 4_000}}, optimizers=["sgd"])
+    with pytest.raises(LimitError) as info:
+        sweeps.run(tmp_path, spec, executor="ray", reporter=Ending())
+    assert str(info.value).startswith("the Ray cluster was lost; finished runs are saved, rerun the command to resume")
+    sweeps.run(tmp_path, spec)
+    sweeps.run(tmp_path / "local", spec)
+    assert sweeps.tables(tmp_path / "small") == sweeps.tables(tmp_path / "local" / "small")
