@@ -66,6 +66,7 @@ def _run_sweep(spec: Spec, context: Context, *, refine: bool, fresh: bool) -> Fi
                 raise
             if refine and not context.stopping.requested():
                 rounds += _refined(rounds[0], context, writer)
+        context.place.end()
         finished = publish.publish(rounds, context, begun)
         fresh_start.end(folder)
         return finished

@@ -52,6 +52,9 @@ class Place(Protocol):
 
     def executor(self, config: WorkerConfig, count: int) -> Executor: ...
 
+    def end(self) -> None:
+        """Begin to close: nothing more will be trained."""
+
     def close(self) -> None:
         """Nothing of it is left when this returns."""
 

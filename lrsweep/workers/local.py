@@ -247,4 +247,6 @@ class Here:
     def executor(self, config: WorkerConfig, count: int) -> Local:
         return Local(config, count)
 
+    def end(self) -> None: ...
+
     def close(self) -> None: ...

@@ -12,8 +12,8 @@ import os
 import shutil
 import socket
 import sys
-import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -178,11 +178,12 @@ def _init(address: str | None, resources: Mapping[str, float], folder: str) -> N
 
 
 def main(descriptor: int) -> None:
-    """The pipe first brings the address (None: a cluster of this machine alone) and what that cluster is to have."""
+    """The pipe first brings the address, or None for a cluster of this machine alone, what that is to have, and where
+    its files go. They are deleted here because the sweep may be killed, and by the sweep because this process may be.
+    """
     unblock()
     connection = Connection(descriptor)
-    address, resources = connection.recv()
-    folder = tempfile.mkdtemp(prefix="lrsweep-ray-", dir=None if len(tempfile.gettempdir()) < 20 else "/tmp")
+    address, resources, folder = connection.recv()
     lock = threading.Lock()
 
     def send(what: Command) -> None:
@@ -199,6 +200,8 @@ def main(descriptor: int) -> None:
             return
         send(("cluster", ray.cluster_resources()))
         driver.serve()
+    except BaseException:  # noqa: BLE001 - the sweep shows the last line
+        traceback.print_exc()
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)

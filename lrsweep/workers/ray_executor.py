@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,6 +67,7 @@ class Cluster:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._said: IO[bytes] | None = None
+        self._folder = ""
         self._resources: dict[str, float] | None = None
 
     def begin(self, workers: int, device: str, threads: int) -> None:
@@ -81,6 +83,8 @@ class Cluster:
             resources, environment = {}, {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
         self._connection, theirs = Pipe()
         self._said = tempfile.TemporaryFile()
+        # Short, because the names of sockets are in it, which have room for 107 characters.
+        self._folder = tempfile.mkdtemp(prefix="lrsweep-ray-", dir=None if len(tempfile.gettempdir()) < 20 else "/tmp")
         self._process = helper(
             "lrsweep.workers.ray_driver",
             theirs.fileno(),
@@ -90,7 +94,7 @@ class Cluster:
             start_new_session=True,  # Ctrl-C reaches the sweep alone
         )
         theirs.close()
-        self.send((self._address, resources))
+        self.send((self._address, resources, self._folder))
 
     def workers(self, device: str, threads: int) -> int | None:
         if self._address is None:
@@ -103,16 +107,22 @@ class Cluster:
         self.begin(count, config.device, config.threads)
         return Ray(self, config, count)
 
+    def end(self) -> None:
+        if self._connection is not None:
+            self._connection.close()  # which the driver hears
+
     def close(self) -> None:
-        if self._process is None or self._connection is None or self._said is None:
+        if self._process is None or self._said is None:
             return
-        self._connection.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(CLOSE_SECONDS)
+        self.end()
+        if self._resources is not None:  # else it is still starting, and nobody waits for that
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(CLOSE_SECONDS)
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._said.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
         self._process = None
 
     def ready(self, needs: dict[str, float]) -> None:

@@ -37,6 +37,8 @@ class Shared:
     def __init__(self, place: Place) -> None:
         self.begin, self.workers, self.executor = place.begin, place.workers, place.executor
 
+    def end(self) -> None: ...
+
     def close(self) -> None: ...
 
 

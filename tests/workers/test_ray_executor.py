@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +58,48 @@ def test_a_small_sweep_in_a_cluster_of_this_machine_leaves_nothing_behind(tmp_pa
     assert watching.listening
     assert watching.listening <= LOOPBACK
     assert not [pid for pid in watching.pids if Path(f"/proc/{pid}").exists()]
+
+
+@places.needs_ray
+def test_a_mistake_that_is_found_while_ray_starts_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    begin = ray_executor.Cluster.begin
+
+    def begun(self: ray_executor.Cluster, *arguments: Any) -> None:
+        begin(self, *arguments)
+        started.extend(drivers())
+        until = time.monotonic() + 60
+        while len(places.processes_of_session(started[0])) < 3 and time.monotonic() < until:
+            time.sleep(0.02)
+
+    monkeypatch.setattr(ray_executor.Cluster, "begin", begun)
+    (tmp_path / "own.py").write_text(OWN)
+    spec = sweeps.spec(task=f"{tmp_path}/own.py:make_task", objective={"metric": "val_f1", "mode": "max"})
+    del spec["model"]
+    with pytest.raises(UsageError, match="does not record 'val_f1'"):
+        sweeps.run(tmp_path / "results", spec, executor="ray")
+    (driver,) = started
+    until = time.monotonic() + 20
+    while (left := places.processes_of_session(driver)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not left
+    assert not list((tmp_path / "results").iterdir())
+
+
+OWN = """
+import torch
+from torch import nn
+
+from lrsweep import Task
+
+def make_task():
+    x = torch.arange(60.0).reshape(20, 3) / 60
+    metrics = {"mse": nn.functional.mse_loss}
+    build = lambda: nn.Linear(3, 1)
+    return Task(train=(x, x[:, :1]), val=(x, x[:, :1]), model=build, loss=nn.functional.mse_loss, metrics=metrics)
+"""
 
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
