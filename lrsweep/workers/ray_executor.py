@@ -130,7 +130,9 @@ class Cluster:
         found = self._found()
         for resource, least in (("CPU", needs["num_cpus"]), ("GPU", needs["num_gpus"])):
             if found.get(resource, 0.0) < least:
-                have = f"the Ray cluster has {found.get(resource, 0.0):g} {resource}s, and a worker takes {least:g}"
+                have = (
+                    f"the Ray cluster has too few {resource}s ({found.get(resource, 0.0):g}; a worker takes {least:g})"
+                )
                 raise UsageError(f"--executor ray: {have}; give another --address, --device or --threads")
 
     def _found(self) -> dict[str, float]:
