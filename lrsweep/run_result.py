@@ -1,4 +1,4 @@
-"""What a run leaves behind, and what an engine may ask of the process that runs it."""
+"""What a run leaves behind, what is known of it before, and what an engine may ask of the process that runs it."""
 
 from __future__ import annotations
 
@@ -27,6 +27,15 @@ class RunResult:
     test: dict[str, float] = field(default_factory=dict)
     weights_hash: str = ""
     batches_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What one evaluation of a fresh model shows: the metrics, and whether the loss takes derivatives itself (None:
+    not known)."""
+
+    metric_names: tuple[str, ...]
+    differentiates: bool | None = None
 
 
 class Hooks(Protocol):

@@ -54,7 +54,7 @@ def fingerprint(path: Path) -> str:
     """The SHA-256 of a file, or of a folder of data. Raises OSError."""
     if path.suffix == ".py":
         return hashlib.sha256(_source(path)).hexdigest()
-    digest = _of_data(path)
+    digest = digests.of_data(path)
     if _versions:
         _versions[-1].digests.setdefault(str(path.resolve()), digest)
     return digest
@@ -65,12 +65,8 @@ def check_unchanged(path: Path) -> None:
     known = _versions[-1].digests.get(str(path.resolve())) if _versions else None
     if known is None:
         return
-    if _of_data(path) != known:
+    if digests.of_data(path) != known:
         raise UsageError(f"{path}: changed while the sweep was running; rerun the command to train on what it is now")
-
-
-def _of_data(path: Path) -> str:
-    return digests.of_folder(path) if path.is_dir() else digests.of_file(path)
 
 
 def _source(path: Path) -> bytes:
@@ -245,6 +241,21 @@ def _load_errors(place: str | Path) -> Iterator[None]:
 
 _FOLDERS: set[Path] = set()
 """Whose files this process has loaded."""
+
+
+def neighbours() -> list[Path]:
+    """The files beside the user's named ones that these have imported in this process."""
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    found = {Path(file) for file in files if file and file.endswith(".py")}
+    installed = {"site-packages", "dist-packages"}
+    return sorted(
+        path for path in found if not installed & set(path.parts) and not _FOLDERS.isdisjoint(path.resolve().parents)
+    )
+
+
+def folders() -> list[Path]:
+    """Those in which the user's code finds what it imports."""
+    return sorted(_FOLDERS)
 
 
 def _foreign_neighbours(folder: Path) -> list[str]:

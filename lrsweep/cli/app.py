@@ -18,11 +18,13 @@ import typer
 
 from lrsweep.cli.help import CommandGroup, PlainFlagsCommand
 from lrsweep.cli.options import (
+    AddressOption,
     CompileMode,
     Config,
     Device,
     DeviceOption,
     ExecutorName,
+    ExecutorOption,
     ExportFormat,
     Folder,
     ImageFormat,
@@ -57,7 +59,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 command = partial(app.command, cls=PlainFlagsCommand)
-
 Range = tuple[float, float]
 WITH_TORCH = ("run", "submit", "range-test", "list", "schema")
 
@@ -86,10 +87,8 @@ def run(
             metavar="N", help="Threads per process; raise it for large models if there are fewer runs than cores."
         ),
     ] = 1,
-    executor: Annotated[
-        ExecutorName,
-        typer.Option(metavar="local|ray", help="Where to run workers. Only local is available in this version."),
-    ] = ExecutorName.local,
+    executor: ExecutorOption = ExecutorName.local,
+    address: AddressOption = None,
     set_: SetOption = None,
     compile_: Annotated[
         CompileMode,
@@ -141,6 +140,7 @@ def run(
                 "workers": worker_count(workers),
                 "threads": threads,
                 "executor": executor.value,
+                "address": address,
                 "set": set_ or (),
                 "compile": compile_.value,
                 "verify": verify,

@@ -67,4 +67,12 @@ SetOption = Annotated[
         "--set", metavar="KEY=VALUE", help="Override a value of the spec, e.g. train.epochs=5. May be repeated."
     ),
 ]
+ExecutorOption = Annotated[
+    ExecutorName,
+    typer.Option(metavar="local|ray", help="Train in processes of this machine, or in a Ray cluster."),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--address", metavar="HOST:PORT", help="Ray cluster to join. (default: this machine alone)"),
+]
 DeviceOption = Annotated[Device, typer.Option(metavar="auto|cpu|cuda", help="Device; auto uses CUDA if available.")]

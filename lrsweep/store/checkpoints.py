@@ -14,8 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from lrsweep.errors import StorageError
 from lrsweep.store import atomic, failpoints
 from lrsweep.store.journal import CHECKPOINTS, Checkpoint
 from lrsweep.store.records import CHECKPOINT_NAME
@@ -26,6 +25,8 @@ _NAME = re.compile(CHECKPOINT_NAME)
 
 def write(sweep: Path, group: str, state: dict[str, Any]) -> Checkpoint:
     """Write `state` to a new file in the folder of a sweep, durable when this returns. Raises StorageError."""
+    import torch  # only here and in `read`: what hands files on does without it
+
     atomic.make_folder(sweep / CHECKPOINTS)
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "state": state}, buffer)
@@ -40,12 +41,30 @@ def write(sweep: Path, group: str, state: dict[str, Any]) -> Checkpoint:
 def read(sweep: Path, checkpoint: Checkpoint) -> dict[str, Any] | None:
     """The state in a checkpoint. None if it is gone, not what was written, or of another version of lrsweep: the group
     starts over then."""
+    import torch
+
     with suppress(OSError):
         data = (sweep / CHECKPOINTS / checkpoint.file).read_bytes()
         if hashlib.sha256(data).hexdigest() == checkpoint.sha256:
             found: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
             return found["state"] if found.get("format") == FORMAT else None
     return None
+
+
+def content(sweep: Path, checkpoint: Checkpoint) -> bytes | None:
+    """What its file holds, None if it is gone."""
+    with suppress(OSError):
+        return (sweep / CHECKPOINTS / checkpoint.file).read_bytes()
+    return None
+
+
+def keep(sweep: Path, checkpoint: Checkpoint, data: bytes) -> None:
+    """Write what the file of a checkpoint holds, as another machine has sent it. Raises StorageError."""
+    if not _NAME.fullmatch(checkpoint.file):
+        raise StorageError(f"{checkpoint.file!r} is no name of a checkpoint")
+    atomic.make_folder(sweep / CHECKPOINTS)
+    with atomic.replacing(sweep / CHECKPOINTS / checkpoint.file) as stream:
+        stream.write(data)
 
 
 def delete(sweep: Path, checkpoint: Checkpoint) -> None:

@@ -63,6 +63,13 @@ def tables(folder: Path) -> Iterator[None]:
         guard.release()
 
 
+def holder(folder: Path) -> bytes:
+    """What says who holds the sweep in `folder`: on another machine, whether the folder there is this one."""
+    with suppress(OSError):
+        return (folder / HOLDER).read_bytes()
+    return b""
+
+
 def is_held(folder: Path) -> bool:
     """Whether a process runs the sweep in `folder` now."""
     if not (folder / LOCK).exists():

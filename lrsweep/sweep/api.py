@@ -49,6 +49,7 @@ class RunOptions(TypedDict, total=False):
     workers: int | str
     threads: int
     executor: str
+    address: str | None
     set: Sequence[str]
     compile: str
     verify: bool
@@ -77,6 +78,7 @@ def run(
     workers: int | str = "auto",
     threads: int = 1,
     executor: str = "local",
+    address: str | None = None,
     set: Sequence[str] = (),
     compile: str = "auto",
     verify: bool = False,
@@ -112,6 +114,7 @@ def run(
         "workers": workers,
         "threads": threads,
         "executor": executor,
+        "address": address,
         "compile": compile,
         "verify": verify,
     }
@@ -232,13 +235,19 @@ def _opened(
             from lrsweep.sweep.context import Context, Options
 
             del runner
-        resolved = Options.of(**options)
+            from lrsweep.workers import executors
+
+        place = executors.place(options["executor"], options.get("address"))
+        stack.callback(place.close)
+        resolved = Options.of(place=place, **options)
         spec = load_spec(config, overrides=set)
         notes = Notes(reporter)
         for warning in spec.warnings:
             notes.note(warning)
         shown = given(results) / spec.name
-        context = Context(folder=absolute(shown), shown=shown, options=resolved, notes=notes, stopping=stopping)
+        context = Context(
+            folder=absolute(shown), shown=shown, options=resolved, notes=notes, place=place, stopping=stopping
+        )
         if renderer is not None:  # the command line's: this process is our own, and its workers are copies of it
             make_products_ignore_place()
             context = dataclasses.replace(context, renderer=renderer)
@@ -251,7 +260,10 @@ def _opened(
 
 def _refuse_given_code(context: Context) -> None:
     """Raises UsageError where no process that trains can have it."""
+    chosen = context.options.executor
     instead = "write it into a file and name that in the spec: my_task.py:make"
+    if chosen != "local":
+        raise WrongOption("executor", chosen, f"code that is given in Python trains on this machine only: {instead}")
     if context.options.device != "cpu":
         wrong = f"code that is given in Python trains on the CPU only: choose cpu, or {instead}"
         raise WrongOption("device", context.options.device, wrong)

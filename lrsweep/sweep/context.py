@@ -27,6 +27,7 @@ class Options:
     compile: str
     threads: int = 1
     verify: bool = False
+    address: str | None = None
 
     @classmethod
     def of(
@@ -38,40 +39,43 @@ class Options:
         compile: str,
         threads: int = 1,
         verify: bool = False,
+        address: str | None = None,
+        place: executors.Place,
     ) -> Options:
-        """Check the options of the command line and resolve `auto`. Raises UsageError."""
+        """Check the options of the command line and resolve `auto`, at the `place` that `executor` and `address` name.
+        Raises UsageError."""
         if workers != "auto" and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
             raise WrongOption("workers", workers, "give a whole number from 1, or auto")
         if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
             raise WrongOption("threads", threads, "give a whole number from 1")
-        if not isinstance(executor, str) or executor not in {**executors.EXECUTORS, **executors.NOT_YET}:
-            raise WrongOption("executor", executor, f"unknown executor (allowed: {', '.join(executors.EXECUTORS)})")
-        if executor in executors.NOT_YET:
-            raise WrongOption("executor", executor, executors.NOT_YET[executor])
         if compile not in ("auto", "on", "off"):
             raise WrongOption("compile", compile, "give auto, on or off")
-        count = max(1, this_machine().cores // threads) if workers == "auto" else int(workers)
+        found = worker.device_of(device)
+        elsewhere = place.workers(found, threads)
+        count = max(1, this_machine().cores // threads) if elsewhere is None else max(1, elsewhere)
         return cls(
-            device=worker.device_of(device),
-            workers=count,
+            device=found,
+            workers=count if workers == "auto" else int(workers),
             fixed_workers=workers != "auto",
             executor=executor,
             compile=compile,
             threads=threads,
             verify=verify,
+            address=address,
         )
 
     def processes(self, jobs: int, fitting: int) -> int:
-        """How many train so many jobs, if `fitting` at once fit in memory: a GPU is kept busy by one; a number that was
-        given is kept."""
-        if self.device == "cuda":
+        """How many train so many jobs, if `fitting` at once fit in memory: the GPU of a machine is kept busy by one; a
+        number that was given is kept, and so is that of a cluster, of whose memory nothing is known."""
+        if self.device == "cuda" and self.executor == "local":
             return 1
-        return max(1, min(self.workers if self.fixed_workers else min(self.workers, fitting), jobs))
+        kept = self.fixed_workers or self.address is not None
+        return max(1, min(self.workers if kept else min(self.workers, fitting), jobs))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Where a sweep is run, how, who is told, who may stop it and who draws.
+    """Where a sweep is run, how, who is told, where its workers are, who may stop it and who draws.
 
     `folder` is absolute, since a user's task may change the current folder; `shown` is what users are told.
     """
@@ -80,6 +84,7 @@ class Context:
     shown: Path
     options: Options
     notes: Notes
+    place: executors.Place
     stopping: Stopping = field(default_factory=Stopping)
     renderer: LocalRenderer = field(default_factory=LocalRenderer)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lrsweep import given_code, optimizers, schedules, tasks
 from lrsweep.compiler.torch_private import make_products_ignore_place, products_ignore_place
 from lrsweep.errors import UsageError, WrongInSpec
+from lrsweep.run_result import Probed
 from lrsweep.schedules import warmup_steps
 from lrsweep.store.journal import Group
 from lrsweep.sweep import pending, trial
@@ -20,7 +21,6 @@ from lrsweep.system import child, ending
 from lrsweep.system.machine import memory_limit, size_text, this_machine
 from lrsweep.training import grouping, isolation, memory, param_groups, stackable
 from lrsweep.training.company import dependence
-from lrsweep.training.workload import Probed
 from lrsweep.user_imports import argument_error
 from lrsweep.wording.words import plural
 

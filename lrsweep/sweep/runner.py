@@ -29,7 +29,6 @@ from lrsweep.sweep.publish import Finished, Round
 from lrsweep.sweep.supervisor import Supervisor
 from lrsweep.user_imports import current_versions, one_version
 from lrsweep.wording.words import plural
-from lrsweep.workers import executors
 from lrsweep.workers.messages import Job, WorkerConfig
 
 if TYPE_CHECKING:
@@ -67,6 +66,7 @@ def _run_sweep(spec: Spec, context: Context, *, refine: bool, fresh: bool) -> Fi
                 raise
             if refine and not context.stopping.requested():
                 rounds += _refined(rounds[0], context, writer)
+        context.place.end()
         finished = publish.publish(rounds, context, begun)
         fresh_start.end(folder)
         return finished
@@ -101,6 +101,8 @@ def train_missing(spec: Spec, context: Context, writer: Journal, *, retry: bool 
     left = pending.pending(plan, replay)
     if not retry:
         left = dataclasses.replace(left, retry=())
+    if left.runs:
+        context.place.begin(context.options.workers, context.options.device, context.options.threads)
     work = preflight.prepare(left, plan, replay, context.options)
     if replay.plan is not None and (changed := plan_record.note(replay.plan, plan, replay, folder)):
         notes.note(changed)  # only now: what is wrong with the user's code leaves nothing to train again
@@ -146,7 +148,7 @@ def _train(work: Work, plan: Plan, replay: Replay, context: Context, writer: Jou
         verify=context.options.verify,
         versions=current_versions(),
     )
-    executor = executors.EXECUTORS[context.options.executor](config, count)
+    executor = context.place.executor(config, count)
     supervisor = Supervisor(
         folder=context.folder,
         writer=writer,

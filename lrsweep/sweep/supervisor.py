@@ -1,11 +1,12 @@
 """Groups through an executor into the journal: what is written when, and what happens to a group that goes wrong.
 
 User code that fails an audit, or whose untrained losses differ between runs of one seed: all that was trained together
-of that workload is thrown away and trained again one at a time. A worker that dies (noticed in workers/executors.py):
-its group is retried up to TRIES times in all, then split in two until the run that kills it is alone and recorded as
-failed. Once HOPELESS runs of a recipe have failed like that and none was ever trained, the others of the recipe fail
-untried; the next command tries them again. Out of memory: split at once. An engine that raises: its runs are trained
-one at a time, and the reason is reported once one of them succeeds; otherwise their failures say it.
+of that workload is thrown away and trained again one at a time. A worker that dies (noticed in workers/): its group is
+retried up to TRIES times in all, then split in two until the run that kills it is alone and recorded as failed. Where
+its machine is lost, it is retried LOSSES times before that begins. Once HOPELESS runs of a recipe have failed like that
+and none was ever trained, the others of the recipe fail untried; the next command tries them again. Out of memory:
+split at once. An engine that raises: its runs are trained one at a time, and the reason is reported once one of them
+succeeds; otherwise their failures say it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from lrsweep.workers.messages import (
     Died,
     Ended,
     Job,
+    Lost,
     OutOfMemory,
     Quiet,
     Raised,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from lrsweep.plan import Run
 
 TRIES = 3
+LOSSES = 5
 HOPELESS = 3
 UNTRAINED = ("train_loss", "val_loss")
 UNTRAINED_TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "bfloat16": 1e-2}
@@ -117,6 +120,7 @@ class Supervisor:
         self._settled: dict[str, Status] = {run: status for run, status in entries.items() if status != "failed"}
         self._saved: dict[str, Checkpoint] = dict(replay.checkpoints)
         self._tries: Counter[str] = Counter()
+        self._losses: Counter[str] = Counter()  # groups whose machine was lost
         self._queue: deque[Job] = deque()
         self._killed: Counter[str] = Counter()  # runs that ended their workers alone, by recipe
         self._trainable = {runs[run].workload_spec.key for run in self._settled}  # recipes with a run that was trained
@@ -220,6 +224,14 @@ class Supervisor:
             self._alone(job)
         elif isinstance(message, Unwritable):
             raise StorageError(message.text)
+        elif isinstance(message, Lost):
+            self.counts.drop(job)
+            self._losses[job.group.id] += 1
+            if self._losses[job.group.id] > LOSSES:
+                self._recover(job, Died(message.text))
+            else:
+                self._notes.once(f"{message.text}; what it trained is trained elsewhere, from its last checkpoint")
+                self._queue.appendleft(replace(job, resume=self._saved.get(job.group.id)))
         elif isinstance(message, Died | OutOfMemory | Raised):
             self.counts.drop(job)
             self._recover(job, message)

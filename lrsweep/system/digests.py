@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+def of_data(path: Path) -> str:
+    """Of a file or a folder. Raises OSError."""
+    return of_folder(path) if path.is_dir() else of_file(path)
+
+
 def of_file(path: Path) -> str:
     """Raises OSError."""
     with path.open("rb") as stream:

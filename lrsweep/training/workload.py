@@ -21,6 +21,7 @@ from torch import nn
 from lrsweep import given_code
 from lrsweep.errors import LrsweepError, UsageError, WrongInSpec, did_you_mean
 from lrsweep.models import MODELS, misfit
+from lrsweep.run_result import Probed
 from lrsweep.tasks import TASKS
 from lrsweep.tasks.base import Shapes, Task, shapes_of
 from lrsweep.training import isolation, memory, mistakes, param_groups, read_ahead
@@ -37,15 +38,6 @@ WEIGHTS = "bytes of the weights"
 ALONE = "alone"
 DIFFERENTIATES = "differentiates"
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
-
-
-@dataclass(frozen=True, slots=True)
-class Probed:
-    """What one evaluation of a fresh model shows: the metrics, and whether the loss takes derivatives itself (None:
-    not known)."""
-
-    metric_names: tuple[str, ...]
-    differentiates: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _FLAGS = re.compile(r"--(fresh|refine|dry-run)\b")
-_VALUES = re.compile(r"--(results|set|workers|threads)\b")
+_VALUES = re.compile(r"--(results|set|workers|threads|executor|address)\b")
 
 
 def as_in_python(text: str) -> str:

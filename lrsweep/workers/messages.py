@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from lrsweep.run_result import RunResult
+from lrsweep.run_result import Probed, RunResult
 from lrsweep.store.journal import Checkpoint, Group
 from lrsweep.user_imports import Versions
 
 if TYPE_CHECKING:
     from lrsweep.plan import Run
-    from lrsweep.training.workload import Probed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,6 +140,13 @@ class Died:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """So is the machine it was on, or what kept it there: the group is not to blame."""
+
+    text: str
+
+
 Message: TypeAlias = (
     Ticked
     | Trained
@@ -155,7 +161,8 @@ Message: TypeAlias = (
     | Raised
     | Unwritable
     | Died
+    | Lost
 )
 
-LAST = (Ended, Left, AuditFailed, OutOfMemory, Raised, Unwritable, Died)
+LAST = (Ended, Left, AuditFailed, OutOfMemory, Raised, Unwritable, Died, Lost)
 """After one of these the worker is free again, or gone."""

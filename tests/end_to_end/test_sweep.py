@@ -35,7 +35,7 @@ from lrsweep.store import journal
 from lrsweep.sweep import api, progress
 from lrsweep.sweep.progress import Silent, Start, Update
 from lrsweep.wording import words
-from lrsweep.workers import executors, worker
+from lrsweep.workers import local, worker
 from lrsweep.workers.messages import Job
 from tests.support import sweeps
 from tests.support import tables as fabricate
@@ -125,7 +125,7 @@ def test_a_finished_sweep_trains_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     sweeps.run(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "small").rglob("*") if path.is_file()}
     monkeypatch.setattr(worker, "workloads", None)  # no task is built
-    monkeypatch.setattr(executors, "EXECUTORS", {"local": None})
+    monkeypatch.setattr(local, "Local", None)
     watching = Watching()
     assert sweeps.run(tmp_path, reporter=watching).trained == 0
     assert watching.starts == told(watching) == []
@@ -706,8 +706,8 @@ def test_the_python_function(tmp_path: Path, caplog: pytest.LogCaptureFixture, m
     ("options", "text"),
     [
         ({"workers": 0}, "whole number"),
-        ({"executor": "ray"}, "executor='ray': not available in this version; use local"),
-        ({"executor": "mail"}, r"\(allowed: local\)"),
+        ({"executor": "mail"}, r"\(allowed: local, ray\)"),
+        ({"address": "head:6379"}, "address='head:6379': only the executor ray has an address"),
         ({"device": "tpu"}, "auto, cpu, cuda"),
         ({"compile": "maybe"}, "auto, on or off"),
     ],

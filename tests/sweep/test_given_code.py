@@ -162,22 +162,34 @@ def test_a_worker_that_dies_is_replaced_by_one_that_has_the_code(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("device", "platform", "said"),
+    ("executor", "device", "platform", "said"),
     [
         (
+            "local",
             "cuda",
             "linux",
             "device='cuda': code that is given in Python trains on the CPU only: choose cpu, or write it",
         ),
-        ("cpu", "darwin", "code can be given in Python only on Linux, in a process that may start others; write it"),
+        (
+            "local",
+            "cpu",
+            "darwin",
+            "code can be given in Python only on Linux, in a process that may start others; write it",
+        ),
+        (
+            "ray",
+            "cpu",
+            "linux",
+            "executor='ray': code that is given in Python trains on this machine only: write it into a file",
+        ),
     ],
 )
 def test_where_no_worker_can_have_the_code_it_is_refused(
-    monkeypatch: pytest.MonkeyPatch, device: str, platform: str, said: str
+    monkeypatch: pytest.MonkeyPatch, executor: str, device: str, platform: str, said: str
 ) -> None:
     monkeypatch.setattr(api.sys, "platform", platform)
     with pytest.raises(UsageError) as refused:
-        api._refuse_given_code(SimpleNamespace(options=SimpleNamespace(device=device)))
+        api._refuse_given_code(SimpleNamespace(options=SimpleNamespace(executor=executor, device=device)))
     assert str(refused.value).startswith(said)
 
 

@@ -22,16 +22,18 @@ from lrsweep.run_result import RunResult
 from lrsweep.store import checkpoints, journal
 from lrsweep.store.journal import Checkpoint, Group, Journal
 from lrsweep.sweep.progress import Notes, Silent
-from lrsweep.sweep.supervisor import TRIES, Supervisor
+from lrsweep.sweep.supervisor import LOSSES, TRIES, Supervisor
 from lrsweep.system import child
 from lrsweep.workers import worker
-from lrsweep.workers.executors import Event, Local
+from lrsweep.workers.executors import Event
+from lrsweep.workers.local import Local
 from lrsweep.workers.messages import (
     AuditFailed,
     Died,
     Ended,
     Job,
     Left,
+    Lost,
     Message,
     OutOfMemory,
     Quiet,
@@ -152,6 +154,32 @@ def test_a_worker_that_dies_once_costs_nothing(tmp_path: Path) -> None:
     assert [one.resume for one in seen] == [None, saved]
     assert seen[0].group == seen[1].group
     assert training.counts.update().run_steps == 20
+
+
+def test_a_machine_that_is_lost_is_not_held_against_the_group(tmp_path: Path) -> None:
+    saved = Checkpoint(file="g-1.pt", sha256="0")
+    seen: list[Job] = []
+
+    def behave(job: Job) -> list[Message]:
+        seen.append(job)
+        if len(seen) == 1:
+            return [Saved(saved), Ticked(5), Lost("the machine is gone")]
+        return [Lost("the machine is gone")] if len(seen) <= LOSSES else ok(job)
+
+    found, _, reporter, training = train(tmp_path, behave, job("a", "b"))
+    assert statuses(found) == {"a": "ok", "b": "ok"}
+    assert [one.resume for one in seen] == [None, *[saved] * LOSSES]
+    assert len({one.group.id for one in seen}) == 1
+    (note,) = reporter.notes
+    assert note.startswith("the machine is gone; what it trained is trained elsewhere")
+    assert training.counts.update().run_steps == 20
+
+
+def test_a_group_that_loses_every_machine_is_given_up_in_the_end(tmp_path: Path) -> None:
+    found, executor, _, _ = train(tmp_path, lambda job: [Lost("the machine is gone")], job("a"))
+    assert statuses(found) == {"a": "failed"}
+    assert found.outcome("a").error == "the machine is gone"
+    assert len(executor.jobs) == LOSSES + TRIES
 
 
 def test_runs_that_all_end_their_workers_are_not_tried_to_the_last(tmp_path: Path) -> None:
