@@ -496,7 +496,9 @@ def test_medians_of_draws_are_those_of_the_seeds_drawn(draws: int) -> None:
     assert np.array_equal(resampled_medians(cost, draws), wanted, equal_nan=True)
 
 
-@pytest.mark.parametrize(("settings", "draws"), [(1, 10_000), (500, 10_000), (1000, 5_000), (4000, 1250), (10**6, 1000)])
+@pytest.mark.parametrize(
+    ("settings", "draws"), [(1, 10_000), (500, 10_000), (1000, 5_000), (4000, 1250), (10**6, 1000)]
+)
 def test_sweeps_of_many_settings_take_fewer_draws_for_each(settings: int, draws: int) -> None:
     assert draws_for(settings) == draws
 
