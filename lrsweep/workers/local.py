@@ -71,8 +71,7 @@ class Local:
 
     def start(self) -> None:
         """Start all workers; call it before anything starts a thread."""
-        simple = child.can_fork() and not multiprocessing.current_process().daemon
-        fork = child.must_fork() or (self._config.device == "cpu" and simple and _copies_multiply_alike())
+        fork = self._start is None and (child.must_fork() or (self._config.device == "cpu" and _copies_will_do()))
         while len(self._workers) < self._count:
             try:
                 self._add(fork)
@@ -190,8 +189,10 @@ class Local:
         return Worker(process=process, connection=ours, exit_code=exit_code)
 
 
-def _copies_multiply_alike() -> bool:
-    """Do products in copies of this process round as in a worker that is started anew?"""
+def _copies_will_do() -> bool:
+    """Can this process be copied, and do products in its copies round as in a worker that is started anew?"""
+    if not child.can_fork() or multiprocessing.current_process().daemon:
+        return False
     from lrsweep.compiler.torch_private import make_products_ignore_place, products_ignore_place
 
     return products_ignore_place() or child.call(make_products_ignore_place)
