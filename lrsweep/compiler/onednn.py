@@ -26,9 +26,9 @@ from lrsweep.compiler.trace import Graph, TensorMeta
 from lrsweep.system.machine import cpu_name
 
 aten = torch.ops.aten
-# Operations of a product from which on oneDNN is faster, in a call of some twenty, which costs 10 us more. Not those of
-# all products of a call: they are as many as there are runs in a group, and no bit of a run may depend on that.
-WORTH = 2**16
+# Operations of all products of a call, which costs 10 us more, and of each in it, from which on oneDNN is faster. Of
+# stacked runs, a run's share must be worth it, as if the call were large: their number decides no bit of a run.
+WORTH, EACH_WORTH = 2**21, 2**16
 COPIED = 2**17  # numbers of an operand that all products of a batch share: oneDNN is given a copy for each
 
 
@@ -47,8 +47,11 @@ def onednn_is_faster() -> bool:
     return bool(built and backends.cpu.get_cpu_capability() == "AVX512" and cpu_name().startswith("AMD"))
 
 
-def multiply_by_onednn(graph: Graph) -> None:
-    """Rewrite (passes.py) the products that are worth it, with the addition of a bias if there is one."""
+def multiply_by_onednn(graph: Graph, runs: int | None = None) -> None:
+    """Rewrite (passes.py) the products that are worth it, with the addition of a bias if there is one.
+
+    `runs`: how many are stacked in the graph; None for one that is captured alone.
+    """
     if not onednn_is_faster():
         return
     for node in graph.nodes:
@@ -56,7 +59,7 @@ def multiply_by_onednn(graph: Graph) -> None:
             continue
         product, rewritten = PRODUCTS[node.op]
         *bias, a, b = (graph.meta[argument] for argument in node.args)
-        if not _is_worth_it(a, b):
+        if not _is_worth_it(a, b, runs):
             continue
         if _is_layer(a, b, *bias):
             node.op = layer if bias == [] else layer_with_bias
@@ -67,12 +70,16 @@ def multiply_by_onednn(graph: Graph) -> None:
         graph.meta[node.out] = TensorMeta.dense(graph.meta[node.out].shape, graph.meta[node.out])
 
 
-def _is_worth_it(a: TensorMeta, b: TensorMeta) -> bool:
+def _is_worth_it(a: TensorMeta, b: TensorMeta, runs: int | None) -> bool:
     plain = a.dtype == b.dtype == torch.float32 and a.device.type == b.device.type == "cpu"
     each = 2 * math.prod(a.shape[-2:]) * b.shape[-1]
     copied = max(math.prod(one.shape[-2:]) if 0 in one.stride[:-2] else 0 for one in (a, b))
-    matrices = min(a.shape[-2], b.shape[-1]) > 1
-    return plain and matrices and each >= WORTH and copied <= COPIED
+    if not plain or copied > COPIED:
+        return False
+    if runs is not None and len(a.shape) == 2:  # the filters of all runs side by side, on what they share
+        return each >= EACH_WORTH * runs
+    large = runs is not None or each * math.prod(a.shape[:-2]) >= WORTH
+    return each >= EACH_WORTH and large and min(a.shape[-2], b.shape[-1]) > 1
 
 
 def _first_two(like: TensorMeta) -> TensorMeta:

@@ -30,11 +30,14 @@ SAME, SAME_ON_THE_WHOLE = 1e-3, 1e-2
 Replay: TypeAlias = Callable[..., Sequence[Tensor | None]]
 
 
-def program(graph: Graph, inputs: Sequence[Tensor], *, inductor: bool = False) -> tuple[Replay, frozenset[int]]:
+def program(
+    graph: Graph, inputs: Sequence[Tensor], *, runs: int | None = None, inductor: bool = False
+) -> tuple[Replay, frozenset[int]]:
     """The rewritten graph as a function of its inputs, and its `own_outputs`; `inputs` are values to check it with.
 
-    `inductor`: compile it with torch.compile; where that fails (no C++ compiler), it is replayed as it is. What the
-    passes leave gains nothing by it for networks of linear layers: kernels of products are what is left.
+    `runs`: how many are stacked, if it is a stack. `inductor`: compile it with torch.compile; where that fails (no C++
+    compiler), it is replayed as it is. What the passes leave gains nothing by it for networks of linear layers: kernels
+    of products are what is left.
     """
     recorded = trace.compiled(graph)
     rewritten = graph.copy()
@@ -46,7 +49,7 @@ def program(graph: Graph, inputs: Sequence[Tensor], *, inductor: bool = False) -
         if _agree(recorded, fused, inputs):
             return fused, frozenset()
     if uses("onednn"):
-        onednn.multiply_by_onednn(rewritten)
+        onednn.multiply_by_onednn(rewritten, runs)
     if uses("overwrite_operands"):
         overwrite_operands(rewritten)
     replay = trace.compiled(rewritten)

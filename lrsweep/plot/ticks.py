@@ -111,7 +111,8 @@ def log_texts(ticks: Sequence[float]) -> list[str]:
 
 def between(low: float, high: float, room: float) -> list[float]:
     """Minor ticks of a log axis with `room` inches for a decade: 2 to 9 of each, or 2 and 5, or none: as many as can be
-    told apart. (A tick costs matplotlib 0.3 ms in every file; all of them everywhere are 15 % of a report's plots.)"""
+    told apart. (With 2 to 9 everywhere, plots and report of the quickstart take 7.4 million Python calls, not 5.9.)
+    """
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     kinds = ((2, 3, 4, 5, 6, 7, 8, 9), (2, 5))
     numbers = next((kind for kind in kinds if room * math.log10(10 / kind[-1]) >= MARK), ())

@@ -215,7 +215,8 @@ def _dependences(workload: Workload, members: Sequence[Run], groups: Iterable[Gr
     except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything, and will tell when it trains
         found = f"its steps could not be compared, {isolation.describe(error)}; it"
     if found is not None:
-        yield f"{DIGITS}: {found} does, with {given_code.short(workload.workload_spec.task['name'])}"
+        name = given_code.short(workload.workload_spec.task["name"]).rpartition("/")[2]
+        yield f"{DIGITS}: {found} does, in {name}"
 
 
 def _reasons(left: Pending) -> dict[str, Reason]:

@@ -72,14 +72,22 @@ def _values(
     for run in range(len(members)):
         yield {
             "its loss": step.losses[run],
-            **{f"the gradient of {name}": grad[run] for name, grad in zip(stepper.trainable, step.grads, strict=True)},
             **{
-                f"what a step leaves in {name}": value[run]
+                f"the gradient of {_named(name)}": grad[run]
+                for name, grad in zip(stepper.trainable, step.grads, strict=True)
+            },
+            **{
+                f"what a step leaves in {_named(name)}": value[run]
                 for name, value in zip(stepper.non_trainable, rest, strict=True)
             },
             "its loss in an evaluation": evaluation.losses[run],
             **{f"{name} in an evaluation": value[run] for name, value in evaluation.metrics.items()},
         }
+
+
+def _named(parameter: str) -> str:
+    """As the user's model has it, without the module around that and its loss."""
+    return parameter.removeprefix("model.")
 
 
 def _stack(tensors: dict[int, dict[str, Tensor]], members: Sequence[Member], names: Sequence[str]) -> list[Tensor]:

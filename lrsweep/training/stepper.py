@@ -209,7 +209,9 @@ class Stepper:
             if self._stacked:
                 vectors.fill_vectors(graph)
             checks = (*self._untrained((*params, *non_trainable)), *tensors)
-            call, own = passes.program(graph, checks, inductor=self._compile and training)
+            call, own = passes.program(
+                graph, checks, runs=runs if self._stacked else None, inductor=self._compile and training
+            )
         if training:
             self.random = bool(self.random) or graph.random
         return _Program(call, names, recorded=True, own=frozenset(output - 1 - len(names) for output in own))

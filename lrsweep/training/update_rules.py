@@ -266,9 +266,9 @@ ROWS_UP_TO = 2048
 class Weights:
     """The weights of K stacked runs, copied: `params` [K, ...], and the same memory as the `parts` that rules update.
 
-    Parts are a row of P numbers per run for small runs, else the parameters: one call instead of one per parameter, in
-    which every run fills whole vectors but once. Without rows training takes 2 % longer on workload a of
-    `python -m tests.bench.tricks`, in which they did not have to be filled (2026-11).
+    Parts are a row of P numbers per run for small runs, else the parameters. With rows, whole vectors are filled once
+    for a run and not once for each parameter. Without them training took 2 % longer on workload a of
+    `python -m tests.bench.tricks` when nothing had to be filled (2026-11).
     """
 
     def __init__(self, params: Sequence[Tensor], *, in_rows: bool = True) -> None:

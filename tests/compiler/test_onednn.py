@@ -78,6 +78,20 @@ def test_small_products_and_other_numbers_are_left(rows: int, dtype: torch.dtype
     assert [node.op for node in graph.nodes] == before
 
 
+@pytest.mark.parametrize("each", [2, 60])
+def test_the_number_of_stacked_runs_decides_nothing(each: int) -> None:
+    """A layer of all runs on a shared batch is one product, and its readouts are one for each run."""
+    rewritten = set()
+    for runs in (1, 2, 7, 60):
+        batch, weights = torch.randn(32, 20), torch.randn(20, runs * each)
+        hidden, readout = torch.randn(runs, 32, 20), torch.randn(runs, 20, each)
+        graph = trace.record(lambda b, w, h, r: [b @ w, h @ r], batch, weights, hidden, readout)
+        before = [node.op for node in graph.nodes]
+        onednn.multiply_by_onednn(graph, runs)
+        rewritten.add(tuple(node.op != op for node, op in zip(graph.nodes, before, strict=True)))
+    assert len(rewritten) == 1
+
+
 def rounding(value: torch.Tensor) -> torch.Tensor:
     """As a processor with units for bfloat16 reads float32 where it is allowed to."""
     return value.bfloat16().float() if value.dtype == torch.float32 else value

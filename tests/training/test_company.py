@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import pytest
 
+import lrsweep
 from lrsweep import plan
 from lrsweep.compiler import vectors
 from lrsweep.plan import Run
 from lrsweep.run_result import NoHooks, RunResult
 from lrsweep.spec.load import load_spec
+from lrsweep.sweep.progress import Silent
 from lrsweep.system.machine import this_machine
 from lrsweep.training import company, grouping, stacked, workload
 
@@ -133,6 +136,27 @@ def test_an_operation_that_looks_at_the_size_of_the_stack_is_found(
     runs = runs_of({"task": "mine.py:make", "train": {"steps": 4, "batch_size": 7}})
     assert company.dependence(workload.build(runs[0].workload_spec), [0, 1], 9) is None
 
-    monkeypatch.setattr(vectors, "ROUNDED_APART", set())
+    monkeypatch.setattr(vectors, "ROUNDED_APART", set())  # as for an operation that nobody has found yet
     found = [company.dependence(workload.build(runs[0].workload_spec), [0, 1], size) for size in (2, 3, 5, 9, 17)]
     assert any(found)
+
+
+def test_what_depends_on_the_company_is_told_once_and_in_the_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(SIGMOID)
+    monkeypatch.chdir(tmp_path)
+    base = {"name": "mine", "task": "mine.py:make", "lr": [0.01, 0.1], "optimizers": ["sgd", "adam"], "seeds": 2}
+    spec = {**base, "train": {"steps": 4, "batch_size": 7}}
+    notes: list[str] = []
+    for rounded_apart, results in ((vectors.ROUNDED_APART, "all"), (set(), "none")):
+        monkeypatch.setattr(vectors, "ROUNDED_APART", rounded_apart)
+        reporter = Silent()
+        lrsweep.run(spec, results=results, progress=reporter)
+        found = json.loads((tmp_path / results / "mine" / "manifest.json").read_text())["company"]
+        told = [text for text in reporter.notes if "last digits" in text]
+        assert found == {"same_bits": results == "all", "why_not": told}
+        notes += told
+    (text,) = notes
+    assert text.startswith("the last digits of a run may depend on the runs it trains with: ")
+    assert text.endswith(" does, in mine.py:make")

@@ -267,6 +267,23 @@ def test_a_restored_rule_continues_to_the_bit(name: str, args: dict[str, Any], t
     assert all(torch.equal(p, q) for p, q in zip(resumed.params, straight.params, strict=True))
 
 
+@pytest.mark.parametrize("name", ["adam", "rmsprop"])
+def test_a_rule_goes_on_from_a_state_without_whole_vectors(name: str) -> None:
+    """As checkpoints of earlier versions hold it."""
+    straight, resumed = Stack(name, {}, RATES * SCALES[name]), Stack(name, {}, RATES * SCALES[name])
+    straight.run(0, 10)
+    state = straight.rule.state()
+    for shape, tensors in zip(SHAPES, state["tensors"], strict=True):
+        for key, value in tensors.items():
+            if isinstance(value, Tensor) and value.ndim:
+                tensors[key] = value[:, : torch.Size(shape).numel()].reshape(M, *shape)
+    resumed.rule.restore(state)
+    resumed.params = [param.clone() for param in straight.params]
+    for stack in (straight, resumed):
+        stack.run(10, 20)
+    assert all(torch.equal(p, q) for p, q in zip(resumed.params, straight.params, strict=True))
+
+
 def test_a_state_does_not_change_afterwards() -> None:
     stack = Stack("adam", {}, RATES)
     stack.run(0, 3)
