@@ -41,7 +41,7 @@ SWEEPS: dict[str, dict[str, Any]] = {
     "digits, odd sizes": {"task": "digits", "model": ODD, "train": {"batch_size": 17}},
     "sigmoid": {"task": "digits", "model": {**ODD, "activation": "sigmoid"}, "train": {"batch_size": 17}},
     "cnn": {"task": "digits", "model": {"name": "cnn", "channels": [3, 5]}, "train": {"batch_size": 17}},
-    "clipped": {"task": "wine", "train": {"clip_norm": 0.5}},
+    "clipped": {"task": "digits", "train": {"clip_norm": 0.5}},
 }
 MORE: dict[str, dict[str, Any]] = {
     "cnn as it is": {"task": "digits", "model": "cnn"},
@@ -160,3 +160,10 @@ def test_what_depends_on_the_company_is_told_once_and_in_the_manifest(
     (text,) = notes
     assert text.startswith("the last digits of a run may depend on the runs it trains with: ")
     assert text.endswith(" does, in mine.py:make")
+
+
+def test_runs_of_several_seeds_are_not_mixed_where_the_model_convolves() -> None:
+    runs = runs_of({"task": "digits", "model": "cnn"}, lr=[0.01], optimizers=["sgd"], seeds=10)
+    seeds = {run.run_id: run.seed for run in runs}
+    groups = grouping.cut(runs, workload.build(runs[0].workload_spec), this_machine(), 2)
+    assert all(len({seeds[run] for run in group.runs}) == 1 for group in groups)

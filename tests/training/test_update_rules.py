@@ -276,7 +276,7 @@ def test_a_rule_goes_on_from_a_state_without_whole_vectors(name: str) -> None:
     for shape, tensors in zip(SHAPES, state["tensors"], strict=True):
         for key, value in tensors.items():
             if isinstance(value, Tensor) and value.ndim:
-                tensors[key] = value[:, : torch.Size(shape).numel()].reshape(M, *shape)
+                tensors[key] = value[:, : torch.Size(shape).numel()].contiguous().view(M, *shape)
     resumed.rule.restore(state)
     resumed.params = [param.clone() for param in straight.params]
     for stack in (straight, resumed):
