@@ -10,15 +10,8 @@ from pathlib import Path
 import pytest
 
 from lrsweep.results import batch_job
+from tests.cli.test_app import SPEC
 from tests.support.slurm import NUMBER, Cluster
-
-SPEC = """\
-task: {name: blobs, n: 120}
-lr: [0.01, 0.1]
-optimizers: [sgd, adam]
-seeds: 2
-train: {epochs: 2, batch_size: 32}
-"""
 
 
 @pytest.fixture
