@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrsweep.errors import StorageError, UsageError, printable
-from lrsweep.results import batch_job, tables
+from lrsweep.results import batch_job, merging, tables
 from lrsweep.results.batch_job import BatchJob
 from lrsweep.store import fresh as fresh_start
 from lrsweep.store import journal, lock
@@ -77,7 +77,9 @@ def _stored(folder: Path) -> SweepStatus:
             _log.warning("%s; rerun `lrsweep run`, which trains again what it held", printable(str(damage)))
     if replay.plan is None:
         return _not_begun(folder)
-    return stored_of(folder, tables.planned(replay.plan, folder), replay)
+    plan = tables.planned(replay.plan, folder)
+    merging.disbelieve(plan.runs, replay)
+    return stored_of(folder, plan, replay)
 
 
 def stored_of(folder: Path, planned: Plan, replay: Replay) -> SweepStatus:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from lrsweep import __version__
 from lrsweep.errors import StorageError, UsageError, printable
-from lrsweep.results import batch_job, manifest
+from lrsweep.results import batch_job, manifest, merging
 from lrsweep.run_result import Status
 from lrsweep.store import atomic, foreign, journal, links, lock
 from lrsweep.system.digests import of_file
@@ -164,6 +164,9 @@ def ensure(folder: Path | str) -> None:
         for line in journal.damaged_lines(journal.keep_damaged(replay)):
             _log.warning("%s", printable(line))
         _log.info("rebuilding the tables of %s from its journal", printable(str(folder)))
+        merging.disbelieve(plan.runs, replay)
+        if text := merging.differing(replay):
+            _log.warning("%s", printable(f"{folder / journal.FOLDER}: {text}"))
         write(folder, plan, replay, replay.plan)
 
 

@@ -13,9 +13,8 @@ that were thrown away) are written twice for that reason.
 Several writers. Files of two processes, of two machines, or copied here from the journal of another folder, are merged
 by what they hold: an outcome belongs to the run whose id it names, wherever it was trained. A run that is there twice
 counts once, by the first file in the order above (files with one number: by their clock, then their name) and in it by
-the first line, so every reader picks the same one; the other lines stay. A failed outcome gives way to any other. Only
-`void` knows nothing of files after its own: what another writer trained of a group whose results were thrown away still
-counts. So one process at a time trains in a folder, see lock.py.
+the first line, so every reader picks the same one; the other lines stay (results/merging.py
+compares them). A failed outcome gives way to any other. Still one process at a time trains in a folder, see lock.py.
 """
 
 from __future__ import annotations
@@ -126,7 +125,8 @@ class Replay:
 
     `groups` are in the order in which they were last written; `plan` is the last one, `specs` are the texts of all.
     `sizes` are the bytes that were read, by name of the file, `changed` when it had last changed. `distrusted` holds
-    the (key of a workload, label or None) whose results were thrown away, and why.
+    the (key of a workload, label or None) whose results were thrown away, and why; `again`, further results of runs
+    that have one.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -138,6 +138,7 @@ class Replay:
     sizes: dict[str, int] = field(default_factory=dict)
     changed: dict[str, int] = field(default_factory=dict)
     distrusted: dict[tuple[str, str | None], str] = field(default_factory=dict)
+    again: list[tuple[str, Entry]] = field(default_factory=list)
     shared: dict[Any, Any] = field(default_factory=dict)
     last: tuple[Path, Header] | None = None
     """The file that was begun last, by its header."""
@@ -160,25 +161,29 @@ class Replay:
 
     def outcomes(self, run_ids: Iterable[str]) -> Iterator[RunResult]:
         """Those of many runs, one at a time in this order. Raises as `outcome`."""
-        with ExitStack() as files:
-            streams: dict[Path, BinaryIO] = {}
-            for run_id in run_ids:
-                entry = self.entries[run_id]
-                with atomic.storage_errors(entry.file, "read"):
-                    if entry.file not in streams:
-                        if len(streams) == _MOST_OPEN:
-                            files.close()
-                            streams.clear()
-                        streams[entry.file] = files.enter_context(entry.file.open("rb"))
-                    streams[entry.file].seek(entry.offset)
-                    line = streams[entry.file].read(entry.length)
-                try:
-                    yield records.decode_outcome(line)
-                except DamagedError as error:
-                    raise StorageError(
-                        f"{entry.file}: cannot read the result of run {run_id}: {error}; restore the file from a "
-                        "copy, or rerun with --fresh, which sets the journal aside"
-                    ) from error
+        yield from results((run_id, self.entries[run_id]) for run_id in run_ids)
+
+
+def results(entries: Iterable[tuple[str, Entry]]) -> Iterator[RunResult]:
+    """The results at these places, of runs by their ids, one at a time. Raises StorageError if one cannot be read."""
+    with ExitStack() as files:
+        streams: dict[Path, BinaryIO] = {}
+        for run_id, entry in entries:
+            with atomic.storage_errors(entry.file, "read"):
+                if entry.file not in streams:
+                    if len(streams) == _MOST_OPEN:
+                        files.close()
+                        streams.clear()
+                    streams[entry.file] = files.enter_context(entry.file.open("rb"))
+                streams[entry.file].seek(entry.offset)
+                line = streams[entry.file].read(entry.length)
+            try:
+                yield records.decode_outcome(line)
+            except DamagedError as error:
+                raise StorageError(
+                    f"{entry.file}: cannot read the result of run {run_id}: {error}; restore the file from a "
+                    "copy, or rerun with --fresh, which sets the journal aside"
+                ) from error
 
 
 class Journal:
@@ -389,6 +394,9 @@ def _take(found: Replay, record: records.AnyRecord | Told | None, path: Path, of
         case VoidRecord():
             for run in record.runs:
                 found.entries.pop(run, None)
+            if found.again:
+                gone = set(record.runs)
+                found.again = [(run, entry) for run, entry in found.again if run not in gone]
             found.distrusted[record.workload, record.label] = record.reason
         case CheckpointRecord():
             found.checkpoints[record.group] = Checkpoint(file=record.file, sha256=record.sha256)
@@ -417,12 +425,14 @@ def _group(record: GroupRecord) -> Group:
 def _take_outcome(found: Replay, record: Told, path: Path, offset: int, length: int) -> None:
     run, status, group, worker_died, columns, tests = record
     before = found.entries.get(run)
-    if before is not None and before.status != "failed":
-        return
     shared = found.shared.setdefault  # one text or tuple for thousands of runs
-    found.entries[run] = Entry(
+    entry = Entry(
         path, offset, length, status, shared(group, group), worker_died, shared(columns, columns), shared(tests, tests)
     )
+    if before is None or before.status == "failed":
+        found.entries[run] = entry
+    elif status != "failed":
+        found.again.append((run, entry))
 
 
 def damaged_lines(damage: Iterable[Damage]) -> Iterator[str]:

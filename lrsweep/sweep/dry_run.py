@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrsweep import plan as planning
 from lrsweep.errors import StoppedError
+from lrsweep.results import merging
 from lrsweep.store import journal
 from lrsweep.store.fresh import starts_over
 from lrsweep.store.journal import Replay
@@ -70,6 +71,7 @@ def dry_run(spec: Spec, context: Context, *, fresh: bool) -> CostEstimate:
     options = context.options
     plan = planning.build(spec, planning.fingerprints(spec))
     replay = Replay() if starts_over(context.folder, fresh) else journal.replay(context.folder)
+    merging.disbelieve(plan.runs, replay)
     work = preflight.prepare(pending.pending(plan, replay), plan, replay, options)
     for text in (*work.remarks, *work.warnings):
         context.notes.once(text)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrsweep.compiler import onednn
 from lrsweep.errors import LrsweepError, StoppedError, StorageError
-from lrsweep.results import figures, manifest, tables
+from lrsweep.results import figures, manifest, merging, tables
 from lrsweep.results.status import stored_of
 from lrsweep.spec.resolved import placed
 from lrsweep.store import journal, lock, plan_record
@@ -72,6 +72,13 @@ def write_tables(last: Round, context: Context, summarise: tables.Summarise = ta
                 f"{folder / journal.FOLDER}: the journal holds only {held} of {plural(wanted, 'finished run')}: it was "
                 "deleted or cut while the sweep ran; the tables were not touched; rerun the command to train the rest"
             )
+        if merging.disbelieve(plan.runs, replay):
+            raise StorageError(
+                f"{folder / journal.FOLDER}: another process trains in this folder, and what was trained together of "
+                "this sweep was thrown away; the tables were not touched; rerun the command to train the rest"
+            )
+        if text := merging.differing(replay):
+            context.notes.once(f"warning: {folder / journal.FOLDER}: {text}")
         record = plan_record.plan_record(plan, folder, replay.plan)
         return tables.write(folder, plan, replay, record, summarise)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrsweep import plan as planning
 from lrsweep.errors import UsageError
-from lrsweep.results import tables
+from lrsweep.results import merging, tables
 from lrsweep.results.status import with_refined
 from lrsweep.store import atomic, checkpoints, journal, lock, plan_record
 from lrsweep.store import fresh as fresh_start
@@ -98,6 +98,7 @@ def train_missing(spec: Spec, context: Context, writer: Journal, *, retry: bool 
         notes.once(f"{folder / journal.FOLDER}: {gone}; what is missing is trained again")
     for line in journal.damaged_lines(journal.keep_damaged(replay)):
         notes.note(line)
+    thrown = merging.disbelieve(plan.runs, replay)
     left = pending.pending(plan, replay)
     if not retry:
         left = dataclasses.replace(left, retry=())
@@ -113,7 +114,7 @@ def train_missing(spec: Spec, context: Context, writer: Journal, *, retry: bool 
     checkpoints.delete_all_but(folder, [job.resume for job in work.jobs if job.resume is not None])
     record = plan_record.plan_record(plan, folder, replay.plan)
     # A new file says what there is of the journal now: from then on what was lost is missed no longer.
-    writer.append(_records(record, work.jobs, replay) or ([record] if gone else []))
+    writer.append([*thrown, *_records(record, work.jobs, replay)] or ([record] if gone else []))
     if not work.jobs:
         return Round(plan=plan, replay=replay, settled=sum(run.run_id in replay.entries for run in plan.runs))
     _tell_reasons([job.group for job in work.jobs], notes)

@@ -300,6 +300,7 @@ def test_a_journal_that_lost_something_gives_no_tables(
     before = content(finished)
     append(finished, journal.outcome_record(outcome(planned().runs[0].run_id, [9.0]), "g"))
     tables.ensure(finished)
+    caplog.clear()
     first, last = journal.paths(finished)
     if damage == "first cut":
         first.write_bytes(b"".join(first.read_bytes().splitlines(keepends=True)[:4]))
