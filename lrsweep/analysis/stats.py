@@ -19,7 +19,8 @@ from lrsweep.analysis.facts import Interval
 Floats: TypeAlias = npt.NDArray[np.float64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Counts: TypeAlias = npt.NDArray[np.int16]
-Ranks: TypeAlias = npt.NDArray[np.signedinteger[Any]]
+Ranks: TypeAlias = npt.NDArray[Any]
+"""Of the smallest integers that hold a number of seeds."""
 Ints: TypeAlias = npt.NDArray[np.intp]
 
 ENUMERATED = 6
@@ -121,7 +122,7 @@ def resampled_medians(values: Floats, draws: int = DRAWS) -> Floats:
     ranked = np.take_along_axis(values, order, axis=1)
     known = ~np.isnan(ranked)
     gaps = not known.all()
-    drawn = np.array(seeds, dtype=kind)
+    drawn: Ranks = np.array(seeds, dtype=kind)
     if gaps:
         there = known.sum(axis=1)
         drawn = np.stack([counts[of[:n]].sum(axis=0, dtype=kind) for of, n in zip(order, there, strict=True)])

@@ -229,9 +229,7 @@ def sweep_from(facts: SweepFacts, spec: Spec, curves: pd.DataFrame, fingerprint:
     return SweepFigures(facts, spec, curves, setting_text(spec, facts), fingerprint)
 
 
-def _check(
-    spec: Spec, curves: pd.DataFrame, metric: str | None, at: str | None, optimizers: Sequence[str]
-) -> None:
+def _check(spec: Spec, curves: pd.DataFrame, metric: str | None, at: str | None, optimizers: Sequence[str]) -> None:
     first = list(curves.columns).index("lr_now") + 1 if "lr_now" in curves else 0
     columns = [str(name) for name in curves.columns[first:]]
     if metric is not None and metric not in columns:
