@@ -445,9 +445,12 @@ def _held(path: Path, names: list[str]) -> dict[str, str]:
         return {}
     values: dict[str, set[str]] = {name: set() for name in names}
     with atomic.storage_errors(path, "read"), path.open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream):
-            for name in names:
-                values[name].add(row[name] or "")
+        rows = csv.reader(stream)
+        header = next(rows, [])
+        places = [(header.index(name), values[name]) for name in names]
+        for row in filter(None, rows):  # of a million rows, so nothing is made of any
+            for place, found in places:
+                found.add(row[place] if place < len(row) else "")
     return {name: _kind(texts) for name, texts in values.items()}
 
 
