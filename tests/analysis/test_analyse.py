@@ -524,9 +524,7 @@ def test_many_settings_are_analysed_by_several_processes_to_the_same_bits(monkey
         patched.setattr(module, "in_processes", each)
         assert repr(fabricate.facts_of(runs, curves, labels, rows=8, axes=axes)) == repr(alone)
     assert made == [4, 12]  # places; optimizers along each axis at each value of the other
-    assert [(row.optimizer, *row.axes.values()) for row in alone.rows] == [
-        (label, *place) for label in labels for place in itertools.product(["100", "200"], ["16", "64"])
-    ]
+    assert [row.optimizer for row in alone.rows] == [label for label in labels for _ in range(4)]
     assert len(alone.against_adam) == len(alone.ratios) == 8
     assert {drift.against for drift in alone.drifts} == {"budget", *axes}
 
