@@ -189,16 +189,22 @@ def test_tables_of_many_runs_are_the_same_bytes(
     write(tmp_path / "alone", of, outcomes[:-5])
     replay, calls = journal.replay(tmp_path / "alone"), 0
 
-    def twice(some: list[Any], processes: int) -> list[Any]:
+    def each(some: list[Any], processes: int) -> list[Any]:
         nonlocal calls
         calls = len(some)
-        return [(call(), call())[1] for call in some] if broken_off else in_processes(some, processes)
+        if not broken_off:
+            return in_processes(some, processes)
+        for call in some:
+            call()
+            for file in call.args[-1]:
+                file.write(b"more than that")
+        return [call() for call in some]
 
     (tmp_path / "shared").mkdir()
     hashes = json.dumps(run_tables.write(tmp_path / "alone", of, replay))
     monkeypatch.setattr(run_tables, "LEAST_SHARED", 1)
     monkeypatch.setattr(run_tables, "available_cores", lambda: 2)
-    monkeypatch.setattr(run_tables, "in_processes", twice)
+    monkeypatch.setattr(run_tables, "in_processes", each)
     assert json.dumps(run_tables.write(tmp_path / "shared", of, replay)) == hashes
     assert calls == 12
     for name in (tables.RUNS, tables.CURVES):
