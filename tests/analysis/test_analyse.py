@@ -524,7 +524,13 @@ def test_many_settings_are_analysed_by_several_processes_to_the_same_bits(monkey
         patched.setattr(module, "in_processes", each)
         assert repr(fabricate.facts_of(runs, curves, labels, rows=8, axes=axes)) == repr(alone)
     assert made == [4, 12]  # places; optimizers along each axis at each value of the other
-    assert [row.optimizer for row in alone.rows] == [label for label in labels for _ in range(4)]
+    rows = [(row.optimizer, row.axes) for row in alone.rows]
+    assert [label for label, _ in rows] == [label for label in labels for _ in range(4)]
+    by_budget = [(drift.optimizer, drift.fixed) for drift in alone.drifts if drift.from_rows]
+    assert len(by_budget) > 2
+    assert by_budget == [row for row in rows if row in by_budget]
+    against = [(gain.optimizer, gain.axes) for gain in alone.against_adam]
+    assert against == [row for row in rows if row in against]
     assert len(alone.against_adam) == len(alone.ratios) == 8
     assert {drift.against for drift in alone.drifts} == {"budget", *axes}
 
