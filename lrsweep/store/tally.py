@@ -38,6 +38,10 @@ _STATES = ("", *get_args(Status))
 """Of a run of the plan; "" without a result."""
 
 
+class _UnfitError(Exception):
+    """A tally is of another version, another journal or another state of it."""
+
+
 class Tally:
     """That of the sweep which this process trains, of the plan with these `runs`."""
 
@@ -100,7 +104,7 @@ def counts(folder: Path, *, running: bool) -> tuple[str, dict[str, int]] | None:
     try:
         found = _read(folder / journal.FOLDER / FILE)
         news = _since(folder, found, running=running)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, _UnfitError):
         return None
     texts: dict[str, str] = found["runs"]
     number = Counter({state: len(texts[state]) // _ID for state in _STATES})
@@ -115,16 +119,16 @@ def counts(folder: Path, *, running: bool) -> tuple[str, dict[str, int]] | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What `save` wrote. Raises what comes of reading anything else, ValueError for another version's."""
+    """What `save` wrote. Raises what comes of reading anything else."""
     line, _, digest = path.read_bytes().partition(b"\n")
     if digest != hashlib.sha256(line).hexdigest().encode():
-        raise ValueError("not whole")
+        raise _UnfitError
     found: dict[str, Any] = json.loads(line)
     types = {"name": str, "before": dict, "file": str, "size": int, "sha256": str, "outside": int, "runs": dict}
     if found["lrsweep"] != __version__ or any(type(found[key]) is not kind for key, kind in types.items()):
-        raise ValueError("of another version")
+        raise _UnfitError
     if found["runs"].keys() != set(_STATES) or not all(map(_RUNS.fullmatch, found["runs"].values())):
-        raise ValueError("no runs")
+        raise _UnfitError
     return found
 
 
@@ -133,16 +137,16 @@ def _ids(text: str) -> Iterator[str]:
 
 
 def _since(folder: Path, found: dict[str, Any], *, running: bool) -> dict[str, Status]:
-    """The results in the journal that the tally does not know of. Raises ValueError where it is not of this journal, or
-    what was written since then changes more than the results of runs."""
+    """The results in the journal that the tally does not know of. Raises _UnfitError where it is not of this journal,
+    or what was written since then changes more than the results of runs."""
     paths = journal.paths(folder)
     known = [*found["before"], found["file"]]
     if {path.name for path in paths[: len(known)]} != set(known) or paths[len(known) - 1].name != found["file"]:
-        raise ValueError("other files")
+        raise _UnfitError
     for path in paths[: len(known) - 1]:
         stat = path.stat()
         if [stat.st_size, stat.st_mtime_ns] != found["before"][path.name]:
-            raise ValueError("a file was changed")
+            raise _UnfitError
     news: dict[str, Status] = {}
     for path in paths[len(known) - 1 :]:
         with path.open("rb") as stream:
@@ -156,22 +160,22 @@ def _since(folder: Path, found: dict[str, Any], *, running: bool) -> dict[str, S
 
 
 def _check_begin(stream: BinaryIO, size: int, sha256: str) -> None:
-    """Go to the end of what is known of a file."""
+    """Go to the end of what is known of a file. Raises _UnfitError where it was changed."""
     digest, left = hashlib.sha256(), size
     while left and (data := stream.read(min(left, 1 << 20))):
         digest.update(data)
         left -= len(data)
     if left or digest.hexdigest() != sha256:
-        raise ValueError("a file was changed")
+        raise _UnfitError
 
 
 def _take(news: dict[str, Status], line: bytes) -> None:
-    """Raises ValueError."""
+    """Raises _UnfitError."""
     try:
         record = records.decode(line)
     except DamagedError as error:
-        raise ValueError(str(error)) from error
+        raise _UnfitError from error
     if isinstance(record, PlanRecord | VoidRecord):
-        raise ValueError("not a result")
+        raise _UnfitError
     if isinstance(record, Told) and news.get(record.run, "failed") == "failed":
         news[record.run] = record.status
