@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from lrsweep.analysis.baseline import adam_label, against_adam
 from lrsweep.analysis.cells import AnalysisConfig, Cell, Frames, Track, cells_of, config_of, tracks_of
-from lrsweep.analysis.drift import axis_drifts, best_lrs, budget_drift, rate_ratios
+from lrsweep.analysis.drift import along_axes, axis_drift, best_lrs, budget_drift, rate_ratios
 from lrsweep.analysis.facts import (
+    AgainstAdam,
+    Drift,
     EdgeSide,
     GoodRange,
     OptimizerFacts,
     RatePoint,
+    RateRatio,
     RecommendedBy,
     SweepFacts,
 )
@@ -37,9 +42,17 @@ from lrsweep.analysis.targets import arrived, expected_bests, target_facts, targ
 from lrsweep.analysis.tied import best_lr_interval, tied_rates
 from lrsweep.analysis.trained import Middle, middle_of
 from lrsweep.objective import Mode, is_best_possible, uncost
+from lrsweep.system.machine import available_cores
+from lrsweep.system.parallel import in_processes
+from lrsweep.system.process import few_collections
 
 if TYPE_CHECKING:
     import pandas as pd
+
+T = TypeVar("T")
+
+LEAST_SHARED = 40
+"""Settings whose analysis is shared out among processes: fewer are done before another process is of use."""
 
 
 def analyse(
@@ -68,12 +81,23 @@ def facts_of(runs: pd.DataFrame, tracks: Mapping[str, Track], config: AnalysisCo
     learned = [cell for cell, middle in zip(cells, middles, strict=True) if middle.trained]
     target = target_of([middle.start for middle in middles], [middle.least for middle in middles if middle.trained])
     draws = draws_for(len(cells))
-    drawn = [resampled_medians(cell.cost, draws) for cell in cells]
-    rows = (
-        row_of(cell, middle, medians_BR, times(cell, tracks, target, config.mode), target, config, draws)
-        for cell, middle, medians_BR in zip(cells, middles, drawn, strict=True)
+    places: dict[tuple[str, ...], list[int]] = {}
+    for number, cell in enumerate(cells):
+        places.setdefault(tuple(cell.axes.values()), []).append(number)
+    compared = _shared_out(
+        [
+            partial(_compared, [cells[k] for k in at], [middles[k] for k in at], tracks, target, config, draws)
+            for at in places.values()
+        ],
+        len(cells),
     )
-    from_rows = [drift for cell in learned if (drift := budget_drift(cell, tracks, config, draws)) is not None]
+    along = _shared_out(
+        [partial(axis_drift, axis, some, draws) for axis, some in along_axes(learned, tuple(config.axes))], len(cells)
+    )
+    keys = [(cell.optimizer, tuple(cell.axes.values())) for cell in cells]
+    rows = {(row.optimizer, tuple(row.axes.values())): row for one in compared for row in one.rows}
+    gains = {(gain.optimizer, tuple(gain.axes.values())): gain for one in compared for gain in one.against_adam}
+    drifts = {(drift.optimizer, tuple(drift.fixed.values())): drift for one in compared for drift in one.drifts}
     return SweepFacts(
         name=config.name,
         metric=config.metric,
@@ -86,16 +110,48 @@ def facts_of(runs: pd.DataFrame, tracks: Mapping[str, Track], config: AnalysisCo
         n_failed=int((runs["status"] == "failed").sum()),
         seeds=tuple(int(seed) for seed in np.unique(runs["seed"].to_numpy(dtype=np.int64))),
         target=uncost(target, config.mode),
-        rows=tuple(rows),
-        drifts=(*from_rows, *axis_drifts(learned, tuple(config.axes), draws)),
+        rows=tuple(replace(rows[key], runs=cell.runs) for key, cell in zip(keys, cells, strict=True)),
+        drifts=(*(drifts[key] for key in keys if key in drifts), *(drift for drift in along if drift is not None)),
         adam=adam_label(config),
-        against_adam=against_adam(cells, drawn, config),
-        ratios=tuple(
-            rate_ratios(cells, [best_lrs(cell.lrs, one) for cell, one in zip(cells, drawn, strict=True)], draws)
-        ),
+        against_adam=tuple(gains[key] for key in keys if key in gains),
+        ratios=tuple(ratio for one in compared for ratio in one.ratios),
         coupled_decay=config.decay,
         plateau_metrics=config.watched,
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Compared:
+    """What is found of the cells at one set of axis values: their rows, without the runs, and what compares them."""
+
+    rows: list[OptimizerFacts]
+    drifts: list[Drift]
+    against_adam: tuple[AgainstAdam, ...]
+    ratios: list[RateRatio]
+
+
+def _compared(
+    cells: Sequence[Cell], middles: Sequence[Middle], tracks: Mapping[str, Track], target: float,
+    config: AnalysisConfig, draws: int,
+) -> _Compared:  # fmt: skip
+    drawn = [resampled_medians(cell.cost, draws) for cell in cells]
+    rows = [
+        row_of(cell, middle, medians_BR, times(cell, tracks, target, config.mode), target, config, draws)
+        for cell, middle, medians_BR in zip(cells, middles, drawn, strict=True)
+    ]
+    learned = [cell for cell, middle in zip(cells, middles, strict=True) if middle.trained]
+    return _Compared(
+        rows=[replace(row, runs=()) for row in rows],  # which need not go from process to process
+        drifts=[drift for cell in learned if (drift := budget_drift(cell, tracks, config, draws)) is not None],
+        against_adam=against_adam(cells, drawn, config),
+        ratios=rate_ratios(cells, [best_lrs(cell.lrs, one) for cell, one in zip(cells, drawn, strict=True)], draws),
+    )
+
+
+def _shared_out(calls: Sequence[Callable[[], T]], settings: int) -> list[T]:
+    """Their results, made on all cores where there are so many settings that it pays."""
+    with few_collections():
+        return in_processes(calls, available_cores() if settings >= LEAST_SHARED else 1)
 
 
 def row_of(

@@ -124,7 +124,7 @@ def config_of(
         names=names,
         from_rows={entry.label: _from_rows(entry.schedule, spec) for entry in spec.optimizers},
         default_lrs={label: default_lrs.get(label, default_lrs.get(names[label], math.nan)) for label in names},
-        decay={entry.label: value for entry in spec.optimizers if (value := entry.args.get("weight_decay"))},
+        decay={entry.label: float(value) for entry in spec.optimizers if (value := entry.args.get("weight_decay"))},
         momentum={
             entry.label: entry.args.get("momentum", 0.0)
             for entry in spec.optimizers

@@ -106,19 +106,20 @@ def budget_drift(cell: Cell, tracks: Mapping[str, Track], config: AnalysisConfig
     return _drift(cell, "budget", dict(cell.axes), budgets, tables, draws, from_rows=True)
 
 
-def axis_drifts(cells: Sequence[Cell], axes: Sequence[str], draws: int = DRAWS) -> list[Drift]:
-    """Drift along every axis with at least two positive numbers, at each setting of the other axes."""
+def along_axes(cells: Sequence[Cell], axes: Sequence[str]) -> list[tuple[str, list[Cell]]]:
+    """Every axis with the cells along it, at each setting of the other axes."""
     out = []
     for axis in axes:
         key = {id(cell): (cell.optimizer, tuple((a, v) for a, v in cell.axes.items() if a != axis)) for cell in cells}
         groups: dict[object, list[Cell]] = {}
         for cell in cells:
             groups.setdefault(key[id(cell)], []).append(cell)
-        out += [drift for group in groups.values() if (drift := _along(group, axis, draws)) is not None]
+        out += [(axis, group) for group in groups.values()]
     return out
 
 
-def _along(cells: Sequence[Cell], axis: str, draws: int) -> Drift | None:
+def axis_drift(axis: str, cells: Sequence[Cell], draws: int = DRAWS) -> Drift | None:
+    """Drift along an axis, of one entry of `along_axes`; None without at least two positive numbers."""
     numbers = [number(cell.axes[axis]) for cell in cells]
     ranked = sorted((value, i) for i, value in enumerate(numbers) if value > 0 and math.isfinite(value))
     if len(ranked) < 2 or len(ranked) < len(cells):

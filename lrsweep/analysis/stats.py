@@ -9,7 +9,7 @@ import functools
 import itertools
 import math
 from collections import Counter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from lrsweep.analysis.facts import Interval
 Floats: TypeAlias = npt.NDArray[np.float64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Counts: TypeAlias = npt.NDArray[np.int16]
+Ranks: TypeAlias = npt.NDArray[Any]
+"""Of the smallest integers that hold a number of seeds."""
 Ints: TypeAlias = npt.NDArray[np.intp]
 
 ENUMERATED = 6
@@ -110,29 +112,45 @@ def resampled_medians(values: Floats, draws: int = DRAWS) -> Floats:
 
     A row is ranked once; its medians are found by counting up to the middle of each draw.
     """
-    counts, weight = resamples(values.shape[1], draws)
+    seeds = values.shape[1]
+    counts, weight = resamples(seeds, draws)
     if not values.size:
         return np.full((len(weight), len(values)), np.nan)
+    kind = next(kind for kind in (np.int8, np.int16, np.int32) if seeds <= np.iinfo(kind).max)
+    counts = counts.astype(kind)  # the smaller the numbers, the more of them are added at once
     order = np.argsort(values, axis=1)
     ranked = np.take_along_axis(values, order, axis=1)
     known = ~np.isnan(ranked)
-    there = known.sum(axis=1)
     gaps = not known.all()
-    drawn = counts.sum(axis=0, dtype=np.int16)
+    drawn: Ranks = np.array(seeds, dtype=kind)
     if gaps:
-        drawn = np.stack([counts[of[:n]].sum(axis=0, dtype=np.int16) for of, n in zip(order, there, strict=True)])
+        there = known.sum(axis=1)
+        drawn = np.stack([counts[of[:n]].sum(axis=0, dtype=kind) for of, n in zip(order, there, strict=True)])
     before, middle = np.maximum(drawn - 1, 0) // 2, drawn // 2
-    upto, low, high = (np.zeros((len(values), len(weight)), dtype=np.int16) for _ in range(3))
-    for place in range(values.shape[1]):
+    upto, low, high = (np.zeros((len(values), len(weight)), dtype=kind) for _ in range(3))
+    for place in range(seeds):
         times = counts[order[:, place]]
         if gaps:
             times[~known[:, place]] = 0
         upto += times
         low += upto <= before
         high += upto <= middle
-    last = np.maximum(there - 1, 0)[:, None]
-    ends = (np.take_along_axis(ranked, np.minimum(at, last), axis=1) for at in (low, high))
-    return np.ascontiguousarray(np.where(drawn > 0, halfway(*ends), np.nan).T)
+    if not gaps:
+        return np.ascontiguousarray(_between(ranked, low, high).T)
+    last = np.maximum(there - 1, 0).astype(kind)[:, None]  # where a draw has nothing of a row, they count on to the end
+    found = _between(ranked, np.minimum(low, last), np.minimum(high, last))
+    return np.ascontiguousarray(np.where(drawn > 0, found, np.nan).T)
+
+
+def _between(ranked: Floats, low: Ranks, high: Ranks) -> Floats:
+    """(R, B): half way between the entries number `low` and `high` (R, B) of each row of `ranked` (R, S)."""
+    rows, seeds = ranked.shape
+    if seeds * seeds > low.shape[1]:
+        return halfway(*(np.take_along_axis(ranked, at.astype(np.intp), axis=1) for at in (low, high)))
+    pairs = halfway(ranked[:, :, None], ranked[:, None, :])  # fewer than there are draws
+    first = np.arange(rows)[:, None] * seeds
+    found: Floats = np.take(pairs, (first + low) * seeds + high)
+    return found
 
 
 def interval(values: Floats, counts: Ints) -> tuple[float, float]:

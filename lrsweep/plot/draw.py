@@ -35,7 +35,7 @@ from lrsweep.plot import (
 )
 from lrsweep.plot.loss_curves import RunCurves
 from lrsweep.plot.style import Look, Sheet
-from lrsweep.results import tables
+from lrsweep.results import facts_file, tables
 from lrsweep.results.figures import CAPTIONS, SUFFIX, Rendered, mark, save
 from lrsweep.spec.load import read_resolved
 from lrsweep.spec.model import Spec, call_text
@@ -188,11 +188,13 @@ def load(
     folder = given(folder)
     tables.ensure(folder)
     fingerprint = tables.digest_of(folder)
-    spec = read_resolved(folder / tables.SPEC)
-    found = sweep_of(
-        spec, tables.read_runs(folder), tables.read_curves(folder), tables.read_summary(folder), metric, at, optimizers
-    )
-    return replace(found, fingerprint=fingerprint, width=width, titled=titled)
+    spec, curves = read_resolved(folder / tables.SPEC), tables.read_curves(folder)
+    _check(spec, curves, metric, at, optimizers)
+    by_objective = metric in (None, spec.objective.metric) and at in (None, spec.objective.at)
+    facts = facts_file.read(folder, fingerprint) if by_objective else None
+    if facts is None:
+        facts = _analysed(spec, tables.read_runs(folder), curves, tables.read_summary(folder), metric, at)
+    return replace(_shown(facts, spec, curves, optimizers), fingerprint=fingerprint, width=width, titled=titled)
 
 
 def sweep_of(
@@ -205,12 +207,18 @@ def sweep_of(
     optimizers: Sequence[str] = (),
 ) -> SweepFigures:
     """The same from frames that were read before. Torch's default rates are taken from the summary."""
-    _check(curves, metric, at)
-    labels = [optimizer.label for optimizer in spec.optimizers]
-    if unknown := [label for label in optimizers if label not in labels]:
-        raise WrongOption("optimizer", unknown[0], f"no such optimizer label (have: {', '.join(labels)})")
+    _check(spec, curves, metric, at, optimizers)
+    return _shown(_analysed(spec, runs, curves, summary, metric, at), spec, curves, optimizers)
+
+
+def _analysed(
+    spec: Spec, runs: pd.DataFrame, curves: pd.DataFrame, summary: pd.DataFrame, metric: str | None, at: str | None
+) -> SweepFacts:
     rates = zip(summary["optimizer"], summary["default_lr"], strict=True)
-    facts = analyse(runs, curves, spec, {str(label): float(rate) for label, rate in rates}, metric=metric, at=at)
+    return analyse(runs, curves, spec, {str(label): float(rate) for label, rate in rates}, metric=metric, at=at)
+
+
+def _shown(facts: SweepFacts, spec: Spec, curves: pd.DataFrame, optimizers: Sequence[str]) -> SweepFigures:
     if optimizers:
         facts = selection.of_optimizers(facts, optimizers)
     return replace(sweep_from(facts, spec, curves), optimizers=tuple(optimizers))
@@ -221,7 +229,7 @@ def sweep_from(facts: SweepFacts, spec: Spec, curves: pd.DataFrame, fingerprint:
     return SweepFigures(facts, spec, curves, setting_text(spec, facts), fingerprint)
 
 
-def _check(curves: pd.DataFrame, metric: str | None, at: str | None) -> None:
+def _check(spec: Spec, curves: pd.DataFrame, metric: str | None, at: str | None, optimizers: Sequence[str]) -> None:
     first = list(curves.columns).index("lr_now") + 1 if "lr_now" in curves else 0
     columns = [str(name) for name in curves.columns[first:]]
     if metric is not None and metric not in columns:
@@ -231,6 +239,9 @@ def _check(curves: pd.DataFrame, metric: str | None, at: str | None) -> None:
             last_k(at)
         except ValueError as error:
             raise WrongOption("at", at, "must be final, best, mean or last_K with an integer K from 1") from error
+    labels = [optimizer.label for optimizer in spec.optimizers]
+    if unknown := [label for label in optimizers if label not in labels]:
+        raise WrongOption("optimizer", unknown[0], f"no such optimizer label (have: {', '.join(labels)})")
 
 
 def setting_text(spec: Spec, facts: SweepFacts) -> str:

@@ -10,10 +10,13 @@ import io
 import itertools
 import math
 import re
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,12 +27,19 @@ from lrsweep.objective import best_row, default_mode, objective_of
 from lrsweep.run_result import RunResult
 from lrsweep.store import atomic
 from lrsweep.store.journal import Replay
+from lrsweep.system.machine import available_cores
+from lrsweep.system.parallel import in_processes
+from lrsweep.system.process import few_collections
 
 if TYPE_CHECKING:
     from lrsweep.plan import Plan, Run
     from lrsweep.spec.model import ObjectiveSpec
 
 _QUOTED = re.compile('["\r\n]')
+LEAST_SHARED = 20_000
+"""Finished runs whose rows are written by several processes: fewer are done before another process is of use."""
+SLICES = 8
+"""Of the plan, for each process."""
 FIRST_CURVE_COLUMNS = ("step", "epoch", "lr_now", "train_loss", "val_loss")
 
 
@@ -77,19 +87,64 @@ def write(folder: Path, plan: Plan, replay: Replay) -> dict[str, Any]:
     Returns the hashes that the runs left, {recipe key: {seed: {"weights": ..., "batches": ...}}}. Raises StorageError.
     """
     columns = columns_of(plan, replay)
-    hashes: dict[str, Any] = {}
+    # The plan keeps the runs of one optimizer at one set of axis values together: a diagnosis compares them.
+    cells = [list(members) for _, members in itertools.groupby(plan.runs, key=lambda run: (run.label, repr(run.axes)))]
     with _table(folder / "runs.csv", columns.runs) as runs, _table(folder / "curves.csv", columns.curves) as curves:
-        # The plan keeps the runs of one optimizer at one set of axis values together: a diagnosis compares them.
-        for _, members in itertools.groupby(plan.runs, key=lambda run: (run.label, repr(run.axes))):
-            finished = [run for run in members if run.run_id in replay.entries]
-            cell = _Cell(plan, columns)
-            for run, outcome in zip(finished, replay.outcomes(run.run_id for run in finished), strict=True):
-                head = _head(run)
-                cell.add(run, head, outcome)
-                curves.lines(_curve_lines(head, outcome, columns))
-                _note_hashes(hashes, run, outcome)
-            runs.rows(cell.rows())
+        if len(replay.entries) < LEAST_SHARED:
+            return _write_cells(cells, plan, replay, columns, (runs, curves))
+        return _write_shared(cells, plan, replay, columns, (runs, curves), folder)
+
+
+def _write_cells(
+    cells: Iterable[Sequence[Run]], plan: Plan, replay: Replay, columns: Columns, into: tuple[_Table, _Table]
+) -> dict[str, Any]:
+    """The rows of these runs into both tables; returns the hashes."""
+    runs, curves = into
+    hashes: dict[str, Any] = {}
+    for members in cells:
+        finished = [run for run in members if run.run_id in replay.entries]
+        cell, axes = _Cell(plan, columns), _axis_cells(members[0].axes)
+        for run, outcome in zip(finished, replay.outcomes(run.run_id for run in finished), strict=True):
+            head = _head(run, axes)
+            cell.add(run, head, outcome)
+            curves.lines(_curve_lines(head, outcome, columns))
+            _note_hashes(hashes, run, outcome)
+        runs.rows(cell.rows())
     return hashes
+
+
+def _write_shared(
+    cells: Sequence[Sequence[Run]], plan: Plan, replay: Replay, columns: Columns, into: tuple[_Table, _Table],
+    folder: Path,
+) -> dict[str, Any]:  # fmt: skip
+    """The same by all cores: each writes slices of the plan into files without a name in `folder`, which are then
+    joined."""
+    cores = available_cores()
+    size = -(-len(cells) // (cores * SLICES))
+    slices = [cells[first : first + size] for first in range(0, len(cells), size)]
+    with ExitStack() as stack, few_collections():
+        files = [[stack.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in into] for _ in slices]
+        calls = [partial(_write_slice, some, plan, replay, columns, to) for some, to in zip(slices, files, strict=True)]
+        hashes: dict[str, Any] = {}
+        for to, found in zip(files, in_processes(calls, cores), strict=True):
+            for table, file in zip(into, to, strict=True):
+                table.append(file)
+            for recipe, of_seeds in found.items():
+                known = hashes.setdefault(recipe, {})
+                for seed, of_run in of_seeds.items():
+                    known.setdefault(seed, of_run)
+    return hashes
+
+
+def _write_slice(
+    cells: Sequence[Sequence[Run]], plan: Plan, replay: Replay, columns: Columns, files: Sequence[IO[bytes]]
+) -> dict[str, Any]:
+    for file in files:  # a process that ended in the middle of it may have begun
+        file.seek(0)
+        file.truncate()
+    with ExitStack() as stack:
+        runs, curves = (stack.enter_context(_text(file)) for file in files)
+        return _write_cells(cells, plan, replay, columns, (runs, curves))
 
 
 class _Cell:
@@ -118,9 +173,9 @@ class _Cell:
             yield [cell(row.get(name)) for name in self._names]
 
 
-def _head(run: Run) -> list[str]:
-    """The cells that both tables begin with."""
-    return [run.run_id, cell(run.label), repr(run.lr), str(run.seed), *_axis_cells(run.axes)]
+def _head(run: Run, axes: Sequence[str]) -> list[str]:
+    """The cells that both tables begin with; `axes` are those of the axes."""
+    return [run.run_id, cell(run.label), repr(run.lr), str(run.seed), *axes]
 
 
 def _axis_cells(axes: tuple[Any, ...]) -> tuple[str, ...]:
@@ -203,16 +258,27 @@ class _Table:
     def lines(self, lines: Iterable[str]) -> None:
         self._text.write("".join(lines))
 
+    def append(self, file: IO[bytes]) -> None:
+        """All of another file."""
+        self._text.flush()
+        file.seek(0)
+        shutil.copyfileobj(file, self._text.buffer, 1 << 20)
+
 
 @contextmanager
 def _table(path: Path, header: Sequence[str]) -> Iterator[_Table]:
-    with atomic.replacing(path) as stream:
-        text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
-        table = _Table(text)
+    with atomic.replacing(path) as stream, _text(stream) as table:
         table.rows([header])
         yield table
-        text.flush()
-        text.detach()
+
+
+@contextmanager
+def _text(stream: IO[bytes]) -> Iterator[_Table]:
+    """A table in a stream that stays open."""
+    text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+    yield _Table(text)
+    text.flush()
+    text.detach()
 
 
 def line(cells: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from lrsweep.errors import StorageError, UsageError, printable
 from lrsweep.results import batch_job, merging, tables
 from lrsweep.results.batch_job import BatchJob
 from lrsweep.store import fresh as fresh_start
-from lrsweep.store import journal, lock
+from lrsweep.store import journal, lock, tally
 from lrsweep.store.journal import Replay
 from lrsweep.system.folders import given
 
@@ -65,6 +65,8 @@ def _stored(folder: Path) -> SweepStatus:
     tables.refuse_links(folder)
     if journal.exists(folder) and (known := tables.known_counts(folder)) is not None:
         return _status(folder, *known)
+    if (known := _tallied(folder)) is not None:
+        return _status(folder, *known)
     before, replay = tables.stamped(folder), journal.replay(folder)
     if gone := tables.lost(before, replay):
         _log.warning("%s", printable(f"{folder / journal.FOLDER}: {gone}; {tables.RESTORE}"))
@@ -80,6 +82,14 @@ def _stored(folder: Path) -> SweepStatus:
     plan = tables.planned(replay.plan, folder)
     merging.disbelieve(plan.runs, replay)
     return stored_of(folder, plan, replay)
+
+
+def _tallied(folder: Path) -> tuple[str, dict[str, int]] | None:
+    """The counts of a large sweep that runs, or was killed; None where the journal has to be read."""
+    before, now = tables.stamped(folder), journal.sizes(folder)
+    if any(now.get(name, 0) < size for name, size in before.items()):
+        return None
+    return tally.counts(folder, running=lock.is_held(folder))
 
 
 def stored_of(folder: Path, planned: Plan, replay: Replay) -> SweepStatus:

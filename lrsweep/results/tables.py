@@ -251,7 +251,7 @@ def write(
 
     `summarise` is called when all but `summary.csv` are there.
     """
-    from lrsweep.results import run_tables
+    from lrsweep.results import facts_file, run_tables
 
     _keep_others(folder, replay)
     atomic.replace(folder / SPEC, record["spec"])
@@ -263,6 +263,7 @@ def write(
     if not replay.damage and not replay.lost:
         stamp |= {"changed": replay.changed, "name": plan.spec.name, "counts": counts_of(plan, replay)}
     atomic.replace(folder / journal.FOLDER / STAMP, json.dumps(stamp, indent=1) + "\n")
+    facts_file.write(folder, _fingerprint(digests), summary.facts)
     return Written(replay=replay, hashes=hashes, sha256=digests, facts=summary.facts)
 
 
@@ -343,11 +344,16 @@ def digest_of(folder: Path) -> str:
 
     What is read later than this is called is at least as new. Raises StorageError.
     """
-    digest = hashlib.sha256(f"{__version__} {FORMAT}".encode())
+    found = {}
     for name in (SPEC, RUNS, CURVES):
         with atomic.storage_errors(folder / name, "read"):
-            digest.update(f" {of_file(folder / name)}".encode())
-    return digest.hexdigest()
+            found[name] = of_file(folder / name)
+    return _fingerprint(found)
+
+
+def _fingerprint(digests: Mapping[str, str]) -> str:
+    text = " ".join([__version__, str(FORMAT), *(digests[name] for name in (SPEC, RUNS, CURVES))])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _stamp(folder: Path) -> dict[str, Any]:
@@ -442,9 +448,12 @@ def _held(path: Path, names: list[str]) -> dict[str, str]:
         return {}
     values: dict[str, set[str]] = {name: set() for name in names}
     with atomic.storage_errors(path, "read"), path.open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream):
-            for name in names:
-                values[name].add(row[name] or "")
+        rows = csv.reader(stream)
+        header = next(rows, [])
+        places = [(header.index(name), values[name]) for name in names]
+        for row in filter(None, rows):  # of a million rows, so nothing is made of any
+            for place, found in places:
+                found.add(row[place] if place < len(row) else "")
     return {name: _kind(texts) for name, texts in values.items()}
 
 

@@ -29,7 +29,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from lrsweep import __version__
 from lrsweep.errors import StorageError
@@ -47,6 +47,9 @@ from lrsweep.store.records import (
     VoidRecord,
     encode,
 )
+
+if TYPE_CHECKING:
+    from lrsweep.store.tally import Tally
 
 FORMAT = 1
 """A reader refuses files of a larger number; smaller changes add keys and kinds, which older readers pass over."""
@@ -192,10 +195,19 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._folder = folder / FOLDER
         self._descriptor: int | None = None
+        self._digest = hashlib.sha256()
         self.path: Path | None = None
+        self.size = 0
+        self.tally: Tally | None = None
+        """Is told of every record, if there is one."""
+
+    def sha256(self) -> str:
+        """Of all that was written."""
+        return self._digest.hexdigest()
 
     def append(self, records: Iterable[dict[str, Any]]) -> None:
         """Write the records in one go; they are durable when this returns. Raises StorageError."""
+        records = list(records)
         data = b"".join(encode(record) for record in records)
         if not data:
             return
@@ -209,6 +221,10 @@ class Journal:
             failpoints.point("journal.fsync")
             os.fsync(self._descriptor)
             failpoints.point("journal.synced")
+        self._digest.update(data)
+        self.size += len(data)
+        if self.tally is not None:
+            self.tally.take(records, self)
 
     def _open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -220,6 +236,8 @@ class Journal:
         atomic.sync_folder(self._folder.parent)
 
     def close(self) -> None:
+        if self.tally is not None:
+            self.tally.save(self)
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -21,6 +21,7 @@ from lrsweep.results.status import with_refined
 from lrsweep.store import atomic, checkpoints, journal, lock, plan_record
 from lrsweep.store import fresh as fresh_start
 from lrsweep.store.journal import Group, Journal, Replay
+from lrsweep.store.tally import Tally
 from lrsweep.sweep import pending, preflight, publish
 from lrsweep.sweep.context import Context
 from lrsweep.sweep.preflight import Work
@@ -150,6 +151,7 @@ def _train(work: Work, plan: Plan, replay: Replay, context: Context, writer: Jou
         versions=current_versions(),
     )
     executor = context.place.executor(config, count)
+    writer.tally = Tally(context.folder, plan.spec.name, plan.by_id, replay)
     supervisor = Supervisor(
         folder=context.folder,
         writer=writer,

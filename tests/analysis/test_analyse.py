@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import itertools
 import json
 import math
@@ -34,7 +35,9 @@ from lrsweep.analysis.stats import (
 )
 from lrsweep.analysis.targets import expected_best, profile
 from lrsweep.analysis.tied import is_tied, tied_rates
+from lrsweep.system.parallel import in_processes
 from tests.support import planted_tables
+from tests.support import tables as fabricate
 from tests.support.tables import summary_frame
 
 INF, NAN = math.inf, math.nan
@@ -494,6 +497,42 @@ def test_medians_of_draws_are_those_of_the_seeds_drawn(draws: int) -> None:
     assert (counts.shape, weight.sum()) == ((9, draws), draws)
     wanted = [[medians(np.repeat(row, drawn)) for row in cost] for drawn in counts.T]
     assert np.array_equal(resampled_medians(cost, draws), wanted, equal_nan=True)
+
+
+def test_medians_of_draws_of_very_many_seeds() -> None:
+    cost = np.random.default_rng(1).normal(size=(1, 33_000))
+    wanted = [[medians(np.repeat(cost[0], drawn))] for drawn in resamples(33_000, 5)[0].T]
+    assert resampled_medians(cost, 5).tolist() == wanted
+
+
+def test_many_settings_are_analysed_by_several_processes_to_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("lrsweep.analysis.analyse")
+    axes = {"train.batch_size": [16, 64], "task.n": [100, 200]}
+    labels, rates = ("sgd", "adam", "rmsprop"), [1e-4, 1e-3, 1e-2, 1e-1]
+    runs, curves = fabricate.frames(labels, rates, 3, rows=8, axes=axes, failed=(0, 17, 40))
+    alone = fabricate.facts_of(runs, curves, labels, rows=8, axes=axes)
+    made: list[int] = []
+
+    def each(calls: list[Any], processes: int) -> list[Any]:
+        made.append(len(calls))
+        assert processes == 2
+        return in_processes(calls, processes)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "LEAST_SHARED", 12)
+        patched.setattr(module, "available_cores", lambda: 2)
+        patched.setattr(module, "in_processes", each)
+        assert repr(fabricate.facts_of(runs, curves, labels, rows=8, axes=axes)) == repr(alone)
+    assert made == [4, 12]  # places; optimizers along each axis at each value of the other
+    rows = [(row.optimizer, row.axes) for row in alone.rows]
+    assert [label for label, _ in rows] == [label for label in labels for _ in range(4)]
+    by_budget = [(drift.optimizer, drift.fixed) for drift in alone.drifts if drift.from_rows]
+    assert len(by_budget) > 2
+    assert by_budget == [row for row in rows if row in by_budget]
+    against = [(gain.optimizer, gain.axes) for gain in alone.against_adam]
+    assert against == [row for row in rows if row in against]
+    assert len(alone.against_adam) == len(alone.ratios) == 8
+    assert {drift.against for drift in alone.drifts} == {"budget", *axes}
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,13 @@ from hypothesis import strategies as st
 from lrsweep import plan
 from lrsweep.errors import StorageError, UsageError, paragraph
 from lrsweep.plan import Plan
-from lrsweep.results import tables
+from lrsweep.results import run_tables, tables
 from lrsweep.results.status import status
 from lrsweep.run_result import RunResult
 from lrsweep.spec.load import load_spec
 from lrsweep.store import journal, lock, plan_record
 from lrsweep.store.journal import Journal
+from lrsweep.system.parallel import in_processes
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True, allow_subnormal=True)
 RUN_COLUMNS = [
@@ -170,6 +171,45 @@ def test_equal_journals_give_equal_bytes(tmp_path: Path) -> None:
     write(tmp_path / "b", of, outcomes[::-1])
     for name in ("runs.csv", "curves.csv", "summary.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize("broken_off", [False, True], ids=["by two processes", "begun twice"])
+def test_tables_of_many_runs_are_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken_off: bool
+) -> None:
+    axes = {"train.batch_size": [16, 32, 64], "task.scale": ["none", "standard"]}
+    optimizers = ["sgd", {"name": "sgd", "momentum": 0.9, "label": 'a "b", c'}]
+    of = planned(optimizers=optimizers, axes=axes)
+    outcomes = [
+        outcome(run.run_id, [2.0, 1.0 + number / 7], weights_hash=f"w{number}", batches_hash="b")
+        for number, run in enumerate(of.runs)
+    ]
+    outcomes[3] = outcome(of.runs[3].run_id, [], status="failed", error="ValueError: \nmade, up", test={}, history={})
+    outcomes[5] = outcome(of.runs[5].run_id, [2.0, math.nan], status="diverged", diverged_step=17)
+    write(tmp_path / "alone", of, outcomes[:-5])
+    replay, calls = journal.replay(tmp_path / "alone"), 0
+
+    def each(some: list[Any], processes: int) -> list[Any]:
+        nonlocal calls
+        calls = len(some)
+        if not broken_off:
+            return in_processes(some, processes)
+        for call in some:
+            call()
+            for file in call.args[-1]:
+                file.write(b"more than that")
+        return [call() for call in some]
+
+    (tmp_path / "shared").mkdir()
+    hashes = json.dumps(run_tables.write(tmp_path / "alone", of, replay))
+    monkeypatch.setattr(run_tables, "LEAST_SHARED", 1)
+    monkeypatch.setattr(run_tables, "available_cores", lambda: 2)
+    monkeypatch.setattr(run_tables, "in_processes", each)
+    assert json.dumps(run_tables.write(tmp_path / "shared", of, replay)) == hashes
+    assert calls == 12
+    for name in (tables.RUNS, tables.CURVES):
+        assert (tmp_path / "shared" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    assert {path.name for path in (tmp_path / "shared").iterdir()} == {tables.RUNS, tables.CURVES}
 
 
 def test_runs_that_two_writers_trained_are_in_the_tables_once(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from lrsweep.plan import Plan, Run
 from lrsweep.run_result import RunResult
 from lrsweep.spec.load import load_spec
 from lrsweep.store import journal, plan_record
-from lrsweep.store.journal import Group, Journal
+from lrsweep.store.journal import Group, Journal, Replay
+from lrsweep.store.tally import Tally
 
 STABLE = {"sgd": 0.6, "adam": 0.02, "rmsprop": 0.012, "adagrad": 0.3}
 RATES = 25
@@ -77,6 +78,7 @@ def write(path: Path, plan: Plan) -> None:
     record = plan_record.plan_record(plan, path, None)
     writer = Journal(path)
     writer.append([record, record, *[journal.groups_record(groups)] * 2])
+    writer.tally = Tally(path, plan.spec.name, plan.by_id, Replay())
     for some in _batches(results(plan), AT_ONCE):
         writer.append(journal.outcome_record(one, of_run[one.run_id]) for one in some)
     writer.close()
