@@ -164,7 +164,7 @@ class StackedTrainer:
     def _new_watch(self) -> survivors.AtOnce | survivors.AtRows:
         """For the runs that are in the tensors."""
         device = self._workload.device
-        if device.type == "cpu" or self._own:  # objects of the user's are looked at one by one anyway
+        if survivors.looks_at_once(device) or self._own:  # objects of the user's are looked at one by one anyway
             return survivors.AtOnce(device)
         buffers = {name for name, _ in self._stepper.module.named_buffers()}
         named = zip(self._stepper.non_trainable, self._non_trainable, strict=True)
@@ -246,8 +246,11 @@ class StackedTrainer:
 
     def _audit_of(self, batch: Any) -> Callable[[Result], None] | None:
         """If this step is to be audited: what to do with its result. Called before it, which writes into buffers."""
+        if self._auditor is None or self.done or not self._auditor.due(self.step, batch):
+            return None
+        self._settle(row=True)  # a run that has ended agrees with none
         alive = self._alive()
-        if self._auditor is None or not alive or not self._auditor.due(self.step, batch):
+        if not alive:
             return None
         auditor, slot = self._auditor, self._auditor.choose(self.step, alive)
         seed = self.runs[self._present[slot]].seed
@@ -311,7 +314,7 @@ class StackedTrainer:
 
     def _finish(self, slots: list[int], diverged_step: int | None, steps: int) -> None:
         """Make the results of runs that make no more steps."""
-        test = self._evaluate("test", slots) if "test" in self._workload.splits else {}
+        test = self._evaluate("test", slots, steps) if "test" in self._workload.splits else {}
         for slot in slots:
             run, history = self.runs[self._present[slot]], self._recorder.rows(self._present[slot])
             step = diverged_step
@@ -367,19 +370,20 @@ class StackedTrainer:
     def _row(self, step: int, slots: Sequence[int], steps: int) -> None:
         """The row of `step` of runs that have made `steps` steps."""
         self._rows_written += 1
-        val = {name: [values[slot] for slot in slots] for name, values in self._evaluate("val", slots).items()}
+        val = {name: [values[slot] for slot in slots] for name, values in self._evaluate("val", slots, steps).items()}
         runs = [self._present[slot] for slot in slots]
         rates = self._rates.after(steps)
         later = max(self.step - step, 0)  # steps that were made before these runs were known to have ended
         self._recorder.row(step, [rates[index] for index in runs], val, runs=runs, without=later)
 
-    def _evaluate(self, split: str, of: Sequence[int]) -> Evaluation:
-        """Per-example means over a whole split, an entry per slot. Only the runs in the slots `of` may notice.
+    def _evaluate(self, split: str, of: Sequence[int], step: int) -> Evaluation:
+        """Per-example means over a whole split, an entry per slot, after `step` updates of the runs in the slots `of`.
+        Only these may notice.
 
         Raises AuditFailedError if others would.
         """
         alive = self._alive()
-        auditor, step = self._auditor, self.step
+        auditor = self._auditor
         if auditor is not None and not (alive and auditor.row_due(self._rows_written, step)):
             auditor = None
 

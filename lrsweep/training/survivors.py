@@ -31,6 +31,11 @@ class Ended(NamedTuple):
 Noted = tuple[Tensor, Mapping[str, Tensor]]
 
 
+def looks_at_once(device: torch.device) -> bool:
+    """Does the host see every number of this device without waiting?"""
+    return device.type == "cpu"
+
+
 class AtOnce:
     """Looks at every loss and all weights."""
 
