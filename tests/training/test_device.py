@@ -35,6 +35,7 @@ RULES: list[Any] = [
     "sgd",
     {"name": "sgd", "label": "momentum", "momentum": 0.9, "nesterov": True},
     {"name": "adam", "weight_decay": 0.1},
+    {"name": "adamw", "label": "decoupled", "weight_decay": 0.3},
     {"name": "adamw", "independent_weight_decay": 0.01},
     {"name": "rmsprop", "centered": True, "momentum": 0.5},
     "adagrad",
@@ -92,6 +93,7 @@ CASES: dict[str, dict[str, Any]] = {
     "float64": spec(train={"dtype": "float64"}),
     "convolutions": spec(task="digits", model={"name": "cnn"}, lr=[0.1, 1e38], optimizers=["sgd"], train={"epochs": 1}),
     "dropout": own("dropout"),
+    "a loss that ends before the weights do": own("brittle") | {"lr": [0.01, 0.1, 0.3, 1.0]},
     "a number as a parameter": own("tempered"),
     "batch norm": own("batchnorm"),
     "shared parameter noise in evaluation": own("noisy_evaluation"),
@@ -212,7 +214,7 @@ def test_looking_at_rows_only_gives_the_results_of_looking_at_once(
         "eval_every": {"steps": data.draw(st.integers(1, 9))},
         "clip_norm": data.draw(st.sampled_from([None, 0.3])),
     }
-    net = data.draw(st.sampled_from(["mlp", "batchnorm", "tempered", "noisy_evaluation"]))
+    net = data.draw(st.sampled_from(["mlp", "batchnorm", "brittle", "tempered", "noisy_evaluation"]))
     schedule = data.draw(st.sampled_from(["constant", "cosine", {"name": "plateau", "factor": 0.3, "patience": 1}]))
     task = {"name": f"{HERE}/stacked_tasks.py:task", "net": net, "loss": data.draw(st.sampled_from(["mse", "smooth"]))}
     of = spec(task=task, model=None, seeds=1, lr=rates, train=train, schedule=schedule)
