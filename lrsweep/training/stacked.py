@@ -21,7 +21,7 @@ from lrsweep.training import param_groups, survivors, update_rules
 from lrsweep.training.audit import AuditFailedError, Auditor, Computed, after_step
 from lrsweep.training.data import map_tensors
 from lrsweep.training.divergence import finite_divergence
-from lrsweep.training.own_optimizers import OwnOptimizers, look_due
+from lrsweep.training.own_optimizers import OwnOptimizers, inside, look_due
 from lrsweep.training.rates import Rates, build_rule, by_setting, rule_of
 from lrsweep.training.recorder import Evaluation, Recorder, means_over, untrained, versions
 from lrsweep.training.stepper import Result, Stepper
@@ -100,6 +100,7 @@ class StackedTrainer:
         self.step = 0
         self._present = list(range(len(self.runs)))
         self._dead: list[int] = []  # slots
+        self._ending: set[int] = set()  # slots that are about to be
         self._results: list[RunResult] = []
         self._yielded = 0
         self._build_weights(compile)
@@ -248,7 +249,7 @@ class StackedTrainer:
         """If this step is to be audited: what to do with its result. Called before it, which writes into buffers."""
         if self._auditor is None or self.done or not self._auditor.due(self.step, batch):
             return None
-        self._settle(row=True)  # a run that has ended agrees with none
+        self._settle(row=True)
         alive = self._alive()
         if not alive:
             return None
@@ -290,7 +291,7 @@ class StackedTrainer:
                     named[name] = grad[slots].clone(memory_format=torch.contiguous_format) if copied else grad[slots]
                 factors_of = self._rates.factors_at(self.step)
                 factors = [factors_of[index] for index in self._present[slots]]
-                rule.step(named, factors, self.step, _inside(slots, self._dead), drawn)
+                rule.step(named, factors, self.step, inside(slots, self._dead), drawn)
                 if look_due(self._workload, self.step):
                     rule.audit(self.step)
             else:
@@ -308,9 +309,12 @@ class StackedTrainer:
     def _settle(self, *, row: bool = False) -> None:
         """End the runs that are known to have diverged, with one last row measured with the weights as they are then.
         `row`: all that have diverged."""
-        for ended in self._watch.ended(row=row):
+        found = self._watch.ended(row=row)
+        self._ending = {slot for ended in found for slot in ended.slots}
+        for ended in found:
             self._row(ended.diverged_step, ended.slots, ended.steps)
             self._finish(ended.slots, ended.diverged_step, ended.steps)
+        self._ending.clear()
 
     def _finish(self, slots: list[int], diverged_step: int | None, steps: int) -> None:
         """Make the results of runs that make no more steps."""
@@ -382,8 +386,8 @@ class StackedTrainer:
 
         Raises AuditFailedError if others would.
         """
-        alive = self._alive()
         auditor = self._auditor
+        alive = sorted({*self._alive()} - self._ending)  # numbers that overflow agree with none
         if auditor is not None and not (alive and auditor.row_due(self._rows_written, step)):
             auditor = None
 
@@ -403,7 +407,7 @@ class StackedTrainer:
 
         others = sorted({*range(len(self._present))} - {*of})
         for slots, rule in self._own:
-            rule.set_mode(step, training=False, skipped=_inside(slots, others))
+            rule.set_mode(step, training=False, skipped=inside(slots, others))
         self._workload.seed_step(self._seeds[0], step)  # as `means_over` does, to see whether anything is drawn
         before = versions(self._tensors()), torch.default_generator.get_state()
         values = means_over(forward, self._workload, split, self._seeds[0], step, len(self._present))
@@ -412,7 +416,7 @@ class StackedTrainer:
         if len(self._seeds) > 1 and not torch.equal(torch.default_generator.get_state(), before[1]):
             raise AuditFailedError(f"the evaluation after step {step}: it draws random numbers, as its trial did not")
         for slots, rule in self._own:
-            rule.set_mode(step, training=True, skipped=_inside(slots, others))
+            rule.set_mode(step, training=True, skipped=inside(slots, others))
         return values
 
     def _tensors(self) -> list[Tensor]:
@@ -425,17 +429,17 @@ class StackedTrainer:
         self._non_trainable = [value[index] for value in self._non_trainable]
         rules, low = [], 0
         for old, rule in self._rules:
-            inside = [slot - old.start for slot in slots if old.start <= slot < old.stop]
-            if not inside:
+            stay = [slot - old.start for slot in slots if old.start <= slot < old.stop]
+            if not stay:
                 if isinstance(rule, OwnOptimizers):
                     rule.audit(self.step - 1)
                 continue
-            now = slice(low, low + len(inside))
+            now = slice(low, low + len(stay))
             if isinstance(rule, OwnOptimizers):
-                rule.keep(inside)
+                rule.keep(stay)
                 rule.attach(self._named(now))
             else:
-                rule.keep(torch.tensor(inside, dtype=torch.long, device=self._workload.device))
+                rule.keep(torch.tensor(stay, dtype=torch.long, device=self._workload.device))
             rules.append((now, rule))
             low = now.stop
         self._rules = rules
@@ -492,8 +496,3 @@ class StackedTrainer:
         self._rates.restore(state["rates"], self.step)
         self._recorder.restore(state["recorder"])
         self._results = [RunResult(**result) for result in state["outcomes"]]
-
-
-def _inside(slots: slice, some: Sequence[int]) -> frozenset[int]:
-    """Positions of `some` slots in these."""
-    return frozenset(slot - slots.start for slot in some if slots.start <= slot < slots.stop)

@@ -103,17 +103,19 @@ CASES: dict[str, dict[str, Any]] = {
     "parameters of one gradient": own("paired"),
     "a test split of one's own": own("mlp", test=True),
 }
+LONG = ("metrics and test split", "convolutions", "float64", "rows within an epoch", "parameters of one gradient")
 
 
 @pytest.mark.skipif(ours or not pretend.available, reason="this torch has no Python backends")
-def test_in_a_process_that_has_such_a_device_all_tests_of_this_file_pass() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", __file__]
+@pytest.mark.parametrize("tier", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_in_a_process_that_has_such_a_device_all_tests_of_this_file_pass(tier: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-m", tier, "-p", "no:xdist", "-p", "no:cacheprovider", __file__]
     done = subprocess.run(command, env=os.environ | {ITS_PROCESS: "1"}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @on_device
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in LONG)) for case in CASES])
 def test_a_stack_on_another_device_has_the_numbers_of_the_cpu(case: str) -> None:
     of = CASES[case]
     wanted = together(of, "cpu")
@@ -144,8 +146,8 @@ class StopAt(NoHooks):
 
 
 @on_device
-@pytest.mark.parametrize("step", [1, 5, 7])
-@pytest.mark.parametrize("case", ["schedules", "clipping", "batch norm"])
+@pytest.mark.parametrize("step", [1, pytest.param(5, marks=pytest.mark.slow), 7])
+@pytest.mark.parametrize("case", ["schedules", pytest.param("clipping", marks=pytest.mark.slow), "batch norm"])
 def test_a_stack_that_was_stopped_goes_on_to_the_bit(case: str, step: int) -> None:
     hooks = StopAt(step)
     with pytest.raises(StoppedError):
