@@ -269,3 +269,8 @@ def _leaves(module: LossModule) -> dict[str, nn.Parameter]:
             vars(leaf).update(vars(parameter))
             leaves[name] = leaf
     return leaves
+
+
+def inside(slots: slice, some: Sequence[int]) -> frozenset[int]:
+    """Positions of `some` slots in these."""
+    return frozenset(slot - slots.start for slot in some if slots.start <= slot < slots.stop)

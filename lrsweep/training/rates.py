@@ -82,36 +82,73 @@ class Rates:
         self._constant = not self._has_plateaus and bool((self._factors == self._factors[:, :1]).all())
         self._device = workload.device
         self._cached: tuple[int, tuple[Tensor, Tensor]] | None = None
-        self.factors: list[float] = self._factors[self._row_of_run, 0].tolist()
-        self.last: list[float] = (self._lr * self._factors[self._row_of_run, 0]).tolist()
+        self._placed: tuple[int, Tensor, Tensor] | None = None  # of K runs: their rates and rows of the factors
+        self._plateau_factors: Tensor | None = None
+        self._factors_there = self._there(self._factors)
+        self._marked = (0, (self._lr * self._factors[self._row_of_run, 0]).tolist())
 
     def at(self, step: int, present: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Learning rates and factors [K] of step `step` for the runs of these indices, in float64.
 
-        `last` then holds the rates of all runs.
+        Nothing is copied to the device but when runs have left or a plateau has been observed.
         """
         if self._constant and self._cached is not None and self._cached[0] == len(present):
             return self._cached[1]
-        factor = self._factors[self._row_of_run, step]
+        if self._placed is None or self._placed[0] != len(present):  # runs only ever leave
+            self._placed = (
+                len(present),
+                self._there(self._lr[list(present)]),
+                self._there(self._row_of_run[list(present)]),
+            )
+            self._plateau_factors = None
+        _, rates, rows = self._placed
+        factor = self._factors_there[:, step].index_select(0, rows)
         if self._has_plateaus:
-            factor = factor * np.array([1.0 if plateau is None else plateau.factor for plateau in self._plateaus])
-        lr = self._lr * factor
-        self.last, self.factors = lr.tolist(), factor.tolist()
-        pair = tuple(torch.from_numpy(values[list(present)]).to(self._device) for values in (lr, factor))
-        self._cached = (len(present), (pair[0], pair[1]))  # runs only ever leave, so their number tells them apart
-        return self._cached[1]
+            if self._plateau_factors is None:
+                self._plateau_factors = self._there(self._of_plateaus()[list(present)])
+            factor = factor * self._plateau_factors
+        pair = rates * factor, factor
+        self._cached = len(present), pair
+        return pair
+
+    def _there(self, values: np.ndarray[Any, Any]) -> Tensor:
+        return torch.from_numpy(values).to(self._device)
+
+    def factors_at(self, step: int) -> list[float]:
+        """The factors of all runs in step `step`."""
+        return [float(factor) for factor in self._factor(step)]
+
+    def after(self, steps: int) -> list[float]:
+        """The rate that each run has made the last of `steps` steps with, which may be any since `mark`, or the one
+        before it; the first one of those to come for `steps` 0."""
+        marked, rates = self._marked
+        return rates if steps <= marked else [float(rate) for rate in self._lr * self._factor(steps - 1)]
+
+    def mark(self, steps: int) -> None:
+        """Keep the rates of the last of `steps` steps; to be called before plateaus observe a row."""
+        self._marked = (steps, self.after(steps))
+
+    def _factor(self, step: int) -> np.ndarray[Any, Any]:
+        factor = self._factors[self._row_of_run, step]
+        return factor * self._of_plateaus() if self._has_plateaus else factor
+
+    def _of_plateaus(self) -> np.ndarray[Any, Any]:
+        return np.array([1.0 if plateau is None else plateau.factor for plateau in self._plateaus])
 
     def observe(self, index: int, recorder: Recorder, step: int) -> None:
         """Show the plateau of a run, if it has one, the row that was just written."""
         plateau = self._plateaus[index]
         if plateau is not None:
             plateau.observe(recorder.last(plateau.metric, index), step)
+            self._plateau_factors = None
 
-    def state(self) -> dict[str, Any]:
-        return {"last": list(self.last), "plateaus": [None if p is None else p.state() for p in self._plateaus]}
+    def state(self, steps: int) -> dict[str, Any]:
+        """What the next step depends on after `steps` steps."""
+        return {"last": self.after(steps), "plateaus": [None if p is None else p.state() for p in self._plateaus]}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self.last, self._cached = list(state["last"]), None
+    def restore(self, state: Mapping[str, Any], steps: int) -> None:
+        self._marked = steps, list(state["last"])
+        self._cached = self._plateau_factors = None
         for plateau, saved in zip(self._plateaus, state["plateaus"], strict=True):
             if plateau is not None:
                 plateau.restore(saved)

@@ -66,9 +66,12 @@ class MeanMetrics:
         self._sums.zero_()
         self._one, self.weight = None, 0
 
-    def values(self, finalize: Finalize) -> dict[str, list[float]]:
-        """The mean of each name for each run, with `finalize` of a metric that has one (perplexity: exp)."""
-        means = dict(zip(self._names, self.sums / self.weight, strict=True))
+    def values(self, finalize: Finalize, weight: int | None = None) -> dict[str, list[float]]:
+        """The mean of each name for each run, with `finalize` of a metric that has one (perplexity: exp).
+
+        `weight`: of the runs that are asked about, if it is another.
+        """
+        means = dict(zip(self._names, self.sums / (self.weight if weight is None else weight), strict=True))
         return {name: (finalize[name](mean) if name in finalize else mean).tolist() for name, mean in means.items()}
 
 
@@ -94,9 +97,9 @@ class Recorder:
         """One batch of the one run that there is, without metrics."""
         self._since.add_one(loss)
 
-    def since(self) -> dict[str, list[float]]:
-        """The means over the batches since the last row, for all M runs."""
-        return self._since.values(self._finalize)
+    def since(self, without: int = 0) -> dict[str, list[float]]:
+        """The means over the batches since the last row, for all M runs; `without` the last ones, which were 0."""
+        return self._since.values(self._finalize, self._since.weight - without)
 
     def row(
         self,
@@ -106,15 +109,16 @@ class Recorder:
         *,
         train: Evaluation | None = None,
         runs: Sequence[int] | None = None,
+        without: int = 0,
     ) -> None:
         """Add a row of the runs with these indices (default: all); every sequence holds one entry per run of those.
 
-        `train`: an evaluation of the train split (row 0); else the means since the last row are taken. The caller
-        calls `restart` when the row was one of all runs.
+        `train`: an evaluation of the train split (row 0); else the means since the last row are taken, `without` the
+        last batches. The caller calls `restart` when the row was one of all runs.
         """
         indices = range(len(self._rows)) if runs is None else runs
         if train is None:
-            since = self.since()
+            since = self.since(without)
             train = {name: [since[name][index] for index in indices] for name in self._train}
         for entry, index in enumerate(indices):
             rows = self._rows[index]

@@ -4,8 +4,6 @@ Each run comes out as if it had been trained alone (sequential.py): the rules fo
 same, kept per run. A diverged run leaves zeros behind in the tensors, so that nothing of it reaches a neighbour.
 """
 
-# M runs of the group, K of them still in the tensors
-
 from __future__ import annotations
 
 import math
@@ -19,11 +17,11 @@ from torch import Tensor
 
 from lrsweep.errors import StoppedError
 from lrsweep.run_result import Hooks, RunResult
-from lrsweep.training import param_groups, update_rules
+from lrsweep.training import param_groups, survivors, update_rules
 from lrsweep.training.audit import AuditFailedError, Auditor, Computed, after_step
 from lrsweep.training.data import map_tensors
 from lrsweep.training.divergence import finite_divergence
-from lrsweep.training.own_optimizers import OwnOptimizers, look_due
+from lrsweep.training.own_optimizers import OwnOptimizers, inside, look_due
 from lrsweep.training.rates import Rates, build_rule, by_setting, rule_of
 from lrsweep.training.recorder import Evaluation, Recorder, means_over, untrained, versions
 from lrsweep.training.stepper import Result, Stepper
@@ -102,6 +100,7 @@ class StackedTrainer:
         self.step = 0
         self._present = list(range(len(self.runs)))
         self._dead: list[int] = []  # slots
+        self._ending: set[int] = set()  # slots that are about to be
         self._results: list[RunResult] = []
         self._yielded = 0
         self._build_weights(compile)
@@ -161,6 +160,17 @@ class StackedTrainer:
         self._own = [(slots, rule) for slots, rule in self._rules if isinstance(rule, OwnOptimizers)]
         del self._models
         self._slice_by_rule()
+        self._watch = self._new_watch()
+
+    def _new_watch(self) -> survivors.AtOnce | survivors.AtRows:
+        """For the runs that are in the tensors."""
+        device = self._workload.device
+        if survivors.looks_at_once(device) or self._own:  # objects of the user's are looked at one by one anyway
+            return survivors.AtOnce(device)
+        buffers = {name for name, _ in self._stepper.module.named_buffers()}
+        named = zip(self._stepper.non_trainable, self._non_trainable, strict=True)
+        written = [value for name, value in named if name in buffers or not self._workload.built_in]
+        return survivors.AtRows(len(self._present), device, written)
 
     def _named(self, slots: slice) -> dict[str, Tensor]:
         """The parameters of these slots, trained or not, and the buffers."""
@@ -199,7 +209,7 @@ class StackedTrainer:
             {name: [first[run.seed][split][name][0] for run in self.runs] for name in first[self._seeds[0]][split]}
             for split in ("train", "val")
         )
-        self._recorder.row(0, self._rates.last, val, train=train)
+        self._recorder.row(0, self._rates.after(0), val, train=train)
         self._end_rows(0)
 
     def train_step(self) -> int:
@@ -208,16 +218,19 @@ class StackedTrainer:
         audit = self._audit_of(batch)
         if self._stepper.random is not False:
             self._workload.seed_step(self._seeds[0], self.step)
+        self._watch.begin_step()
         result = self._stepper.train(self._weights.params, self._non_trainable, batch)
         if audit is not None:
             audit(result)
-        self._note_losses(result)
+        noted = self._watch.note_losses(result.losses, result.metrics, self.step)
+        self._recorder.add(*noted, runs=None if len(self._present) == len(self.runs) else self._present_runs)
+        self._settle()
         left = len(self._present) - len(self._dead)
         if left:
             self._apply(result.grads, result.own)
             self.step += 1
-            if not self._weights.finite() and (bad := self._weights.not_finite()):
-                self._diverge(bad, self.step)
+            self._watch.note_weights(self._weights, self.step)
+            self._settle()
             self._end_rows(self.step)
             if self._dead and len(self._dead) >= COMPACT_SHARE * len(self._present) and not self.done:
                 self._keep(self._alive())
@@ -234,8 +247,11 @@ class StackedTrainer:
 
     def _audit_of(self, batch: Any) -> Callable[[Result], None] | None:
         """If this step is to be audited: what to do with its result. Called before it, which writes into buffers."""
+        if self._auditor is None or self.done or not self._auditor.due(self.step, batch):
+            return None
+        self._settle(row=True)
         alive = self._alive()
-        if self._auditor is None or not alive or not self._auditor.due(self.step, batch):
+        if not alive:
             return None
         auditor, slot = self._auditor, self._auditor.choose(self.step, alive)
         seed = self.runs[self._present[slot]].seed
@@ -256,25 +272,15 @@ class StackedTrainer:
 
         return audit
 
-    def _note_losses(self, result: Result) -> None:
-        losses = result.losses
-        if self._dead:
-            losses = losses.index_fill(0, self._dead_slots, 0.0)
-        whole = len(self._present) == len(self.runs)
-        self._recorder.add(losses, result.metrics, runs=None if whole else self._present_runs)
-        if math.isfinite(losses.sum().item()):
-            return
-        if bad := [slot for slot, loss in enumerate(losses.tolist()) if not math.isfinite(loss)]:
-            self._diverge(bad, self.step + 1)
-
     @torch.no_grad()
     def _apply(self, grads: Sequence[Tensor], own: frozenset[int]) -> None:
         """`own`: see Result."""
         if self._clip_norm is not None:
-            grads = _clipped(grads, self._clip_norm)
+            grads = update_rules.clipped(grads, self._clip_norm)
             own = frozenset(number for number, grad in enumerate(grads) if grad.is_contiguous())
         grads = self._weights.gathered(grads)
         rates = self._rates_of_rules()
+        alive = self._watch.alive
         draws = self._own and self._stepper.random and self._same_batch  # the steps of several seeds draw nothing
         drawn = torch.default_generator.get_state() if draws else None
         for (slots, rule), parts, (lr, factor) in zip(self._rules, self._parts, rates, strict=True):
@@ -283,14 +289,15 @@ class StackedTrainer:
                 for number, (name, grad) in enumerate(zip(self._stepper.trainable, grads, strict=True)):
                     copied = number not in own  # else one tensor may be the gradient of two parameters, or of all runs
                     named[name] = grad[slots].clone(memory_format=torch.contiguous_format) if copied else grad[slots]
-                factors = [self._rates.factors[index] for index in self._present[slots]]
-                rule.step(named, factors, self.step, _inside(slots, self._dead), drawn)
+                factors_of = self._rates.factors_at(self.step)
+                factors = [factors_of[index] for index in self._present[slots]]
+                rule.step(named, factors, self.step, inside(slots, self._dead), drawn)
                 if look_due(self._workload, self.step):
                     rule.audit(self.step)
             else:
-                rule.step(parts, [grad[slots] for grad in grads], lr, factor)
-        if self._dead:
-            self._weights.clear(self._dead_slots)
+                rule.step(parts, [grad[slots] for grad in grads], lr, factor, None if alive is None else alive[slots])
+        if self._watch.dead is not None and alive is None:
+            self._weights.clear(self._watch.dead)
 
     def _rates_of_rules(self) -> list[tuple[Tensor, Tensor]]:
         """Learning rates and factors of the runs of each rule in this step; sliced anew only where they changed."""
@@ -299,14 +306,19 @@ class StackedTrainer:
             self._sliced_rates = (pair, [(pair[0][slots], pair[1][slots]) for slots, _ in self._rules])
         return self._sliced_rates[1]
 
-    def _diverge(self, slots: list[int], step: int) -> None:
-        """End the runs in `slots`, with one last row measured with the weights as they are."""
-        self._row(step, slots)
-        self._finish(slots, step)
+    def _settle(self, *, row: bool = False) -> None:
+        """End the runs that are known to have diverged, with one last row measured with the weights as they are then.
+        `row`: all that have diverged."""
+        found = self._watch.ended(row=row)
+        self._ending = {slot for ended in found for slot in ended.slots}
+        for ended in found:
+            self._row(ended.diverged_step, ended.slots, ended.steps)
+            self._finish(ended.slots, ended.diverged_step, ended.steps)
+        self._ending.clear()
 
-    def _finish(self, slots: list[int], diverged_step: int | None) -> None:
+    def _finish(self, slots: list[int], diverged_step: int | None, steps: int) -> None:
         """Make the results of runs that make no more steps."""
-        test = self._evaluate("test", slots) if "test" in self._workload.splits else {}
+        test = self._evaluate("test", slots, steps) if "test" in self._workload.splits else {}
         for slot in slots:
             run, history = self.runs[self._present[slot]], self._recorder.rows(self._present[slot])
             step = diverged_step
@@ -319,7 +331,7 @@ class StackedTrainer:
                     run_id=run.run_id,
                     status="ok" if step is None else "diverged",
                     diverged_step=step,
-                    steps=self.step,
+                    steps=steps,
                     history=history,
                     test={f"test_{name}": values[slot] for name, values in test.items()},
                     weights_hash=self._hashes[run.seed][0],
@@ -328,30 +340,27 @@ class StackedTrainer:
             )
         if diverged_step is not None:
             self._dead = sorted({*self._dead, *slots})
-            self._index_slots()
-            self._weights.clear(self._dead_slots)
+            self._weights.clear(self._watch.know(self._dead))
 
     def end(self) -> None:
         """The results of the runs that made all steps."""
         if alive := self._alive():
-            self._finish(alive, None)
+            self._finish(alive, None, self.step)
         for _, rule in self._own:
             rule.audit(self.step - 1)
 
     def _alive(self) -> list[int]:
         return [slot for slot in range(len(self._present)) if slot not in self._dead]
 
-    def _index_slots(self) -> None:
-        self._dead_slots = torch.tensor(self._dead, dtype=torch.long, device=self._workload.device)
-        self._present_runs = torch.tensor(self._present, dtype=torch.long, device=self._workload.device)
-
     def _end_rows(self, step: int) -> None:
         """Where a row is due: write it, end the runs whose losses in it are not finite, tell the plateaus."""
         if step > 0:
             if not self._workload.is_row(step):
                 return
-            self._row(step, self._alive())
+            self._settle(row=True)
+            self._row(step, self._alive(), step)
             self._recorder.restart()
+            self._rates.mark(step)
         bad = []
         for slot in self._alive():
             index = self._present[slot]
@@ -360,21 +369,25 @@ class StackedTrainer:
             elif step > 0:
                 self._rates.observe(index, self._recorder, step)
         if bad:
-            self._finish(bad, step)
+            self._finish(bad, step, step)
 
-    def _row(self, step: int, slots: Sequence[int]) -> None:
+    def _row(self, step: int, slots: Sequence[int], steps: int) -> None:
+        """The row of `step` of runs that have made `steps` steps."""
         self._rows_written += 1
-        val = {name: [values[slot] for slot in slots] for name, values in self._evaluate("val", slots).items()}
+        val = {name: [values[slot] for slot in slots] for name, values in self._evaluate("val", slots, steps).items()}
         runs = [self._present[slot] for slot in slots]
-        self._recorder.row(step, [self._rates.last[index] for index in runs], val, runs=runs)
+        rates = self._rates.after(steps)
+        later = max(self.step - step, 0)  # steps that were made before these runs were known to have ended
+        self._recorder.row(step, [rates[index] for index in runs], val, runs=runs, without=later)
 
-    def _evaluate(self, split: str, of: Sequence[int]) -> Evaluation:
-        """Per-example means over a whole split, an entry per slot. Only the runs in the slots `of` may notice.
+    def _evaluate(self, split: str, of: Sequence[int], step: int) -> Evaluation:
+        """Per-example means over a whole split, an entry per slot, after `step` updates of the runs in the slots `of`.
+        Only these may notice.
 
         Raises AuditFailedError if others would.
         """
-        alive = self._alive()
-        auditor, step = self._auditor, self.step
+        auditor = self._auditor
+        alive = sorted({*self._alive()} - self._ending)  # numbers that overflow agree with none
         if auditor is not None and not (alive and auditor.row_due(self._rows_written, step)):
             auditor = None
 
@@ -394,7 +407,7 @@ class StackedTrainer:
 
         others = sorted({*range(len(self._present))} - {*of})
         for slots, rule in self._own:
-            rule.set_mode(step, training=False, skipped=_inside(slots, others))
+            rule.set_mode(step, training=False, skipped=inside(slots, others))
         self._workload.seed_step(self._seeds[0], step)  # as `means_over` does, to see whether anything is drawn
         before = versions(self._tensors()), torch.default_generator.get_state()
         values = means_over(forward, self._workload, split, self._seeds[0], step, len(self._present))
@@ -403,7 +416,7 @@ class StackedTrainer:
         if len(self._seeds) > 1 and not torch.equal(torch.default_generator.get_state(), before[1]):
             raise AuditFailedError(f"the evaluation after step {step}: it draws random numbers, as its trial did not")
         for slots, rule in self._own:
-            rule.set_mode(step, training=True, skipped=_inside(slots, others))
+            rule.set_mode(step, training=True, skipped=inside(slots, others))
         return values
 
     def _tensors(self) -> list[Tensor]:
@@ -416,17 +429,17 @@ class StackedTrainer:
         self._non_trainable = [value[index] for value in self._non_trainable]
         rules, low = [], 0
         for old, rule in self._rules:
-            inside = [slot - old.start for slot in slots if old.start <= slot < old.stop]
-            if not inside:
+            stay = [slot - old.start for slot in slots if old.start <= slot < old.stop]
+            if not stay:
                 if isinstance(rule, OwnOptimizers):
                     rule.audit(self.step - 1)
                 continue
-            now = slice(low, low + len(inside))
+            now = slice(low, low + len(stay))
             if isinstance(rule, OwnOptimizers):
-                rule.keep(inside)
+                rule.keep(stay)
                 rule.attach(self._named(now))
             else:
-                rule.keep(torch.tensor(inside, dtype=torch.long, device=self._workload.device))
+                rule.keep(torch.tensor(stay, dtype=torch.long, device=self._workload.device))
             rules.append((now, rule))
             low = now.stop
         self._rules = rules
@@ -435,7 +448,8 @@ class StackedTrainer:
         self._seeds = list(dict.fromkeys(self.runs[index].seed for index in self._present))
         self._index_seeds()
         self._slice_by_rule()
-        self._index_slots()
+        self._present_runs = torch.tensor(self._present, dtype=torch.long, device=self._workload.device)
+        self._watch = self._new_watch()
 
     def parameters(self, run_id: str) -> dict[str, Tensor]:
         """The trainable weights of a run that is still in the tensors, by name."""
@@ -447,6 +461,7 @@ class StackedTrainer:
 
         None if an optimizer of the user's keeps what a checkpoint cannot hold.
         """
+        self._settle(row=True)
         if None in (rules := [rule.state() for _, rule in self._rules]):
             return None
         return {
@@ -459,7 +474,7 @@ class StackedTrainer:
             "fixed": [value.clone() for value in self._non_trainable],
             "rules": rules,
             "rows_written": self._rows_written,
-            "rates": self._rates.state(),
+            "rates": self._rates.state(self.step),
             "recorder": self._recorder.state(),
             "outcomes": [asdict(result) for result in self._results],
         }
@@ -470,31 +485,14 @@ class StackedTrainer:
         if len(state["positions"]) < len(self.runs):
             self._keep(list(state["positions"]))
         self.step, self._dead = int(state["step"]), list(state["dead"])
-        self._index_slots()
         saved_values = (*state["params"], *state["fixed"])
         for value, saved in zip((*self._weights.params, *self._non_trainable), saved_values, strict=True):
             value.copy_(saved)
         for (_, rule), saved in zip(self._rules, state["rules"], strict=True):
             rule.restore(saved)
         self._rows_written = int(state.get("rows_written", 0))
-        self._rates.restore(state["rates"])
+        if self._dead:
+            self._watch.know(self._dead)
+        self._rates.restore(state["rates"], self.step)
         self._recorder.restore(state["recorder"])
         self._results = [RunResult(**result) for result in state["outcomes"]]
-
-
-def _inside(slots: slice, some: Sequence[int]) -> frozenset[int]:
-    """Positions of `some` slots in these."""
-    return frozenset(slot - slots.start for slot in some if slots.start <= slot < slots.stop)
-
-
-@torch.no_grad()
-def _clipped(grads: Sequence[Tensor], max_norm: float) -> list[Tensor]:
-    """`torch.nn.utils.clip_grad_norm_` for each run over all its parameters.
-
-    Not in place: two parameters that are added have one gradient, and one that is summed has one number for all.
-    """
-    runs = len(grads[0])  # of at least two rows: one alone is summed in another order
-    rows = [grad.unsqueeze(-1).flatten(1).expand(max(runs, 2), -1) for grad in grads]
-    norms = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(row, dim=1) for row in rows]), dim=0)[:runs]
-    scale = (max_norm / (norms + 1e-6)).clamp(max=1.0)
-    return [grad * scale.view(-1, *[1] * (grad.ndim - 1)) for grad in grads]

@@ -140,13 +140,18 @@ class StackedRule:
         grads: list[Tensor],
         lr_m: Tensor,
         factor_m: Tensor | None = None,
+        alive_m: Tensor | None = None,
     ) -> None:
         """Update `params` in place; `grads` are left as they are.
 
-        lr_m: rates of this update. factor_m: the schedule's factors, needed where a run has independent decay.
+        lr_m: rates of this update. factor_m: the schedule's factors, needed where a run has independent decay. alive_m:
+        the weights of the others stay as they are.
         """
-        self._lr.copy_(lr_m)
+        self._lr.copy_(lr_m if alive_m is None else lr_m * alive_m)
         moves = self._displacements(params, grads)
+        if alive_m is not None:
+            moves = [move.masked_fill(~alive_m.view(-1, *[1] * (move.ndim - 1)), 0.0) for move in moves]
+            factor_m = None if factor_m is None else factor_m * alive_m
         if self._shrinks:
             torch.mul(self._lr, self._decoupled, out=self._shrink)
             if factor_m is not None:
@@ -241,10 +246,17 @@ class GroupedRule:
         """The places of the parameters of each group among those that `step` is given, its share, and its rule."""
         self._groups = groups
 
-    def step(self, params: list[Tensor], grads: list[Tensor], lr_m: Tensor, factor_m: Tensor | None = None) -> None:
+    def step(
+        self,
+        params: list[Tensor],
+        grads: list[Tensor],
+        lr_m: Tensor,
+        factor_m: Tensor | None = None,
+        alive_m: Tensor | None = None,
+    ) -> None:
         """See StackedRule. Parameters in no group stay as they are."""
         for places, share, rule in self._groups:
-            rule.step([params[i] for i in places], [grads[i] for i in places], lr_m * share, factor_m)
+            rule.step([params[i] for i in places], [grads[i] for i in places], lr_m * share, factor_m, alive_m)
 
     def keep(self, index: Tensor) -> None:
         for _, _, rule in self._groups:
@@ -303,6 +315,15 @@ class Weights:
         """A quick look at everything; False may be a false alarm (a sum can overflow), True never is."""
         return math.isfinite(self._whole.sum().item())
 
+    def finite_of_runs(self) -> Tensor:
+        """Which runs have finite weights only, [K], without a look at the device."""
+        largest = [
+            torch.linalg.vector_norm(part.unsqueeze(-1).flatten(1), math.inf, dim=1)
+            for part in self.parts
+            if part.numel()
+        ]
+        return torch.stack(largest).amax(0).isfinite()
+
     def not_finite(self) -> list[int]:
         """The rows of the runs that hold a weight which is not finite."""
         fine = torch.stack([param.unsqueeze(-1).flatten(1).isfinite().all(1) for param in self.params]).all(0)
@@ -312,6 +333,19 @@ class Weights:
         """Set the weights of these runs to 0."""
         for param in self.params:
             param.index_fill_(0, rows, 0.0)
+
+
+@torch.no_grad()
+def clipped(grads: Sequence[Tensor], max_norm: float) -> list[Tensor]:
+    """`torch.nn.utils.clip_grad_norm_` for each run over all its parameters.
+
+    Not in place: two parameters that are added have one gradient, and one that is summed has one number for all.
+    """
+    runs = len(grads[0])  # of at least two rows: one alone is summed in another order
+    rows = [grad.unsqueeze(-1).flatten(1).expand(max(runs, 2), -1) for grad in grads]
+    norms = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(row, dim=1) for row in rows]), dim=0)[:runs]
+    scale = (max_norm / (norms + 1e-6)).clamp(max=1.0)
+    return [grad * scale.view(-1, *[1] * (grad.ndim - 1)) for grad in grads]
 
 
 LATE = 2.0**24  # an update number at which Adam's bias correction is over, and to which float32 adds no 1

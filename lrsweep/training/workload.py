@@ -220,6 +220,7 @@ class Workload:
         if permuted is None or permuted[0] != epoch:
             order, split, data = self.epoch_order(seed, epoch), self.splits["train"], None
             if isinstance(split, TensorSplit) and not self.alone:
+                order = order.to(self.device)  # once an epoch, not a part of it in every step
                 if not self.workload_spec.train["shuffle"]:
                     data = split.tensors
                 elif split.nbytes <= PERMUTED_BYTES:

@@ -157,6 +157,20 @@ class NoisyEvaluation(nn.Linear):
         return super().forward(x if self.training else x + torch.randn_like(x))
 
 
+class Brittle(nn.Module):
+    """In training, not in evaluations, its output is no number once a weight is larger than 1.2."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.norm, self.readout = nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        out = self.readout(torch.tanh(self.norm(self.hidden(x))))
+        if not self.training:
+            return out
+        return torch.where(self.readout.weight.abs().amax() > 1.2, torch.nan, 1.0) * out
+
+
 class Branching(nn.Linear):
     def forward(self, x):
         out = super().forward(x)
@@ -250,6 +264,7 @@ NETS = {
     "paired": Paired,
     "tempered": Tempered,
     "late": Late,
+    "brittle": Brittle,
     "noisy_evaluation": lambda: NoisyEvaluation(4, 3),
     "groupnorm": lambda: Shaped(
         (4, 1, 1), nn.Sequential(nn.Conv2d(4, 8, 1), nn.GroupNorm(2, 8), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))

@@ -400,7 +400,7 @@ def test_a_rewrite_is_checked_with_healthy_values(monkeypatch: pytest.MonkeyPatc
         group = stacked.StackedTrainer(made(shared, *MIXED), prepared)
         for weight in group._weights.params:
             weight.fill_(math.inf)
-        group._evaluate("val", range(len(MIXED)))
+        group._evaluate("val", range(len(MIXED)), 0)
     assert checked
     assert all(bool(value.isfinite().all()) for value in checked)
     stacks = [value for value in checked if len(value) == len(MIXED)]
