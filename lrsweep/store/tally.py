@@ -52,7 +52,8 @@ class Tally:
         self._states = {run: replay.entries[run].status if run in replay.entries else "" for run in runs}
         self._outside = replay.entries.keys() - self._states.keys()
         self._before = {file: [size, replay.changed[file]] for file, size in replay.sizes.items()}
-        self._sound = not replay.damage and not replay.lost
+        # Where results were thrown away, it takes the whole journal to know what another process may have kept of them.
+        self._sound = not (replay.damage or replay.lost or replay.distrusted)
         self._count = sum(map(bool, self._states.values()))
         self._news = 0
 
@@ -64,9 +65,7 @@ class Tally:
                 if self._states.get(record["run"]) in ("", "failed"):
                     self._states[record["run"]] = record["status"]
             elif record["kind"] == "void":
-                self._outside -= set(record["runs"])
-                for run in self._states.keys() & set(record["runs"]):
-                    self._states[run] = ""
+                self._sound = False
         if self._news >= max(LEAST_RUNS, self._count // _PART):
             self.save(writer)
 

@@ -101,7 +101,7 @@ def test_it_counts_what_older_files_hold(tmp_path: Path, monkeypatch: pytest.Mon
     assert status(tmp_path).total == 4
 
 
-def test_results_that_were_thrown_away_count_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_that_were_thrown_away_count_no_longer(tmp_path: Path) -> None:
     of = planned()
     ids = [run.run_id for run in of.runs]
     writer = begun(tmp_path, of, outcome("f" * 16))
@@ -111,9 +111,8 @@ def test_results_that_were_thrown_away_count_no_longer(tmp_path: Path, monkeypat
     assert status(tmp_path) == whole(tmp_path)
     assert status(tmp_path).done == 3
     writer.append([outcome(ids[0]), *(outcome(run) for run in ids[6:])])
-    found = unread(tmp_path, monkeypatch)
-    assert found == whole(tmp_path)
-    assert found.done == 10
+    assert status(tmp_path) == whole(tmp_path)  # from the journal: another process may have trained what was thrown away
+    assert status(tmp_path).done == 10
 
 
 def test_a_killed_writer_leaves_what_its_last_tally_and_the_rest_of_its_file_say(
