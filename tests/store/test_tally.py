@@ -111,7 +111,7 @@ def test_results_that_were_thrown_away_count_no_longer(tmp_path: Path) -> None:
     assert status(tmp_path) == whole(tmp_path)
     assert status(tmp_path).done == 3
     writer.append([outcome(ids[0]), *(outcome(run) for run in ids[6:])])
-    assert status(tmp_path) == whole(tmp_path)  # from the journal: another process may have trained what was thrown away
+    assert status(tmp_path) == whole(tmp_path)  # from the journal
     assert status(tmp_path).done == 10
 
 
