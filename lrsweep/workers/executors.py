@@ -44,8 +44,8 @@ class Executor(Protocol):
 class Place(Protocol):
     """Made with the address that was given, or None. All of it may raise UsageError: what to do is in the text."""
 
-    def begin(self, workers: int, device: str, threads: int) -> None:
-        """Start what takes time to start, without waiting for it."""
+    def begin(self, workers: int | str, device: str, threads: int) -> None:
+        """Start what takes time to start, without waiting for it. Number and device as given, `auto` or not."""
 
     def workers(self, device: str, threads: int) -> int | None:
         """How many can train at once; None if it is this machine whose cores count."""

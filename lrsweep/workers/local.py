@@ -247,7 +247,7 @@ class Here:
         if address is not None:
             raise WrongOption("address", address, "only the executor ray has an address")
 
-    def begin(self, workers: int, device: str, threads: int) -> None: ...
+    def begin(self, workers: int | str, device: str, threads: int) -> None: ...
 
     def workers(self, device: str, threads: int) -> int | None:
         return None

@@ -70,13 +70,13 @@ class Cluster:
         self._folder = ""
         self._resources: dict[str, float] | None = None
 
-    def begin(self, workers: int, device: str, threads: int) -> None:
+    def begin(self, workers: int | str, device: str, threads: int) -> None:
         if self._process is not None:
             return
         if self._address is None:
             token = {"RAY_AUTH_TOKEN": token_hex(32)}
-            cpus = max(available_cores(), workers * threads)
-            resources = {"num_cpus": cpus} | ({} if device == "cuda" else {"num_gpus": 0})
+            cpus = max(available_cores(), 0 if isinstance(workers, str) else workers * threads)
+            resources = {"num_cpus": cpus} | ({"num_gpus": 0} if device == "cpu" else {})
             environment = {**os.environ, **ONLY_HERE, **token}
             environment.pop("RAY_ADDRESS", None)
         else:
