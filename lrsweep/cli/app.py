@@ -133,7 +133,10 @@ def run(
         from lrsweep.sweep import api
         from lrsweep.sweep import progress as display
 
-        with display.reporter(progress.value) as reporter:
+        # A bar would write over the prompt of a debugger.
+        debugging = executor is ExecutorName.in_process and progress is ProgressStyle.auto
+        style = ProgressStyle.plain if debugging else progress
+        with display.reporter(style.value) as reporter, process.prints_aside():
             options: dict[str, Any] = {
                 "results": results,
                 "device": device.value,
@@ -150,11 +153,13 @@ def run(
             }
             if dry_run:
                 found = api.estimate(config, **options)
-                _say(output.estimate(found))
-                if found.errors:
-                    raise typer.Exit(EXIT_SOME_FAILED)
-                return
-            finished = api.execute(config, renderer=renderer, **options)
+            else:
+                finished = api.execute(config, renderer=renderer, **options)
+    if dry_run:
+        _say(output.estimate(found))
+        if found.errors:
+            raise typer.Exit(EXIT_SOME_FAILED)
+        return
     _print_finished(finished, quiet=progress is ProgressStyle.none)
 
 

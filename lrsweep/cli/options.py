@@ -13,7 +13,7 @@ from lrsweep.errors import WrongOption, printable
 
 Device = StrEnum("Device", ["auto", "cpu", "cuda"])
 Cluster = StrEnum("Cluster", ["slurm", "local", "debug"])
-ExecutorName = StrEnum("ExecutorName", ["local", "ray"])
+ExecutorName = StrEnum("ExecutorName", {"local": "local", "in_process": "in-process", "ray": "ray"})
 CompileMode = StrEnum("CompileMode", ["auto", "on", "off"])
 ProgressStyle = StrEnum("ProgressStyle", ["auto", "rich", "plain", "none"])
 ImageFormat = StrEnum("ImageFormat", ["png", "svg", "pdf"])
@@ -69,7 +69,11 @@ SetOption = Annotated[
 ]
 ExecutorOption = Annotated[
     ExecutorName,
-    typer.Option(metavar="local|ray", help="Train in processes of this machine, or in a Ray cluster."),
+    typer.Option(
+        metavar="local|in-process|ray",
+        help="Train in processes of this machine, in the command's own (to debug or profile; a crash ends the "
+        "command), or in a Ray cluster.",
+    ),
 ]
 AddressOption = Annotated[
     str | None,

@@ -267,7 +267,7 @@ def _refuse_given_code(context: Context) -> None:
     """Raises UsageError where no process that trains can have it."""
     chosen = context.options.executor
     instead = "write it into a file and name that in the spec: my_task.py:make"
-    if chosen != "local":
+    if chosen not in ("local", "in-process"):
         raise WrongOption("executor", chosen, f"code that is given in Python trains on this machine only: {instead}")
     if context.options.device != "cpu":
         wrong = f"code that is given in Python trains on the CPU only: choose cpu, or {instead}"

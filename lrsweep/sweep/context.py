@@ -55,6 +55,8 @@ class Options:
         from lrsweep.workers import worker  # and torch
 
         check_counts(workers, threads)
+        if executor == "in-process" and workers not in (1, "auto"):
+            raise WrongOption("workers", workers, "the executor in-process is one worker; give 1 or auto")
         if compile not in ("auto", "on", "off"):
             raise WrongOption("compile", compile, "give auto, on or off")
         found = worker.device_of(device)

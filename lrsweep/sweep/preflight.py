@@ -97,16 +97,21 @@ def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work
             f"warning: {text}"
             for text in (*found.warnings, *(text for each in described.values() for text in each.get("warnings", ())))
         ),
-        company=(*found.company, *_of_company(jobs)),
+        company=(*found.company, *_of_company(jobs, options.executor)),
     )
 
 
-def _of_company(jobs: Iterable[Job]) -> Iterator[str]:
+def _of_company(jobs: Iterable[Job], executor: str) -> Iterator[str]:
     """Why any model may come out differently in its last digits, besides what is wrong with single ones."""
     together = [job.group for job in jobs if job.group.engine == "stacked"]
     if any(group.compile for group in together):
         yield f"{DIGITS}: compiled steps are optimized for the size of a group"
-    if together and child.must_fork() and not child.call(make_products_ignore_place):
+    if together and executor == "in-process" and not make_products_ignore_place():
+        yield (
+            f"{DIGITS}: the sweep trains in this process, which has multiplied matrices before, and then its products "
+            "depend on where they lie in memory (set MKL_CBWR=AUTO before torch is imported, or use --executor local)"
+        )
+    elif together and child.must_fork() and not child.call(make_products_ignore_place):
         yield (
             f"{DIGITS}: code that is given in Python trains in copies of this process, which has multiplied matrices "
             "before, and then their products depend on where they lie in memory (set MKL_CBWR=AUTO before torch is "

@@ -158,7 +158,9 @@ class Supervisor:
         self._of_recipe = {job.runs[0].workload_spec.key: job for job in jobs}
         self._raised.update(job.group.reason for job in jobs if job.group.raised and job.group.reason)
         self.counts.run_steps_total = sum(job.run_steps for job in jobs)
-        for events in executor.events(self._queue):
+        once = [meanwhile]
+
+        def take(events: list[Event]) -> None:
             events = [(job, message) for job, message in events if not self._thrown_away(job, message)]
             self._write(events)
             for job, message in events:
@@ -166,8 +168,10 @@ class Supervisor:
             if stopping():
                 executor.stop()
             self._notes.reporter.update(self.counts.update())
-            meanwhile()
-            meanwhile = _nothing
+            while once:
+                once.pop()()
+
+        executor.run(self._queue, take)
 
     def _write(self, events: Iterable[Event]) -> None:
         """One write for all that came together; then it may be reported as done."""
@@ -472,7 +476,3 @@ def _no_word(job: Job, seconds: float) -> str:
     return (
         f"no word for {seconds:.0f} s from the worker that trains {run.label}, lr {run.lr!r}, seed {run.seed}{others}"
     )
-
-
-def _nothing() -> None:
-    pass

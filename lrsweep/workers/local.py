@@ -24,7 +24,7 @@ from lrsweep.errors import WrongOption
 from lrsweep.system import child
 from lrsweep.system.process import collect_own_objects
 from lrsweep.system.signals import undisturbed
-from lrsweep.workers.executors import STOP_SECONDS, Event
+from lrsweep.workers.executors import STOP_SECONDS, Event, Take
 from lrsweep.workers.messages import LAST, Died, Job, Message, Quiet, Retiring, WorkerConfig
 
 POLL_SECONDS = 0.2
@@ -80,11 +80,12 @@ class Local:
                     raise
                 return  # fewer workers do, where there are no more files or processes
 
-    def events(self, queue: deque[Job]) -> Iterator[list[Event]]:
-        """What happened, as lists; an empty list now and then, so that the caller can look around.
+    def run(self, queue: deque[Job], take: Take) -> None:
+        for events in self.events(queue):
+            take(events)
 
-        The caller may add to the queue between two lists.
-        """
+    def events(self, queue: deque[Job]) -> Iterator[list[Event]]:
+        """What happened, as lists; an empty list now and then. The caller may add to the queue between two lists."""
         while True:
             self._assign(queue)
             busy = [worker for worker in self._workers if worker.job is not None]
@@ -236,7 +237,7 @@ def helper(module: str, descriptor: int, path: Sequence[str] | None = None, **op
     command = f"import sys; sys.path[:] = {found!r}; from {module} import main; main({descriptor})"
     with undisturbed():
         return subprocess.Popen(
-            [sys.executable, "-c", command], pass_fds=[descriptor], stdin=subprocess.DEVNULL, **options
+            [sys.executable, "-c", command], pass_fds=[descriptor], **{"stdin": subprocess.DEVNULL, **options}
         )
 
 

@@ -28,7 +28,7 @@ from lrsweep.errors import LimitError, UsageError, WrongOption
 from lrsweep.store import checkpoints, lock
 from lrsweep.system.machine import available_cores
 from lrsweep.workers import needed
-from lrsweep.workers.executors import STOP_SECONDS, Event
+from lrsweep.workers.executors import STOP_SECONDS, Event, Take
 from lrsweep.workers.local import POLL_SECONDS, QUIET_SECONDS, helper
 from lrsweep.workers.messages import LAST, Job, Lost, Saved, Warned, WorkerConfig
 
@@ -210,7 +210,11 @@ class Ray:
         self._cluster.send(("start", self._count, needs, settings))
         self._since = time.monotonic()
 
-    def events(self, queue: deque[Job]) -> Iterator[list[Event]]:
+    def run(self, queue: deque[Job], take: Take) -> None:
+        for events in self._events(queue):
+            take(events)
+
+    def _events(self, queue: deque[Job]) -> Iterator[list[Event]]:
         while True:
             self._assign(queue)
             if not self._busy and (not queue or self._stopping):

@@ -25,7 +25,7 @@ from lrsweep.sweep.progress import Notes, Silent
 from lrsweep.sweep.supervisor import LOSSES, TRIES, Supervisor
 from lrsweep.system import child
 from lrsweep.workers import worker
-from lrsweep.workers.executors import Event
+from lrsweep.workers.executors import Take
 from lrsweep.workers.local import Local
 from lrsweep.workers.messages import (
     AuditFailed,
@@ -93,11 +93,11 @@ class Scripted:
 
     def close(self) -> None: ...
 
-    def events(self, queue: deque[Job]) -> Iterator[list[Event]]:
+    def run(self, queue: deque[Job], take: Take) -> None:
         while queue:
             job = queue.popleft()
             self.jobs.append(job)
-            yield [(job, message) for message in self._behave(job)]
+            take([(job, message) for message in self._behave(job)])
 
 
 def train(
