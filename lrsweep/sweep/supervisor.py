@@ -149,12 +149,11 @@ class Supervisor:
     def run(
         self, jobs: Sequence[Job], executor: Executor, stopping: Callable[[], bool], meanwhile: Callable[[], None]
     ) -> None:
-        """Train `jobs`; `meanwhile` is called once, when the workers have something to do.
+        """Train `jobs` in their order; `meanwhile` is called once, when the workers have something to do.
 
         Raises StorageError; when `stopping()` turns true the workers save and this returns.
         """
-        # The longest first: a long group that starts last would keep one core busy and the others idle.
-        self._queue.extend(sorted(jobs, key=lambda job: -job.run_steps))
+        self._queue.extend(jobs)
         self._of_recipe = {job.runs[0].workload_spec.key: job for job in jobs}
         self._raised.update(job.group.reason for job in jobs if job.group.raised and job.group.reason)
         self.counts.run_steps_total = sum(job.run_steps for job in jobs)

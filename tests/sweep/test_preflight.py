@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from lrsweep.cli import output
+from lrsweep.results.results import load
+from lrsweep.store import journal
 from lrsweep.sweep import context, preflight
 from lrsweep.sweep.dry_run import CostEstimate
 from lrsweep.sweep.progress import Silent
@@ -70,3 +72,13 @@ def test_a_disk_without_room_is_told(tmp_path: Path) -> None:
     assert 0 < facts.bytes < facts.free_bytes
     assert "are free" not in output.estimate(facts)
     assert "but only 2 KiB are free" in output.estimate(dataclasses.replace(facts, free_bytes=2048))
+
+
+def test_what_takes_longest_is_trained_first(tmp_path: Path) -> None:
+    """Not what makes most steps: runs of a wide model make as many as those of a narrow one."""
+    model = {"name": "mlp", "hidden": [4]}
+    sweeps.run(tmp_path, sweeps.spec(model=model, axes={"model.hidden": [[4], [512]]}, seeds=1))
+    runs = load(tmp_path / "small").runs.set_index("run_id")
+    order = [runs.loc[group.runs[0], "model.hidden"] for group in journal.replay(tmp_path / "small").groups.values()]
+    assert order == sorted(order, key="[512]".__ne__)
+    assert set(order) == {"[4]", "[512]"}
