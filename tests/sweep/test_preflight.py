@@ -75,9 +75,9 @@ def test_a_disk_without_room_is_told(tmp_path: Path) -> None:
 
 
 def test_what_takes_longest_is_trained_first(tmp_path: Path) -> None:
-    """Not what makes most steps: runs of a wide model make as many as those of a narrow one."""
+    """Not what makes most steps: the runs of a wide model make as many as those of a narrow one, in two groups."""
     model = {"name": "mlp", "hidden": [4]}
-    sweeps.run(tmp_path, sweeps.spec(model=model, axes={"model.hidden": [[4], [512]]}, seeds=1))
+    sweeps.run(tmp_path, sweeps.spec(model=model, axes={"model.hidden": [[4], [512]]}, seeds=1), workers=2)
     runs = load(tmp_path / "small").runs.set_index("run_id")
     order = [runs.loc[group.runs[0], "model.hidden"] for group in journal.replay(tmp_path / "small").groups.values()]
     assert order == sorted(order, key="[512]".__ne__)
