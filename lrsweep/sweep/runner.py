@@ -185,6 +185,7 @@ def _train(work: Work, plan: Plan, replay: Replay, context: Context, writer: Jou
         seconds=seconds,
         task_notes=work.task_notes,
         audits=supervisor.audits,
+        throughput=supervisor.meter.found(),
         company=work.company,
     )
 

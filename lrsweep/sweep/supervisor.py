@@ -23,6 +23,7 @@ from lrsweep.run_result import RunResult, Status
 from lrsweep.store import checkpoints, journal
 from lrsweep.store.journal import Checkpoint, Group, Journal, Replay
 from lrsweep.sweep.progress import Notes, Update
+from lrsweep.sweep.throughput import Meter, Throughput
 from lrsweep.training import reasons
 from lrsweep.wording import words
 from lrsweep.wording.words import plural
@@ -78,7 +79,7 @@ class _Counts:
     def drop(self, job: Job) -> None:
         self._running.pop(job.group.id, None)
 
-    def update(self) -> Update:
+    def update(self, throughput: tuple[Throughput, ...] = ()) -> Update:
         return Update(
             done=self.done,
             total=self.total,
@@ -86,6 +87,7 @@ class _Counts:
             failed=self.failed,
             run_steps=self._finished + sum(self._running.values()),
             run_steps_total=self.run_steps_total,
+            throughput=throughput,
         )
 
 
@@ -135,6 +137,7 @@ class Supervisor:
         self._untrained: dict[tuple[str, int], tuple[str, tuple[float, ...]]] = {}
         self._stored = {_place(runs[run]): run for run in self._settled}
         self.audits = Audits()
+        self.meter = Meter()
         self.counts = _Counts(
             total=len(wanted),
             done=len(self._settled),
@@ -160,13 +163,15 @@ class Supervisor:
         once = [meanwhile]
 
         def take(events: list[Event]) -> None:
+            for job, message in events:
+                self.meter.hear(job, message)
             events = [(job, message) for job, message in events if not self._thrown_away(job, message)]
             self._write(events)
             for job, message in events:
                 self._take(job, message)
             if stopping():
                 executor.stop()
-            self._notes.reporter.update(self.counts.update())
+            self._notes.reporter.update(self.counts.update(self.meter.found()))
             while once:
                 once.pop()()
 

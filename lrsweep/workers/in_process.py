@@ -21,7 +21,7 @@ from lrsweep.system import child, ending
 from lrsweep.system.signals import undisturbed
 from lrsweep.workers.executors import Take
 from lrsweep.workers.local import Local, Worker, spawned
-from lrsweep.workers.messages import Died, Job, Message, Warned, WorkerConfig
+from lrsweep.workers.messages import Died, Job, Message, Taken, Warned, WorkerConfig
 
 if TYPE_CHECKING:
     from lrsweep.plan import WorkloadSpec
@@ -92,6 +92,7 @@ class InProcess:
             except Exception as error:
                 raise _RefusedError(error) from error
 
+        take([(job, Taken("this process"))])
         recipe = job.runs[0].workload_spec
         if not job.runs[0].built_in:
             self._trained[recipe.key] = recipe

@@ -30,7 +30,7 @@ from lrsweep.system.machine import available_cores
 from lrsweep.workers import needed
 from lrsweep.workers.executors import STOP_SECONDS, Event, Take
 from lrsweep.workers.local import POLL_SECONDS, QUIET_SECONDS, helper
-from lrsweep.workers.messages import LAST, Job, Lost, Saved, Warned, WorkerConfig
+from lrsweep.workers.messages import LAST, Job, Lost, Saved, Taken, Warned, WorkerConfig
 
 if TYPE_CHECKING:
     from lrsweep.workers.ray_agent import Batch, Joined
@@ -216,7 +216,8 @@ class Ray:
 
     def _events(self, queue: deque[Job]) -> Iterator[list[Event]]:
         while True:
-            self._assign(queue)
+            if begun := self._assign(queue):
+                yield begun
             if not self._busy and (not queue or self._stopping):
                 return
             if self._stopping and time.monotonic() - self._stopping > STOP_SECONDS + MARGIN_SECONDS:
@@ -239,7 +240,8 @@ class Ray:
             while time.monotonic() < until and ("closed",) not in self._cluster.received(POLL_SECONDS):
                 pass
 
-    def _assign(self, queue: deque[Job]) -> None:
+    def _assign(self, queue: deque[Job]) -> list[Event]:
+        begun: list[Event] = []
         while queue and self._free and not self._stopping:
             number, job = self._free.pop(0), queue.popleft()
             checkpoint = None
@@ -247,6 +249,8 @@ class Ray:
                 checkpoint = checkpoints.content(self._folder, job.resume)
             self._busy[number] = job
             self._cluster.send(("job", number, job, checkpoint))
+            begun.append((job, Taken(f"{self._joined[number].host}, worker {number}")))
+        return begun
 
     def _events_of(self, name: str, number: int = 0, what: Any = None) -> Iterator[Event]:
         if name == "joined":

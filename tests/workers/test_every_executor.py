@@ -96,7 +96,11 @@ def test_it_gives_the_bytes_of_every_other(
 ) -> None:
     sweeps.run(tmp_path, executor=executor, workers=at_once(executor))
     assert sweeps.tables(tmp_path / "small") == reference["plain"]
-    assert json.loads((tmp_path / "small" / "manifest.json").read_text())["sessions"][0]["executor"] == executor
+    (session,) = json.loads((tmp_path / "small" / "manifest.json").read_text())["sessions"]
+    assert session["executor"] == executor
+    assert len(session["throughput"]) == at_once(executor)
+    assert sum(worker["runs"] for worker in session["throughput"]) == 12
+    assert 0 < sum(worker["optimizer_steps"] for worker in session["throughput"]) <= 12 * 6
     finished = sweeps.run(tmp_path, GROWN, executor=executor, workers=at_once(executor))
     assert finished.trained == 6
     assert sweeps.tables(tmp_path / "small") == reference["grown"]
