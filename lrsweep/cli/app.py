@@ -35,6 +35,7 @@ from lrsweep.cli.options import (
     SetOption,
     kinds,
     labels,
+    progress_style,
     show_version,
     worker_count,
 )
@@ -133,10 +134,7 @@ def run(
         from lrsweep.sweep import api
         from lrsweep.sweep import progress as display
 
-        # A bar would write over the prompt of a debugger.
-        debugging = executor is ExecutorName.in_process and progress is ProgressStyle.auto
-        style = ProgressStyle.plain if debugging else progress
-        with display.reporter(style.value) as reporter, process.prints_aside():
+        with display.reporter(progress_style(progress, executor)) as reporter, process.prints_aside():
             options: dict[str, Any] = {
                 "results": results,
                 "device": device.value,
@@ -151,10 +149,8 @@ def run(
                 "fresh": fresh,
                 "reporter": reporter,
             }
-            if dry_run:
-                found = api.estimate(config, **options)
-            else:
-                finished = api.execute(config, renderer=renderer, **options)
+            found: Any = api.estimate(config, **options) if dry_run else None
+            finished: Any = None if dry_run else api.execute(config, renderer=renderer, **options)
     if dry_run:
         _say(output.estimate(found))
         if found.errors:

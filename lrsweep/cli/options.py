@@ -44,6 +44,12 @@ def worker_count(text: str) -> int | str:
     return int(text)
 
 
+def progress_style(wanted: ProgressStyle, executor: ExecutorName) -> str:
+    """A bar would write over the prompt of a debugger."""
+    debugging = executor is ExecutorName.in_process and wanted is ProgressStyle.auto
+    return (ProgressStyle.plain if debugging else wanted).value
+
+
 def show_version(wanted: bool) -> None:
     if wanted:
         from lrsweep import __version__
