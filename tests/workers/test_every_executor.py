@@ -67,7 +67,7 @@ def workers() -> list[int]:
             state, parent = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[:2]
         except OSError:
             continue
-        forked = int(parent) in families and "ray" not in command
+        forked = int(parent) in families and not any(name in command for name in ("ray_driver", "ray::", "/ray/"))
         if state != "Z" and ("lrsweep.workers.worker import main" in command or forked):
             found.append(entry)
     return found
