@@ -35,6 +35,7 @@ from lrsweep.cli.options import (
     SetOption,
     kinds,
     labels,
+    progress_style,
     show_version,
     worker_count,
 )
@@ -133,7 +134,7 @@ def run(
         from lrsweep.sweep import api
         from lrsweep.sweep import progress as display
 
-        with display.reporter(progress.value) as reporter:
+        with display.reporter(progress_style(progress, executor)) as reporter, process.prints_aside():
             options: dict[str, Any] = {
                 "results": results,
                 "device": device.value,
@@ -148,13 +149,13 @@ def run(
                 "fresh": fresh,
                 "reporter": reporter,
             }
-            if dry_run:
-                found = api.estimate(config, **options)
-                _say(output.estimate(found))
-                if found.errors:
-                    raise typer.Exit(EXIT_SOME_FAILED)
-                return
-            finished = api.execute(config, renderer=renderer, **options)
+            found: Any = api.estimate(config, **options) if dry_run else None
+            finished: Any = None if dry_run else api.execute(config, renderer=renderer, **options)
+    if dry_run:
+        _say(output.estimate(found))
+        if found.errors:
+            raise typer.Exit(EXIT_SOME_FAILED)
+        return
     _print_finished(finished, quiet=progress is ProgressStyle.none)
 
 

@@ -13,7 +13,7 @@ from lrsweep.errors import WrongOption, printable
 
 Device = StrEnum("Device", ["auto", "cpu", "cuda"])
 Cluster = StrEnum("Cluster", ["slurm", "local", "debug"])
-ExecutorName = StrEnum("ExecutorName", ["local", "ray"])
+ExecutorName = StrEnum("ExecutorName", {"local": "local", "in_process": "in-process", "ray": "ray"})
 CompileMode = StrEnum("CompileMode", ["auto", "on", "off"])
 ProgressStyle = StrEnum("ProgressStyle", ["auto", "rich", "plain", "none"])
 ImageFormat = StrEnum("ImageFormat", ["png", "svg", "pdf"])
@@ -44,6 +44,12 @@ def worker_count(text: str) -> int | str:
     return int(text)
 
 
+def progress_style(wanted: ProgressStyle, executor: ExecutorName) -> str:
+    """A bar would write over the prompt of a debugger."""
+    debugging = executor is ExecutorName.in_process and wanted is ProgressStyle.auto
+    return (ProgressStyle.plain if debugging else wanted).value
+
+
 def show_version(wanted: bool) -> None:
     if wanted:
         from lrsweep import __version__
@@ -69,7 +75,11 @@ SetOption = Annotated[
 ]
 ExecutorOption = Annotated[
     ExecutorName,
-    typer.Option(metavar="local|ray", help="Train in processes of this machine, or in a Ray cluster."),
+    typer.Option(
+        metavar="local|in-process|ray",
+        help="Train in processes of this machine, in the command's own (to debug or profile; a crash ends the "
+        "command), or in a Ray cluster.",
+    ),
 ]
 AddressOption = Annotated[
     str | None,

@@ -190,7 +190,7 @@ def execute(
     config: Config, *, refine: bool, fresh: bool, renderer: LocalRenderer | None = None, **options: Any
 ) -> Finished:
     """As `run`, for the command line: tells the reporter, returns counts. `renderer`: who draws, here if None."""
-    with _opened(config, renderer=renderer, **options) as (spec, context):
+    with _opened(config, renderer=renderer, trains=True, **options) as (spec, context):
         from lrsweep.sweep.runner import run_sweep
 
         if child.must_fork():
@@ -218,12 +218,22 @@ def _opened(
     set: Sequence[str],
     reporter: Reporter,
     renderer: LocalRenderer | None = None,
+    trains: bool = False,
     **options: Any,
 ) -> Iterator[tuple[Spec, Context]]:
     """The spec, and the context to run it in; signals are ours meanwhile, and errors name their place in the spec."""
     stopping = Stopping()
     with stopping.installed(), ExitStack() as stack:
         with few_collections(), stopping.importing():
+            from lrsweep.sweep.context import Context, Options, check_counts
+            from lrsweep.workers import executors
+
+            place = executors.place(options["executor"], options.get("address"))
+            stack.callback(place.close)
+            if trains:  # it starts while torch is imported
+                workers, threads = options["workers"], options.get("threads", 1)
+                check_counts(workers, threads)
+                place.begin(workers, options["device"], threads)
             from lrsweep.system.caller import restored
 
             stack.enter_context(restored())
@@ -232,13 +242,8 @@ def _opened(
             from lrsweep.spec.load import load_spec
             from lrsweep.spec.resolved import located, resolved_dict
             from lrsweep.sweep import runner
-            from lrsweep.sweep.context import Context, Options
 
             del runner
-            from lrsweep.workers import executors
-
-        place = executors.place(options["executor"], options.get("address"))
-        stack.callback(place.close)
         resolved = Options.of(place=place, **options)
         spec = load_spec(config, overrides=set)
         notes = Notes(reporter)
@@ -262,7 +267,7 @@ def _refuse_given_code(context: Context) -> None:
     """Raises UsageError where no process that trains can have it."""
     chosen = context.options.executor
     instead = "write it into a file and name that in the spec: my_task.py:make"
-    if chosen != "local":
+    if chosen not in ("local", "in-process"):
         raise WrongOption("executor", chosen, f"code that is given in Python trains on this machine only: {instead}")
     if context.options.device != "cpu":
         wrong = f"code that is given in Python trains on the CPU only: choose cpu, or {instead}"

@@ -10,7 +10,15 @@ from lrsweep.sweep.background import LocalRenderer
 from lrsweep.sweep.progress import Notes, Reporter
 from lrsweep.system.machine import this_machine
 from lrsweep.system.signals import Stopping
-from lrsweep.workers import executors, worker
+from lrsweep.workers import executors
+
+
+def check_counts(workers: object, threads: object) -> None:
+    """Raises WrongOption if these can be no numbers of workers and of their threads."""
+    if workers != "auto" and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
+        raise WrongOption("workers", workers, "give a whole number from 1, or auto")
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise WrongOption("threads", threads, "give a whole number from 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +52,11 @@ class Options:
     ) -> Options:
         """Check the options of the command line and resolve `auto`, at the `place` that `executor` and `address` name.
         Raises UsageError."""
-        if workers != "auto" and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
-            raise WrongOption("workers", workers, "give a whole number from 1, or auto")
-        if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-            raise WrongOption("threads", threads, "give a whole number from 1")
+        from lrsweep.workers import worker  # and torch
+
+        check_counts(workers, threads)
+        if executor == "in-process" and workers not in (1, "auto"):
+            raise WrongOption("workers", workers, "the executor in-process is one worker; give 1 or auto")
         if compile not in ("auto", "on", "off"):
             raise WrongOption("compile", compile, "give auto, on or off")
         found = worker.device_of(device)

@@ -81,14 +81,17 @@ def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work
     fitting, text = _fitting(found.needs, len(jobs), options)
     return Work(
         workers=options.processes(len(jobs), fitting),
-        jobs=tuple(
-            dataclasses.replace(
-                job,
-                run_steps=steps[job.runs[0].workload_spec.key] * len(job.runs),
-                probed=found.probed.get(job.runs[0].workload_spec.key),
-                made_at=made_at[job.runs[0].workload_spec.key],
-            )
-            for job in jobs
+        jobs=_longest_first(
+            [
+                dataclasses.replace(
+                    job,
+                    run_steps=steps[job.runs[0].workload_spec.key] * len(job.runs),
+                    probed=found.probed.get(job.runs[0].workload_spec.key),
+                    made_at=made_at[job.runs[0].workload_spec.key],
+                )
+                for job in jobs
+            ],
+            found.seconds,
         ),
         descriptions=tuple(described),
         task_notes=notes,
@@ -97,16 +100,29 @@ def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work
             f"warning: {text}"
             for text in (*found.warnings, *(text for each in described.values() for text in each.get("warnings", ())))
         ),
-        company=(*found.company, *_of_company(jobs)),
+        company=(*found.company, *_of_company(jobs, options.executor)),
     )
 
 
-def _of_company(jobs: Iterable[Job]) -> Iterator[str]:
+def _longest_first(jobs: Sequence[Job], seconds: Mapping[str, float]) -> tuple[Job, ...]:
+    """Those whose `seconds` nobody has estimated are taken for as fast, by the step of a run, as the others: a long job
+    that starts last would keep one worker busy and the others idle."""
+    known = [(seconds[job.group.id], job.run_steps) for job in jobs if seconds.get(job.group.id)]
+    each = sum(one for one, _ in known) / sum(steps for _, steps in known) if known else 1.0
+    return tuple(sorted(jobs, key=lambda job: -(seconds.get(job.group.id) or each * job.run_steps)))
+
+
+def _of_company(jobs: Iterable[Job], executor: str) -> Iterator[str]:
     """Why any model may come out differently in its last digits, besides what is wrong with single ones."""
     together = [job.group for job in jobs if job.group.engine == "stacked"]
     if any(group.compile for group in together):
         yield f"{DIGITS}: compiled steps are optimized for the size of a group"
-    if together and child.must_fork() and not child.call(make_products_ignore_place):
+    if together and executor == "in-process" and not make_products_ignore_place():
+        yield (
+            f"{DIGITS}: the sweep trains in this process, which has multiplied matrices before, and then its products "
+            "depend on where they lie in memory (set MKL_CBWR=AUTO before torch is imported, or use --executor local)"
+        )
+    elif together and child.must_fork() and not child.call(make_products_ignore_place):
         yield (
             f"{DIGITS}: code that is given in Python trains in copies of this process, which has multiplied matrices "
             "before, and then their products depend on where they lie in memory (set MKL_CBWR=AUTO before torch is "
@@ -140,10 +156,12 @@ def _by_workload(runs: Iterable[Run]) -> dict[str, list[Run]]:
 class _Survey:
     """What is found out by running the user's code: groups of runs, metrics and memory of workloads, sentences.
 
-    `reasons`: why runs that an earlier command began to train together train one at a time, by id.
+    By id: `seconds` that groups may take; `reasons` why runs that an earlier command began to train together train one
+    at a time.
     """
 
     groups: list[Group]
+    seconds: dict[str, float]
     reasons: dict[str, Reason]
     probed: dict[str, Probed]
     needs: tuple[memory.Needed, ...]
@@ -166,7 +184,7 @@ def _survey(left: Pending, spec: Spec, replay: Replay, options: Options) -> _Sur
         reason = f"the trial of the model {died}"
         groups = [Group(engine="single", runs=(run.run_id,), reason=reason, raised=True) for run in left.uncut]
         probed = {key: _probed_apart(runs[0]) for key, runs in _by_workload(left.runs).items()}
-        return _Survey(groups=groups if left.new else [], reasons={}, probed=probed, needs=(), warnings=())
+        return _Survey(groups=groups if left.new else [], seconds={}, reasons={}, probed=probed, needs=(), warnings=())
 
 
 def _probed_apart(run: Run) -> Probed:
@@ -181,7 +199,8 @@ def _probed_apart(run: Run) -> Probed:
 def _look(left: Pending, spec: Spec, replay: Replay, options: Options) -> _Survey:
     if wrong := dict(_refused_schedules(left.runs, spec)):
         raise WrongInSpec(*((path, text) for text, path in wrong.items()))
-    groups = _cut(left.uncut, replay, options) if left.new else []
+    cut = _cut(left.uncut, replay, options) if left.new else []
+    groups = [group for group, _ in cut]
     probed, needs, warnings = {}, [], {}
     company: list[str] = []
     for key, members in _by_workload(left.runs).items():
@@ -195,6 +214,7 @@ def _look(left: Pending, spec: Spec, replay: Replay, options: Options) -> _Surve
             company += _dependences(workload, members, groups)
     return _Survey(
         groups=groups,
+        seconds={group.id: seconds for group, seconds in cut},
         reasons=_reasons(left),
         probed=probed,
         needs=tuple(needs),
@@ -248,9 +268,10 @@ def _taken_apart(jobs: Sequence[Job], reasons: Mapping[str, Reason]) -> list[Job
     return found
 
 
-def _cut(runs: Iterable[Run], replay: Replay, options: Options) -> list[Group]:
-    """Cut runs into groups, workload by workload; those that failed an audit before train one at a time."""
-    groups: list[Group] = []
+def _cut(runs: Iterable[Run], replay: Replay, options: Options) -> list[tuple[Group, float]]:
+    """Cut runs into groups, with the seconds they may take; those that failed an audit before train one at a time."""
+    groups: list[tuple[Group, float]] = []
+    recipes = []
     for key, members in _by_workload(runs).items():
         together = []
         for run in members:
@@ -258,11 +279,10 @@ def _cut(runs: Iterable[Run], replay: Replay, options: Options) -> list[Group]:
             if reason is None:
                 together.append(run)
             else:
-                groups.append(Group(engine="single", runs=(run.run_id,), reason=reason))
+                groups.append((Group(engine="single", runs=(run.run_id,), reason=reason), 0.0))
         if together:
-            workload = trial.built(members[0].workload_spec)
-            groups += grouping.cut(together, workload, this_machine(), options.workers, options.compile)
-    return groups
+            recipes.append((together, trial.built(members[0].workload_spec)))
+    return [*groups, *grouping.cut_all(recipes, this_machine(), options.workers, options.compile)]
 
 
 def metrics(workload: Workload, required_metrics: Mapping[str, str]) -> None:

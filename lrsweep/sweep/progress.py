@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, TextIO
 
 from lrsweep.errors import WrongOption, printable
+from lrsweep.sweep.throughput import Throughput
 from lrsweep.system import notebook
 from lrsweep.wording.words import duration, plural
 
@@ -20,16 +21,28 @@ NOT_YET = 0.99
 """The most that the bar shows before the last run is written down: its updates are made a moment earlier."""
 PLAIN_SECONDS = 10.0
 """Between two lines of plain progress: a log stays short, and nobody wonders whether it still lives."""
+LEAST_SECONDS = 2.0
+"""Of training, before the speed of a worker is told."""
 NOTEBOOK_SECONDS = 0.25
 """Between two states of the bar in a notebook, each of which is a message to the browser."""
 
 
 def _left(update: Update, steps_before: int, seconds: float) -> str:
-    """Time left, from the share of the updates that this process has made so far."""
+    """Time left, from the share of the updates that this process has made so far, and the speed of its workers."""
     made = update.run_steps - steps_before
     if made <= 0 or seconds <= 0:
         return "time left unknown"
-    return f"{duration(seconds * (update.run_steps_total - update.run_steps) / made)} left"
+    left = f"{duration(seconds * (update.run_steps_total - update.run_steps) / made)} left"
+    return ", ".join([left, *_speed(update)])
+
+
+def _speed(update: Update) -> Iterator[str]:
+    """Of workers that have trained for long enough to tell: `41,000 steps/s`, `39,000 to 41,000 steps/s per worker`."""
+    known = [one.optimizer_steps / one.seconds for one in update.throughput if one.seconds >= LEAST_SECONDS]
+    if known:
+        low, high = (f"{float(f'{speed:.2g}'):,.0f}" for speed in (min(known), max(known)))
+        span = low if low == high else f"{low} to {high}"
+        yield f"{span} steps/s{' per worker' if len(known) > 1 else ''}"
 
 
 def _share(update: Update) -> float:
@@ -236,7 +249,7 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Update:
-    """Where a sweep stands. `done` counts finished runs, those done before included."""
+    """Where a sweep stands. `done` counts finished runs, those done before included; `throughput` is of each worker."""
 
     done: int
     total: int
@@ -244,6 +257,7 @@ class Update:
     failed: int
     run_steps: int
     run_steps_total: int
+    throughput: tuple[Throughput, ...] = ()
 
 
 class Reporter(Protocol):

@@ -18,6 +18,7 @@ from lrsweep.spec.resolved import placed
 from lrsweep.store import journal, lock, plan_record
 from lrsweep.sweep.background import FORMATS
 from lrsweep.sweep.supervisor import Audits
+from lrsweep.sweep.throughput import Throughput, summed
 from lrsweep.system.signals import cause
 from lrsweep.wording.words import plural
 
@@ -43,6 +44,7 @@ class Round:
     task_notes: dict[str, Any] = field(default_factory=dict)
     audits: Audits = field(default_factory=Audits)
     company: tuple[str, ...] = ()
+    throughput: tuple[Throughput, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +109,7 @@ def publish(rounds: Sequence[Round], context: Context, begun: float) -> Finished
                 "failed": sum(len(one.audits.failed) for one in rounds),
                 "where": [text for one in rounds for text in one.audits.failed],
             },
+            throughput=list(map(dataclasses.asdict, summed(part for one in rounds for part in one.throughput))),
             company=list(dict.fromkeys(text for one in rounds for text in one.company)),
             **dataclasses.asdict(context.options),
         )

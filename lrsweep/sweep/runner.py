@@ -103,8 +103,6 @@ def train_missing(spec: Spec, context: Context, writer: Journal, *, retry: bool 
     left = pending.pending(plan, replay)
     if not retry:
         left = dataclasses.replace(left, retry=())
-    if left.runs:
-        context.place.begin(context.options.workers, context.options.device, context.options.threads)
     work = preflight.prepare(left, plan, replay, context.options)
     if replay.plan is not None and (changed := plan_record.note(replay.plan, plan, replay, folder)):
         notes.note(changed)  # only now: what is wrong with the user's code leaves nothing to train again
@@ -190,6 +188,7 @@ def _train(work: Work, plan: Plan, replay: Replay, context: Context, writer: Jou
         seconds=seconds,
         task_notes=work.task_notes,
         audits=supervisor.audits,
+        throughput=supervisor.meter.found(),
         company=work.company,
     )
 

@@ -23,6 +23,7 @@ from lrsweep.run_result import RunResult, Status
 from lrsweep.store import checkpoints, journal
 from lrsweep.store.journal import Checkpoint, Group, Journal, Replay
 from lrsweep.sweep.progress import Notes, Update
+from lrsweep.sweep.throughput import Meter, Throughput
 from lrsweep.training import reasons
 from lrsweep.wording import words
 from lrsweep.wording.words import plural
@@ -78,7 +79,7 @@ class _Counts:
     def drop(self, job: Job) -> None:
         self._running.pop(job.group.id, None)
 
-    def update(self) -> Update:
+    def update(self, throughput: tuple[Throughput, ...] = ()) -> Update:
         return Update(
             done=self.done,
             total=self.total,
@@ -86,6 +87,7 @@ class _Counts:
             failed=self.failed,
             run_steps=self._finished + sum(self._running.values()),
             run_steps_total=self.run_steps_total,
+            throughput=throughput,
         )
 
 
@@ -135,6 +137,7 @@ class Supervisor:
         self._untrained: dict[tuple[str, int], tuple[str, tuple[float, ...]]] = {}
         self._stored = {_place(runs[run]): run for run in self._settled}
         self.audits = Audits()
+        self.meter = Meter()
         self.counts = _Counts(
             total=len(wanted),
             done=len(self._settled),
@@ -149,25 +152,30 @@ class Supervisor:
     def run(
         self, jobs: Sequence[Job], executor: Executor, stopping: Callable[[], bool], meanwhile: Callable[[], None]
     ) -> None:
-        """Train `jobs`; `meanwhile` is called once, when the workers have something to do.
+        """Train `jobs` in their order; `meanwhile` is called once, when the workers have something to do.
 
         Raises StorageError; when `stopping()` turns true the workers save and this returns.
         """
-        # The longest first: a long group that starts last would keep one core busy and the others idle.
-        self._queue.extend(sorted(jobs, key=lambda job: -job.run_steps))
+        self._queue.extend(jobs)
         self._of_recipe = {job.runs[0].workload_spec.key: job for job in jobs}
         self._raised.update(job.group.reason for job in jobs if job.group.raised and job.group.reason)
         self.counts.run_steps_total = sum(job.run_steps for job in jobs)
-        for events in executor.events(self._queue):
+        once = [meanwhile]
+
+        def take(events: list[Event]) -> None:
+            for job, message in events:
+                self.meter.hear(job, message)
             events = [(job, message) for job, message in events if not self._thrown_away(job, message)]
             self._write(events)
             for job, message in events:
                 self._take(job, message)
             if stopping():
                 executor.stop()
-            self._notes.reporter.update(self.counts.update())
-            meanwhile()
-            meanwhile = _nothing
+            self._notes.reporter.update(self.counts.update(self.meter.found()))
+            while once:
+                once.pop()()
+
+        executor.run(self._queue, take)
 
     def _write(self, events: Iterable[Event]) -> None:
         """One write for all that came together; then it may be reported as done."""
@@ -472,7 +480,3 @@ def _no_word(job: Job, seconds: float) -> str:
     return (
         f"no word for {seconds:.0f} s from the worker that trains {run.label}, lr {run.lr!r}, seed {run.seed}{others}"
     )
-
-
-def _nothing() -> None:
-    pass

@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 _baseline: list[int] = []
 _forks_only: list[bool] = []
+_no_forks: list[bool] = []
 _copy: list[bool] = []
 
 
@@ -77,6 +78,30 @@ def must_fork() -> bool:
     return bool(_forks_only)
 
 
+def may_fork() -> bool:
+    """Does the system let this process start another? One is started and ends at once."""
+    if not hasattr(os, "fork"):
+        return False
+    try:
+        pid = os.fork()
+    except OSError:
+        return False
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return True
+
+
+@contextmanager
+def no_forks() -> Iterator[None]:
+    """Within, `can_fork` is False: what copies of this process would do is done in it."""
+    _no_forks.append(True)
+    try:
+        yield
+    finally:
+        _no_forks.pop()
+
+
 def as_forked_worker() -> None:
     """Call in a copy that stays: it has none of the threads of its parent."""
     if _forks_only:
@@ -91,7 +116,7 @@ def is_copy() -> bool:
 def can_fork() -> bool:
     """Is a fork of this process safe? Threads are not copied, but the locks that they hold are."""
     started = bool(_baseline) and _threads() > _baseline[0]
-    return sys.platform == "linux" and (must_fork() or threading.active_count() == 1) and not started
+    return sys.platform == "linux" and not _no_forks and (must_fork() or threading.active_count() == 1) and not started
 
 
 class ProcessExit(SystemExit):

@@ -54,6 +54,22 @@ def _outlasting(stream: io.TextIOWrapper) -> io.TextIOWrapper:
     )  # fmt: skip
 
 
+@contextmanager
+def prints_aside() -> Iterator[None]:
+    """Within, what this process prints goes to stderr: that is the user's code, whose words are no part of a command's
+    output. By the descriptors, so that a debugger still finds its terminal.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 OBJECTS = 1_000_000
 """New objects between two searches for garbage, where there is next to none: more than torch and pandas come with."""
 _USUAL = gc.get_threshold()

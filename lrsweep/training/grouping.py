@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -28,39 +28,113 @@ MIXED = 2e-6  # one run of a group of several seeds: its batch is its own
 BETTER = 0.995  # and another cut this share of the time of the best so far
 FEW, LARGEST = 6, 128  # runs in a group: even if they fit no cache, and at most
 SPREAD = 0.1  # what a group costs besides what its runs do should be this share of that, or less
+EVEN = 1.02  # workers that end within this of their mean are not to be made more equal
 TAIL = 0.1  # cores are never equally fast: of the longest group, this share is waited for at the end
 MEMORY_SHARE = 0.5  # of the machine's memory, for all workers together
 
 
 def cut(runs: Sequence[Run], workload: Workload, machine: Machine, workers: int, compile: str = "auto") -> list[Group]:
-    """Cut `runs`, which share one workload, into groups for `workers` processes, longest first.
+    """Cut `runs`, which share one workload, into groups for `workers` processes, longest first."""
+    return [group for group, _ in cut_all([(runs, workload)], machine, workers, compile)]
+
+
+def cut_all(
+    recipes: Sequence[tuple[Sequence[Run], Workload]], machine: Machine, workers: int, compile: str = "auto"
+) -> list[tuple[Group, float]]:
+    """Cut the runs of each workload into groups for `workers` processes, longest first, each with its estimated
+    seconds, good for nothing but ordering them.
+
+    Small groups waste time and large ones leave workers idle at the end, so that each workload is cut as if it were
+    alone with one worker, and the longest for twice as many as before for as long as some would be idle.
 
     `compile`: "on" or "off"; "auto" is off, because compiling a step takes longer than it has ever given back here.
     """
-    return [group for group, _ in cut_with_costs(runs, workload, machine, workers, compile)]
-
-
-def cut_with_costs(
-    runs: Sequence[Run], workload: Workload, machine: Machine, workers: int, compile: str = "auto"
-) -> list[tuple[Group, float]]:
-    """The same with the estimated seconds of a step of each group, good for nothing but ordering them."""
-    alone: list[tuple[Run, Reason]] = []
-    together: list[Run] = []
-    reasons: dict[str, Reason | None] = {}
-    for run in runs:
-        key = run.setting.key
-        if key not in reasons:
-            reasons[key] = stackable.stack_reason(workload, run.setting)
-        if (reason := reasons[key]) is None:
-            together.append(run)
-        else:
-            alone.append((run, reason))
-    sizes = measure(workload, runs[0].seed) if together else None
-    step = 0.0 if sizes is None else sizes.alone
-    groups = [(_alone(run, reason, _recordable(run, workload)), step) for run, reason in alone]
-    if sizes is not None:
-        groups += _cut_stackable(together, workload, sizes, machine, workers, compile)
+    found = [_Recipe.of(runs, workload, machine, workers) for runs, workload in recipes]
+    shares = [1] * len(found)
+    cuts = [one.cut(1) for one in found]
+    best, best_time = list(cuts), math.inf
+    while True:
+        seconds = [part.seconds for parts in cuts for part in parts]
+        if (time := _time(seconds, workers)) < best_time * BETTER:
+            best, best_time = list(cuts), time
+        if makespan(seconds, workers) <= EVEN * sum(seconds) / workers:
+            break
+        longest = {number: parts[0].seconds for number, parts in enumerate(cuts) if shares[number] < workers}
+        if not longest:
+            break
+        number = max(longest, key=lambda one: longest[one])
+        shares[number] = min(2 * shares[number], workers)
+        cuts[number] = found[number].cut(shares[number])
+    groups = [(part.group(compile == "on"), part.seconds) for parts in best for part in parts]
     return sorted(groups, key=lambda each: -each[1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Runs that train as one group, in so many seconds; alone for a `reason`, together without one."""
+
+    runs: Sequence[Run]
+    seconds: float
+    reason: Reason | None = None
+    recorded: bool = False
+
+    def group(self, compile: bool) -> Group:
+        ids = tuple(run.run_id for run in self.runs)
+        if self.reason is None:
+            return Group(engine="stacked", runs=ids, compile=compile)
+        engine = "recorded" if self.recorded else "single"
+        return Group(engine=engine, runs=ids, reason=self.reason.text, raised=self.reason.raised)
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """The runs of one workload: those that train alone, and pools of the others, one of which is cut."""
+
+    alone: list[_Part]
+    pools: list[list[_Pool]]
+    part_sizes: Callable[[int], list[int]]
+    seconds: Callable[[_Pool, int, int], float]
+
+    @classmethod
+    def of(cls, runs: Sequence[Run], workload: Workload, machine: Machine, workers: int) -> _Recipe:
+        alone: list[tuple[Run, Reason, bool]] = []
+        together: list[Run] = []
+        reasons: dict[str, Reason | None] = {}
+        for run in runs:
+            key = run.setting.key
+            if key not in reasons:
+                reasons[key] = stackable.stack_reason(workload, run.setting)
+            if (reason := reasons[key]) is None:
+                together.append(run)
+            else:
+                alone.append((run, reason, _recordable(run, workload)))
+        sizes = measure(workload, runs[0].seed) if together else None
+        pools: list[list[_Pool]] = []
+        if sizes is not None and _gains(sizes):
+            pools = _pools(together, workload, sizes)
+        else:
+            alone += [(run, TOO_LARGE, True) for run in together]
+        each = 0.0 if sizes is None else sizes.alone * workload.total_steps
+        return cls(
+            alone=[_Part([run], each, reason, recorded) for run, reason, recorded in alone],
+            pools=pools,
+            part_sizes=lambda share: _part_sizes(len(together), sizes, machine, workers, share) if sizes else [],
+            seconds=lambda pool, low, high: (
+                _group_step(pool, low, high, sizes) * workload.total_steps if sizes else 0.0
+            ),
+        )
+
+    def cut(self, share: int) -> list[_Part]:
+        """With the shortest estimated time to the end for so many workers, longest first."""
+        best: list[_Part] = []
+        best_time = math.inf
+        for pool, size, multiple in itertools.product(self.pools, self.part_sizes(share), {1, share}):
+            bounds = [(one, low, high) for one in pool for low, high in _bounds(len(one.runs), size, multiple)]
+            seconds = [self.seconds(*part) for part in bounds]
+            if (time := _time(seconds, share)) < best_time * BETTER:
+                best_time = time
+                best = [_Part(one.runs[low:high], each) for (one, low, high), each in zip(bounds, seconds, strict=True)]
+        return sorted([*self.alone, *best], key=lambda part: -part.seconds)
 
 
 def _recordable(run: Run, workload: Workload) -> bool:
@@ -68,39 +142,14 @@ def _recordable(run: Run, workload: Workload) -> bool:
     return ":" not in run.setting.name and stackable.workload_reason(workload) is None
 
 
-def _alone(run: Run, reason: Reason, recorded: bool) -> Group:
-    engine = "recorded" if recorded else "single"
-    return Group(engine=engine, runs=(run.run_id,), reason=reason.text, raised=reason.raised)
-
-
-def _cut_stackable(
-    runs: Sequence[Run], workload: Workload, sizes: Sizes, machine: Machine, workers: int, compile: str
-) -> list[tuple[Group, float]]:
-    """The cut into stacks with the shortest estimated time to the end, or all alone where stacks gain nothing.
-
-    Which of the two depends on a run's own sizes only, so that it comes out the same in whatever company it trains.
-    Each group comes with the seconds of a step of it.
-    """
-    if not _gains(sizes):
-        return [(_alone(run, TOO_LARGE, True), sizes.alone) for run in runs]
+def _pools(runs: Sequence[Run], workload: Workload, sizes: Sizes) -> list[list[_Pool]]:
+    """The runs of each seed, and where seeds can be mixed all of them."""
     rule = {key: rates.rule_of(run.setting) for key, run in {run.setting.key: run for run in runs}.items()}
     runs = sorted(runs, key=lambda run: rule[run.setting.key])  # runs of one rule stay together: a part has few rules
-    best, best_time = None, math.inf
     pools = [[_Pool.of(of_seed, rule) for of_seed in _by_seed(runs)]]
     if not sizes.random and not sizes.convolves and workload.shared_batches and stackable.findings(workload).mixes:
         pools.append([_Pool.of(runs, rule)])
-    part_sizes = _part_sizes(len(runs), sizes, machine, workers)
-    for pool, size, multiple in itertools.product(pools, part_sizes, {1, workers}):
-        parts = [(one, low, high) for one in pool for low, high in _bounds(len(one.runs), size, multiple)]
-        steps = [_group_step(*part, sizes) for part in parts]
-        time = _time(steps, workers)
-        if time < best_time * BETTER:
-            best, best_time = (parts, steps), time
-    assert best is not None
-    return [
-        (Group(engine="stacked", runs=tuple(run.run_id for run in pool.runs[low:high]), compile=compile == "on"), step)
-        for (pool, low, high), step in zip(*best, strict=True)
-    ]
+    return pools
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +169,11 @@ def _changes(values: Sequence[object]) -> list[int]:
     return list(itertools.accumulate((one != other for one, other in itertools.pairwise(values)), initial=0))
 
 
-def _part_sizes(runs: int, sizes: Sizes, machine: Machine, workers: int) -> list[int]:
-    """Sizes of group to consider, from the largest down to half of it, and those that give each worker as many."""
+def _part_sizes(runs: int, sizes: Sizes, machine: Machine, workers: int, share: int) -> list[int]:
+    """Sizes of group to consider, from the largest down to half of it, and those that give each of `share` workers as
+    many. The caches and the memory are shared by all `workers`."""
     largest = min(runs, _largest(sizes, machine, workers))
-    even = max(1, math.ceil(runs / workers))
+    even = max(1, math.ceil(runs / share))
     return sorted({*range(max(1, largest // 2), largest + 1), min(even, largest)}, reverse=True)
 
 
@@ -167,9 +217,9 @@ def _bounds(count: int, size: int, multiple: int) -> Iterable[tuple[int, int]]:
     return itertools.pairwise(round(number * count / parts) for number in range(parts + 1))
 
 
-def _time(steps: Sequence[float], workers: int) -> float:
+def _time(seconds: Sequence[float], workers: int) -> float:
     """When all are done, if each takes so long."""
-    return makespan(steps, workers) + TAIL * max(steps)
+    return makespan(seconds, workers) + TAIL * max(seconds, default=0.0)
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:

@@ -8,34 +8,31 @@ from __future__ import annotations
 
 import importlib
 from collections import deque
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from lrsweep.errors import WrongOption
 from lrsweep.workers.messages import Job, Message, WorkerConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 STOP_SECONDS = 3.0
 """How long workers may take to save and leave before they are killed."""
 
 Event = tuple[Job, Message]
+Take = Callable[[list[Event]], None]
 
 
 class Executor(Protocol):
-    """`events` ends when the queue is empty and every job taken from it has had its last message."""
+    """`run` returns when the queue is empty and every job taken from it has had its last message."""
 
     def start(self) -> None: ...
 
-    def events(self, queue: deque[Job]) -> Iterator[list[Event]]:
-        """What happened, as lists; an empty list now and then, so that the caller can look around.
-
-        The caller may add to the queue between two lists.
+    def run(self, queue: deque[Job], take: Take) -> None:
+        """Train what is in the queue. `take` is given what happened, as lists; an empty list now and then, so that the
+        caller can look around. It may add to the queue, and ask for a stop. What it raises ends this.
         """
 
     def stop(self) -> None:
-        """Ask the workers to save and leave; `events` then ends within STOP_SECONDS or a little more."""
+        """Ask the workers to save and leave; `run` then returns within STOP_SECONDS or a little more."""
 
     def close(self) -> None:
         """End all workers now."""
@@ -44,8 +41,8 @@ class Executor(Protocol):
 class Place(Protocol):
     """Made with the address that was given, or None. All of it may raise UsageError: what to do is in the text."""
 
-    def begin(self, workers: int, device: str, threads: int) -> None:
-        """Start what takes time to start, without waiting for it."""
+    def begin(self, workers: int | str, device: str, threads: int) -> None:
+        """Start what takes time to start, without waiting for it. Number and device as given, `auto` or not."""
 
     def workers(self, device: str, threads: int) -> int | None:
         """How many can train at once; None if it is this machine whose cores count."""
@@ -59,7 +56,11 @@ class Place(Protocol):
         """Nothing of it is left when this returns."""
 
 
-EXECUTORS = {"local": "lrsweep.workers.local:Here", "ray": "lrsweep.workers.ray_executor:Cluster"}
+EXECUTORS = {
+    "local": "lrsweep.workers.local:Here",
+    "in-process": "lrsweep.workers.in_process:ThisProcess",
+    "ray": "lrsweep.workers.ray_executor:Cluster",
+}
 """The places, by the names that a user gives: module and class."""
 
 

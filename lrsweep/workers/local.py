@@ -24,8 +24,8 @@ from lrsweep.errors import WrongOption
 from lrsweep.system import child
 from lrsweep.system.process import collect_own_objects
 from lrsweep.system.signals import undisturbed
-from lrsweep.workers.executors import STOP_SECONDS, Event
-from lrsweep.workers.messages import LAST, Died, Job, Message, Quiet, Retiring, WorkerConfig
+from lrsweep.workers.executors import STOP_SECONDS, Event, Take
+from lrsweep.workers.messages import LAST, Died, Job, Message, Quiet, Retiring, Taken, WorkerConfig
 
 POLL_SECONDS = 0.2
 QUIET_SECONDS = 60.0
@@ -46,6 +46,7 @@ class Worker:
     process: Process
     connection: Connection
     exit_code: Callable[[], int | None]
+    name: str = ""
     job: Job | None = None
     retiring: bool = False
     used: bool = False
@@ -74,19 +75,21 @@ class Local:
         fork = self._start is None and (child.must_fork() or (self._config.device == "cpu" and _copies_will_do()))
         while len(self._workers) < self._count:
             try:
-                self._add(fork)
+                self._add(fork, f"worker {len(self._workers) + 1}")
             except OSError:
                 if not self._workers:
                     raise
                 return  # fewer workers do, where there are no more files or processes
 
-    def events(self, queue: deque[Job]) -> Iterator[list[Event]]:
-        """What happened, as lists; an empty list now and then, so that the caller can look around.
+    def run(self, queue: deque[Job], take: Take) -> None:
+        for events in self.events(queue):
+            take(events)
 
-        The caller may add to the queue between two lists.
-        """
+    def events(self, queue: deque[Job]) -> Iterator[list[Event]]:
+        """What happened, as lists; an empty list now and then. The caller may add to the queue between two lists."""
         while True:
-            self._assign(queue)
+            if begun := self._assign(queue):
+                yield begun
             busy = [worker for worker in self._workers if worker.job is not None]
             if not busy:
                 return
@@ -121,7 +124,8 @@ class Local:
             worker.exit_code()
         self._workers.clear()
 
-    def _assign(self, queue: deque[Job]) -> None:
+    def _assign(self, queue: deque[Job]) -> list[Event]:
+        begun: list[Event] = []
         for worker in list(self._workers):
             if worker.job is None and queue and not self._stopping:
                 job = queue.popleft()
@@ -129,8 +133,10 @@ class Local:
                     worker = self._replace(worker)
                 worker.job, worker.used = job, worker.used or not job.in_a_copy
                 worker.word()
+                begun.append((job, Taken(worker.name)))
                 with suppress(OSError):  # it died while it was idle: its end of the pipe will say so
                     worker.connection.send(worker.job)
+        return begun
 
     def _receive(self, worker: Worker) -> list[Event]:
         events: list[Event] = []
@@ -162,14 +168,15 @@ class Local:
         worker.exit_code()  # leaves no zombie behind
         self._workers.remove(worker)
         if not self._stopping:
-            self._add(fork=child.must_fork())
+            self._add(child.must_fork(), worker.name)
         return self._workers[-1] if self._workers else worker
 
-    def _add(self, fork: bool) -> None:
+    def _add(self, fork: bool, name: str) -> None:
         ours, theirs = multiprocessing.Pipe()
         start = self._start or (self._forked if fork else spawned if hasattr(os, "fork") else _spawned_on_windows)
         worker = start(ours, theirs)
         theirs.close()
+        worker.name = name
         self._workers.append(worker)
         with suppress(OSError):  # it died at once; its first job will tell
             ours.send(self._config)
@@ -236,7 +243,7 @@ def helper(module: str, descriptor: int, path: Sequence[str] | None = None, **op
     command = f"import sys; sys.path[:] = {found!r}; from {module} import main; main({descriptor})"
     with undisturbed():
         return subprocess.Popen(
-            [sys.executable, "-c", command], pass_fds=[descriptor], stdin=subprocess.DEVNULL, **options
+            [sys.executable, "-c", command], pass_fds=[descriptor], **{"stdin": subprocess.DEVNULL, **options}
         )
 
 
@@ -247,7 +254,7 @@ class Here:
         if address is not None:
             raise WrongOption("address", address, "only the executor ray has an address")
 
-    def begin(self, workers: int, device: str, threads: int) -> None: ...
+    def begin(self, workers: int | str, device: str, threads: int) -> None: ...
 
     def workers(self, device: str, threads: int) -> int | None:
         return None

@@ -54,6 +54,13 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """The job is a `worker`'s from now on; its name is for users."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ticked:
     """`run_steps` more updates, summed over the runs of the group."""
 
@@ -148,7 +155,8 @@ class Lost:
 
 
 Message: TypeAlias = (
-    Ticked
+    Taken
+    | Ticked
     | Trained
     | Saved
     | Quiet

@@ -25,7 +25,7 @@ from lrsweep.system.machine import cpu_name
 from lrsweep.workers import needed
 from lrsweep.workers.executors import Event
 from lrsweep.workers.local import Local, spawned
-from lrsweep.workers.messages import LAST, Job, Message, Saved, Ticked, WorkerConfig
+from lrsweep.workers.messages import LAST, Job, Message, Saved, Taken, Ticked, WorkerConfig
 from lrsweep.workers.needed import Needed
 
 BATCH_SECONDS = 0.5
@@ -115,6 +115,8 @@ class Agent:
                 if isinstance(message, Ticked):
                     steps += message.run_steps
                     continue
+                if isinstance(message, Taken):
+                    continue  # the sweep has its own name for this worker
                 batch.messages.append(message)
                 if isinstance(message, Saved) and self._own is not None:
                     self._take(message, batch)

@@ -28,9 +28,9 @@ from lrsweep.errors import LimitError, UsageError, WrongOption
 from lrsweep.store import checkpoints, lock
 from lrsweep.system.machine import available_cores
 from lrsweep.workers import needed
-from lrsweep.workers.executors import STOP_SECONDS, Event
+from lrsweep.workers.executors import STOP_SECONDS, Event, Take
 from lrsweep.workers.local import POLL_SECONDS, QUIET_SECONDS, helper
-from lrsweep.workers.messages import LAST, Job, Lost, Saved, Warned, WorkerConfig
+from lrsweep.workers.messages import LAST, Job, Lost, Saved, Taken, Warned, WorkerConfig
 
 if TYPE_CHECKING:
     from lrsweep.workers.ray_agent import Batch, Joined
@@ -70,13 +70,13 @@ class Cluster:
         self._folder = ""
         self._resources: dict[str, float] | None = None
 
-    def begin(self, workers: int, device: str, threads: int) -> None:
+    def begin(self, workers: int | str, device: str, threads: int) -> None:
         if self._process is not None:
             return
         if self._address is None:
             token = {"RAY_AUTH_TOKEN": token_hex(32)}
-            cpus = max(available_cores(), workers * threads)
-            resources = {"num_cpus": cpus} | ({} if device == "cuda" else {"num_gpus": 0})
+            cpus = max(available_cores(), 0 if isinstance(workers, str) else workers * threads)
+            resources = {"num_cpus": cpus} | ({"num_gpus": 0} if device == "cpu" else {})
             environment = {**os.environ, **ONLY_HERE, **token}
             environment.pop("RAY_ADDRESS", None)
         else:
@@ -210,9 +210,14 @@ class Ray:
         self._cluster.send(("start", self._count, needs, settings))
         self._since = time.monotonic()
 
-    def events(self, queue: deque[Job]) -> Iterator[list[Event]]:
+    def run(self, queue: deque[Job], take: Take) -> None:
+        for events in self._events(queue):
+            take(events)
+
+    def _events(self, queue: deque[Job]) -> Iterator[list[Event]]:
         while True:
-            self._assign(queue)
+            if begun := self._assign(queue):
+                yield begun
             if not self._busy and (not queue or self._stopping):
                 return
             if self._stopping and time.monotonic() - self._stopping > STOP_SECONDS + MARGIN_SECONDS:
@@ -235,7 +240,8 @@ class Ray:
             while time.monotonic() < until and ("closed",) not in self._cluster.received(POLL_SECONDS):
                 pass
 
-    def _assign(self, queue: deque[Job]) -> None:
+    def _assign(self, queue: deque[Job]) -> list[Event]:
+        begun: list[Event] = []
         while queue and self._free and not self._stopping:
             number, job = self._free.pop(0), queue.popleft()
             checkpoint = None
@@ -243,6 +249,8 @@ class Ray:
                 checkpoint = checkpoints.content(self._folder, job.resume)
             self._busy[number] = job
             self._cluster.send(("job", number, job, checkpoint))
+            begun.append((job, Taken(f"{self._joined[number].host}, worker {number}")))
+        return begun
 
     def _events_of(self, name: str, number: int = 0, what: Any = None) -> Iterator[Event]:
         if name == "joined":

@@ -88,7 +88,7 @@ class WorkerHooks:
             self.tell()
 
     def tell(self) -> None:
-        if os.getppid() != self._config.parent:
+        if self._config.parent not in (os.getppid(), os.getpid()):
             os._exit(0)  # nobody is left to tell
         self._send(Ticked(self._steps))
         self._steps, self._told = 0, time.monotonic()
@@ -129,6 +129,10 @@ class WorkloadCache:
         while len(self._kept) > KEPT_WORKLOADS:
             del self._kept[next(iter(self._kept))]
         return found
+
+    def forget(self, workload_spec: WorkloadSpec, device: str) -> None:
+        """The next that asks for it gets another."""
+        self._kept.pop((workload_spec.key, device), None)
 
 
 @functools.cache
@@ -225,7 +229,7 @@ def train_in_a_copy(
         return
     if config.device != "cpu" or not child.can_fork():
         send(Retiring())
-        _train_alone(job, config, send, stop)
+        train_alone(job, config, send, stop)
         leave()
         return
     worker = os.getpid()
@@ -235,7 +239,7 @@ def train_in_a_copy(
     if pid == 0:
         try:
             die_with(worker)
-            _train_alone(job, dataclasses.replace(config, parent=worker), send, stop)
+            train_alone(job, dataclasses.replace(config, parent=worker), send, stop)
             os.write(writing, b"1")
         finally:
             with suppress(OSError, ValueError):
@@ -256,7 +260,7 @@ def train_in_a_copy(
         os._exit(code)
 
 
-def _train_alone(job: Job, config: WorkerConfig, send: Callable[[Message], None], stop: StopFlag) -> None:
+def train_alone(job: Job, config: WorkerConfig, send: Callable[[Message], None], stop: StopFlag) -> None:
     """Train the one run that this process will ever train."""
     workloads().get(job.runs[0].workload_spec, config.device).train_alone()
     train(job, config, send, stop)

@@ -14,7 +14,7 @@ from lrsweep.workers.executors import Place
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed")
-EVERY = ["local", pytest.param("ray", marks=[pytest.mark.slow, needs_ray])]
+EVERY = ["local", "in-process", pytest.param("ray", marks=[pytest.mark.slow, needs_ray])]
 
 
 def opened() -> Iterator[dict[str, Place]]:

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from lrsweep.cli import output
+from lrsweep.store.journal import Group
 from lrsweep.sweep import context, preflight
 from lrsweep.sweep.dry_run import CostEstimate
 from lrsweep.sweep.progress import Silent
 from lrsweep.system.machine import MIB, Machine
+from lrsweep.workers.messages import Job
 from tests.support import sweeps
 
 CONFIG = sweeps.spec(lr=[0.01, 0.1], model={"name": "mlp", "hidden": [300, 300]})
@@ -70,3 +72,12 @@ def test_a_disk_without_room_is_told(tmp_path: Path) -> None:
     assert 0 < facts.bytes < facts.free_bytes
     assert "are free" not in output.estimate(facts)
     assert "but only 2 KiB are free" in output.estimate(dataclasses.replace(facts, free_bytes=2048))
+
+
+def test_what_takes_longest_is_trained_first() -> None:
+    """By estimated time, not by steps; what an earlier command has cut is taken to be as fast as the rest."""
+    steps = {"wide": 100, "narrow": 400, "stored": 800, "again": 10}
+    jobs = {name: Job(group=Group(engine="stacked", runs=(name,)), runs=(), run_steps=of) for name, of in steps.items()}
+    seconds = {jobs["wide"].group.id: 30.0, jobs["narrow"].group.id: 20.0}
+    found = preflight._longest_first(list(jobs.values()), seconds)
+    assert [job.group.runs[0] for job in found] == ["stored", "wide", "narrow", "again"]

@@ -49,13 +49,38 @@ def blobs(**train: Any) -> Any:
 
 def test_small_networks_are_stacked_and_both_workers_end_together() -> None:
     shared = blobs(epochs=100)
-    costed = grouping.cut_with_costs(grid(shared), workload.build(shared), DESKTOP, 2)
+    costed = grouping.cut_all([(grid(shared), workload.build(shared))], DESKTOP, 2)
     assert {group.engine for group, _ in costed} == {"stacked"}
     loads = [0.0, 0.0]
     for _, seconds in costed:
         loads[loads.index(min(loads))] += seconds
     assert max(loads) <= 1.03 * min(loads)
     assert [seconds for _, seconds in costed] == sorted((seconds for _, seconds in costed), reverse=True)
+
+
+@pytest.mark.parametrize("workers", [2, 4, 16])
+def test_workloads_are_cut_for_what_all_workers_do_together(workers: int) -> None:
+    """Each for all workers, as if it were alone, would take longer: more and smaller groups."""
+    shared = [blobs(epochs=10, batch_size=size) for size in (16, 64, 256)]
+    recipes = [(grid(one, seeds=1), workload.build(one)) for one in shared]
+    seconds = [each for _, each in grouping.cut_all(recipes, DESKTOP, workers)]
+    apart = [each for one in recipes for _, each in grouping.cut_all([one], DESKTOP, workers)]
+    assert len(seconds) < len(apart)
+    assert sum(seconds) < 0.9 * sum(apart)
+    assert grouping.makespan(seconds, workers) < 0.95 * grouping.makespan(apart, workers)
+
+
+def test_the_longest_groups_are_split_where_workers_would_be_idle() -> None:
+    """Those of small batches, which make most steps."""
+    shared = [blobs(epochs=10, batch_size=size) for size in (16, 256)]
+    groups = {
+        workers: grouping.cut_all([(grid(one, seeds=1), workload.build(one)) for one in shared], DESKTOP, workers)
+        for workers in (1, 16)
+    }
+    first = {workers: max(each for _, each in found) for workers, found in groups.items()}
+    assert first[16] < 0.8 * first[1]
+    short = [min(found, key=lambda each: each[1])[0] for found in groups.values()]
+    assert short[0] == short[1]
 
 
 def test_the_same_runs_are_cut_the_same_way() -> None:

@@ -25,7 +25,7 @@ from lrsweep.sweep.progress import Notes, Silent
 from lrsweep.sweep.supervisor import LOSSES, TRIES, Supervisor
 from lrsweep.system import child
 from lrsweep.workers import worker
-from lrsweep.workers.executors import Event
+from lrsweep.workers.executors import Take
 from lrsweep.workers.local import Local
 from lrsweep.workers.messages import (
     AuditFailed,
@@ -39,6 +39,7 @@ from lrsweep.workers.messages import (
     Quiet,
     Raised,
     Saved,
+    Taken,
     Ticked,
     Trained,
     Unwritable,
@@ -93,11 +94,11 @@ class Scripted:
 
     def close(self) -> None: ...
 
-    def events(self, queue: deque[Job]) -> Iterator[list[Event]]:
+    def run(self, queue: deque[Job], take: Take) -> None:
         while queue:
             job = queue.popleft()
             self.jobs.append(job)
-            yield [(job, message) for message in self._behave(job)]
+            take([(job, message) for message in self._behave(job)])
 
 
 def train(
@@ -497,7 +498,7 @@ def collect(pool: Local, *jobs: Job) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {one.group.runs[0]: [] for one in jobs}
     for events in pool.events(deque(jobs)):
         for one, message in events:
-            if not isinstance(message, Ticked):
+            if not isinstance(message, Taken | Ticked):
                 found[one.group.runs[0]].append(message)
     return found
 
@@ -534,7 +535,7 @@ def test_stop_lets_workers_save_and_starts_nothing_new(pool: Callable[[int], Loc
     queue = deque([job("long"), job("long", "b"), job("never")])
     messages: list[Message] = []
     for events in local.events(queue):
-        messages += [message for _, message in events if not isinstance(message, Ticked)]
+        messages += [message for _, message in events if not isinstance(message, Taken | Ticked)]
         local.stop()
     assert Counter(type(message) for message in messages) == {Saved: 2, Left: 2}
     assert len(queue) == 1

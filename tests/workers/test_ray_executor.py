@@ -20,6 +20,7 @@ from lrsweep.errors import LimitError, UsageError, WrongOption
 from lrsweep.sweep.progress import Silent, Start, Update
 from lrsweep.user_imports import one_version
 from lrsweep.workers import needed, ray_executor
+from lrsweep.workers.messages import WorkerConfig
 from tests.support import places, sweeps
 
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
@@ -157,6 +158,56 @@ def test_what_a_machine_lacks_ends_the_command_before_the_first_step(
     monkeypatch.setattr(needed, "__version__", "0.0")
     with pytest.raises(UsageError, match=r"lacks what training takes: lrsweep \S+ in place of 0\.0\. Install it there"):
         sweeps.run(tmp_path, executor="ray")
+
+
+# What a worker is given of its machine.
+
+
+class Unstarted:
+    """In place of a cluster: what it is asked for."""
+
+    def __init__(self) -> None:
+        self.needs: list[dict[str, float]] = []
+        self.sent: list[tuple[Any, ...]] = []
+        self.ready, self.send = self.needs.append, self.sent.append
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cpu", 0.0), ("cuda", 1.0)])
+def test_every_worker_asks_for_its_cores_and_gpus(device: str, gpus: float, tmp_path: Path) -> None:
+    """Always for a number of GPUs: Ray would leave a worker that asks for none those of all others."""
+    cluster: Any = Unstarted()
+    config = WorkerConfig(folder=str(tmp_path), device=device, parent=os.getpid(), checkpoint_seconds=1.0, threads=3)
+    ray_executor.Ray(cluster, config, 2).start()
+    wanted = {"num_cpus": 3.0, "num_gpus": gpus}
+    assert cluster.needs == [wanted]
+    assert [command[:3] for command in cluster.sent] == [("start", 2, wanted)]
+
+
+@pytest.mark.slow
+@places.needs_ray
+def test_a_worker_sees_its_own_gpu_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Ray says that there are two, which is all that it needs to hand them out; the workers train on the CPU."""
+    send = ray_executor.Cluster.send
+
+    def with_gpus(self: ray_executor.Cluster, command: tuple[Any, ...]) -> None:
+        if command[0] is None:
+            command = (None, {**command[1], "num_gpus": 2}, command[2])
+        elif command[0] == "start":
+            command = (*command[:2], {**command[2], "num_gpus": 1.0}, *command[3:])
+        send(self, command)
+
+    monkeypatch.setattr(ray_executor.Cluster, "send", with_gpus)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    build = 'def build():\n    print("it sees", os.environ["CUDA_VISIBLE_DEVICES"])\n    return nn.Linear(3, 1)\n'
+    own = OWN.replace("import torch\n", "import os\nimport torch\n").replace("def make_task", f"{build}\ndef make_task")
+    (tmp_path / "own.py").write_text(own.replace("build = lambda: nn.Linear(3, 1)", "pass"))
+    spec = sweeps.spec(task=f"{tmp_path}/own.py:make_task", train={"steps": 5, "batch_size": 10})
+    del spec["model"]
+    sweeps.run(tmp_path / "results", spec, executor="ray", workers=2)
+    seen = {line.removeprefix("it sees ") for line in capfd.readouterr().err.splitlines() if line.startswith("it sees")}
+    assert seen == {"0", "1"}
 
 
 # A cluster of two machines.
