@@ -386,7 +386,7 @@ def range_test(
     from lrsweep.cli import output
     from lrsweep.sweep import lr_finder
 
-    found = lr_finder.run(
+    found = process.prints_aside()(lr_finder.run)(
         config, results=results, device=device.value, overrides=set_ or (), low=low, high=high, steps=steps, seed=seed
     )
     if axes := output.range_test_axes(found):

@@ -706,7 +706,7 @@ def test_the_python_function(tmp_path: Path, caplog: pytest.LogCaptureFixture, m
     ("options", "text"),
     [
         ({"workers": 0}, "whole number"),
-        ({"executor": "mail"}, r"\(allowed: local, ray\)"),
+        ({"executor": "mail"}, r"\(allowed: local, in-process, ray\)"),
         ({"address": "head:6379"}, "address='head:6379': only the executor ray has an address"),
         ({"device": "tpu"}, "auto, cpu, cuda"),
         ({"compile": "maybe"}, "auto, on or off"),

@@ -26,7 +26,7 @@ from tests.support import sweeps
         ({"set": [5]}, "set=[5]: give a list of texts"),
         ({"workers": "2"}, "workers='2': give a whole number from 1, or auto"),
         ({"workers": 1.0}, "workers=1.0: give a whole number"),
-        ({"executor": ["local"]}, "executor=['local']: unknown executor (allowed: local, ray)"),
+        ({"executor": ["local"]}, "executor=['local']: unknown executor (allowed: local, in-process, ray)"),
         ({"address": "head:6379"}, "address='head:6379': only the executor ray has an address"),
         ({"address": 6379}, "address=6379: give a text such as"),
         ({"device": "tpu"}, "device='tpu': unknown device"),
