@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from bdb import BdbQuit
 from collections import deque
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from multiprocessing.connection import Connection
@@ -19,9 +21,9 @@ from typing import TYPE_CHECKING, NoReturn
 from lrsweep.errors import WrongOption
 from lrsweep.system import child, ending
 from lrsweep.system.signals import undisturbed
-from lrsweep.workers.executors import Take
+from lrsweep.workers.executors import Event, Take
 from lrsweep.workers.local import Local, Worker, spawned
-from lrsweep.workers.messages import Died, Job, Message, Taken, Warned, WorkerConfig
+from lrsweep.workers.messages import Died, Job, Message, Taken, Trained, Warned, WorkerConfig
 
 if TYPE_CHECKING:
     from lrsweep.plan import WorkloadSpec
@@ -60,14 +62,15 @@ class InProcess:
         from lrsweep.optimizers import without_compiler
         from lrsweep.workers import worker
 
+        heard = partial(_unless_quit, take)
         doing = "the sweep was trained in it"
         with ending.told_of(doing), without_compiler(), worker.threads(self._config.threads):
             while queue and not self._stop.wanted:
                 job = queue.popleft()
                 if job.in_a_copy:
-                    self._train_apart(job, take)
+                    self._train_apart(job, heard)
                 else:
-                    self._train(job, take)
+                    self._train(job, heard)
                 take([])
 
     def stop(self) -> None:
@@ -118,6 +121,18 @@ class InProcess:
         take([(job, Warned(SHARED, SHARED))])
         self._train(job, take, alone=True)
         worker.workloads().forget(job.runs[0].workload_spec, self._config.device)
+
+
+def _unless_quit(take: Take, events: Sequence[Event]) -> None:
+    """`take`, but for a run whose debugger was told to quit, which interrupts the command as Ctrl-C does."""
+    quit_ = [message for _, message in events if isinstance(message, Trained) and _was_quit(message)]
+    take([event for event in events if event[1] not in quit_])
+    if quit_:
+        signal.raise_signal(signal.SIGINT)
+
+
+def _was_quit(message: Trained) -> bool:
+    return (message.outcome.error or "").startswith(BdbQuit.__name__)
 
 
 def _exit_code(ended: SystemExit) -> int:

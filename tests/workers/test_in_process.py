@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lrsweep.errors import WrongOption
+from lrsweep.errors import StoppedError, WrongOption
 from lrsweep.store import journal
 from lrsweep.sweep.progress import Silent, Update
 from tests.support import sweeps
@@ -155,3 +155,12 @@ def test_it_is_one_worker(tmp_path: Path) -> None:
     with pytest.raises(WrongOption, match="only the executor ray has an address"):
         sweeps.run(tmp_path, executor="in-process", address="head:6379")
     assert not list(tmp_path.iterdir())
+
+
+def test_to_quit_the_debugger_interrupts_the_sweep_and_fails_no_run(tmp_path: Path) -> None:
+    spec = alone(tmp_path, "if calls == 3: raise __import__('bdb').BdbQuit")
+    with pytest.raises(StoppedError) as stopped:
+        sweeps.run(tmp_path, spec, executor="in-process")
+    assert stopped.value.exit_code == 130
+    found = journal.replay(tmp_path / "own")
+    assert not [entry for entry in found.entries.values() if entry.status == "failed"]
