@@ -3,7 +3,7 @@
 A cache and nothing else: a file that is missing, damaged, from another version or of other tables is passed over, and
 the tables are analysed. It is JSON whose every value is checked against the types in facts.py, for results folders come
 from anywhere: the fingerprint of the tables, then the facts without their rows, then each row, then the SHA-256 of
-these lines. nan and infinities are written so.
+these lines. nan and infinities are written so. Facts that do not give `summary.csv` again were altered.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from typing import BinaryIO
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lrsweep.analysis.facts import OptimizerFacts, SweepFacts
+from lrsweep.analysis.summary import summary_rows
 from lrsweep.errors import StorageError
+from lrsweep.results import run_tables, tables
 from lrsweep.store import atomic, journal
+from lrsweep.system.digests import of_file
 
 FILE = "facts.json"
 """In the journal's folder."""
@@ -48,8 +51,17 @@ def write(folder: Path, fingerprint: str, facts: SweepFacts) -> None:
 def read(folder: Path, fingerprint: str) -> SweepFacts | None:
     """The facts of the tables with this fingerprint; None if they were not kept, or not whole."""
     with suppress(OSError, ValidationError, ValueError), (folder / journal.FOLDER / FILE).open("rb") as stream:
-        return _read(stream, fingerprint)
+        facts = _read(stream, fingerprint)
+        return facts if facts is not None and _gives(facts, folder / tables.SUMMARY) else None
     return None
+
+
+def _gives(facts: SweepFacts, summary: Path) -> bool:
+    """Do the facts give this table to the byte?"""
+    digest = hashlib.sha256()
+    for line in run_tables.frame_lines(*summary_rows(facts)):
+        digest.update(line.encode())
+    return digest.hexdigest() == of_file(summary)
 
 
 def _lines(fingerprint: str, facts: SweepFacts) -> Iterator[bytes]:

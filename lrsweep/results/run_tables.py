@@ -294,7 +294,16 @@ def line(cells: Sequence[str]) -> str:
 def write_frame(path: Path, header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Replace `path` by a table of `rows`. Raises StorageError."""
     with _table(path, header) as table:
-        table.rows([cell(row.get(name)) for name in header] for row in rows)
+        table.rows(_cells(header, rows))
+
+
+def frame_lines(header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """The lines of such a table."""
+    return map(line, itertools.chain([header], _cells(header, rows)))
+
+
+def _cells(header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator[list[str]]:
+    return ([cell(row.get(name)) for name in header] for row in rows)
 
 
 def cell(value: Any) -> str:

@@ -125,14 +125,14 @@ class InProcess:
 
 def _unless_quit(take: Take, events: Sequence[Event]) -> None:
     """`take`, but for a run whose debugger was told to quit, which interrupts the command as Ctrl-C does."""
-    quit_ = [message for _, message in events if isinstance(message, Trained) and _was_quit(message)]
-    take([event for event in events if event[1] not in quit_])
-    if quit_:
+    heard = [event for event in events if not _was_quit(event[1])]
+    take(heard)
+    if len(heard) < len(events):
         signal.raise_signal(signal.SIGINT)
 
 
-def _was_quit(message: Trained) -> bool:
-    return (message.outcome.error or "").startswith(BdbQuit.__name__)
+def _was_quit(message: Message) -> bool:
+    return isinstance(message, Trained) and (message.outcome.error or "").startswith(BdbQuit.__name__)
 
 
 def _exit_code(ended: SystemExit) -> int:

@@ -178,3 +178,21 @@ def test_a_published_copy_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path = fabricate.folder(tmp_path, optimizers=("sgd",), rates=[0.1, 1.0], seeds=2, rows=3)
     assert plot.load(path).facts.n_runs == 4
     assert not (path / journal.FOLDER).exists()
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [
+        lambda facts: replace(facts, rows=facts.rows[1:]),
+        lambda facts: replace(facts, rows=(replace(facts.rows[0], recommended_lr=0.5), *facts.rows[1:])),
+        lambda facts: replace(facts, rows=(replace(facts.rows[0], optimizer="other"), *facts.rows[1:])),
+    ],
+)
+def test_facts_that_contradict_the_summary_are_passed_over(
+    folder: Path, altered: Callable[[SweepFacts], SweepFacts]
+) -> None:
+    """Whoever altered them gave them the right hash."""
+    facts_file.write(folder, tables.digest_of(folder), computed(folder))
+    assert kept(folder) is not None
+    facts_file.write(folder, tables.digest_of(folder), altered(computed(folder)))
+    assert kept(folder) is None
