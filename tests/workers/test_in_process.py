@@ -92,7 +92,7 @@ def test_a_system_that_forbids_other_processes(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_debugger_has_the_terminal_also_where_a_run_has_a_copy_to_itself(tmp_path: Path) -> None:
-    spec = alone(tmp_path, 'calls == 7 and print("heard", os.read(0, 8))')
+    spec = alone(tmp_path, 'calls == 7 and print("heard", os.read(__import__("sys").stdin.fileno(), 8))')
     (tmp_path / "spec.json").write_text(json.dumps(spec))
     command = [sys.executable, "-m", "lrsweep", "run", "spec.json", "--device", "cpu", "--progress", "none"]
     done = subprocess.run(
