@@ -249,7 +249,7 @@ class StackedTrainer:
         """If this step is to be audited: what to do with its result. Called before it, which writes into buffers."""
         if self._auditor is None or self.done or not self._auditor.due(self.step, batch):
             return None
-        self._settle(row=True)
+        self._settle(row=True)  # of a run that has ended an audit shows nothing
         alive = self._alive()
         if not alive:
             return None

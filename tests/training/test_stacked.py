@@ -17,7 +17,7 @@ from lrsweep.compiler import passes, trace
 from lrsweep.errors import StoppedError
 from lrsweep.run_result import NoHooks
 from lrsweep.system.plain import uses
-from lrsweep.training import sequential, stackable, stacked, workload
+from lrsweep.training import rates, sequential, stackable, stacked, workload
 from tests.support import stacked_tasks
 from tests.support.oracle import double, run, workload_spec
 
@@ -484,3 +484,23 @@ def test_a_rewrite_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) ->
         found = passes.program(graph, inputs)[0](*inputs)
     for one, other in zip(wanted, found, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_the_rate_of_the_last_step_is_the_one_before_the_plateau_fell() -> None:
+    """A run may turn out to have ended with that step, in a sweep that was resumed there, too."""
+
+    class Rising:
+        def last(self, column: str, run: int = 0) -> float:
+            return math.inf
+
+    shared = workload_spec({"name": "stacked_tasks.py:task"}, steps=20)
+    runs, prepared = made(shared, ("sgd", 0.1, {}, SCHEDULES[2])), workload.build(shared)
+    found, resumed = rates.Rates(runs, prepared), rates.Rates(runs, prepared)
+    found.mark(10)
+    for _ in range(3):
+        found.observe(0, Rising(), 10)  # type: ignore[arg-type]
+    resumed.restore(found.state(10), 10)
+    for one in (found, resumed):
+        assert one.after(10) == [0.1]
+        assert one.after(11) == [0.05]
+        assert one.at(10, [0])[0].tolist() == [0.05]
