@@ -1,12 +1,14 @@
 """What is left to train: the plan less the journal.
 
 A group that was written down and not finished is repeated as a whole, so that its runs come out to the bit as in a
-sweep that was never stopped. Runs in no group are cut anew. A failed run is tried again alone.
+sweep that was never stopped. Runs in no group are cut anew. A failed run is tried again alone, by the engine of its
+group; a group all of whose runs failed since its worker died, as a whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Pending:
-    """`repeat`: groups of the journal. `retry`: failed runs, alone. `uncut`: runs in no group, of which `new` are to
-    be trained (all of `uncut`, unless the record of a group was lost)."""
+    """`repeat`: groups of the journal. `retry`: those with failed runs. `uncut`: runs in no group, of which `new` are
+    to be trained (all of `uncut`, unless the record of a group was lost)."""
 
     repeat: tuple[Job, ...]
     retry: tuple[Job, ...]
@@ -59,7 +61,7 @@ def pending(plan: Plan, replay: Replay) -> Pending:
     again = {run.run_id for job in repeat for run in job.runs}
     return Pending(
         repeat=tuple(repeat),
-        retry=tuple(_alone(run, current.get(run.run_id), replay) for run in failed if run.run_id not in again),
+        retry=_retries([run for run in failed if run.run_id not in again], current, replay),
         uncut=tuple(run for run in plan.runs if run.run_id not in current) if new else (),
         new=frozenset(new),
     )
@@ -73,10 +75,21 @@ def _repeated(group: Group, members: tuple[Run, ...], replay: Replay) -> Job:
     return Job(group=replace(group, runs=ids), runs=members)
 
 
-def _alone(run: Run, group: Group | None, replay: Replay) -> Job:
-    if group is None or replay.entries[run.run_id].worker_died:
-        group = Group(engine="single", runs=())
-    return Job(group=replace(group, runs=(run.run_id,)), runs=(run,))
+def _retries(failed: Sequence[Run], current: Mapping[str, Group], replay: Replay) -> tuple[Job, ...]:
+    died = [run for run in failed if replay.entries[run.run_id].worker_died and run.run_id in current]
+    count = Counter(current[run.run_id].id for run in died)
+    whole: dict[str, list[Run]] = {}
+    alone = []
+    for run in failed:
+        group = current.get(run.run_id)
+        if group is not None and count[group.id] == len(group.runs):
+            whole.setdefault(group.id, []).append(run)
+        else:
+            again = replace(group, runs=(run.run_id,)) if group else Group(engine="single", runs=(run.run_id,))
+            alone.append(Job(group=again, runs=(run,)))
+    groups = [replay.groups[number] for number in whole]
+    by_id = {run.run_id: run for run in failed}
+    return *(Job(group=group, runs=tuple(by_id[run] for run in group.runs)) for group in groups), *alone
 
 
 def jobs(left: Pending, replay: Replay, cut: Cut) -> list[Job]:

@@ -2,11 +2,11 @@
 
 User code that fails an audit, or whose untrained losses differ between runs of one seed: all that was trained together
 of that workload is thrown away and trained again one at a time. A worker that dies (noticed in workers/): its group is
-retried up to TRIES times in all, then split in two until the run that kills it is alone and recorded as failed. Where
-its machine is lost, it is retried LOSSES times before that begins. Once HOPELESS runs of a recipe have failed like that
-and none was ever trained, the others of the recipe fail untried; the next command tries them again. Out of memory:
-split at once. An engine that raises: its runs are trained one at a time, and the reason is reported once one of them
-succeeds; otherwise their failures say it.
+retried up to TRIES times in all, then split in two until the run that kills it is alone, which is tried once more in
+plain torch and then recorded as failed. Where its machine is lost, it is retried LOSSES times before that begins. Once
+HOPELESS runs of a recipe have failed like that and none was ever trained, the others of the recipe fail untried; the
+next command tries them again. Out of memory: split at once. An engine that raises: its runs are trained one at a time,
+and the reason is reported once one of them succeeds; otherwise their failures say it.
 """
 
 from __future__ import annotations
@@ -362,7 +362,8 @@ class Supervisor:
             self._queue.appendleft(replace(job, resume=self._saved.get(job.group.id)))
             return
         left = [run for run in job.runs if run.run_id not in self._settled]
-        if len(left) <= 1 and not (isinstance(message, Raised) and job.group.engine != "single"):
+        alone = isinstance(message, OutOfMemory) or job.group.engine == "single"
+        if not left or (len(left) == 1 and alone):
             self._fail(job, message)
             if isinstance(message, Died) and len(job.runs) == 1:
                 self._killed[job.runs[0].workload_spec.key] += 1
@@ -374,6 +375,11 @@ class Supervisor:
             first = labels[: len(labels) // 2]  # one class may be to blame
             parts = [[run for run in left if (run.label in first) is one] for one in (True, False)]
             self._requeue(job, parts, "stacked", None, unused_worker=True)
+        elif isinstance(message, Died) and len(left) == 1:
+            reason = reasons.short(message.text)
+            self._raised[reason] += 1
+            self._requeue(job, [left], "single", reason, raised=True, worker_died=True, unused_worker=True)
+            self._queue.rotate()  # before all others: it may be the third that is hopeless
         elif isinstance(message, Raised):
             what = "a recorded step" if job.group.engine == "recorded" else "training them together"
             reason = reasons.short(f"an error in {what}: {message.text}")

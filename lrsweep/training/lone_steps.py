@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+import cmath
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from lrsweep import optimizers
+from lrsweep.training import user_state
+from lrsweep.training.data import DatasetSplit
 from lrsweep.training.loss_module import LossModule
 from lrsweep.training.recorder import Evaluation, evaluate, means_over
 from lrsweep.training.stepper import Stepper
 from lrsweep.training.workload import Workload
+
+if TYPE_CHECKING:
+    from lrsweep.plan import OptimizerSetting
 
 Check: TypeAlias = Callable[[Any, Tensor, Mapping[str, Tensor]], None]
 
@@ -34,6 +41,9 @@ class Eager:
 
     def grads(self) -> dict[str, Tensor]:
         return {}
+
+    def written(self) -> list[Tensor]:
+        return []
 
     def evaluate(self, split: str, step: int, check: Check | None) -> Evaluation:
         return evaluate(self._module, self._workload, split, self._seed, step)
@@ -94,5 +104,63 @@ class Captured:
         """The gradients of the loss that `forward` gave last, by parameter."""
         return dict(zip(self._stepper.trainable, self._grads, strict=True))
 
+    def written(self) -> list[Tensor]:
+        """What `forward` may write into."""
+        return self._values()[1]
+
     def _values(self) -> tuple[list[Tensor], list[Tensor]]:
         return [value.detach() for value in self._trained], [value.detach() for value in self._non_trainable]
+
+
+class OneRun:
+    """Weights [1, ...] of the one run that there is."""
+
+    def __init__(self, weights: Sequence[Tensor]) -> None:
+        self._weights = weights
+
+    def finite_of_runs(self) -> Tensor:
+        """[1]: are they finite?"""
+        return torch.stack([weight.isfinite().all() for weight in self._weights]).all().reshape(1)
+
+
+def fusible(grads: Sequence[Tensor | None]) -> bool:
+    """Fused kernels take no sparse gradients, and no weight whose momentum begins later than that of others."""
+    return all(grad is not None and not grad.is_sparse for grad in grads)
+
+
+def lay_out_gradients(weights: Sequence[Tensor]) -> None:
+    """Fused kernels read a gradient as if it lay in memory as its weight does, which a hook may have changed."""
+    for weight in weights:
+        grad = weight.grad
+        if grad is not None and grad.layout is torch.strided and grad.stride() != weight.stride():
+            weight.grad = torch.empty_like(weight).copy_(grad)
+
+
+@torch.no_grad()
+def all_finite(weights: Sequence[Tensor]) -> bool:
+    """A finite sum has only finite terms: one number a weight, one look at a device in all. Only a sum that overflowed
+    needs a closer one."""
+    sums = [weight.sum() for weight in weights]
+    if sums and sums[0].device.type != "cpu":
+        sums = [torch.stack(sums).sum()]
+    return all(cmath.isfinite(total.item()) for total in sums) or all(
+        bool(torch.isfinite(weight).all()) for weight in weights
+    )
+
+
+def copied(state: Any) -> Any:
+    """A state dict that later steps do not write into."""
+    if isinstance(state, Tensor):
+        return state.detach().clone()
+    if isinstance(state, Mapping):
+        return {key: copied(value) for key, value in state.items()}
+    return type(state)(copied(value) for value in state) if type(state) in (list, tuple) else state
+
+
+def kept_by(module: LossModule, setting: OptimizerSetting, workload: Workload) -> user_state.Snapshot:
+    """What the user's code keeps: its model, functions, optimizer class and data."""
+    task, base_dir = workload.task, workload.workload_spec.base_dir
+    functions = [*module.functions, workload.builder, task.collate_fn, task.param_groups]
+    functions += [optimizers.lookup(setting.name, base_dir)] if ":" in setting.name else []
+    data = [split.data for split in workload.splits.values() if isinstance(split, DatasetSplit)]
+    return user_state.snapshot([module.model, *functions, *data])

@@ -6,7 +6,6 @@ that keep a core busy by themselves: stacking them gains nothing, dispatch and a
 
 from __future__ import annotations
 
-import cmath
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,13 +16,14 @@ from torch import Tensor, nn
 from lrsweep import optimizers, schedules
 from lrsweep.errors import LrsweepError, StoppedError, UsageError
 from lrsweep.run_result import Hooks, RunResult
-from lrsweep.training import guards, isolation, param_groups, user_state
+from lrsweep.training import guards, isolation, lone_steps, param_groups, survivors
 from lrsweep.training.audit import Auditor, Computed, after_step
-from lrsweep.training.data import DatasetSplit, map_tensors
+from lrsweep.training.data import map_tensors
 from lrsweep.training.divergence import finite_divergence
-from lrsweep.training.lone_steps import Captured, Check, Eager
+from lrsweep.training.lone_steps import Captured, Check, Eager, OneRun
 from lrsweep.training.own_optimizers import Outside, look_due
 from lrsweep.training.recorder import Evaluation, Recorder, untrained
+from lrsweep.training.survivors import AtRows
 from lrsweep.training.workload import Workload, weights_hash
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def _loop(trainer: Trainer, hooks: Hooks) -> None:
                 raise StoppedError
             if hooks.checkpoint_due():
                 _save(trainer, hooks)
-            trainer.train_step()
+            if not trainer.done:  # which looking at the device for a checkpoint may have shown
+                trainer.train_step()
             unreported += 1
             if unreported == TICK_EVERY or trainer.done:
                 hooks.tick(unreported)
@@ -121,7 +122,9 @@ class Trainer:
         self._own = ":" in setting.name
         users = not workload.built_in
         # What the user's code kept before its first step, where a checkpoint may need to know.
-        self._kept = self._snapshot() if (users or self._own) and not captured else None
+        self._kept = (
+            lone_steps.kept_by(self.model, run.setting, workload) if (users or self._own) and not captured else None
+        )
         # A run in a copy of its process needs no such look.
         self._outside = Outside(setting, workload_spec.base_dir, run.label) if captured and self._own else None
         self.step = 0  # steps applied
@@ -140,14 +143,15 @@ class Trainer:
         self._auditor = Auditor(workload) if captured and users else None
         if self._auditor is not None:
             self._auditor.check_python_values(run.seed, self.model)
+        self._watch = self._new_watch(captured)
 
-    def _snapshot(self) -> user_state.Snapshot:
-        task = self._workload.task
-        setting, base_dir = self._run.setting, self._workload.workload_spec.base_dir
-        functions = [*self.model.functions, self._workload.builder, task.collate_fn, task.param_groups]
-        functions += [optimizers.lookup(setting.name, base_dir)] if self._own else []
-        data = [split.data for split in self._workload.splits.values() if isinstance(split, DatasetSplit)]
-        return user_state.snapshot([self.model.model, *functions, *data])
+    def _new_watch(self, captured: bool) -> AtRows | None:
+        """If steps need not wait for the device, what remembers there whether the run has ended. Code of the user's
+        that may keep something would notice the steps after that."""
+        device = self._workload.device
+        if not captured or self._own or survivors.looks_at_once(device):
+            return None
+        return AtRows(1, device, [value.unsqueeze(0) for value in self._steps.written()])
 
     @property
     def audits(self) -> int:
@@ -170,6 +174,9 @@ class Trainer:
         factor = float(self._factors[self.step]) * (1.0 if self._plateau is None else self._plateau.factor)
         self._factor = factor
         self._rate.set(factor)
+        if self._watch is not None:
+            self._step_unseen(self._watch, factor)
+            return
         try:
             if self._closes:
                 self._step_with_closure(factor)
@@ -183,22 +190,47 @@ class Trainer:
             self._row(self.diverged_step)
             return
         self._lr_now = self._run.lr * factor
-        if not _all_finite(self.weights):
+        if not lone_steps.all_finite(self.weights):
             self.diverged_step = self.step
         if self.diverged_step is not None or self._workload.is_row(self.step):
             self._row(self.step)
 
+    def _step_unseen(self, watch: AtRows, factor: float) -> None:
+        """Make one step without waiting for the device, unless a row, a new epoch or an audit is due."""
+        batch = self._workload.batch(self._run.seed, self.step)
+        if audited := self._audit_due(batch):
+            self._settle(watch)  # of a run that has ended an audit shows nothing
+            if self.done:
+                return
+        weights = [weight.detach().unsqueeze(0) for weight in self.weights]
+        before = [weight.clone() for weight in weights]
+        watch.begin_step()
+        loss, metrics = self._forward(batch, audited)
+        of_run = {name: value.detach().reshape(1) for name, value in metrics.items()}
+        self.recorder.add(*watch.note_losses(loss.detach().reshape(1), of_run, self.step))
+        self.apply(loss, decay_factor=factor)
+        watch.undo(weights, before)
+        watch.note_weights(OneRun(weights), self.step)
+        if self._workload.is_row(self.step):
+            self._settle(watch)
+            if self.diverged_step is None:
+                self._row(self.step)
+
+    def _settle(self, watch: AtRows) -> None:
+        """Look whether the run has ended since the last row; if it has, write its last row."""
+        made, ended = self.step, watch.ended(row=True)
+        if ended:
+            self.step, self.diverged_step = ended[0].steps, ended[0].diverged_step
+        if self.step > self.recorder.last("step"):  # else its rate is that of the last row
+            factor = float(self._factors[self.step - 1]) * (1.0 if self._plateau is None else self._plateau.factor)
+            self._lr_now = self._run.lr * factor
+        if self.diverged_step is not None:
+            self._row(self.diverged_step, without=made - self.diverged_step)
+
     def next_loss(self) -> tuple[Tensor, float]:
         """The loss of the next batch, and its value."""
         batch = self._workload.batch(self._run.seed, self.step)
-        audit = self._audit_of(batch)
-        if self._steps.random or self._own:  # the class may draw, too
-            self._workload.seed_step(self._run.seed, self.step)
-        self._clear()
-        self.model.steps_made = self.step
-        loss, metrics = self._steps.forward(batch)
-        if audit is not None:
-            audit(loss, metrics)
+        loss, metrics = self._forward(batch, self._audit_due(batch))
         value = loss.item()
         if metrics:
             self.recorder.add(loss, metrics)
@@ -206,17 +238,29 @@ class Trainer:
             self.recorder.add_alone(value)
         return loss, value
 
+    def _forward(self, batch: Any, audited: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and metrics of a batch, ready for `apply`."""
+        audit = self._audit_of(batch) if audited else None
+        if self._steps.random or self._own:  # the class may draw, too
+            self._workload.seed_step(self._run.seed, self.step)
+        self._clear()
+        self.model.steps_made = self.step
+        loss, metrics = self._steps.forward(batch)
+        if audit is not None:
+            audit(loss, metrics)
+        return loss, metrics
+
     def apply(self, loss: Tensor, *, decay_factor: float = 1.0) -> None:
         """Take the step for a `loss` of `next_loss`, with the independent decay scaled so."""
         self._steps.backward(loss)
         if any(parameter.requires_grad for parameter in self._frozen):
             self._thaw()
-        if self._fused and self.step == 0 and not _fusible([weight.grad for weight in self.weights]):
+        if self._fused and self.step == 0 and not lone_steps.fusible([weight.grad for weight in self.weights]):
             self._fused = {}
             self._build_optimizer()
             self._rate.set(self._factor)
         if self._fused:
-            self._lay_out_gradients()
+            lone_steps.lay_out_gradients(self.weights)
         self._clip()
         if self._decay is not None:
             optimizers.decay_independently(self._decayed, self._decay * decay_factor)
@@ -237,13 +281,6 @@ class Trainer:
         for group in self.optimizer.param_groups if self._fused else ():
             group.update(fused=False, foreach=False)
         self._fused = {}
-
-    def _lay_out_gradients(self) -> None:
-        """Fused kernels read a gradient as if it lay in memory as its weight does, which a hook may have changed."""
-        for weight in self.weights:
-            grad = weight.grad
-            if grad is not None and grad.layout is torch.strided and grad.stride() != weight.stride():
-                weight.grad = torch.empty_like(weight).copy_(grad)
 
     def _clear(self) -> None:
         """Clear the gradients: torch.optim's way, or that of a class of the user's."""
@@ -287,11 +324,14 @@ class Trainer:
             raise RuntimeError(f"{type(self.optimizer).__name__}.step did not call the closure that it is given")
         self.step += 1
 
+    def _audit_due(self, batch: Any) -> bool:
+        return self._auditor is not None and self._auditor.due(self.step, batch)
+
     def _audit_of(self, batch: Any) -> Callable[[Tensor, Mapping[str, Tensor]], None] | None:
-        """If this captured step is to be audited: what to do with its loss and metrics."""
-        if self._auditor is None or not self._auditor.due(self.step, batch):
-            return None
+        """What to do with loss and metrics of a captured step that is to be audited."""
         auditor = self._auditor
+        if auditor is None:
+            return None
         before = {name: value.detach().clone() for name, value in self.model.tensors().items()}
         own = map_tensors(Tensor.clone, batch)
 
@@ -333,8 +373,8 @@ class Trainer:
         self._set_mode(training=True)
         self._rate = optimizers.ScheduledRate(self.optimizer, setting.schedule)
 
-    def _row(self, step: int, train: Evaluation | None = None, val: Evaluation | None = None) -> None:
-        self.recorder.row(step, [self._lr_now], val or self._evaluate("val"), train=train)
+    def _row(self, step: int, train: Evaluation | None = None, val: Evaluation | None = None, without: int = 0) -> None:
+        self.recorder.row(step, [self._lr_now], val or self._evaluate("val"), train=train, without=without)
         self.recorder.restart()
         losses = (self.recorder.last("train_loss"), self.recorder.last("val_loss"))
         if self.diverged_step is None and not all(math.isfinite(loss) for loss in losses):
@@ -400,16 +440,20 @@ class Trainer:
     def state(self) -> dict[str, Any] | None:
         """A copy of all that the next step depends on (random numbers follow from the seed and the step).
 
-        None if the user's code keeps anything that is not proven to come back from it.
+        None if the user's code keeps anything that is not proven to come back from it, or if the run has ended.
         """
+        if self._watch is not None:
+            self._settle(self._watch)
+            if self.diverged_step is not None:
+                return None
         if self._kept is not None:
-            now = self._snapshot()
+            now = lone_steps.kept_by(self.model, self._run.setting, self._workload)
             if now.hidden or not now.full or not now.same(self._kept):
                 return None
         if self._own:
             optimizer = optimizers.own_state(self.optimizer, list(self.model.model.parameters()))
         else:
-            optimizer = _copied(self.optimizer.state_dict())
+            optimizer = lone_steps.copied(self.optimizer.state_dict())
         if optimizer is None:
             return None
         return {
@@ -439,7 +483,7 @@ class Trainer:
         if self._own:
             optimizers.restore_own(self.optimizer, list(self.model.model.parameters()), state["optimizer"])
         else:
-            self.optimizer.load_state_dict(_copied(state["optimizer"]))
+            self.optimizer.load_state_dict(lone_steps.copied(state["optimizer"]))
         self.recorder.restore(state["recorder"])
         if self._plateau is not None:
             self._plateau.restore(state["plateau"])
@@ -449,29 +493,3 @@ class Trainer:
 
 class _NotFiniteError(Exception):
     """The loss of a batch is not finite, and its step is not taken."""
-
-
-def _fusible(grads: Sequence[Tensor | None]) -> bool:
-    """Fused kernels take no sparse gradients, and no weight whose momentum begins later than that of others."""
-    return all(grad is not None and not grad.is_sparse for grad in grads)
-
-
-@torch.no_grad()
-def _all_finite(weights: Sequence[Tensor]) -> bool:
-    """A finite sum has only finite terms: one number a weight, one look at a device in all. Only a sum that overflowed
-    needs a closer one."""
-    sums = [weight.sum() for weight in weights]
-    if sums and sums[0].device.type != "cpu":
-        sums = [torch.stack(sums).sum()]
-    return all(cmath.isfinite(total.item()) for total in sums) or all(
-        bool(torch.isfinite(weight).all()) for weight in weights
-    )
-
-
-def _copied(state: Any) -> Any:
-    """A state dict that later steps do not write into."""
-    if isinstance(state, Tensor):
-        return state.detach().clone()
-    if isinstance(state, Mapping):
-        return {key: _copied(value) for key, value in state.items()}
-    return type(state)(_copied(value) for value in state) if type(state) in (list, tuple) else state

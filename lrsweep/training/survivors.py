@@ -3,7 +3,7 @@
 A run whose loss is not finite ends before that update, one whose weights are not finite after it. `AtOnce` looks, as is
 cheapest on the CPU. On any other device the host would wait for the numbers in every step, so `AtRows` leaves them
 there: weights and buffers of runs that have ended stay as they are and their losses no longer count, and the next row
-finds all that would have been seen at once.
+finds all that would have been seen at once. A run whose captured steps train alone is a stack of one here.
 """
 
 # K runs in the tensors
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -79,6 +79,13 @@ class AtOnce:
         return self.dead
 
 
+class FiniteOfRuns(Protocol):
+    """Weights that can tell for each run whether they are finite."""
+
+    def finite_of_runs(self) -> Tensor:
+        """[K], on the device."""
+
+
 class AtRows:
     """Looks when it is asked for a row; see `AtOnce`."""
 
@@ -96,14 +103,18 @@ class AtRows:
 
     def note_losses(self, losses: Tensor, metrics: Mapping[str, Tensor], step: int) -> Noted:
         before, finite = self.alive, losses.isfinite()
-        for value, old in zip(self._written, self._before, strict=True):
-            value.copy_(torch.where(before.view(-1, *[1] * (value.ndim - 1)), value, old))
+        self.undo(self._written, self._before)
         self._end(before & ~finite, step, step + 1)
         self.alive = before & finite
         counted = {name: value.masked_fill(~before, 0) for name, value in metrics.items()}
         return losses.masked_fill(~before, 0.0), counted
 
-    def note_weights(self, weights: Weights, steps: int) -> None:
+    def undo(self, values: Sequence[Tensor], before: Sequence[Tensor]) -> None:
+        """Give back to the runs that have ended what they had before, [K, ...] each."""
+        for value, old in zip(values, before, strict=True):
+            value.copy_(torch.where(self.alive.view(-1, *[1] * (value.ndim - 1)), value, old))
+
+    def note_weights(self, weights: FiniteOfRuns, steps: int) -> None:
         finite = weights.finite_of_runs()
         self._end(self.alive & ~finite, steps, steps)
         self.alive = self.alive & finite

@@ -19,7 +19,7 @@ from torch import nn
 from lrsweep.analysis.lr_finder import Ramp, ramp_lrs, smoothed, suggestions
 from lrsweep.errors import StoppedError, StorageError, UsageError
 from lrsweep.run_result import NoHooks, RunResult
-from lrsweep.training import ramp, sequential, workload
+from lrsweep.training import lone_steps, ramp, sequential, workload
 from tests.support import stacked_tasks
 from tests.support import tasks as own_tasks
 from tests.support.oracle import double, plain_loop, run, workload_spec
@@ -296,17 +296,17 @@ def test_an_untrained_model_that_is_not_finite_diverges_at_step_0() -> None:
 
 def test_large_finite_weights_are_not_divergence() -> None:
     weights = [torch.full((4,), 3e38)]
-    assert sequential._all_finite(weights)
+    assert lone_steps.all_finite(weights)
     for bad in (math.nan, math.inf):
         weights[0][2] = bad
-        assert not sequential._all_finite(weights)
+        assert not lone_steps.all_finite(weights)
 
 
 def test_complex_weights_are_looked_at_too() -> None:
     weights = [torch.ones(2, dtype=torch.complex64), torch.ones(3)]
-    assert sequential._all_finite(weights)
+    assert lone_steps.all_finite(weights)
     weights[0][1] = complex(0, math.inf)
-    assert not sequential._all_finite(weights)
+    assert not lone_steps.all_finite(weights)
 
 
 def test_a_model_with_complex_weights_trains() -> None:

@@ -21,6 +21,7 @@ from lrsweep.errors import StoppedError, StorageError, UsageError
 from lrsweep.run_result import RunResult
 from lrsweep.store import checkpoints, journal
 from lrsweep.store.journal import Checkpoint, Group, Journal
+from lrsweep.sweep import pending
 from lrsweep.sweep.progress import Notes, Silent
 from lrsweep.sweep.supervisor import LOSSES, TRIES, Supervisor
 from lrsweep.system import child
@@ -138,7 +139,8 @@ def test_a_run_that_kills_its_worker_is_cornered(tmp_path: Path, names: str) -> 
     tried = Counter(one.group.id for one in executor.jobs)
     assert max(tried.values()) == TRIES
     assert sum(count == TRIES for count in tried.values()) == 1  # the halves are tried once each
-    assert len(executor.jobs) <= TRIES + 2 * math.ceil(math.log2(len(names)) if len(names) > 1 else 0)
+    assert len(executor.jobs) <= TRIES + 2 * math.ceil(math.log2(len(names)) if len(names) > 1 else 0) + 1
+    assert [one.group.engine for one in executor.jobs if {run.run_id for run in one.runs} == {"e"}][-1] == "single"
     assert reporter.notes
 
 
@@ -180,14 +182,40 @@ def test_a_group_that_loses_every_machine_is_given_up_in_the_end(tmp_path: Path)
     found, executor, _, _ = train(tmp_path, lambda job: [Lost("the machine is gone")], job("a"))
     assert statuses(found) == {"a": "failed"}
     assert found.outcome("a").error == "the machine is gone"
-    assert len(executor.jobs) == LOSSES + TRIES
+    assert len(executor.jobs) == LOSSES + TRIES + LOSSES + 1  # at last in plain torch
+
+
+def test_groups_that_fell_with_their_workers_are_tried_again_as_groups(tmp_path: Path) -> None:
+    """They then come out as in a sweep whose workers lived. What killed a worker by itself is tried alone."""
+    jobs = [job("a"), job("b"), job("c"), job("p", "q", "r"), job("s", "t")]
+
+    def behave(job: Job) -> list[Message]:
+        return failed(job) if job.runs[0].run_id == "s" else [Died("gone")]
+
+    for run in jobs[-1].runs:
+        run.workload_spec.key = "another"
+    writer = Journal(tmp_path)
+    writer.append([journal.groups_record(one.group for one in jobs)])
+    writer.close()
+    found, _, _, _ = train(tmp_path, behave, *jobs)
+    assert set(statuses(found).values()) == {"failed"}
+    plan: Any = SimpleNamespace(runs=tuple(run for one in jobs for run in one.runs))
+    retried = [(one.group.engine, "".join(one.group.runs)) for one in pending.pending(plan, found).retry]
+    assert sorted(retried) == [
+        ("single", "a"),
+        ("single", "b"),
+        ("single", "c"),
+        ("stacked", "pqr"),
+        ("stacked", "s"),
+        ("stacked", "t"),
+    ]
 
 
 def test_runs_that_all_end_their_workers_are_not_tried_to_the_last(tmp_path: Path) -> None:
     jobs = [replace(job(name), made_at="task.py:3 in make") for name in "abcdefgh"]
     found, executor, reporter, training = train(tmp_path, lambda job: [Died("gone")], *jobs)
     assert statuses(found) == dict.fromkeys("abcdefgh", "failed")
-    assert [one.runs[0].run_id for one in executor.jobs] == [name for name in "abc" for _ in range(TRIES)]
+    assert [one.runs[0].run_id for one in executor.jobs] == [name for name in "abc" for _ in range(TRIES + 1)]
     made = "gone; its task was made at task.py:3 in make"
     assert [found.outcome(name).error for name in "cd"] == [
         made,
