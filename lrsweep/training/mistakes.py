@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bdb import BdbQuit
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,8 @@ _CALLED = ("forward", "__getitem__", "__call__", "__init__")
 
 def cure(error: BaseException) -> str:
     """What to change, for a mistake that is known; else nothing."""
+    if isinstance(error, BdbQuit):
+        return "a debugger needs the terminal of the command; give lrsweep run --executor in-process"
     for pattern, text in _CURES:
         if found := pattern.search(str(error)):
             return text.format(*found.groups())

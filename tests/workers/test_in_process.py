@@ -164,3 +164,12 @@ def test_to_quit_the_debugger_interrupts_the_sweep_and_fails_no_run(tmp_path: Pa
     assert stopped.value.exit_code == 130
     found = journal.replay(tmp_path / "own")
     assert not [entry for entry in found.entries.values() if entry.status == "failed"]
+
+
+def test_a_breakpoint_in_another_process_says_where_it_would_work(tmp_path: Path) -> None:
+    spec = alone(tmp_path, "if calls == 3: raise __import__('bdb').BdbQuit")
+    sweeps.run(tmp_path, spec, executor="local")
+    found = journal.replay(tmp_path / "own")
+    (error,) = {found.outcome(run).error for run, entry in found.entries.items() if entry.status == "failed"}
+    assert error is not None
+    assert error.startswith("BdbQuit: a debugger needs the terminal of the command; give lrsweep run --executor")
