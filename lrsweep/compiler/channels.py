@@ -28,6 +28,7 @@ from lrsweep.compiler.trace import Graph, Node, Value
 aten = torch.ops.aten
 SHARING = 8  # runs that share an image, about
 FEW_CHANNELS = 16  # of less than a vector a convolution makes little
+SUMMED_BYTES = 256  # four vectors of the widest processors
 
 
 class RunsAmongChannels(TorchFunctionMode):
@@ -181,6 +182,41 @@ def _per_channel(
     func: Callable[..., Tensor], runs: int, images: Tensor, shared: bool, *args: Any, **kwargs: Any
 ) -> Tensor:
     return func(_side_by_side(images), *args, **kwargs)
+
+
+def bias_gradients_by_sums(graph: Graph) -> None:
+    """Where channels lie side by side, adding them up takes a half of what a convolution's own kernel takes for it.
+
+    +3 % on c.
+    """
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        nodes.append(node)
+        if node.op is not aten.convolution_backward.default or node.outs[2] is None:
+            continue
+        images = graph.meta[node.args[1]]  # the gradient of a run alone may come in planes, but is summed as others are
+        if images.device.type != "cpu" or len(images.shape) != 4 or images.stride[1] != 1:
+            continue
+        nodes.append(Node(_sums_of_channels, (node.args[0],), {}, (node.outs[2],)))
+        node.args = (*node.args[:-1], [*node.args[-1][:2], False])
+        node.outs = (*node.outs[:2], None)
+    graph.nodes = nodes
+
+
+def _sums_of_channels(images: Tensor) -> Tensor:
+    """[B, N, H, W] -> [N], channel by channel the same bits whatever N.
+
+    torch adds up SUMMED_BYTES of a row in one order and what is left over in others, so the last sums are those of a
+    whole such block, and fewer channels are filled up to one.
+    """
+    rows = images.permute(0, 2, 3, 1).flatten(0, 2)
+    count, block = rows.shape[1], SUMMED_BYTES // rows.dtype.itemsize
+    if count < block:
+        return F.pad(rows, (0, block - count)).sum(0)[:count]
+    rest = count % block
+    if not rest:
+        return rows.sum(0)
+    return torch.cat([rows[:, : count - rest].sum(0), rows[:, -block:].sum(0)[block - rest :]])
 
 
 def rectify_what_was_pooled(graph: Graph) -> None:

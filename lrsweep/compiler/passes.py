@@ -417,6 +417,7 @@ PASSES: tuple[Callable[[Graph], None], ...] = (
     predict_by_max,
     views_of_any_layout,
     channels.rectify_what_was_pooled,
+    channels.bias_gradients_by_sums,
     widen_products,
     tidy,
     gradients_in_place,

@@ -30,6 +30,7 @@ TRICKS = (
     "tidy",
     "predict_by_max",
     "rectify_what_was_pooled",
+    "bias_gradients_by_sums",
     "widen_products",
     "gradients_in_place",
     "add_within_products",
@@ -58,17 +59,22 @@ class Variant:
     """A group that trains without `trick`, a chunk of updates at a time."""
 
     def __init__(self, trick: str, runs: Sequence[Run]) -> None:
-        self.trick, self.seconds = trick, list[float]()
+        self.trick, self.seconds, self._runs = trick, list[float](), runs
         os.environ[VARIABLE] = trick
         self.workload = workloads.build(runs[0].workload_spec)
+        self._start()
+
+    def _start(self) -> None:
         with self.workload.user_code():
-            self.group = stacked.StackedTrainer(runs, self.workload)
+            self.group = stacked.StackedTrainer(self._runs, self.workload)
             self.group.start()
             for _ in range(WARM):
                 self.group.train_step()
 
     def train(self, updates: int) -> None:
         os.environ[VARIABLE] = self.trick
+        if self.group.step + updates > self.workload.total_steps:
+            self._start()
         begun = time.process_time()
         with self.workload.user_code():
             for _ in range(updates):
@@ -95,7 +101,7 @@ def main() -> None:
         runs = group_of(name)[: given.runs]
         variants = [Variant(trick, runs) for trick in ("", "", *given.tricks)]
         end = time.perf_counter() + given.seconds
-        while time.perf_counter() < end and not any(variant.group.done for variant in variants):
+        while time.perf_counter() < end:
             for variant in random.sample(variants, len(variants)):
                 variant.train(given.chunk)
         whole = quick([*variants[0].seconds, *variants[1].seconds])

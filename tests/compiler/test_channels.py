@@ -267,3 +267,37 @@ def test_a_relu_that_is_seen_elsewhere_stays(name: str, trained: bool) -> None:
 def test_a_relu_whose_gradient_is_changed_stays() -> None:
     graph, changed = rewritten(hooked, with_ties(2, 4, 6, 6))
     assert sizes(changed, "threshold_backward") == sizes(graph, "threshold_backward") == [288]
+
+
+def test_bias_gradients_are_sums() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images_, weight, bias = (torch.randn(s, generator=generator) for s in ((5, 4, 6, 6), (8, 4, 3, 3), (8,)))
+
+    def step(images: Tensor, *parts: Tensor) -> list[Tensor]:
+        leaves = [part.detach().requires_grad_() for part in parts]
+        with RunsAmongChannels():
+            return gradients(F.conv2d(images, *leaves).tanh(), leaves)
+
+    graph = trace.record(step, images_, weight, bias)
+    wanted = trace.compiled(graph)(images_, weight, bias)
+    channels.bias_gradients_by_sums(graph)
+    assert [node.args[-1][2] for node in graph.nodes if "convolution_backward" in str(node.op)] == [False]
+    for ours, torchs in zip(trace.compiled(graph)(images_, weight, bias), wanted, strict=True):
+        torch.testing.assert_close(ours, torchs)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_the_sum_of_a_channel_is_the_same_to_the_bit_beside_any_others(data: st.DataObject) -> None:
+    dtype = data.draw(st.sampled_from([torch.float32, torch.float64, torch.bfloat16]))
+    runs, outputs, batch, side = (data.draw(st.integers(1, most)) for most in (40, 40, 40, 9))
+    images = torch.randn(batch, runs, outputs, side, side, generator=torch.Generator().manual_seed(batch)).to(dtype)
+
+    def sums(chosen: list[int]) -> Tensor:
+        flat = images[:, chosen].flatten(1, 2).contiguous(memory_format=torch.channels_last)
+        return channels._sums_of_channels(flat).unflatten(0, (len(chosen), outputs))
+
+    whole = sums(list(range(runs)))
+    torch.testing.assert_close(whole.double(), images.double().sum((0, 3, 4)), rtol=0.02, atol=1.0)
+    chosen = data.draw(st.lists(st.integers(0, runs - 1), min_size=1, max_size=runs, unique=True))
+    torch.testing.assert_close(sums(chosen), whole[chosen], rtol=0, atol=0)
