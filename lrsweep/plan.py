@@ -186,7 +186,7 @@ def _workload_spec(
         [
             _without_unset(identity.hashable(task), YOUNGER.get(task["name"], ())),
             model and identity.hashable(model),
-            _without_unset(train, ("eval_batch_size",)),
+            _without_unset({**train, "tf32": train["tf32"] or None}, ("eval_batch_size", "tf32")),
         ]
     )
     if key not in made:

@@ -55,6 +55,7 @@ class TrainSpec:
     shuffle: bool = True
     drop_last: bool = False
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    tf32: bool = False  # float32 products on a GPU with factors of 10 bits
     metrics: bool = False
     clip_norm: Rate | None = None
     eval_every: Count | dict[str, Count] = 1  # epochs, or {"steps": number of steps}

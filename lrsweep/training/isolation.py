@@ -14,6 +14,7 @@ import torch
 
 from lrsweep.errors import LrsweepError
 from lrsweep.training import mistakes
+from lrsweep.training.determinism import deterministic
 
 
 def stream_seed(*key: object) -> int:
@@ -47,14 +48,15 @@ def set_generator_states(states: GeneratorStates) -> None:
 
 
 @contextmanager
-def isolated(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
-    """Within: torch's default dtype is `dtype`, and warnings are never raised. Afterwards: all as before.
+def isolated(dtype: torch.dtype, device: torch.device, *, tf32: bool = False) -> Iterator[None]:
+    """Within: torch's default dtype is `dtype`, warnings are never raised, and `device` computes deterministically (in
+    TF32 if asked to). Afterwards: all as before.
 
     The global generators of torch (CPU and `device`), numpy and Python are put back too.
     """
     numpy_state, python_state, default = np.random.get_state(), random.getstate(), torch.get_default_dtype()
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda, device_type="cuda"), _tolerant():
+    with torch.random.fork_rng(devices=cuda, device_type="cuda"), _tolerant(), deterministic(device, tf32=tf32):
         torch.set_default_dtype(dtype)
         try:
             yield

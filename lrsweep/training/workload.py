@@ -154,7 +154,7 @@ class Workload:
 
     def user_code(self) -> Any:
         """The context to train in: the spec's dtype as torch's default, generators and warnings kept apart."""
-        return isolation.isolated(self.dtype, self.device)
+        return isolation.isolated(self.dtype, self.device, tf32=self.workload_spec.train["tf32"])
 
     def place_module(self, module: nn.Module) -> nn.Module:
         """`module` on the device, its floating-point tensors cast."""
@@ -353,7 +353,7 @@ def build(workload_spec: WorkloadSpec, device: torch.device | str = "cpu") -> Wo
     """
     device, train = torch.device(device), workload_spec.train
     dtype = DTYPES[train["dtype"]]
-    with isolation.isolated(dtype, device):
+    with isolation.isolated(dtype, device, tf32=train["tf32"]):
         with _section("task"):
             task = task_of(workload_spec)
         with _section("model"):

@@ -502,6 +502,7 @@ def test_the_resolved_file_has_every_default(tmp_path: Path) -> None:
         "shuffle": True,
         "drop_last": False,
         "dtype": "float32",
+        "tf32": False,
         "metrics": False,
         "clip_norm": None,
         "eval_every": 1,

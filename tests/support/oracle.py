@@ -34,6 +34,7 @@ def workload_spec(task: dict[str, Any] | str, model: dict[str, Any] | None = Non
         "shuffle": True,
         "drop_last": False,
         "dtype": "float64",
+        "tf32": False,
         "metrics": False,
         "clip_norm": None,
         "eval_every": 1,

@@ -193,6 +193,32 @@ def test_a_range_test_has_the_numbers_of_the_cpu() -> None:
     assert repr(found) == repr(wanted)
 
 
+@on_device
+@pytest.mark.parametrize("tf32", [True, False])
+def test_a_device_computes_deterministically_and_the_process_is_put_back(tf32: bool) -> None:
+    """Warned of are operations that have no deterministic kernel there."""
+
+    def now() -> list[object]:
+        backends: Any = torch.backends
+        precise = [one.fp32_precision for one in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)]
+        return [
+            torch.are_deterministic_algorithms_enabled(),
+            torch.utils.deterministic.fill_uninitialized_memory,
+            *precise,
+        ]
+
+    before = now()
+    _, prepared = planned(spec(train={"tf32": tf32}), pretend.device())
+    with prepared.user_code():
+        assert now() == [True, False, *["tf32" if tf32 else "ieee"] * 3]
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert now() == before
+    _, on_cpu = planned(spec(), "cpu")
+    with on_cpu.user_code():
+        assert now() == before
+
+
 STEPS_OF = {
     "constant rates": spec(train={"epochs": 4}),
     "rates that change": CASES["schedules"],
