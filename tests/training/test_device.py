@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from lrsweep.run_result import NoHooks, RunResult
 from lrsweep.spec.load import load_spec
 from lrsweep.training import ramp, sequential, stacked, survivors, workload
 from lrsweep.training.audit import AuditFailedError
-from tests.support import pretend
+from lrsweep.workers import local, worker
+from tests.support import pretend, sweeps
 from tests.support.oracle import HERE
 
 ITS_PROCESS = "LRSWEEP_TEST_PRETENDED"
@@ -191,6 +193,30 @@ def test_a_range_test_has_the_numbers_of_the_cpu() -> None:
     lrs = np.geomspace(1e-4, 10.0, 40)
     found, wanted = (ramp.train(run.setting, one, 0, lrs) for one in (there, planned(spec(), "cpu")[1]))
     assert repr(found) == repr(wanted)
+
+
+def its_process(module: str, descriptor: int, path: Any = None, **options: Any) -> subprocess.Popen[bytes]:
+    """As workers.local starts one, with the device in it."""
+    command = f"import sys; sys.path[:] = {sys.path!r}; from tests.support import pretend; pretend.device(); "
+    command += f"from {module} import main; main({descriptor})"
+    given = {"stdin": subprocess.DEVNULL, **options}
+    return subprocess.Popen([sys.executable, "-c", command], pass_fds=[descriptor], **given)
+
+
+@on_device
+@pytest.mark.parametrize("executor", ["in-process", pytest.param("local", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("case", ["clipping", pytest.param("examples of a Dataset", marks=pytest.mark.slow)])
+def test_a_sweep_on_another_device_has_the_tables_of_the_cpu(
+    case: str, executor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = {key: value for key, value in CASES[case].items() if value is not None} | {"lr": [0.1, 1.0, 1e30]}
+    sweeps.run(tmp_path / "cpu", of, executor="local")
+    monkeypatch.setattr(worker, "device_of", lambda wanted: str(pretend.device()))
+    monkeypatch.setattr(local, "helper", its_process)
+    pretend.log.clear()
+    sweeps.run(tmp_path / "device", of, executor=executor)
+    assert executor == "local" or pretend.log.uploads
+    assert sweeps.tables(tmp_path / "device" / "x") == sweeps.tables(tmp_path / "cpu" / "x")
 
 
 @on_device
