@@ -23,6 +23,7 @@ from lrsweep.training import grouping, isolation, memory, param_groups, stackabl
 from lrsweep.training.company import dependence
 from lrsweep.user_imports import argument_error
 from lrsweep.wording.words import plural
+from lrsweep.workers import device_memory
 
 if TYPE_CHECKING:
     from lrsweep.plan import Plan, Run
@@ -227,7 +228,11 @@ def _dependences(workload: Workload, members: Sequence[Run], groups: Iterable[Gr
     """What of runs of one recipe depends on the size of their group: of the largest, if it is code of the user's."""
     seeds = {run.run_id: run.seed for run in members}
     together = [group.runs for group in groups if group.engine == "stacked" and group.runs[0] in seeds]
-    if workload.built_in or not together:
+    if not together:
+        return
+    if workload.workload_spec.train["dtype"] == "float64" and grouping.measure(workload, members[0].seed).convolves:
+        yield f"{DIGITS}: convolutions in float64 do"
+    if workload.built_in:
         return
     largest = max(together, key=len)
     try:
@@ -282,7 +287,17 @@ def _cut(runs: Iterable[Run], replay: Replay, options: Options) -> list[tuple[Gr
                 groups.append((Group(engine="single", runs=(run.run_id,), reason=reason), 0.0))
         if together:
             recipes.append((together, trial.built(members[0].workload_spec)))
-    return [*groups, *grouping.cut_all(recipes, this_machine(), options.workers, options.compile)]
+    here = options.executor != "ray"
+    workers = 1 if options.device != "cpu" and here else options.workers
+    on_device = _on_device([members for members, _ in recipes], options, here) if options.device != "cpu" else None
+    return [*groups, *grouping.cut_all(recipes, this_machine(), workers, options.compile, on_device)]
+
+
+def _on_device(recipes: Sequence[Sequence[Run]], options: Options, here: bool) -> list[int | None]:
+    """How many runs of each recipe a GPU has memory for; None where that cannot be tried."""
+    if not here or child.must_fork():
+        return [None] * len(recipes)
+    return device_memory.most_runs(recipes, options.device)
 
 
 def metrics(workload: Workload, required_metrics: Mapping[str, str]) -> None:

@@ -30,6 +30,7 @@ FEW, LARGEST = 6, 128  # runs in a group: even if they fit no cache, and at most
 SPREAD = 0.1  # what a group costs besides what its runs do should be this share of that, or less
 EVEN = 1.02  # workers that end within this of their mean are not to be made more equal
 TAIL = 0.1  # cores are never equally fast: of the longest group, this share is waited for at the end
+ON_DEVICE = 2048  # runs in a group on a GPU, at most
 MEMORY_SHARE = 0.5  # of the machine's memory, for all workers together
 
 
@@ -39,7 +40,11 @@ def cut(runs: Sequence[Run], workload: Workload, machine: Machine, workers: int,
 
 
 def cut_all(
-    recipes: Sequence[tuple[Sequence[Run], Workload]], machine: Machine, workers: int, compile: str = "auto"
+    recipes: Sequence[tuple[Sequence[Run], Workload]],
+    machine: Machine,
+    workers: int,
+    compile: str = "auto",
+    on_device: Sequence[int | None] | None = None,
 ) -> list[tuple[Group, float]]:
     """Cut the runs of each workload into groups for `workers` processes, longest first, each with its estimated
     seconds, good for nothing but ordering them.
@@ -48,8 +53,13 @@ def cut_all(
     alone with one worker, and the longest for twice as many as before for as long as some would be idle.
 
     `compile`: "on" or "off"; "auto" is off, because compiling a step takes longer than it has ever given back here.
+    `on_device`: the runs of each workload for which a GPU has memory, None where nobody knows; None on the CPU. A step
+    of many runs takes a GPU hardly longer than one of a single run, so groups are then as large as they can be.
     """
-    found = [_Recipe.of(runs, workload, machine, workers) for runs, workload in recipes]
+    most = [0] * len(recipes) if on_device is None else [min(ON_DEVICE, one or ON_DEVICE) for one in on_device]
+    found = [
+        _Recipe.of(runs, workload, machine, workers, room) for (runs, workload), room in zip(recipes, most, strict=True)
+    ]
     shares = [1] * len(found)
     cuts = [one.cut(1) for one in found]
     best, best_time = list(cuts), math.inf
@@ -96,7 +106,8 @@ class _Recipe:
     seconds: Callable[[_Pool, int, int], float]
 
     @classmethod
-    def of(cls, runs: Sequence[Run], workload: Workload, machine: Machine, workers: int) -> _Recipe:
+    def of(cls, runs: Sequence[Run], workload: Workload, machine: Machine, workers: int, on_device: int) -> _Recipe:
+        """`on_device`: the runs for which a GPU has memory, 0 on the CPU."""
         alone: list[tuple[Run, Reason, bool]] = []
         together: list[Run] = []
         reasons: dict[str, Reason | None] = {}
@@ -110,15 +121,17 @@ class _Recipe:
                 alone.append((run, reason, _recordable(run, workload)))
         sizes = measure(workload, runs[0].seed) if together else None
         pools: list[list[_Pool]] = []
-        if sizes is not None and _gains(sizes):
-            pools = _pools(together, workload, sizes)
+        if sizes is not None and (on_device or _gains(sizes)):
+            pools = _pools(together, workload, sizes)[-1 if on_device else 0 :]
         else:
             alone += [(run, TOO_LARGE, True) for run in together]
         each = 0.0 if sizes is None else sizes.alone * workload.total_steps
         return cls(
             alone=[_Part([run], each, reason, recorded) for run, reason, recorded in alone],
             pools=pools,
-            part_sizes=lambda share: _part_sizes(len(together), sizes, machine, workers, share) if sizes else [],
+            part_sizes=lambda share: (
+                _part_sizes(len(together), sizes, machine, workers, share, on_device) if sizes else []
+            ),
             seconds=lambda pool, low, high: (
                 _group_step(pool, low, high, sizes) * workload.total_steps if sizes else 0.0
             ),
@@ -169,9 +182,11 @@ def _changes(values: Sequence[object]) -> list[int]:
     return list(itertools.accumulate((one != other for one, other in itertools.pairwise(values)), initial=0))
 
 
-def _part_sizes(runs: int, sizes: Sizes, machine: Machine, workers: int, share: int) -> list[int]:
+def _part_sizes(runs: int, sizes: Sizes, machine: Machine, workers: int, share: int, on_device: int) -> list[int]:
     """Sizes of group to consider, from the largest down to half of it, and those that give each of `share` workers as
-    many. The caches and the memory are shared by all `workers`."""
+    many. The caches and the memory are shared by all `workers`. On a GPU, the largest alone."""
+    if on_device:
+        return [min(runs, on_device)]
     largest = min(runs, _largest(sizes, machine, workers))
     even = max(1, math.ceil(runs / share))
     return sorted({*range(max(1, largest // 2), largest + 1), min(even, largest)}, reverse=True)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import functools
 import traceback
+import weakref
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +43,45 @@ class Log:
 log = Log()
 
 
+class Memory:
+    """What torch.cuda has to say of its memory."""
+
+    TOTAL = 2**30
+
+    def __init__(self) -> None:
+        self._users: Counter[int] = Counter()
+        self._bytes = self._peak = 0
+
+    def hold(self, tensor: Pretended) -> None:
+        storage = tensor.raw.untyped_storage()
+        place, size = storage.data_ptr(), storage.nbytes()
+        if not self._users[place]:
+            self._bytes += size
+            self._peak = max(self._peak, self._bytes)
+        self._users[place] += 1
+        weakref.finalize(tensor, self._free, place, size)
+
+    def _free(self, place: int, size: int) -> None:
+        self._users[place] -= 1
+        if not self._users[place]:
+            del self._users[place]
+            self._bytes -= size
+
+    def empty_cache(self) -> None: ...
+
+    def reset_peak_memory_stats(self, of: object) -> None:
+        self._peak = self._bytes
+
+    def max_memory_allocated(self, of: object) -> int:
+        return self._peak
+
+    def mem_get_info(self, of: object) -> tuple[int, int]:
+        return self.TOTAL - self._bytes, self.TOTAL
+
+
+memory = Memory()
+
+
 def _place(what: str) -> str:
     frames = [f"{one.name}:{one.lineno}" for one in traceback.extract_stack() if "/lrsweep/" in one.filename]
     return f"{what} in {' < '.join(reversed(frames[-3:]))}"
@@ -58,6 +99,7 @@ class Pretended(Tensor):
             cls, raw.shape, strides=raw.stride(), storage_offset=raw.storage_offset(), dtype=raw.dtype, device=device()
         )
         made.raw = raw
+        memory.hold(made)
         return made
 
     @classmethod
@@ -125,6 +167,9 @@ def device() -> torch.device:
             made.fallback(lambda op, *args, **kwargs: _call(op, args, kwargs), "PrivateUse1")
         for name in names:
             made.impl(name, _kernel(name), "PrivateUse1")
+    module: Any = getattr(torch, NAME)
+    for name in ("empty_cache", "reset_peak_memory_stats", "max_memory_allocated", "mem_get_info"):
+        setattr(type(module), name, staticmethod(getattr(memory, name)))
     return torch.device(NAME, 0)
 
 

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support import sweeps
+
 SPEC = """
 name: one
 task: blobs
@@ -59,3 +61,14 @@ def test_code_given_by_such_a_process_is_told_what_it_cannot_have(tmp_path: Path
         manifest = json.loads((tmp_path / f"given{used}" / "given" / "manifest.json").read_text())
         assert manifest["company"]["same_bits"] is not used
         assert [("MKL_CBWR" in text) for text in manifest["company"]["why_not"]] == [True] * used
+
+
+def test_convolutions_in_float64_are_told_of(tmp_path: Path) -> None:
+    """They sum in another order beside others, built-in models too."""
+    for dtype in ("float32", "float64"):
+        train = {"steps": 2, "batch_size": 32, "dtype": dtype}
+        spec = sweeps.spec(name=dtype, task="digits", model="cnn", optimizers=["sgd"], seeds=1, train=train)
+        sweeps.run(tmp_path, spec)
+        company = json.loads((tmp_path / dtype / "manifest.json").read_text())["company"]
+        assert company["same_bits"] is (dtype == "float32")
+        assert any("convolutions in float64" in why for why in company["why_not"]) is (dtype == "float64")

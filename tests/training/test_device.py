@@ -21,7 +21,7 @@ from lrsweep.run_result import NoHooks, RunResult
 from lrsweep.spec.load import load_spec
 from lrsweep.training import ramp, sequential, stacked, survivors, workload
 from lrsweep.training.audit import AuditFailedError
-from lrsweep.workers import local, worker
+from lrsweep.workers import device_memory, local, worker
 from tests.support import pretend, sweeps
 from tests.support.oracle import HERE
 
@@ -243,6 +243,17 @@ def test_a_device_computes_deterministically_and_the_process_is_put_back(tf32: b
     _, on_cpu = planned(spec(), "cpu")
     with on_cpu.user_code():
         assert now() == before
+
+
+@on_device
+def test_the_memory_of_many_runs_is_foretold_by_few() -> None:
+    runs, prepared = planned(spec(seeds=2), pretend.device())
+    line = device_memory.measured(device_memory._sample(runs), prepared)
+    whole = device_memory.measured(runs, prepared)
+    assert line.room == pretend.Memory.TOTAL
+    assert 1e4 < line.each < 1e7
+    assert 0.2 < line.each / whole.each < 5.0
+    assert line.most == int((device_memory.SHARE * line.room - line.base) / line.each)
 
 
 STEPS_OF = {

@@ -208,3 +208,12 @@ def test_a_control_group_limits_the_cores(
     monkeypatch.setattr(machine, "CGROUP_DIR", tmp_path)
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
     assert machine.available_cores() == cores
+
+
+@pytest.mark.parametrize(("room", "largest"), [(None, 195), (195, 195), (100, 98), (10, 10)])
+def test_groups_on_a_gpu_are_as_large_as_its_memory_allows(room: int | None, largest: int) -> None:
+    shared = blobs(epochs=10)
+    found = grouping.cut_all([(grid(shared), workload.build(shared))], DESKTOP, 1, on_device=[room])
+    assert {group.engine for group, _ in found} == {"stacked"}
+    assert max(len(group.runs) for group, _ in found) == largest
+    assert sum(len(group.runs) for group, _ in found) == 195
