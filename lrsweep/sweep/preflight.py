@@ -101,7 +101,7 @@ def prepare(left: Pending, plan: Plan, replay: Replay, options: Options) -> Work
             f"warning: {text}"
             for text in (*found.warnings, *(text for each in described.values() for text in each.get("warnings", ())))
         ),
-        company=(*found.company, *_of_company(jobs, options.executor)),
+        company=(*found.company, *_of_company(jobs, options)),
     )
 
 
@@ -113,12 +113,14 @@ def _longest_first(jobs: Sequence[Job], seconds: Mapping[str, float]) -> tuple[J
     return tuple(sorted(jobs, key=lambda job: -(seconds.get(job.group.id) or each * job.run_steps)))
 
 
-def _of_company(jobs: Iterable[Job], executor: str) -> Iterator[str]:
+def _of_company(jobs: Iterable[Job], options: Options) -> Iterator[str]:
     """Why any model may come out differently in its last digits, besides what is wrong with single ones."""
     together = [job.group for job in jobs if job.group.engine == "stacked"]
     if any(group.compile for group in together):
         yield f"{DIGITS}: compiled steps are optimized for the size of a group"
-    if together and executor == "in-process" and not make_products_ignore_place():
+    if together and options.device != "cpu":
+        yield f"{DIGITS}: a GPU may choose its kernels by the size of a group"
+    if together and options.executor == "in-process" and not make_products_ignore_place():
         yield (
             f"{DIGITS}: the sweep trains in this process, which has multiplied matrices before, and then its products "
             "depend on where they lie in memory (set MKL_CBWR=AUTO before torch is imported, or use --executor local)"
@@ -220,7 +222,7 @@ def _look(left: Pending, spec: Spec, replay: Replay, options: Options) -> _Surve
         probed=probed,
         needs=tuple(needs),
         warnings=tuple(warnings),
-        company=tuple(company),
+        company=tuple(dict.fromkeys(company)),
     )
 
 
@@ -289,15 +291,21 @@ def _cut(runs: Iterable[Run], replay: Replay, options: Options) -> list[tuple[Gr
             recipes.append((together, trial.built(members[0].workload_spec)))
     here = options.executor != "ray"
     workers = 1 if options.device != "cpu" and here else options.workers
-    on_device = _on_device([members for members, _ in recipes], options, here) if options.device != "cpu" else None
+    on_device = _on_device(recipes, options, here) if options.device != "cpu" else None
     return [*groups, *grouping.cut_all(recipes, this_machine(), workers, options.compile, on_device)]
 
 
-def _on_device(recipes: Sequence[Sequence[Run]], options: Options, here: bool) -> list[int | None]:
-    """How many runs of each recipe a GPU has memory for; None where that cannot be tried."""
+def _on_device(recipes: Sequence[tuple[Sequence[Run], Workload]], options: Options, here: bool) -> list[int | None]:
+    """How many runs of each recipe a GPU has memory for, tried with runs of one seed that can train together; None
+    where that cannot be tried."""
     if not here or child.must_fork():
         return [None] * len(recipes)
-    return device_memory.most_runs(recipes, options.device)
+    tried = []
+    for runs, workload in recipes:
+        settings = {run.setting.key: run.setting for run in runs}
+        fit = {key for key, setting in settings.items() if stackable.stack_reason(workload, setting) is None}
+        tried.append([run for run in runs if run.seed == runs[0].seed and run.setting.key in fit])
+    return device_memory.most_runs(tried, options.device)
 
 
 def metrics(workload: Workload, required_metrics: Mapping[str, str]) -> None:

@@ -58,8 +58,10 @@ class Line:
 
 
 def most_runs(recipes: Sequence[Sequence[Run]], device: str) -> list[int | None]:
-    """For runs of each recipe, of all optimizers alike: how many fit on the device. None: it could not be found out."""
+    """For runs of each recipe that can train together: how many fit on the device. None: it could not be found out."""
     found: list[int | None] = [None] * len(recipes)
+    if not any(recipes):
+        return found
     ours, theirs = Pipe()
     silent = subprocess.DEVNULL
     process = local.helper("lrsweep.workers.device_memory", theirs.fileno(), stdout=silent, stderr=silent)
@@ -109,6 +111,6 @@ def main(descriptor: int) -> None:
     device, versions, recipes = connection.recv()
     torch.set_num_threads(1)
     with without_compiler(), one_version(versions):
-        for number, runs in enumerate(recipes):
+        for number, runs in ((number, runs) for number, runs in enumerate(recipes) if runs):
             with suppress(Exception):  # the groups of this recipe are as large as any
                 connection.send((number, measured(runs, workload.build(runs[0].workload_spec, device))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -217,6 +218,8 @@ def test_a_sweep_on_another_device_has_the_tables_of_the_cpu(
     sweeps.run(tmp_path / "device", of, executor=executor)
     assert executor == "local" or pretend.log.uploads
     assert sweeps.tables(tmp_path / "device" / "x") == sweeps.tables(tmp_path / "cpu" / "x")
+    manifest = json.loads((tmp_path / "device" / "x" / "manifest.json").read_text())
+    assert ["a GPU may choose its kernels" in why for why in manifest["company"]["why_not"]] == [True]
 
 
 @on_device
